@@ -1,0 +1,49 @@
+"""The 21 joints: names, order, bones and the one unit of hand size.
+
+Order and names: wrist, then thumb CMC MCP IP TIP, then MCP PIP DIP TIP of index, middle, ring and little finger, tips
+last, as in FreiHAND, OpenPose and MediaPipe (``HandLandmark`` in mediapipe/tasks/python/vision/hand_landmarker.py).
+Other orders enter the project through one named index table each; those live beside the data set that needs them.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+JOINT_NAMES = (
+    "wrist",
+    "thumb_cmc", "thumb_mcp", "thumb_ip", "thumb_tip",
+    "index_mcp", "index_pip", "index_dip", "index_tip",
+    "middle_mcp", "middle_pip", "middle_dip", "middle_tip",
+    "ring_mcp", "ring_pip", "ring_dip", "ring_tip",
+    "little_mcp", "little_pip", "little_dip", "little_tip",
+)
+NUM_JOINTS = len(JOINT_NAMES)
+WRIST = 0
+FINGERS = ("thumb", "index", "middle", "ring", "little")
+FINGERTIPS = (4, 8, 12, 16, 20)
+KNUCKLES = (5, 9, 13, 17)
+"""MCP joints of the index, middle, ring and little finger."""
+
+PARENTS = (-1, 0, 1, 2, 3, 0, 5, 6, 7, 0, 9, 10, 11, 0, 13, 14, 15, 0, 17, 18, 19)
+BONES = tuple((parent, child) for child, parent in enumerate(PARENTS) if parent >= 0)
+"""20 (parent, child) pairs."""
+
+HAND_LENGTH_CHAIN = (0, 9, 10, 11, 12)
+"""Joints whose bone lengths add up to the hand length: wrist, then the middle finger to its tip."""
+
+ADULT_HAND_LENGTH_M = 0.186
+"""Default hand length in metres: mean of adult men (193 mm) and women (179 mm)."""
+
+
+def hand_length(joints: np.ndarray) -> np.ndarray:
+    """Hand length: wrist to middle fingertip along the bones, so it does not change when fingers bend.
+
+    joints: (..., 21, 3) in any length unit. Returns (...) in the same unit.
+    """
+    chain = joints[..., HAND_LENGTH_CHAIN, :]                                            # (..., 5, 3)
+    return np.linalg.norm(np.diff(chain, axis=-2), axis=-1).sum(axis=-1)
+
+
+def bone_lengths(joints: np.ndarray) -> np.ndarray:
+    """Lengths of the 20 ``BONES``. joints: (..., 21, 3) in any length unit. Returns (..., 20) in the same unit."""
+    parents, children = np.array(BONES).T
+    return np.linalg.norm(joints[..., children, :] - joints[..., parents, :], axis=-1)
