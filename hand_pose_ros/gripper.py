@@ -1,0 +1,451 @@
+"""Hand -> gripper opening and arm target: a pure step with clutch, limits and the lost-hand policy.
+
+    state, command = step(state, observation, now_ns, config)
+
+The step is called for every HandPose21Array and on a timer (with ``observation=None``), so that silence is noticed too.
+Nothing here reads a clock, a topic or a transform: they come in as values, and ``Command.withheld`` says in words why a
+command was not given. What is safe is decided here and nowhere else:
+
+ * the clutch is open at start and after every loss, and closes only after it was seen open (never on a level alone);
+ * while it is closed one track, the operator's, steers; another person cannot take over;
+ * a hand counts as lost when its image is stale, it is not in the image, a joint needed is NaN, extrapolated, outside
+   the image, of low confidence or uncertain, or the hand jumped faster than a person can move;
+ * a lost hand first holds (brakes at the acceleration limit), then the command stops and the clutch opens;
+ * the emergency stop is latched until a reset, and the reset leaves the clutch open.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+import numpy as np
+
+from . import gestures
+from .errors import ConfigError
+from .filters import OneEuroState, one_euro
+from .frames import rotation_from_vector, rotation_vector, wrist_rotation
+from .skeleton import KNUCKLES
+from .types import Hand, JointState
+
+PINCH_JOINTS = (4, 8)
+PALM_JOINTS = (0,) + KNUCKLES
+_USABLE = (JointState.VISIBLE, JointState.SELF_OCCLUDED, JointState.OBJECT_OCCLUDED)
+
+
+class Phase(Enum):
+    """What the robot is told to do."""
+
+    IDLE = "idle"                  # clutch open: no command
+    FOLLOW = "follow"              # clutch closed, operator seen
+    HOLD = "hold"                  # operator lost a moment ago: brake and stay
+    STOP = "stop"                  # emergency stop: zero twist, then silence, until reset
+
+
+@dataclass(frozen=True)
+class TeleopConfig:
+    """Settings of the teleoperation. Lengths in metres of the robot unless a name says otherwise."""
+
+    # Gripper
+    aperture_closed: float = 0.12          # thumb-index distance in hand lengths that means closed (skin touches skin)
+    aperture_open: float = 0.55            # and fully open
+    gripper_closed_m: float = 0.0
+    gripper_open_m: float = 0.08
+    gripper_speed_m_s: float = 0.15
+    gripper_effort: float = 10.0           # N, passed on as the command's effort limit
+    hysteresis: float = 0.04               # share of the opening that the hand must move before the gripper does
+    # Arm target, in the robot's base frame
+    scale: float = 1.0                     # metres of the robot per metre of the hand
+    axes: tuple[float, ...] = (1, 0, 0, 0, 1, 0, 0, 0, 1)    # row-major 3x3, hand motion in base frame -> target motion
+    rotate: bool = True                    # the target turns with the hand
+    workspace_min_m: tuple[float, float, float] = (-1.0, -1.0, -1.0)
+    workspace_max_m: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    speed_m_s: float = 0.4                 # per axis
+    acceleration_m_s2: float = 2.0         # per axis
+    turn_rad_s: float = 0.8                # per axis of the rotation vector
+    turn_acceleration_rad_s2: float = 4.0
+    # Smoothing (One-Euro)
+    min_cutoff_hz: float = 1.5
+    beta_hz_per_m_s: float = 10.0
+    # Who steers, and when
+    side: str = "any"                      # any | left | right: which hand may steer
+    operator: str = "nearest"              # nearest | first | region
+    region_m: tuple[float, ...] = (-0.5, -0.5, 0.2, 0.5, 0.5, 1.5)   # camera frame x0 y0 z0 x1 y1 z1 for operator=region
+    clutch: str = "gesture"                # gesture | other_hand | topic
+    clutch_gesture: str = "three_fingers"
+    clutch_hold_s: float = 0.5             # how long the gesture must be held still
+    clutch_still_m_s: float = 0.25         # faster than this is not still
+    clutch_release_s: float = 0.15         # how long the gesture must be gone
+    # When a hand counts as lost
+    stale_s: float = 0.1                   # age of the image's stamp; MoveIt Servo halts after 0.1 s too
+    min_score: float = 0.5
+    min_confidence: float = 0.3
+    max_sigma_across_m: float = 0.03
+    max_sigma_ray_m: float = 0.15
+    max_hand_speed_m_s: float = 4.0
+    lost_policy: str = "hold_then_stop"    # hold_then_stop | stop
+    hold_s: float = 0.5
+
+    def __post_init__(self) -> None:
+        choices = {"side": ("any", "left", "right"), "operator": ("nearest", "first", "region"),
+                   "clutch": ("gesture", "other_hand", "topic"), "lost_policy": ("hold_then_stop", "stop"),
+                   "clutch_gesture": tuple(sorted(gestures.GESTURES))}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of: {', '.join(allowed)}")
+        for name in ("gripper_speed_m_s", "speed_m_s", "acceleration_m_s2", "turn_rad_s", "turn_acceleration_rad_s2",
+                     "min_cutoff_hz", "stale_s", "clutch_hold_s", "scale", "max_hand_speed_m_s"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be a positive number")
+        if not 0 <= self.aperture_closed < self.aperture_open:
+            raise ConfigError(f"aperture_closed ({self.aperture_closed}) must be below aperture_open ({self.aperture_open})")
+        if len(self.axes) != 9 or abs(abs(np.linalg.det(self.axis_matrix)) - 1.0) > 1e-3 \
+                or not np.allclose(self.axis_matrix @ self.axis_matrix.T, np.eye(3), atol=1e-3):
+            raise ConfigError(f"axes {self.axes} must be the 9 row-major numbers of a rotation or reflection")
+        if not np.all(np.array(self.workspace_min_m) < np.array(self.workspace_max_m)):
+            raise ConfigError(f"workspace_min_m {self.workspace_min_m} must be below workspace_max_m {self.workspace_max_m}")
+        if len(self.region_m) != 6:
+            raise ConfigError(f"region_m {self.region_m} must be six numbers: x0 y0 z0 x1 y1 z1")
+
+    @property
+    def axis_matrix(self) -> np.ndarray:
+        return np.array(self.axes, float).reshape(3, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """One HandPose21Array with what is known at that moment of the robot's world."""
+
+    stamp_ns: int
+    hands: tuple[Hand, ...]
+    R_base_camera: np.ndarray | None               # (3, 3); None: the transform is missing
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What people and the robot say beside the hand itself."""
+
+    clutch: bool = False                           # level of the clutch topic or service (clutch='topic')
+    emergency_stop: bool = False
+    reset: bool = False                            # ends a latched emergency stop
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """The arm's target in the robot's base frame, with its speed for a Twist."""
+
+    position: np.ndarray                           # (3,) m
+    rotation: np.ndarray                           # (3, 3)
+    velocity: np.ndarray = field(default_factory=lambda: np.zeros(3))    # (3,) m/s
+    turn: np.ndarray = field(default_factory=lambda: np.zeros(3))        # (3,) rad/s, axes of the base frame
+
+
+@dataclass(frozen=True, eq=False)
+class Command:
+    """What to send. ``gripper_m`` and ``target`` are None when nothing may be sent; ``withheld`` then says why."""
+
+    phase: Phase
+    gripper_m: float | None = None
+    effort: float = 0.0
+    target: Target | None = None
+    withheld: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class _Latch:
+    """Where hand and target were when the clutch closed."""
+
+    hand_position: np.ndarray
+    hand_rotation: np.ndarray
+    target: Target
+
+
+@dataclass(frozen=True, eq=False)
+class TeleopState:
+    """All that the step remembers. Make the first one with ``start``."""
+
+    target: Target
+    gripper_m: float
+    now_ns: int | None = None
+    stamp_ns: int = 0                              # of the newest observation used
+    stopped: bool = False                          # emergency stop latched
+    armed: bool = False                            # the clutch was seen open since start, loss or stop
+    closed: bool = False
+    operator: int = 0                              # track id; 0: nobody
+    seen_ns: int = 0                               # stamp of the operator's last usable hand
+    held_since_ns: int | None = None               # gesture held still since
+    gone_since_ns: int | None = None               # gesture gone since
+    latch: _Latch | None = None
+    hand: OneEuroState | None = None               # filtered (6,): palm position and rotation vector from the latch
+    opening: OneEuroState | None = None            # filtered normalised opening
+    wish: Target | None = None                     # where the target should go, before limits
+    wish_gripper_m: float | None = None
+    last_palm: np.ndarray | None = None            # (3,) raw, for the speed check
+    lost_reason: str = ""
+
+
+def start(target: Target, gripper_m: float) -> TeleopState:
+    """State at start: clutch open, the robot where it says it is.
+
+    target: current pose of the arm's end effector in the base frame; gripper_m: current opening.
+    """
+    return TeleopState(target=target, gripper_m=float(gripper_m))
+
+
+def step(state: TeleopState, observation: Observation | None, now_ns: int, config: TeleopConfig,
+         inputs: Inputs = Inputs()) -> tuple[TeleopState, Command]:
+    """One step of the teleoperation; see the module's text for the rules.
+
+    observation: a new message, or None on a timer tick. now_ns: the node's clock, same epoch as the stamps.
+    Returns the new state and the command. Never raises for any hand, NaN or clock.
+    """
+    if inputs.emergency_stop:
+        state = replace(_open_clutch(state), stopped=True, armed=False, now_ns=now_ns,
+                        target=replace(state.target, velocity=np.zeros(3), turn=np.zeros(3)))
+    elif state.stopped and inputs.reset:
+        state = replace(state, stopped=False)
+    if state.stopped:
+        return replace(state, now_ns=now_ns), Command(Phase.STOP, withheld="emergency stop: waiting for a reset")
+
+    if state.now_ns is not None and now_ns < state.now_ns:
+        state = replace(_open_clutch(state), armed=False, stamp_ns=0, now_ns=now_ns)
+        return state, Command(Phase.IDLE, withheld="the clock went back: clutch opened")
+    dt = 0.0 if state.now_ns is None else (now_ns - state.now_ns) * 1e-9
+    state = replace(state, now_ns=now_ns)
+
+    hand, reason = None, state.lost_reason
+    if observation is not None:
+        hand, reason = _usable_hand(state, observation, now_ns, config)
+        state = replace(state, lost_reason=reason)
+        if reason not in ("stale", "repeated"):
+            state = replace(state, stamp_ns=observation.stamp_ns)
+            state = _clutch(state, observation, hand, config, inputs)
+    if config.clutch == "topic" and not inputs.clutch:
+        state = replace(_open_clutch(state) if state.closed else state, armed=True)
+
+    if not state.closed:
+        return state, Command(Phase.IDLE, withheld=f"clutch open ({reason})" if reason else "clutch open")
+    if hand is not None and state.operator == hand.track_id:
+        state = _follow(state, hand, observation, config)
+    return _move(state, now_ns, dt, config)
+
+
+def _usable_hand(state: TeleopState, observation: Observation, now_ns: int, config: TeleopConfig
+                 ) -> tuple[Hand | None, str]:
+    """The hand that may steer, or None and the reason."""
+    age = (now_ns - observation.stamp_ns) * 1e-9
+    if not 0 <= age + 0.005 or age > config.stale_s:               # 5 ms of clock skew between machines is allowed
+        return None, "stale"
+    if observation.stamp_ns <= state.stamp_ns:
+        return None, "repeated"
+    if observation.R_base_camera is None or not np.all(np.isfinite(observation.R_base_camera)):
+        return None, "the transform from the camera to the robot's base is missing"
+    hands = observation.hands
+    if state.closed:
+        hands = tuple(h for h in hands if h.track_id == state.operator)
+        if not hands:
+            return None, f"operator's hand {state.operator} is not in the image"
+    elif config.side != "any":
+        hands = tuple(h for h in hands if h.is_right == (config.side == "right"))
+    if not hands:
+        return None, "no hand"
+    reasons = [_fault(h, config) for h in hands]
+    good = [h for h, why in zip(hands, reasons) if not why]
+    if not good:
+        return None, reasons[0]
+    hand = _choose(good, state, config)
+    if hand is None:
+        return None, "no hand in the operator's region"
+    if state.closed and state.last_palm is not None:
+        gap = max((observation.stamp_ns - state.seen_ns) * 1e-9, 1e-3)
+        speed = float(np.linalg.norm(_palm(hand) - state.last_palm)) / gap
+        if speed > config.max_hand_speed_m_s:
+            return None, f"the hand jumped ({speed:.1f} m/s)"
+    return hand, ""
+
+
+def _fault(hand: Hand, config: TeleopConfig) -> str:
+    """Why a hand may not steer, or ''."""
+    need = list(PALM_JOINTS + PINCH_JOINTS)
+    if not hand.track_id > 0:
+        return "the hand has no track id"
+    if not hand.score >= config.min_score:
+        return f"score {hand.score:.2f} below {config.min_score}"
+    if not np.all(np.isfinite(hand.joints_m[need])) or not np.all(np.isfinite(hand.joints_rel_m)):
+        return "a joint is NaN (not metric?)"
+    if not (np.isfinite(hand.hand_length_m) and hand.hand_length_m > 0):
+        return "hand length unknown"
+    if not np.all(np.isin(np.asarray(hand.state)[need], _USABLE)):
+        return "a joint is extrapolated, unknown or outside the image"
+    if not np.all(hand.confidence[need] >= config.min_confidence):
+        return f"confidence {np.nanmin(np.r_[hand.confidence[need], 1]):.2f} below {config.min_confidence}"
+    if not np.all(hand.sigma_across_m[need] <= config.max_sigma_across_m):
+        return "position across the ray is too uncertain"
+    if not np.all(hand.sigma_ray_m[need] <= config.max_sigma_ray_m):
+        return "distance is too uncertain"
+    if not np.all(np.isfinite(wrist_rotation(hand.joints_m, hand.is_right))):
+        return "the palm's orientation is not defined"
+    return ""
+
+
+def _choose(hands: list[Hand], state: TeleopState, config: TeleopConfig) -> Hand | None:
+    """The operator's hand among usable ones."""
+    known = [h for h in hands if h.track_id == state.operator]
+    if known:
+        return known[0]
+    if config.operator == "region":
+        low, high = np.array(config.region_m[:3]), np.array(config.region_m[3:])
+        hands = [h for h in hands if np.all(_palm(h) >= low) and np.all(_palm(h) <= high)]
+        if not hands:
+            return None
+    if config.operator == "first":
+        return min(hands, key=lambda h: h.track_id)
+    return min(hands, key=lambda h: (float(np.linalg.norm(_palm(h))), h.track_id))
+
+
+def _palm(hand: Hand) -> np.ndarray:
+    """Palm centre in the camera frame: mean of wrist and the four knuckles. Returns (3,) m."""
+    return hand.joints_m[list(PALM_JOINTS)].mean(axis=0)
+
+
+def _clutch(state: TeleopState, observation: Observation, hand: Hand | None, config: TeleopConfig, inputs: Inputs
+            ) -> TeleopState:
+    """Opens or closes the clutch by what this observation shows."""
+    stamp = observation.stamp_ns
+    if hand is None:
+        return replace(state, held_since_ns=None)
+    if not state.closed and state.operator != hand.track_id:       # a new candidate starts from nothing
+        state = replace(state, operator=hand.track_id, held_since_ns=None, last_palm=None,
+                        armed=state.armed and config.clutch == "topic")
+    gap = (stamp - state.seen_ns) * 1e-9
+    still = state.last_palm is not None and gap > 0 and \
+        float(np.linalg.norm(_palm(hand) - state.last_palm)) / gap <= config.clutch_still_m_s
+    state = replace(state, last_palm=_palm(hand), seen_ns=stamp)
+    if config.clutch == "topic":
+        if inputs.clutch and state.armed and not state.closed:
+            return _close_clutch(state, hand, observation)
+        return state
+
+    shown = gestures.shows(config.clutch_gesture, hand.joints_rel_m)
+    if config.clutch == "other_hand":
+        others = [h for h in observation.hands if h.track_id != hand.track_id and not _fault(h, config)
+                  and h.is_right != hand.is_right]
+        shown = gestures.shows(config.clutch_gesture, others[0].joints_rel_m) if others else False
+        still = True                                               # the steering hand may move; the other one decides
+    if shown is False:
+        if not state.closed:
+            return replace(state, armed=True, held_since_ns=None)
+        gone = stamp if state.gone_since_ns is None else state.gone_since_ns
+        if (stamp - gone) * 1e-9 >= config.clutch_release_s:
+            return replace(_open_clutch(state), armed=True)
+        return replace(state, gone_since_ns=gone)
+    if shown is None:
+        return state
+    state = replace(state, gone_since_ns=None)
+    if state.closed or not state.armed:
+        return state
+    if not still:
+        return replace(state, held_since_ns=None)
+    since = stamp if state.held_since_ns is None else state.held_since_ns
+    state = replace(state, held_since_ns=since)
+    return _close_clutch(state, hand, observation) if (stamp - since) * 1e-9 >= config.clutch_hold_s else state
+
+
+def _close_clutch(state: TeleopState, hand: Hand, observation: Observation) -> TeleopState:
+    """Ties the hand where it is to the target where it is, so that closing moves nothing."""
+    R = observation.R_base_camera
+    resting = replace(state.target, velocity=np.zeros(3), turn=np.zeros(3))
+    latch = _Latch(R @ _palm(hand), R @ wrist_rotation(hand.joints_m, hand.is_right), resting)
+    return replace(state, closed=True, operator=hand.track_id, latch=latch, target=resting, hand=None, opening=None,
+                   wish=resting, wish_gripper_m=state.gripper_m, held_since_ns=None, gone_since_ns=None,
+                   last_palm=_palm(hand), seen_ns=observation.stamp_ns)
+
+
+def _open_clutch(state: TeleopState) -> TeleopState:
+    return replace(state, closed=False, operator=0, latch=None, hand=None, opening=None, wish=None,
+                   wish_gripper_m=None, held_since_ns=None, gone_since_ns=None, last_palm=None,
+                   target=replace(state.target, velocity=np.zeros(3), turn=np.zeros(3)))
+
+
+def _follow(state: TeleopState, hand: Hand, observation: Observation, config: TeleopConfig) -> TeleopState:
+    """Where target and gripper should go by the operator's hand."""
+    R, latch = observation.R_base_camera, state.latch
+    moved = R @ _palm(hand) - latch.hand_position
+    turned = rotation_vector(R @ wrist_rotation(hand.joints_m, hand.is_right) @ latch.hand_rotation.T)
+    if state.hand is not None:                                     # stay on the branch next to the last value
+        turned = _nearest_branch(turned, state.hand.raw[3:])
+    filtered = one_euro(state.hand, np.r_[moved, turned], observation.stamp_ns, config.min_cutoff_hz,
+                        config.beta_hz_per_m_s)
+    axes = config.axis_matrix
+    position = latch.target.position + config.scale * (axes @ filtered.value[:3])
+    rotation = latch.target.rotation
+    if config.rotate:
+        # A rotation vector is an axial vector: under a reflection of the axes it also changes sign.
+        rotation = rotation_from_vector(np.linalg.det(axes) * (axes @ filtered.value[3:])) @ rotation
+
+    share = (gestures.aperture(hand.joints_rel_m, hand.hand_length_m) - config.aperture_closed) \
+        / (config.aperture_open - config.aperture_closed)
+    opening = one_euro(state.opening, np.clip(share, 0.0, 1.0), observation.stamp_ns, config.min_cutoff_hz,
+                       config.beta_hz_per_m_s)
+    span = config.gripper_open_m - config.gripper_closed_m
+    last = (state.wish_gripper_m - config.gripper_closed_m) / span if state.opening is not None else float(opening.value)
+    # Backlash: the opening moves only after the hand has moved by the hysteresis, and reaches both ends all the same.
+    band = config.hysteresis / 2.0
+    stretched = (1.0 + 2.0 * band) * float(opening.value) - band
+    share = float(np.clip(np.clip(last, stretched - band, stretched + band), 0.0, 1.0))
+    return replace(state, hand=filtered, opening=opening, wish=Target(position, rotation),
+                   wish_gripper_m=config.gripper_closed_m + share * span,
+                   last_palm=_palm(hand), seen_ns=observation.stamp_ns)
+
+
+def _move(state: TeleopState, now_ns: int, dt: float, config: TeleopConfig) -> tuple[TeleopState, Command]:
+    """Moves target and gripper towards the wish within the limits, or brakes when the operator is lost."""
+    silent = (now_ns - state.seen_ns) * 1e-9
+    reason = state.lost_reason or f"no image of the operator for {silent:.2f} s"
+    lost = silent > config.stale_s
+    if lost and (config.lost_policy == "stop" or silent > config.stale_s + config.hold_s):
+        state = replace(_open_clutch(state), armed=False)
+        return state, Command(Phase.IDLE, withheld=f"operator lost: {reason}; clutch opened")
+    dt = min(dt, config.stale_s)                                   # a long gap is not a licence for a long jump
+    wish = state.target if lost or state.wish is None else state.wish
+    low, high = np.array(config.workspace_min_m), np.array(config.workspace_max_m)
+    goal = np.clip(wish.position, np.minimum(low, state.target.position), np.maximum(high, state.target.position))
+    position, velocity = _approach(state.target.position, state.target.velocity, goal, dt, config.speed_m_s,
+                                   config.acceleration_m_s2, brake=lost)
+    error = rotation_vector(wish.rotation @ state.target.rotation.T)
+    turned, turn = _approach(np.zeros(3), state.target.turn, error, dt, config.turn_rad_s,
+                             config.turn_acceleration_rad_s2, brake=lost)
+    target = Target(position, rotation_from_vector(turned) @ state.target.rotation, velocity, turn)
+
+    gripper = state.gripper_m
+    if not lost and state.wish_gripper_m is not None:
+        most = config.gripper_speed_m_s * dt
+        gripper += float(np.clip(state.wish_gripper_m - gripper, -most, most))
+    state = replace(state, target=target, gripper_m=gripper)
+    phase = Phase.HOLD if lost else Phase.FOLLOW
+    return state, Command(phase, gripper, config.gripper_effort, target, f"holding: {reason}" if lost else "")
+
+
+def _approach(x: np.ndarray, v: np.ndarray, goal: np.ndarray, dt: float, speed: float, acceleration: float, brake: bool
+              ) -> tuple[np.ndarray, np.ndarray]:
+    """One time step towards the goal, per axis, never above the speed and acceleration limits, never past the goal.
+
+    The speed is at most that from which the axis can still stop at the goal after this step, however long the next
+    ones are: v dt + v^2 / 2a <= d, so v = sqrt(2 a d + (a dt)^2) - a dt. x, v, goal: (3,). Returns the new x and v.
+    """
+    if dt <= 0.0:
+        return x, v
+    distance = goal - x
+    gain = acceleration * dt
+    allowed = np.sqrt(2.0 * acceleration * np.abs(distance) + gain * gain) - gain
+    wish = np.zeros(3) if brake else np.sign(distance) * np.minimum(np.minimum(allowed, speed), np.abs(distance) / dt)
+    v = v + np.clip(wish - v, -gain, gain)
+    return x + v * dt, v
+
+
+def _nearest_branch(vector: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """The rotation vector of the same rotation that lies next to the reference (angles beyond pi stay continuous)."""
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-9:
+        return vector
+    turns = [vector * (1.0 + 2.0 * np.pi * k / angle) for k in (-1, 0, 1)]
+    return min(turns, key=lambda t: float(np.linalg.norm(t - reference)))
