@@ -1,0 +1,132 @@
+"""Virtual hands: a skinned mesh, its shapes and its 21 joints, under one API for every mesh.
+
+    model = HandModel.load("makehuman")
+    shape = model.shape(rng)                    # a person's hand: mesh, joints and hand length
+    hand = model.pose(shape, poses.sample(rng)) # vertices, normals and joints, metres, in the hand frame (rig.py)
+    left = mirror(hand)
+
+All hands are right hands; ``mirror`` makes the left one.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from hand_pose_ros.errors import ConfigError
+from hand_pose_ros.skeleton import hand_length
+from hand_pose_ros.synthesis import rig, skinning
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """A hand's mesh without its shape: what stays the same for every person and pose."""
+
+    faces: np.ndarray                           # (F, 3) int32, counter-clockwise from outside
+    uv: np.ndarray                              # (V, 2) float32, (0, 0) bottom left; vertices are doubled at UV seams
+    weld: np.ndarray                            # (V,) int32: the skin vertex (row of the skinning arrays) of each vertex
+    skin_faces: np.ndarray                      # (F, 3) int32: the same faces over skin vertices
+    weights: np.ndarray                         # (S, 23) float64 skinning weights of the skin vertices
+    part_ids: np.ndarray                        # (V,) uint8: 1 forearm, 2 palm, 3..7 thumb..little
+    nail: np.ndarray                            # (V,) float32: 1 on the nails, 0 elsewhere
+
+
+@dataclass(frozen=True, eq=False)
+class HandShape:
+    """One person's hand in the mesh's rest pose, hand frame."""
+
+    vertices: np.ndarray                        # (S, 3) metres, float64
+    skeleton: rig.Skeleton
+    attributes: dict                            # age, gender, ... as far as the model knows them
+
+    @property
+    def hand_length_m(self) -> float:
+        return float(hand_length(self.skeleton.joints))
+
+
+@dataclass(frozen=True, eq=False)
+class PosedHand:
+    """One hand in the hand frame (rig.py): wrist at the origin, y to the middle knuckle, z dorsal, x to the little finger.
+
+    A left hand (``is_right`` False) is the mirror image: its x points to the thumb's side.
+    """
+
+    vertices: np.ndarray                        # (V, 3) metres, float64
+    normals: np.ndarray                         # (V, 3) unit length, outwards
+    joints: np.ndarray                          # (21, 3) metres, float64, order of skeleton.JOINT_NAMES
+    faces: np.ndarray                           # (F, 3) int32
+    uv: np.ndarray                              # (V, 2) float32
+    part_ids: np.ndarray                        # (V,) uint8
+    nail: np.ndarray                            # (V,) float32
+    hand_length_m: float
+    is_right: bool
+
+
+class HandModel:
+    """One mesh with its rig and its family of shapes. Get one with ``HandModel.load``."""
+
+    def __init__(self, name: str, mesh: Mesh, make_shape):
+        self.name = name
+        self.mesh = mesh
+        self._make_shape = make_shape
+
+    @staticmethod
+    def load(name: str = "makehuman") -> "HandModel":
+        """A model by its name in ``MODELS``. Raises ConfigError for another name, DataError without its assets."""
+        return _load(name)
+
+    def shape(self, rng: np.random.Generator | None = None) -> HandShape:
+        """A random person's hand, or the mean adult's without ``rng``."""
+        return self._make_shape(rng)
+
+    def pose(self, shape: HandShape, pose: np.ndarray) -> PosedHand:
+        """A right hand in a pose. pose: (25,) in the order and units of rig.DOFS."""
+        motions = rig.motions(shape.skeleton, pose)
+        vertices = skinning.skin(shape.vertices, self.mesh.weights, motions)
+        normals = vertex_normals(vertices, self.mesh.skin_faces)
+        mesh = self.mesh
+        return PosedHand(vertices[mesh.weld], normals[mesh.weld], rig.posed_joints(shape.skeleton, motions),
+                         mesh.faces, mesh.uv, mesh.part_ids, mesh.nail, shape.hand_length_m, True)
+
+    def rest(self, shape: HandShape) -> np.ndarray:
+        """The pose (25,) in which the mesh was modelled; posing with it returns the mesh unchanged."""
+        return shape.skeleton.rest.copy()
+
+
+def mirror(hand: PosedHand) -> PosedHand:
+    """The other side's hand: x negated, faces turned round so that they stay counter-clockwise from outside."""
+    flip = np.array([-1.0, 1.0, 1.0])
+    return replace(hand, vertices=hand.vertices * flip, normals=hand.normals * flip, joints=hand.joints * flip,
+                   faces=np.ascontiguousarray(hand.faces[:, ::-1]), is_right=not hand.is_right)
+
+
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Area-weighted unit normals. vertices: (V, 3); faces: (F, 3), counter-clockwise from outside. Returns (V, 3)."""
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
+    face = np.cross(b - a, c - a)
+    out = np.stack([np.bincount(faces.ravel(), np.repeat(face[:, axis], 3), minlength=len(vertices))
+                    for axis in range(3)], axis=1)
+    return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+
+
+def _makehuman() -> HandModel:
+    from hand_pose_ros.synthesis import makehuman_hand
+
+    return makehuman_hand.load()
+
+
+def _webxr() -> HandModel:
+    from hand_pose_ros.synthesis import webxr_hand
+
+    return webxr_hand.load()
+
+
+MODELS = {"makehuman": _makehuman, "webxr": _webxr}
+
+
+@lru_cache(maxsize=None)
+def _load(name: str) -> HandModel:
+    if name not in MODELS:
+        raise ConfigError(f"unknown hand model '{name}'; choose one of: {', '.join(MODELS)}")
+    return MODELS[name]()

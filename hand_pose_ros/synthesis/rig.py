@@ -1,0 +1,165 @@
+"""The hand's skeleton: degrees of freedom, bones and forward kinematics, the same for every mesh.
+
+Hand frame (right hand): origin at the wrist, y towards the middle knuckle, z out of the back of the hand, x towards the
+little finger. The palm does not move in it; the forearm does. Angles are anatomical and zero in the flat hand:
+flexion bends towards the palm, abduction turns a finger towards the thumb's side (radially), twist turns a bone about
+its own length. The thumb's angles are counted from its rest beside the palm.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hand_pose_ros.skeleton import FINGERS
+from hand_pose_ros.synthesis.skinning import about, compose, rotation_about
+
+DOFS = (
+    "wrist_flexion", "wrist_deviation", "forearm_twist", "arch",
+    "thumb_cmc_flexion", "thumb_cmc_abduction", "thumb_cmc_twist", "thumb_mcp_flexion", "thumb_ip_flexion",
+    *(f"{finger}_{joint}" for finger in FINGERS[1:]
+      for joint in ("mcp_flexion", "mcp_abduction", "pip_flexion", "dip_flexion")),
+)
+"""25 degrees of freedom: radians, except ``arch`` (0 flat palm .. 1 fully cupped). Wrist deviation is positive
+towards the thumb's side; forearm twist is positive when the palm turns down (pronation)."""
+NUM_DOFS = len(DOFS)
+DOF = {name: index for index, name in enumerate(DOFS)}
+
+BONES = (
+    "palm", "forearm", "forearm_upper", "upper_arm",
+    "metacarpal_index", "metacarpal_middle", "metacarpal_ring", "metacarpal_little",
+    "thumb_cmc", "thumb_mcp", "thumb_ip",
+    *(f"{finger}_{joint}" for finger in FINGERS[1:] for joint in ("mcp", "pip", "dip")),
+)
+BONE = {name: index for index, name in enumerate(BONES)}
+NUM_BONES = len(BONES)
+PARENT = {
+    "palm": None, "forearm": "palm", "forearm_upper": "forearm", "upper_arm": "forearm_upper",
+    **{f"metacarpal_{finger}": "palm" for finger in FINGERS[1:]},
+    "thumb_cmc": "palm", "thumb_mcp": "thumb_cmc", "thumb_ip": "thumb_mcp",
+    **{f"{finger}_mcp": f"metacarpal_{finger}" for finger in FINGERS[1:]},
+    **{f"{finger}_pip": f"{finger}_mcp" for finger in FINGERS[1:]},
+    **{f"{finger}_dip": f"{finger}_pip" for finger in FINGERS[1:]},
+}
+JOINT_BONE = tuple(BONE[name] for name in (
+    "palm", "thumb_cmc", "thumb_mcp", "thumb_ip", "thumb_ip",
+    *(f"{finger}_{joint}" for finger in FINGERS[1:] for joint in ("mcp", "pip", "dip", "dip"))))
+"""The bone that carries each of the 21 joints."""
+BONE_PART = tuple(1 if name in ("forearm", "forearm_upper", "upper_arm") else
+                  2 if name == "palm" or name.startswith("metacarpal") else
+                  3 + FINGERS.index(name.split("_")[0]) for name in BONES)
+"""Part id of each bone: 1 forearm, 2 palm, 3..7 thumb..little."""
+
+ARCH_RAD = np.radians([11.0, 7.0, 20.0, 27.0])
+"""Flexion of the metacarpals 2-5 in a fully cupped palm (El-shennawy et al., J. Hand Surg. 26A, 2001, rounded)."""
+METACARPAL_BASE = 0.28
+"""Where a metacarpal hinges, as a share of the way from wrist to knuckle."""
+FAN_RAD = np.radians([5.0, 0.0, -6.0, -13.0])
+"""Radial abduction of the fingers 2-5 at angle zero against the hand's y axis: they fan out from the wrist."""
+
+
+@dataclass(frozen=True, eq=False)
+class Skeleton:
+    """Joints and hinge axes of one hand in its rest pose, in the hand frame."""
+
+    joints: np.ndarray                          # (21, 3) metres
+    elbow: np.ndarray                           # (3,) metres
+    axes: np.ndarray                            # (5, 3) flexion axis of thumb..little at rest, unit length
+    rest: np.ndarray                            # (25,) angles of the rest pose
+
+
+def measure(joints: np.ndarray, elbow: np.ndarray, axes: np.ndarray, thumb_rest: np.ndarray) -> Skeleton:
+    """A skeleton whose rest angles are measured from its joints, so that its rest pose reproduces the mesh exactly.
+
+    joints: (21, 3) metres in the hand frame. elbow: (3,). axes: (5, 3) flexion axes at rest.
+    thumb_rest: (5,) radians, the angles that the mesh's thumb is said to have at rest (its zero is a convention).
+    """
+    rest = np.zeros(NUM_DOFS)
+    rest[DOF["thumb_cmc_flexion"]:DOF["thumb_ip_flexion"] + 1] = thumb_rest
+    for ray, finger in enumerate(FINGERS[1:]):
+        chain = joints[5 + 4 * ray:9 + 4 * ray]
+        frames = [_frame(end - start, axes[ray + 1]) for start, end in zip(chain[:-1], chain[1:])]
+        relative = _zero(ray, axes[ray + 1]).T @ frames[0]
+        rest[DOF[f"{finger}_mcp_abduction"]] = np.arctan2(relative[1, 0], relative[0, 0])
+        rest[DOF[f"{finger}_mcp_flexion"]] = np.arctan2(-relative[2, 1], relative[2, 2])
+        for joint, (inner, outer) in zip(("pip", "dip"), zip(frames[:-1], frames[1:])):
+            relative = inner.T @ outer
+            rest[DOF[f"{finger}_{joint}_flexion"]] = np.arctan2(-relative[2, 1], relative[2, 2])
+    return Skeleton(joints, elbow, axes, rest)
+
+
+def _frame(along: np.ndarray, axis: np.ndarray) -> np.ndarray:
+    """Columns x (hinge), y (along the bone), z (dorsal)."""
+    y = along / np.linalg.norm(along)
+    z = np.cross(axis, y)
+    z /= np.linalg.norm(z)
+    return np.stack([np.cross(y, z), y, z], axis=1)
+
+
+def _zero(ray: int, axis: np.ndarray) -> np.ndarray:
+    """Frame of a finger's proximal phalanx at zero flexion and abduction, rolled so that the rest pose has no twist."""
+    return _frame(np.array([-np.sin(FAN_RAD[ray]), np.cos(FAN_RAD[ray]), 0.0]), axis)
+
+
+def motions(skeleton: Skeleton, pose: np.ndarray) -> np.ndarray:
+    """Forward kinematics: (23, 3, 4) motions of the bones from rest to ``pose`` (25,) in the hand frame, metres."""
+    joints, axes, rest = skeleton.joints, skeleton.axes, skeleton.rest
+    out = np.zeros((NUM_BONES, 3, 4))
+    out[0, :, :3] = np.eye(3)
+
+    wrist = (rotation_about(2, pose[DOF["wrist_deviation"]]) @ rotation_about(0, -pose[DOF["wrist_flexion"]]))
+    out[BONE["forearm"]] = about(wrist.T, joints[0])
+    forearm = skeleton.elbow - joints[0]
+    forearm = forearm / np.linalg.norm(forearm)
+    for name, share in (("forearm_upper", 0.5), ("upper_arm", 0.5)):
+        twist = axis_angle(forearm, share * pose[DOF["forearm_twist"]])
+        out[BONE[name]] = compose(out[BONE[PARENT[name]]], about(twist, joints[0]))
+
+    for ray, finger in enumerate(FINGERS[1:]):
+        knuckle = joints[5 + 4 * ray]
+        base = joints[0] + METACARPAL_BASE * (knuckle - joints[0])
+        across = np.cross(knuckle - joints[0], [0.0, 0.0, 1.0])
+        lift = axis_angle(across / np.linalg.norm(across), -ARCH_RAD[ray] * pose[DOF["arch"]])
+        carrier = about(lift, base)
+        out[BONE[f"metacarpal_{finger}"]] = carrier
+        zero = _zero(ray, axes[ray + 1])
+        bend, spread = DOF[f"{finger}_mcp_flexion"], DOF[f"{finger}_mcp_abduction"]
+        turn = rotation_about(2, pose[spread]) @ rotation_about(0, -pose[bend])
+        was = rotation_about(2, rest[spread]) @ rotation_about(0, -rest[bend])
+        carrier = compose(carrier, about(zero @ turn @ was.T @ zero.T, knuckle))
+        out[BONE[f"{finger}_mcp"]] = carrier
+        for step, joint in enumerate(("pip", "dip"), start=1):
+            dof = DOF[f"{finger}_{joint}_flexion"]
+            carrier = compose(carrier, about(axis_angle(axes[ray + 1], rest[dof] - pose[dof]),
+                                             joints[5 + 4 * ray + step]))
+            out[BONE[f"{finger}_{joint}"]] = carrier
+
+    thumb = _frame(joints[2] - joints[1], axes[0])
+    first = DOF["thumb_cmc_flexion"]
+    carrier = about(thumb @ _thumb_turn(pose[first:first + 3]) @ _thumb_turn(rest[first:first + 3]).T @ thumb.T,
+                    joints[1])
+    out[BONE["thumb_cmc"]] = carrier
+    for step, joint in enumerate(("mcp", "ip"), start=2):
+        dof = DOF[f"thumb_{joint}_flexion"]
+        carrier = compose(carrier, about(axis_angle(axes[0], rest[dof] - pose[dof]), joints[step]))
+        out[BONE[f"thumb_{joint}"]] = carrier
+    return out
+
+
+def _thumb_turn(angles: np.ndarray) -> np.ndarray:
+    """Flexion (across the palm), abduction (away from its plane) and twist of the thumb's saddle joint."""
+    flexion, abduction, twist = angles
+    return rotation_about(2, abduction) @ rotation_about(0, -flexion) @ rotation_about(1, twist)
+
+
+def axis_angle(axis: np.ndarray, angle: float) -> np.ndarray:
+    """Rotation matrix (3, 3) about a unit axis (3,) by ``angle`` radians (Rodrigues)."""
+    x, y, z = axis
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross
+
+
+def posed_joints(skeleton: Skeleton, bone_motions: np.ndarray) -> np.ndarray:
+    """The 21 joints (21, 3) metres carried by their bones' motions (23, 3, 4)."""
+    carriers = bone_motions[list(JOINT_BONE)]
+    return np.einsum("kij,kj->ki", carriers[..., :3], skeleton.joints) + carriers[..., 3]
