@@ -1,0 +1,194 @@
+"""sensor_msgs images <-> arrays, by attribute access, so that rclpy and rosbags messages both work.
+
+RGB uint8 inside the package; every other encoding is converted here and nowhere else. Encoding names:
+sensor_msgs/image_encodings.hpp; formats of CompressedImage: CompressedImage.msg. Row padding (``step``) and byte order
+are honoured. Depth becomes float32 metres along z with NaN where nothing was measured (REP 118).
+"""
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import cv2
+import numpy as np
+
+from .errors import FrameError
+from .types import Camera
+
+_RGB_FROM = {
+    "rgb8": (3, "u1", None), "bgr8": (3, "u1", cv2.COLOR_BGR2RGB), "8UC3": (3, "u1", cv2.COLOR_BGR2RGB),
+    "rgba8": (4, "u1", cv2.COLOR_RGBA2RGB), "bgra8": (4, "u1", cv2.COLOR_BGRA2RGB),
+    "8UC4": (4, "u1", cv2.COLOR_BGRA2RGB),
+    "mono8": (1, "u1", cv2.COLOR_GRAY2RGB), "8UC1": (1, "u1", cv2.COLOR_GRAY2RGB),
+    "rgb16": (3, "u2", None), "bgr16": (3, "u2", cv2.COLOR_BGR2RGB),
+    "rgba16": (4, "u2", cv2.COLOR_RGBA2RGB), "bgra16": (4, "u2", cv2.COLOR_BGRA2RGB),
+    "mono16": (1, "u2", cv2.COLOR_GRAY2RGB),
+    # The letters of a Bayer encoding are the first two pixels of the first two rows; OpenCV's name is taken one pixel
+    # further down and right, hence the other letters.
+    "bayer_rggb8": (1, "u1", cv2.COLOR_BayerBG2RGB), "bayer_bggr8": (1, "u1", cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": (1, "u1", cv2.COLOR_BayerGR2RGB), "bayer_grbg8": (1, "u1", cv2.COLOR_BayerGB2RGB),
+    "bayer_rggb16": (1, "u2", cv2.COLOR_BayerBG2RGB), "bayer_bggr16": (1, "u2", cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg16": (1, "u2", cv2.COLOR_BayerGR2RGB), "bayer_grbg16": (1, "u2", cv2.COLOR_BayerGB2RGB),
+    "yuv422": (2, "u1", cv2.COLOR_YUV2RGB_UYVY), "uyvy": (2, "u1", cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": (2, "u1", cv2.COLOR_YUV2RGB_YUY2), "yuyv": (2, "u1", cv2.COLOR_YUV2RGB_YUY2),
+}
+"""Encoding: channels, sample type, OpenCV conversion to RGB."""
+
+_PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
+"""Encodings with a full plane of Y and below it one of half the height with U and V."""
+
+_RGB_TO = {"rgb8": (3, None), "bgr8": (3, cv2.COLOR_RGB2BGR), "rgba8": (4, cv2.COLOR_RGB2RGBA),
+           "bgra8": (4, cv2.COLOR_RGB2BGRA), "mono8": (1, cv2.COLOR_RGB2GRAY)}
+
+ENCODINGS = (*_RGB_FROM, *_PLANAR)
+"""Colour encodings that decode() reads."""
+
+
+def decode(message: Any) -> np.ndarray:
+    """A sensor_msgs/Image or CompressedImage as (H, W, 3) uint8 RGB.
+
+    16-bit samples are scaled to 8. The array may share memory with the message if its encoding is rgb8. Raises
+    FrameError for an unknown encoding, missing bytes and damaged compressed data.
+    """
+    if not hasattr(message, "encoding"):
+        return _decode_compressed(message)
+    encoding = message.encoding
+    if encoding in _PLANAR:
+        rows = _rows(message, 1, "u1", message.height + message.height // 2)[..., 0]
+        return cv2.cvtColor(np.ascontiguousarray(rows), _PLANAR[encoding])
+    if encoding not in _RGB_FROM:
+        hint = "this is a depth encoding: give a colour topic" if encoding in ("16UC1", "32FC1") else \
+            f"known are {', '.join(ENCODINGS)}"
+        raise FrameError(f"image encoding {encoding!r} cannot be shown to the networks; {hint}")
+    channels, sample, conversion = _RGB_FROM[encoding]
+    pixels = _rows(message, channels, sample, message.height)
+    if channels == 1:
+        pixels = pixels[..., 0]
+    if sample == "u2":
+        pixels = np.round(pixels * (255.0 / 65535.0)).astype(np.uint8)
+    if conversion is None:
+        return pixels
+    return cv2.cvtColor(np.ascontiguousarray(pixels), conversion)
+
+
+def _rows(message: Any, channels: int, sample: str, height: int) -> np.ndarray:
+    """(height, width, channels) in the byte order of this machine, without the padding of the rows."""
+    width, size = int(message.width), np.dtype(sample).itemsize
+    used = width * channels * size
+    step = int(message.step) or used
+    data = np.frombuffer(memoryview(message.data), np.uint8)
+    if width <= 0 or height <= 0:
+        raise FrameError(f"image of {width} x {height} pixels: the driver sends an empty image")
+    if step < used:
+        raise FrameError(f"image step is {step} bytes, but {width} pixels of {message.encoding!r} take {used}")
+    if data.size < step * (height - 1) + used:
+        raise FrameError(f"image data is {data.size} bytes, but {height} rows of {step} bytes are needed: the message "
+                         f"is cut off or its step, height or encoding {message.encoding!r} is wrong")
+    rows = np.lib.stride_tricks.as_strided(data, (height, used), (step, 1), writeable=False)
+    order = ">" if message.is_bigendian else "<"
+    samples = np.ascontiguousarray(rows).view(np.dtype(sample).newbyteorder(order))
+    return samples.astype(sample, copy=False).reshape(height, width, channels)
+
+
+def _decode_compressed(message: Any) -> np.ndarray:
+    data = bytes(memoryview(message.data))
+    if "compressedDepth" in message.format:
+        raise FrameError(f"format {message.format!r} is depth: give a colour topic")
+    if not data:
+        raise FrameError("compressed image without data: the encoder sent nothing")
+    if data[:2] == b"\xff\xd8" and data.rstrip(b"\0")[-2:] != b"\xff\xd9":
+        raise FrameError(f"JPEG of {len(data)} bytes is cut off (no end marker)")
+    # An EXIF orientation is not followed: the calibration belongs to the stored pixels.
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if pixels is None:
+        raise FrameError(f"compressed image of {len(data)} bytes, format {message.format!r}, cannot be decoded")
+    if "compressed rgb" in message.format:          # written from RGB by an encoder that expects BGR
+        return pixels
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def decode_depth(message: Any) -> np.ndarray:
+    """A depth Image (16UC1, mono16: millimetres; 32FC1: metres) or compressedDepth PNG as (H, W) float32 metres.
+
+    Zero, negative and infinite become NaN. Raises FrameError for anything else.
+    """
+    if not hasattr(message, "encoding"):
+        return _decode_compressed_depth(message)
+    if message.encoding in ("16UC1", "mono16"):
+        return _metres(_rows(message, 1, "u2", message.height)[..., 0], 0.001)
+    if message.encoding == "32FC1":
+        return _metres(_rows(message, 1, "f4", message.height)[..., 0], 1.0)
+    raise FrameError(f"depth encoding {message.encoding!r} is not known: use 16UC1 (millimetres) or 32FC1 (metres)")
+
+
+def _metres(values: np.ndarray, unit_m: float) -> np.ndarray:
+    depth = values.astype(np.float32) * np.float32(unit_m)
+    depth[~(np.isfinite(depth) & (depth > 0))] = np.nan
+    return depth
+
+
+def _decode_compressed_depth(message: Any) -> np.ndarray:
+    """PNG after a header of 12 bytes: an integer and the two numbers of the inverse-depth quantisation.
+
+    Source: compressed_depth_image_transport (codec.cpp): depth = a / (value - b) for 32FC1.
+    """
+    data = bytes(memoryview(message.data))
+    if "compressedDepth" not in message.format or len(data) < 13 or "rvl" in message.format:
+        raise FrameError(f"compressed depth format {message.format!r} is not known: use compressedDepth png")
+    values = cv2.imdecode(np.frombuffer(data[12:], np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.ndim != 2:
+        raise FrameError(f"compressed depth of {len(data)} bytes cannot be decoded")
+    if not message.format.startswith("32FC1"):
+        return _metres(values, 0.001)
+    _, a, b = struct.unpack_from("<iff", data)
+    with np.errstate(divide="ignore"):
+        return _metres(np.where(values > 0, a / (values.astype(np.float32) - b), 0), 1.0)
+
+
+def encode(rgb: np.ndarray, message: Any, encoding: str = "rgb8") -> Any:
+    """Fill a sensor_msgs/Image (all but its header). rgb: (H, W, 3) uint8. Raises FrameError for other encodings."""
+    if encoding not in _RGB_TO:
+        raise FrameError(f"image encoding {encoding!r} cannot be written; choose one of {', '.join(_RGB_TO)}")
+    channels, conversion = _RGB_TO[encoding]
+    pixels = rgb if conversion is None else cv2.cvtColor(np.ascontiguousarray(rgb), conversion)
+    return _fill(message, pixels, encoding, channels)
+
+
+def encode_depth(depth_m: np.ndarray, message: Any, encoding: str = "16UC1") -> Any:
+    """Fill a depth sensor_msgs/Image. depth_m: (H, W) metres, NaN unknown. encoding: "16UC1" (mm) or "32FC1" (m)."""
+    if encoding == "16UC1":
+        values = np.nan_to_num(np.round(np.asarray(depth_m, np.float64) * 1000.0), nan=0.0, posinf=0.0)
+        return _fill(message, np.clip(values, 0, 65535).astype("<u2"), encoding, 2)
+    if encoding == "32FC1":
+        return _fill(message, np.asarray(depth_m).astype("<f4"), encoding, 4)
+    raise FrameError(f"depth encoding {encoding!r} cannot be written; choose 16UC1 or 32FC1")
+
+
+def _fill(message: Any, pixels: np.ndarray, encoding: str, bytes_per_pixel: int) -> Any:
+    message.height, message.width = pixels.shape[:2]
+    message.encoding, message.is_bigendian = encoding, 0
+    message.step = pixels.shape[1] * bytes_per_pixel
+    message.data = np.ascontiguousarray(pixels).reshape(-1).view(np.uint8)
+    return message
+
+
+def encode_compressed(rgb: np.ndarray, message: Any, format: str = "jpeg", quality: int = 95) -> Any:
+    """Fill a sensor_msgs/CompressedImage. rgb: (H, W, 3) uint8. format: "jpeg" or "png"; quality: JPEG, 1..100."""
+    if format not in ("jpeg", "png"):
+        raise FrameError(f"compressed format {format!r} cannot be written; choose jpeg or png")
+    options = [cv2.IMWRITE_JPEG_QUALITY, int(quality)] if format == "jpeg" else []
+    _, data = cv2.imencode("." + format, cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGR), options)
+    message.format = f"rgb8; {format} compressed bgr8"
+    message.data = data.reshape(-1)
+    return message
+
+
+def fill_camera_info(message: Any, camera: Camera) -> Any:
+    """Fill a sensor_msgs/CameraInfo (all but its header) of a monocular camera."""
+    message.height, message.width = camera.height, camera.width
+    message.distortion_model = camera.distortion_model
+    message.d = np.asarray(camera.D, np.float64)
+    message.k = np.asarray(camera.K, np.float64).reshape(-1)
+    message.r = np.eye(3).reshape(-1)
+    message.p = np.hstack([camera.K, np.zeros((3, 1))]).reshape(-1)
+    return message
