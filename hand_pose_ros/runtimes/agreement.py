@@ -1,0 +1,124 @@
+"""Does a runtime say the same as torch eager? Asked in pixels and millimetres, after lifting, before it may serve."""
+from __future__ import annotations
+
+from typing import Callable
+
+import cv2
+import numpy as np
+
+from ..errors import ModelError
+from ..lift import lift
+from ..skeleton import BONES, PARENTS
+from ..types import Camera, Crop, CropPose, Hand
+from .base import Runtime
+
+LIMIT_PX = 0.5
+LIMIT_MM = 0.5
+LIMIT_PROBABILITY = 0.02
+CROPS = 8
+
+_FINGER_DIRECTIONS_DEG = (-50.0, -18.0, -3.0, 11.0, 26.0)
+_BONE_LENGTHS = ((0.22, 0.22, 0.17, 0.14), (0.48, 0.22, 0.13, 0.11), (0.47, 0.25, 0.15, 0.13),
+                 (0.45, 0.23, 0.14, 0.12), (0.43, 0.17, 0.10, 0.10))
+"""Of a drawn hand: finger directions from straight up, and bones from the wrist outwards in hand lengths."""
+
+
+def drawn_hands(height: int, width: int, count: int = CROPS, seed: int = 7) -> np.ndarray:
+    """Pictures of simple hands: shaded capsules along the 21 joints, before a soft background, different in each.
+
+    They are made, not stored, so every installation compares on the same ones. Returns (count, height, width, 3) uint8.
+    """
+    random = np.random.default_rng(seed)
+    pictures = np.empty((count, height, width, 3), np.uint8)
+    size = min(height, width)
+    for picture in pictures:
+        coarse = random.integers(20, 235, (5, 5, 3)).astype(np.uint8)
+        canvas = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+        skin = np.array([224.0, 172.0, 140.0]) * random.uniform(0.25, 1.1)
+        turn, length = random.uniform(-0.5, 0.5), size * random.uniform(0.45, 0.65)
+        joints = np.empty((21, 2))
+        joints[0] = np.array([width, height]) / 2 + length * 0.45 * np.array([-np.sin(turn), np.cos(turn)])
+        bend = random.uniform(0.0, 0.5, 5)
+        for finger in range(5):
+            direction = turn + np.deg2rad(_FINGER_DIRECTIONS_DEG[finger])
+            for bone in range(4):
+                joint = 1 + 4 * finger + bone
+                shortened = _BONE_LENGTHS[finger][bone] * (1.0 if bone == 0 else 1.0 - bend[finger])
+                joints[joint] = joints[PARENTS[joint]] + length * shortened * np.array(
+                    [np.sin(direction), -np.cos(direction)])
+        for depth, (parent, child) in enumerate(BONES):
+            wide = 0.11 if PARENTS[parent] < 0 else 0.075
+            cv2.line(canvas, _pixel(joints[parent]), _pixel(joints[child]),
+                     tuple(np.clip(skin * (0.8 + 0.01 * depth), 0, 255)), max(2, int(wide * length)), cv2.LINE_AA)
+        picture[...] = cv2.GaussianBlur(canvas, (3, 3), 0)
+    return pictures
+
+
+def _pixel(point: np.ndarray) -> tuple[int, int]:
+    return int(round(point[0])), int(round(point[1]))
+
+
+def pose_difference(outputs: tuple[np.ndarray, ...], reference: tuple[np.ndarray, ...],
+                    input_shape: tuple[int, int, int]) -> dict[str, float]:
+    """Differences of two pose outputs after ``lift``: joints in pixels of a 640 x 480 image, joints relative to the
+    wrist in millimetres, probabilities. Means and largest values over all joints of all crops."""
+    px, mm = [], []
+    for hand, expected in zip(_lifted(outputs, input_shape), _lifted(reference, input_shape)):
+        px.append(np.linalg.norm(hand.joints_px - expected.joints_px, axis=-1))
+        mm.append(np.linalg.norm(hand.joints_rel_m - expected.joints_rel_m, axis=-1) * 1e3)
+    probability = np.concatenate([np.abs(a - b).ravel() for a, b in zip(outputs[4:], reference[4:])])
+    return {"mean_px": float(np.mean(px)), "max_px": float(np.max(px)), "mean_mm": float(np.mean(mm)),
+            "max_mm": float(np.max(mm)), "mean_probability": float(probability.mean())}
+
+
+def _lifted(outputs: tuple[np.ndarray, ...], input_shape: tuple[int, int, int]) -> list[Hand]:
+    """Each crop's pose lifted as on the robot: a crop of 23 degrees in the middle of a 640 x 480 image."""
+    size = input_shape[0]
+    focal = size / (2 * np.tan(np.deg2rad(11.5)))
+    centre = (size - 1) / 2
+    crop = Crop(np.zeros((size, size, 3), np.uint8), np.array([[focal, 0, centre], [0, focal, centre], [0, 0, 1.0]]),
+                np.eye(3), mirrored=False)
+    camera = Camera(640, 480, np.array([[554.0, 0, 319.5], [0, 554.0, 239.5], [0, 0, 1.0]]))
+    return [lift(crop, CropPose(*values), camera) for values in zip(*outputs)]
+
+
+def detector_difference(outputs: tuple[np.ndarray, ...], reference: tuple[np.ndarray, ...],
+                        input_shape: tuple[int, int, int]) -> dict[str, float]:
+    """Difference of two dense detector outputs, relative to the spread of the reference."""
+    spread = float(np.std(reference[0])) or 1.0
+    return {"mean_relative": float(np.abs(outputs[0] - reference[0]).mean() / spread)}
+
+
+DIFFERENCES: dict[str, Callable] = {"pose": pose_difference, "detector": detector_difference}
+LIMITS = {"mean_px": LIMIT_PX, "mean_mm": LIMIT_MM, "mean_probability": LIMIT_PROBABILITY, "mean_relative": 0.01}
+
+
+def refuse_disagreement(runtime: Runtime, eager: Runtime) -> dict[str, float]:
+    """Compares a runtime with eager on drawn hands, one at a time and as a full batch.
+
+    Returns the differences. Raises ModelError, naming each limit that is passed, if the runtime must not serve.
+    """
+    height, width, _ = runtime.source.input_shape
+    pictures = drawn_hands(height, width)
+    reference = eager(pictures)
+    worst: dict[str, float] = {}
+    for outputs in (runtime(pictures), _one_by_one(runtime, pictures)):
+        if len(outputs) != len(reference) or any(a.shape != b.shape for a, b in zip(outputs, reference)):
+            raise ModelError(f"runtime {runtime.name} gives outputs {[o.shape for o in outputs]} for "
+                             f"{runtime.source.model}, eager {[o.shape for o in reference]}: choose another runtime")
+        if not all(np.isfinite(output).all() for output in outputs):
+            raise ModelError(f"runtime {runtime.name} gives values that are not finite for {runtime.source.model}: "
+                             f"choose another runtime or precision fp32")
+        for name, value in DIFFERENCES[runtime.source.kind](outputs, reference, runtime.source.input_shape).items():
+            worst[name] = max(worst.get(name, 0.0), value)
+    passed = [f"{name} {value:.3f} > {LIMITS[name]}" for name, value in worst.items()
+              if name in LIMITS and not value <= LIMITS[name]]
+    if passed:
+        raise ModelError(f"runtime {runtime.name} does not agree with eager on {runtime.source.model}: "
+                         f"{', '.join(passed)}; choose another runtime or precision fp32")
+    return {name: round(value, 6) for name, value in worst.items()}
+
+
+def _one_by_one(runtime: Runtime, pictures: np.ndarray) -> tuple[np.ndarray, ...]:
+    parts = [runtime(pictures[index:index + 1]) for index in range(len(pictures))]
+    return tuple(np.concatenate(columns) for columns in zip(*parts))

@@ -1,0 +1,76 @@
+"""Serve now, build meanwhile, swap without losing a frame."""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from typing import Callable
+
+import numpy as np
+
+from ..errors import ModelError
+from .base import Options, Runtime
+
+
+class Swapping(Runtime):
+    """Answers through ``current`` until ``prepare() -> Runtime`` has finished in a thread, then through its result.
+
+    The new runtime is opened and warmed up before the swap, and the swap is one assignment: a call under way finishes
+    in the runtime it began in, the next one starts in the new. If ``prepare`` fails, ``current`` stays and ``reason``
+    says why.
+    """
+
+    def __init__(self, current: Runtime, prepare: Callable[[], Runtime], report: Callable[[str], None],
+                 target: str) -> None:
+        super().__init__(current.source, current.max_batch)
+        self._serving = current
+        self._prepare = prepare
+        self._report = report
+        self._target = target
+        self.reason = f"{target}: engine is being built in the background"
+        self._thread = threading.Thread(target=self._build, name=f"build {current.source.model}", daemon=True)
+        self._thread.start()
+
+    @property
+    def name(self) -> str:
+        return self._serving.name
+
+    @property
+    def building(self) -> bool:
+        """True until the swap, or until the build has failed."""
+        return self._thread.is_alive()
+
+    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        return self._serving(batch)
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Returns when the build has ended, well or badly, or the time is over."""
+        self._thread.join(timeout_s)
+
+    def _build(self) -> None:
+        try:
+            ready = self._prepare()
+            ready(np.zeros((1, *self.source.input_shape), np.uint8))
+        except Exception as error:                   # a thread's error would vanish; the rung that serves goes on
+            self.reason = f"{self._target}: {error}"
+            self._report(f"{self.source.model}: stays on {self.name}: {error}")
+            return
+        self.info = ready.info
+        self._serving, self.reason = ready, ready.reason
+        self._report(f"{self.source.model}: now serving through {self.name}")
+
+
+def build_in_another_process(kind: str, model: str, runtime: str, options: Options) -> None:
+    """Builds an engine into the cache through ``hand-pose build-engine``, at low priority.
+
+    A process of its own, since export and compilation are Python that would hold up the frames of this one. Raises
+    ModelError with the last lines it printed if it fails.
+    """
+    command = [sys.executable, "-m", "hand_pose_ros", "build-engine", "--kind", kind, "--model", model,
+               "--runtime", runtime, "--precision", options.precision, "--max-batch", str(options.max_batch),
+               "--cache", str(options.cache.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=lambda: os.nice(10), check=False)
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines()[-3:]
+        raise ModelError(f"building the engine failed ({done.returncode}): {' / '.join(lines)}")

@@ -1,0 +1,69 @@
+"""What every runtime gives back, and the choices that all of them take."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Callable
+
+import numpy as np
+
+from ..errors import ModelError
+from .cache import EngineCache
+from .source import NetworkSource
+
+
+def _silent(line: str) -> None:
+    """Default for ``Options.report``."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Choices of all runtimes; each runtime reads those that concern it."""
+
+    threads: int = 0                                 # CPU threads inside one network call; 0: all cores but at most 4
+    spinning: bool = False                           # idle threads poll (a little faster) instead of sleeping
+    precision: str = "auto"                          # auto | fp32 | fp16 (GPU) | int8 (ONNX Runtime, calibrated)
+    max_batch: int = 4                               # largest number of hands in one call
+    cache: EngineCache = field(default_factory=EngineCache)
+    background: bool = True                          # build a missing engine in the background, serve meanwhile
+    report: Callable[[str], None] = _silent          # one line of progress for people
+
+
+class NotBuilt(ModelError):
+    """The runtime can run here, but its engine is not in the cache and nobody wants to wait for it now."""
+
+
+class Runtime:
+    """A network that runs: ``(N, H, W, 3) uint8`` in, a tuple of float32 arrays out.
+
+    name: the rung, for logs and messages. reason: why higher rungs were not taken, "" if none failed.
+    """
+
+    name = ""
+
+    def __init__(self, source: NetworkSource, max_batch: int) -> None:
+        self.source = source
+        self.max_batch = max_batch
+        self.reason = ""
+        self.info: dict[str, object] = {}
+
+    def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        """batch: (N, H, W, 3) uint8 RGB, N >= 0. Returns one float32 array of first dimension N per output.
+
+        A batch above ``max_batch`` runs in parts. Raises ModelError if the shape or type is another.
+        """
+        batch = np.asarray(batch)
+        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != tuple(self.source.input_shape):
+            raise ModelError(f"{self.source.model} takes (N, {', '.join(map(str, self.source.input_shape))}) uint8, "
+                             f"got {batch.shape} {batch.dtype}: crop to the size in the model's card")
+        if len(batch) <= self.max_batch:
+            return self.run(batch) if len(batch) else self._nothing()
+        parts = [self.run(batch[start:start + self.max_batch]) for start in range(0, len(batch), self.max_batch)]
+        return tuple(np.concatenate(columns) for columns in zip(*parts))
+
+    def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        """``__call__`` for 1 <= N <= max_batch, input checked."""
+        raise TypeError(f"{type(self).__name__} has no run()")
+
+    def _nothing(self) -> tuple[np.ndarray, ...]:
+        one = self.run(np.zeros((1, *self.source.input_shape), np.uint8))
+        return tuple(output[:0] for output in one)

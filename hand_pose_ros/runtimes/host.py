@@ -1,0 +1,102 @@
+"""What this machine has: versions of the parts that a built network depends on, and why a GPU cannot be used.
+
+Nothing here imports torch or TensorRT: a robot without a GPU starts through ONNX Runtime without loading either.
+"""
+from __future__ import annotations
+
+import ctypes
+import functools
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+
+TENSORRT_PACKAGES = ("torch-tensorrt", "torch-tensorrt-rtx", "tensorrt", "tensorrt-rtx")
+
+
+def version(package: str) -> str:
+    """Installed version of a Python package, "" if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+@functools.lru_cache(maxsize=None)
+def driver_problem() -> str:
+    """Why the CUDA driver shows no GPU, "" if it shows one. Asks the driver library itself, without a CUDA context."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "no NVIDIA driver (libcuda.so.1 not found)"
+    code = driver.cuInit(0)
+    if code:
+        return f"the NVIDIA driver does not start (cuInit returned {code})"
+    count = ctypes.c_int(0)
+    code = driver.cuDeviceGetCount(ctypes.byref(count))
+    if code or count.value == 0:
+        return "the NVIDIA driver shows no GPU (CUDA_VISIBLE_DEVICES empty?)"
+    return ""
+
+
+def torch_problem() -> str:
+    """Why torch cannot be used at all, "" if it is installed."""
+    return "" if version("torch") else "torch is not installed (pip install torch)"
+
+
+@functools.lru_cache(maxsize=None)
+def cuda_problem() -> str:
+    """Why torch cannot compute on a GPU here, "" if it can. Imports torch only when driver and build both allow it."""
+    problem = torch_problem() or driver_problem()
+    if problem:
+        return problem
+    if version("torch").endswith("+cpu"):
+        return f"torch {version('torch')} is a build without CUDA (install the CUDA build of torch)"
+    import torch
+    if not torch.version.cuda:
+        return f"torch {torch.__version__} is a build without CUDA (install the CUDA build of torch)"
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} with CUDA {torch.version.cuda} cannot use this GPU (driver too old?)"
+    return ""
+
+
+def driver_version() -> str:
+    """NVIDIA kernel driver version, or the L4T release on a Jetson; "" if neither is found."""
+    for path in ("/proc/driver/nvidia/version", "/etc/nv_tegra_release"):
+        try:
+            text = Path(path).read_text()
+        except OSError:
+            continue
+        match = re.search(r"Module\s+(?:for \S+\s+)?(\d[\d.]+)", text)
+        return match.group(1) if match else " ".join(text.split())[:80]
+    return ""
+
+
+def gpu_ingredients() -> dict[str, str]:
+    """Cache-key ingredients of the GPU and everything between it and the engine. Needs a usable torch with CUDA."""
+    import torch
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return {
+        "gpu": properties.name,
+        "compute_capability": f"{properties.major}.{properties.minor}",
+        "cuda": str(torch.version.cuda),
+        "driver": driver_version(),
+        **{package: version(package) for package in TENSORRT_PACKAGES},
+    }
+
+
+def cpu_ingredients() -> dict[str, str]:
+    """Cache-key ingredients of a network built for this processor."""
+    return {"machine": platform.machine(), "cpu": cpu_name(), "onnx": version("onnx"),
+            "onnxscript": version("onnxscript"), "onnxruntime": version("onnxruntime") or version("onnxruntime-gpu")}
+
+
+@functools.lru_cache(maxsize=None)
+def cpu_name() -> str:
+    """Processor name as the kernel reports it; the machine type where it reports none."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    match = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text, re.M)
+    return match.group(1).strip() if match else platform.machine()

@@ -1,0 +1,87 @@
+"""The ladder that always starts: the highest rung that works serves, and why the higher ones did not is kept."""
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from typing import Callable
+
+from ..errors import ConfigError, HandPoseError, ModelError
+from .background import Swapping, build_in_another_process
+from .base import NotBuilt, Options, Runtime
+from .source import NetworkSource
+
+RUNTIMES = {
+    "tensorrt": ("tensorrt", "open_tensorrt", "Torch-TensorRT engine on the GPU, half precision"),
+    "cuda": ("eager", "open_cuda", "torch on the GPU, half precision, CUDA graphs"),
+    "onnxruntime": ("ort", "open_cpu", "ONNX Runtime on the CPU"),
+    "onnxruntime-cuda": ("ort", "open_cuda", "ONNX Runtime's CUDA provider"),
+    "cpu": ("eager", "open_cpu", "torch eager on the CPU"),
+}
+"""Every runtime: module of this package, function ``(NetworkSource, Options) -> Runtime`` in it, one line of help."""
+
+LADDER = ("tensorrt", "cuda", "onnxruntime", "cpu")
+"""Rungs that runtime "auto" tries, in order."""
+
+
+def opener(runtime: str) -> Callable[[NetworkSource, Options], Runtime]:
+    """The function that opens a network in this runtime. Raises ConfigError for an unknown name."""
+    if runtime not in RUNTIMES:
+        raise ConfigError(f"unknown runtime {runtime!r}: auto or one of {', '.join(RUNTIMES)}")
+    module, function, _ = RUNTIMES[runtime]
+    return getattr(importlib.import_module(f"{__package__}.{module}"), function)
+
+
+def climb(source: NetworkSource, runtime: str, options: Options) -> Runtime:
+    """The network in the given runtime, or for "auto" in the first rung of ``LADDER`` that opens.
+
+    The reason of each rung passed over stands in ``.reason`` of what is returned. Raises ConfigError for an unknown
+    name; ModelError, with the remedy, if a named runtime cannot run or, for "auto", no rung can. A runtime that is
+    named is waited for while its engine is built; "auto" serves through a lower rung meanwhile if
+    ``options.background`` allows.
+    """
+    if runtime != "auto":
+        return _open(runtime, source, dataclasses.replace(options, background=False))
+    reasons: list[str] = []
+    unbuilt = ""
+    for rung in LADDER:
+        try:
+            opened = _open(rung, source, options)
+        except NotBuilt:
+            unbuilt = rung
+            continue
+        except HandPoseError as error:
+            reasons.append(_without_prefix(str(error), rung))
+            options.report(f"{source.model}: {rung} passed over: {reasons[-1]}")
+            continue
+        opened.reason = "; ".join(reasons)
+        options.report(f"{source.model}: serving through {opened.name}")
+        return _improving(opened, unbuilt, options) if unbuilt else opened
+    raise ModelError(f"{source.model} runs in no runtime: {'; '.join(reasons)}")
+
+
+def _open(runtime: str, source: NetworkSource, options: Options) -> Runtime:
+    """Opens one rung. What breaks inside a third-party library is a refusal of this rung, not of the program."""
+    open_runtime = opener(runtime)
+    try:
+        return open_runtime(source, options)
+    except HandPoseError:
+        raise
+    except Exception as error:
+        raise ModelError(f"runtime {runtime}: {type(error).__name__}: {error}; "
+                         f"choose another runtime or mend its installation") from error
+
+
+def _improving(serving: Runtime, target: str, options: Options) -> Runtime:
+    """``serving`` until the engine of the rung ``target`` is built in the background."""
+    source = serving.source
+
+    def prepare() -> Runtime:
+        build_in_another_process(source.kind, source.model, target, options)
+        return _open(target, source, options)
+
+    return Swapping(serving, prepare, options.report, target)
+
+
+def _without_prefix(reason: str, rung: str) -> str:
+    prefix = f"runtime {rung}: "
+    return f"{rung}: {reason[len(prefix):] if reason.startswith(prefix) else reason}"

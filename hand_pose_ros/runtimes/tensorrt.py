@@ -1,0 +1,164 @@
+"""Torch-TensorRT, ahead of time: torch.export -> dynamo front end -> one engine in the cache.
+
+The network is exported in half precision, typed explicitly: every operation runs in the type the network gives it. The
+batch is free between 1 and ``max_batch``; CUDA graphs are captured per batch size when it is first used.
+Torch-TensorRT's own engine cache stays off: its key leaves out operator arguments, GPU and TensorRT version.
+"""
+from __future__ import annotations
+
+import inspect
+import io
+import tempfile
+from pathlib import Path
+
+from ..errors import ModelError
+from . import host
+from .agreement import refuse_disagreement
+from .base import NotBuilt, Options, Runtime
+from .cache import Entry, key_of
+from .eager import EagerCpu, GraphedCuda
+from .source import NetworkSource
+
+COMPILE_OPTIONS = {
+    "min_block_size": 1,
+    "require_full_compilation": True,                # a split network would copy between torch and TensorRT
+    "use_explicit_typing": True,
+    "truncate_double": True,
+    "cache_built_engines": False,
+    "reuse_cached_engines": False,
+    "optimization_level": 3,
+}
+
+
+def engine_problem() -> str:
+    """Why Torch-TensorRT cannot run here, "" if nothing is known against it. Does not import it."""
+    if not any(host.version(package) for package in ("torch-tensorrt", "torch-tensorrt-rtx")):
+        return "torch_tensorrt is not installed (pip install torch-tensorrt, see docs/jetson.md on a Jetson)"
+    return host.cuda_problem()
+
+
+def import_torch_tensorrt():
+    """The torch_tensorrt module. Raises ModelError if it is installed but does not load."""
+    try:
+        import torch_tensorrt
+    except Exception as error:                       # missing libnvinfer, another torch, no driver: various types
+        raise ModelError(f"runtime tensorrt: torch_tensorrt {host.version('torch-tensorrt')} does not load with torch "
+                         f"{host.version('torch')} ({type(error).__name__}: {error}); install matching versions, "
+                         f"see docs/jetson.md") from error
+    return torch_tensorrt
+
+
+def key_ingredients(source: NetworkSource, options: Options) -> dict[str, str]:
+    """Everything the engine depends on; the GPU's part needs a usable torch with CUDA."""
+    return {**source.key_ingredients("tensorrt", precision(options), (1, source.batch_limit(options.max_batch)),
+                                     COMPILE_OPTIONS), **host.gpu_ingredients()}
+
+
+def precision(options: Options) -> str:
+    """fp16 unless the options say fp32."""
+    return "fp32" if options.precision == "fp32" else "fp16"
+
+
+def exported_program(source: NetworkSource, options: Options, device: str = "cuda"):
+    """The network through torch.export, batch free from 1 to ``max_batch`` (fixed to 1 if that is 1)."""
+    import torch
+    module = source.module().eval().to(device)
+    if precision(options) == "fp16":
+        module = module.half()
+    limit = source.batch_limit(options.max_batch)
+    example = torch.zeros((min(2, limit), *source.input_shape), dtype=torch.uint8, device=device)
+    free = ({0: torch.export.Dim("batch", min=1, max=limit)},) if limit > 1 else None
+    with torch.no_grad():
+        return torch.export.export(module, (example,), dynamic_shapes=free), example
+
+
+def compile_engine(source: NetworkSource, options: Options) -> bytes:
+    """Builds the engine for this GPU; minutes on a Jetson. Returns a serialised ExportedProgram that holds it.
+
+    Raises ModelError if an operation has no converter or TensorRT refuses the network.
+    """
+    torch_tensorrt = import_torch_tensorrt()
+    import torch
+    limit = source.batch_limit(options.max_batch)
+    options.report(f"{source.model}: torch.export")
+    program, example = exported_program(source, options)
+    shape = tuple(source.input_shape)
+    described = torch_tensorrt.Input(min_shape=(1, *shape), opt_shape=(1, *shape), max_shape=(limit, *shape),
+                                     dtype=torch.uint8, name="images")
+    options.report(f"{source.model}: TensorRT builds the engine ({precision(options)}, batch 1 to {limit})")
+    folder = options.cache.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = supported_arguments(torch_tensorrt.dynamo.compile,
+                                    {**COMPILE_OPTIONS, "timing_cache_path": str(folder / "timing_cache.bin")})
+    try:
+        compiled = torch_tensorrt.dynamo.compile(program, arg_inputs=[described if limit > 1 else example],
+                                                 **arguments)
+        return saved(torch_tensorrt, compiled, example, folder)
+    except Exception as error:
+        raise ModelError(f"runtime tensorrt: {source.model} does not compile ({type(error).__name__}: {error}); "
+                         f"use runtime cuda") from error
+
+
+def supported_arguments(function, arguments: dict) -> dict:
+    """Those arguments that this version of the function names; options came and went between versions."""
+    names = inspect.signature(function).parameters
+    return {name: value for name, value in arguments.items() if name in names}
+
+
+def saved(torch_tensorrt, compiled, example, folder: Path) -> bytes:
+    """A compiled module as bytes. torch_tensorrt.save writes files only, and tells the format by the ending."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".save-") as scratch:
+        path = Path(scratch) / "engine.ep"
+        arguments = supported_arguments(torch_tensorrt.save, {"retrace": False, "output_format": "exported_program"})
+        torch_tensorrt.save(compiled, str(path), arg_inputs=[example], **arguments)
+        return path.read_bytes()
+
+
+def load_engine(payload: bytes):
+    """A callable CUDA tensor -> tensors from ``compile_engine``'s bytes."""
+    import_torch_tensorrt()
+    import torch
+    return torch.export.load(io.BytesIO(payload)).module()
+
+
+def built(source: NetworkSource, options: Options) -> Entry:
+    """The engine from the cache; built, compared with eager and stored if it is not there yet. Raises ModelError."""
+    def build() -> tuple[bytes, dict]:
+        payload = compile_engine(source, options)
+        candidate = GraphedCuda(source, load_engine(payload), source.batch_limit(options.max_batch), "tensorrt")
+        options.report(f"{source.model}: comparing the engine with eager")
+        return payload, {"agreement": refuse_disagreement(candidate, EagerCpu(source, options)),
+                         "cuda_graphs": candidate.info["cuda_graphs"]}
+
+    return options.cache.get_or_build(key_ingredients(source, options), build)
+
+
+def open_built(source: NetworkSource, options: Options, entry: Entry) -> Runtime:
+    """A runtime from an entry, run once so that the first frame does not pay for it. Raises ModelError if the engine
+    does not load or run; its file is removed then, to be built again."""
+    import numpy as np
+    try:
+        runtime = GraphedCuda(source, load_engine(entry.payload), source.batch_limit(options.max_batch), "tensorrt")
+        outputs = runtime(np.zeros((1, *source.input_shape), np.uint8))
+        if not all(np.isfinite(output).all() for output in outputs):
+            raise ModelError("the engine gives values that are not finite")
+    except Exception as error:
+        options.cache.path(entry.key).unlink(missing_ok=True)
+        raise ModelError(f"runtime tensorrt: the engine of {source.model} does not run ({error}); its file is removed, "
+                         f"start again to rebuild it") from error
+    runtime.info.update(entry.info)
+    return runtime
+
+
+def open_tensorrt(source: NetworkSource, options: Options) -> Runtime:
+    """The network as a TensorRT engine. Raises ModelError if TensorRT cannot run here, NotBuilt if the engine is not
+    in the cache and ``options.background`` asks not to wait for it."""
+    problem = engine_problem()
+    if problem:
+        raise ModelError(f"runtime tensorrt: {problem}")
+    import_torch_tensorrt()
+    ingredients = key_ingredients(source, options)
+    entry = options.cache.get(ingredients)
+    if entry is None and options.background:
+        raise NotBuilt(f"runtime tensorrt: engine {key_of(ingredients)[:12]} of {source.model} is not built yet")
+    return open_built(source, options, entry or built(source, options))
