@@ -17,6 +17,7 @@ import numpy as np
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.skeleton import hand_length
 from hand_pose_ros.synthesis import rig, skinning
+from hand_pose_ros.synthesis.anthropometry import Person
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ class HandShape:
 
     vertices: np.ndarray                        # (S, 3) metres, float64
     skeleton: rig.Skeleton
-    attributes: dict                            # age, gender, ... as far as the model knows them
+    person: Person                              # whose hand it is: age, sex, proportions
 
     @property
     def hand_length_m(self) -> float:

@@ -5,13 +5,28 @@ from functools import lru_cache
 
 import numpy as np
 
-from hand_pose_ros.skeleton import FINGERS
-from hand_pose_ros.synthesis import assets, makehuman, rig
+from hand_pose_ros.skeleton import FINGERS, FINGERTIPS, hand_length
+from hand_pose_ros.synthesis import anthropometry, assets, autorig, makehuman, reshape, rig
 from hand_pose_ros.synthesis.hand_model import HandModel, HandShape, Mesh
 
 ARM_BONES = ("upperarm02.R", "lowerarm01.R", "lowerarm02.R", "wrist.R",
              *(f"metacarpal{ray}.R" for ray in range(1, 5)),
              *(f"finger{finger}-{bone}.R" for finger in range(1, 6) for bone in range(1, 4)))
+
+AXES = np.array([[-0.25, 0.47, 0.83], [0.97, 0.20, 0.12], [0.99, -0.12, -0.02], [0.95, -0.30, 0.03],
+                 [0.89, -0.43, -0.05]])
+"""Flexion axes of thumb..little in the mesh's rest pose: between the normals of the planes in which its fingers are
+bent and the axes that its nails face."""
+AXES /= np.linalg.norm(AXES, axis=1, keepdims=True)
+THUMB_REST = np.zeros(5)
+THUMB_CMC = np.array([-0.027, 0.027, -0.013])
+"""The thumb's saddle joint in the hand frame: radial and palmar of the carpus."""
+THUMB_MCP_SHIFT, LITTLE_PIP_SHIFT = 0.003, 0.0025
+PROXIMAL_PHALANX = (0.035, 0.0375, 0.036, 0.0285)
+"""Metres from the PIP to the knuckle of index..little. MakeHuman's own joints sit at the web, up to 11 mm too far out;
+these lie between X-ray lengths (Buryanov & Kotiuk 2010, Table 3) and the joints that MANO learned."""
+KNUCKLE_DEPTH = (0.0105, 0.011, 0.0105, 0.0095)
+"""Metres below the dorsal skin: half a metacarpal head, its cartilage and the skin."""
 
 
 @lru_cache(maxsize=1)
@@ -36,51 +51,196 @@ def load() -> HandModel:
     uv = base.uv[unique[:, 1]].astype(np.float32)
 
     young = base.vertices.copy()
-    for sex in ("male", "female"):
-        for origin in ("african", "asian", "caucasian"):
-            makehuman.add_target(young, f"{origin}-{sex}-young", 1 / 6)
-    vertices, skeleton = _place(base, young, skin)
-    weights = _weights(base, skin)
+    for name, strength in _macro(anthropometry.MEAN):
+        makehuman.add_target(young, name, strength)
+    vertices, elbow, cubes = _to_hand_frame(base, young, skin)
+    skin_faces = weld[faces]
+    joints = _joints(vertices, skin_faces, cubes)
+    skeleton = rig.measure(joints, elbow, AXES, THUMB_REST)
+    weights = _weights(base, skin, vertices, skin_faces, joints, elbow)
     part = np.array(rig.BONE_PART, dtype=np.uint8)[weights.argmax(axis=1)]
-    mesh = Mesh(faces, uv, weld, weld[faces], weights, part[weld], _nails(uv))
-    return HandModel("makehuman", mesh, lambda rng: HandShape(vertices, skeleton, {}))
+    mesh = Mesh(faces, uv, weld, skin_faces, weights, part[weld], _nails(uv))
+    family = _Family(base, skin, young, vertices, skeleton, weights)
+    return HandModel("makehuman", mesh, family)
 
 
-def _place(base, vertices: np.ndarray, skin: np.ndarray):
+class _Family:
+    """The shapes of this mesh: MakeHuman's targets for body, age and hand, then the person's proportions and size."""
+
+    def __init__(self, base, skin, young, vertices, skeleton, weights):
+        self.base, self.skin, self.weights = base, skin, weights
+        self.vertices, self.skeleton = vertices, skeleton
+        self.local = np.full(len(base.vertices), -1)
+        self.local[skin] = np.arange(len(skin))
+        self.turn = _hand_axes(base, young)
+        self.regress = np.stack([autorig.regressor(vertices, joint) for joint in (*skeleton.joints, skeleton.elbow)])
+        for number in FINGERTIPS:
+            self.regress[number] = autorig.regressor(vertices, skeleton.joints[number], count=4)
+        self.mean = dict(_macro(anthropometry.MEAN))
+
+    @lru_cache(maxsize=None)
+    def offsets(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """One target as (rows of the skin (n,), offsets (n, 3) metres in the hand frame)."""
+        indices, offsets = makehuman.target(name)
+        rows = self.local[indices]
+        return rows[rows >= 0], (offsets @ self.turn.T)[rows >= 0]
+
+    def __call__(self, rng: np.random.Generator | None) -> HandShape:
+        person = anthropometry.MEAN if rng is None else anthropometry.sample(rng)
+        vertices = self.vertices.copy()
+        strengths = {name: -strength for name, strength in self.mean.items()}
+        for name, strength in (*_macro(person), *(_detail(rng) if rng is not None else ())):
+            strengths[name] = strengths.get(name, 0.0) + strength
+        for name, strength in strengths.items():
+            if abs(strength) > 1e-6:
+                rows, offsets = self.offsets(name)
+                vertices[rows] += strength * offsets
+        points = self.regress @ vertices                                   # (22, 3): the joints and the elbow
+        turn = _align(points[:21] - points[0], self.skeleton.joints)
+        vertices = (vertices - points[0]) @ turn.T
+        points = (points - points[0]) @ turn.T
+        skeleton = rig.measure(points[:21], points[21], AXES, THUMB_REST)
+        vertices, joints = reshape.proportions(vertices, self.weights, skeleton, person)
+        scale = person.hand_length_m / hand_length(joints)
+        return HandShape(vertices * scale, rig.measure(joints * scale, points[21] * scale, AXES, THUMB_REST), person)
+
+
+def _macro(person: anthropometry.Person) -> list[tuple[str, float]]:
+    """MakeHuman's body targets with their strengths, as MakeHuman itself blends them."""
+    age = person.age_years
+    young = np.interp(age, (8.0, 20.0, 35.0, 90.0), (0.0, 1.0, 1.0, 0.0))
+    ages = {"child": 1.0 - young if age < 25.0 else 0.0, "young": young, "old": 1.0 - young if age >= 25.0 else 0.0}
+    sexes = {"male": person.male, "female": 1.0 - person.male}
+    out = []
+    for sex, sex_share in sexes.items():
+        for when, age_share in ages.items():
+            for origin, origin_share in zip(anthropometry.ORIGINS, person.origins):
+                out.append((f"{origin}-{sex}-{when}", sex_share * age_share * origin_share))
+            for muscle, muscle_share in _thirds(person.muscle):
+                for weight, weight_share in _thirds(person.weight):
+                    out.append((f"universal-{sex}-{when}-{muscle}muscle-{weight}weight",
+                                sex_share * age_share * muscle_share * weight_share))
+    return [(name, float(strength)) for name, strength in out if strength > 0.0]
+
+
+def _thirds(value: float) -> list[tuple[str, float]]:
+    return [("min", max(0.0, 1.0 - 2.0 * value)), ("average", 1.0 - abs(2.0 * value - 1.0)),
+            ("max", max(0.0, 2.0 * value - 1.0))]
+
+
+DETAILS = {"r-hand-fingers-diameter": 0.5, "r-lowerarm-fat": 0.5, "r-lowerarm-muscle": 0.6,
+           "r-lowerarm-scale-depth": 0.25, "r-lowerarm-scale-horiz": 0.25, "measure-wrist-circ": 0.4}
+"""Pairs of targets (-decr, -incr) and the standard deviation of their strength."""
+
+
+def _detail(rng: np.random.Generator) -> list[tuple[str, float]]:
+    out = []
+    for name, spread in DETAILS.items():
+        strength = float(np.clip(rng.normal(0.0, spread), -1.0, 1.0))
+        out.append((f"{name}-{'incr' if strength > 0 else 'decr'}", abs(strength)))
+    return out
+
+
+def _align(points: np.ndarray, onto: np.ndarray) -> np.ndarray:
+    """The rotation (3, 3) about the origin that best maps points onto others (Kabsch 1976)."""
+    left, _, right = np.linalg.svd(points.T @ onto)
+    flip = np.diag([1.0, 1.0, np.linalg.det(left @ right)])
+    return (left @ flip @ right).T
+
+
+def _to_hand_frame(base, vertices: np.ndarray, skin: np.ndarray):
+    """The arm's skin, its elbow and the MakeHuman joint cubes in the hand frame (rig.py)."""
     def joint(name):
         return base.joint(f"joint-r-{name}", vertices)
 
-    joints = np.array([joint("hand"), *(joint(f"finger-{finger}-{bone}")
-                                        for finger in range(1, 6) for bone in range(1, 5))])
-    y = joints[9] - joints[0]
-    y /= np.linalg.norm(y)
-    x = joints[17] - joints[5]
-    x -= y * (x @ y)
-    x /= np.linalg.norm(x)
-    turn = np.array([x, y, np.cross(x, y)])
-    local = (joints - joints[0]) @ turn.T
-    elbow = turn @ (joint("elbow") - joints[0])
-    axes = np.array([[-0.25, 0.47, 0.83], [0.97, 0.20, 0.12], [0.99, -0.12, -0.02],
-                     [0.95, -0.30, 0.03], [0.89, -0.43, -0.05]])
-    axes /= np.linalg.norm(axes, axis=1, keepdims=True)
-    skeleton = rig.measure(local, elbow, axes, np.zeros(5))
-    return (vertices[skin] - joints[0]) @ turn.T, skeleton
+    cubes = np.array([joint("hand"), *(joint(f"finger-{finger}-{bone}")
+                                       for finger in range(1, 6) for bone in range(1, 5))])
+    turn = _hand_axes(base, vertices)
+    return (vertices[skin] - cubes[0]) @ turn.T, turn @ (joint("elbow") - cubes[0]), (cubes - cubes[0]) @ turn.T
 
 
-def _weights(base, skin: np.ndarray) -> np.ndarray:
-    bones = {"upperarm02.R": "upper_arm", "lowerarm01.R": "forearm_upper", "lowerarm02.R": "forearm",
-             "wrist.R": "palm", **{f"metacarpal{ray}.R": f"metacarpal_{finger}"
-                                   for ray, finger in enumerate(FINGERS[1:], start=1)},
-             "finger1-1.R": "thumb_cmc", "finger1-2.R": "thumb_mcp", "finger1-3.R": "thumb_ip",
-             **{f"finger{number}-{step}.R": f"{finger}_{joint}"
-                for number, finger in enumerate(FINGERS[1:], start=2)
-                for step, joint in enumerate(("mcp", "pip", "dip"), start=1)}}
-    weights = np.zeros((len(base.vertices), rig.NUM_BONES))
-    for source, bone in bones.items():
-        indices, values = base.weights[source]
-        weights[indices, rig.BONE[bone]] += values
-    weights = weights[skin]
+def _hand_axes(base, vertices: np.ndarray) -> np.ndarray:
+    """Rows are the hand frame's axes in the base mesh; (3, 3)."""
+    y = _unit(base.joint("joint-r-finger-3-1", vertices) - base.joint("joint-r-hand", vertices))
+    x = base.joint("joint-r-finger-5-1", vertices) - base.joint("joint-r-finger-2-1", vertices)
+    x = _unit(x - y * (x @ y))
+    return np.array([x, y, np.cross(x, y)])
+
+
+def _joints(vertices: np.ndarray, faces: np.ndarray, cubes: np.ndarray) -> np.ndarray:
+    """The 21 joints inside the mean adult's mesh; (21, 3) metres."""
+    joints = cubes.copy()
+    joints[1] = THUMB_CMC
+    joints[2] += THUMB_MCP_SHIFT * _unit(cubes[3] - cubes[2])
+    joints[18] += LITTLE_PIP_SHIFT * _unit(cubes[17] - cubes[18])
+    for ray in range(4):
+        knuckle = 5 + 4 * ray
+        joints[knuckle] = (joints[knuckle + 1]
+                           + PROXIMAL_PHALANX[ray] * _unit(cubes[knuckle] - joints[knuckle + 1]))
+        up = autorig.ray_hit(vertices, faces, joints[knuckle], np.array([0.0, 0.0, 1.0]))[0]
+        joints[knuckle, 2] += up - KNUCKLE_DEPTH[ray]
+    for finger in range(5):
+        first = 2 if finger == 0 else 6 + 4 * (finger - 1)
+        for joint in (first, first + 1):
+            along = _unit(cubes[joint + 1] - cubes[joint - 1])
+            side = _unit(AXES[finger] - along * (AXES[finger] @ along))
+            joints[joint] = autorig.centred(vertices, faces, joints[joint], np.cross(side, along), side, 0.45)
+        last = first + 1
+        outer = vertices[((vertices - joints[last]) @ _unit(cubes[last + 1] - cubes[last]) > 0.0)
+                         & (np.linalg.norm(vertices - cubes[last + 1], axis=1) < 0.02)]
+        along = _unit(outer.mean(axis=0) - joints[last])
+        joints[last + 1] = joints[last] + along * autorig.ray_hit(vertices, faces, joints[last], along)[0]
+    return joints
+
+
+def _weights(base, skin, vertices, faces, joints, elbow) -> np.ndarray:
+    """Heat weights for the hand, a smooth hand-over at the wrist and a spread twist along the forearm. (S, 23)"""
+    segments = np.zeros((rig.NUM_BONES, 2, 3))
+    allowed = np.zeros((len(skin), rig.NUM_BONES), dtype=bool)
+    finger_share = np.zeros((len(base.vertices), 5))
+    for finger in range(5):
+        for bone in range(1, 4):
+            indices, values = base.weights[f"finger{finger + 1}-{bone}.R"]
+            finger_share[indices, finger] += values
+    finger_share = finger_share[skin]
+    for finger, name in enumerate(FINGERS):
+        chain = joints[1:5] if finger == 0 else joints[1 + 4 * finger:5 + 4 * finger]
+        bones = [rig.BONE[f"{name}_{joint}"] for joint in (("cmc", "mcp", "ip") if finger == 0
+                                                             else ("mcp", "pip", "dip"))]
+        for bone, ends in zip(bones, zip(chain[:-1], chain[1:])):
+            segments[bone] = ends
+        mine = finger_share[:, finger] > 0.3
+        allowed[np.ix_(mine, bones)] = True
+        if finger:
+            metacarpal = rig.BONE[f"metacarpal_{name}"]
+            segments[metacarpal] = rig.metacarpal_base(joints, finger - 1), chain[0]
+            allowed[:, metacarpal] = True
+            allowed[(finger_share[:, np.arange(5) != finger] > 0.5).any(axis=1), metacarpal] = False
+        else:
+            allowed[:, bones[0]] |= finger_share[:, 1:].max(axis=1) < 0.3
+    segments[rig.BONE["palm"]] = [0.0, -0.01, 0.0], [0.0, 0.02, 0.0]
+    allowed[:, rig.BONE["palm"]] = finger_share.max(axis=1) < 0.3
+    weights = autorig.heat_weights(vertices, faces, segments, allowed)
+
+    along = -elbow / np.linalg.norm(elbow)
+    height = vertices @ along                                       # 0 at the wrist, negative towards the elbow
+    reach = np.linalg.norm(elbow)
+    forearm = 1.0 - _smoothstep((height + 0.022) / 0.044)
+    weights *= (1.0 - forearm)[:, None]
+    twist = np.clip(-height / reach, 0.0, 1.0)                      # 0 wrist .. 1 elbow
+    weights[:, rig.BONE["forearm"]] += forearm * np.clip(1.0 - 2.0 * twist, 0.0, 1.0)
+    weights[:, rig.BONE["forearm_upper"]] += forearm * (1.0 - np.abs(1.0 - 2.0 * twist))
+    weights[:, rig.BONE["upper_arm"]] += forearm * np.clip(2.0 * twist - 1.0, 0.0, 1.0)
     return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _smoothstep(value: np.ndarray) -> np.ndarray:
+    value = np.clip(value, 0.0, 1.0)
+    return value * value * (3.0 - 2.0 * value)
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)
 
 
 def _nails(uv: np.ndarray) -> np.ndarray:

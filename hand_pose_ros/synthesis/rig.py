@@ -88,6 +88,11 @@ def measure(joints: np.ndarray, elbow: np.ndarray, axes: np.ndarray, thumb_rest:
     return Skeleton(joints, elbow, axes, rest)
 
 
+def metacarpal_base(joints: np.ndarray, ray: int) -> np.ndarray:
+    """Where the metacarpal of finger 2 + ray hinges on the carpus; (3,) metres."""
+    return joints[0] + METACARPAL_BASE * (joints[5 + 4 * ray] - joints[0])
+
+
 def _frame(along: np.ndarray, axis: np.ndarray) -> np.ndarray:
     """Columns x (hinge), y (along the bone), z (dorsal)."""
     y = along / np.linalg.norm(along)
@@ -117,7 +122,7 @@ def motions(skeleton: Skeleton, pose: np.ndarray) -> np.ndarray:
 
     for ray, finger in enumerate(FINGERS[1:]):
         knuckle = joints[5 + 4 * ray]
-        base = joints[0] + METACARPAL_BASE * (knuckle - joints[0])
+        base = metacarpal_base(joints, ray)
         across = np.cross(knuckle - joints[0], [0.0, 0.0, 1.0])
         lift = axis_angle(across / np.linalg.norm(across), -ARCH_RAD[ray] * pose[DOF["arch"]])
         carrier = about(lift, base)

@@ -1,0 +1,92 @@
+"""Puts joints inside a mesh and derives skinning weights from both: the geometry behind every hand model."""
+from __future__ import annotations
+
+import numpy as np
+
+from hand_pose_ros.errors import DataError
+
+
+def ray_hit(vertices: np.ndarray, faces: np.ndarray, origin: np.ndarray, direction: np.ndarray):
+    """First triangle that a ray meets (Moeller & Trumbore, JGT 2(1), 1997).
+
+    vertices: (V, 3); faces: (F, 3); origin, direction: (3,). Returns (distance in lengths of ``direction``,
+    face index, barycentric coordinates (3,)). Raises DataError if nothing is met.
+    """
+    a = vertices[faces[:, 0]]
+    ab, ac = vertices[faces[:, 1]] - a, vertices[faces[:, 2]] - a
+    p = np.cross(direction, ac)
+    determinant = (ab * p).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        to = origin - a
+        u = (to * p).sum(axis=1) / determinant
+        q = np.cross(to, ab)
+        v = q @ direction / determinant
+        distance = (ac * q).sum(axis=1) / determinant
+    hit = (np.abs(determinant) > 1e-18) & (u >= 0) & (v >= 0) & (u + v <= 1) & (distance > 1e-9)
+    if not hit.any():
+        raise DataError(f"a ray from {origin.round(4).tolist()} along {direction.round(3).tolist()} meets no skin; "
+                        "the mesh is not the one that this rig was made for")
+    face = int(np.where(hit, distance, np.inf).argmin())
+    return float(distance[face]), face, np.array([1.0 - u[face] - v[face], u[face], v[face]])
+
+
+def centred(vertices: np.ndarray, faces: np.ndarray, joint: np.ndarray, dorsal: np.ndarray, side: np.ndarray,
+            depth: float) -> np.ndarray:
+    """Move a joint to the middle of its finger's width, at ``depth`` (0 dorsal .. 1 palmar) of its thickness. (3,)"""
+    right = ray_hit(vertices, faces, joint, side)[0]
+    left = ray_hit(vertices, faces, joint, -side)[0]
+    joint = joint + side * (right - left) / 2
+    up = ray_hit(vertices, faces, joint, dorsal)[0]
+    down = ray_hit(vertices, faces, joint, -dorsal)[0]
+    return joint + dorsal * (up - depth * (up + down))
+
+
+def regressor(vertices: np.ndarray, joint: np.ndarray, count: int = 40) -> np.ndarray:
+    """Weights (V,) that add up to 1, reproduce ``joint`` from the nearest vertices and are as even as possible.
+
+    They carry the joint along when the shape of the hand changes; exact for every affine change.
+    """
+    near = np.argsort(np.linalg.norm(vertices - joint, axis=1))[:count]
+    system = np.concatenate([vertices[near] - joint, np.full((count, 1), 0.01)], axis=1).T          # (4, count)
+    weights = np.zeros(len(vertices))
+    weights[near] = np.linalg.lstsq(system, np.array([0.0, 0.0, 0.0, 0.01]), rcond=None)[0]
+    return weights
+
+
+def laplacian(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Cotangent Laplacian (V, V), positive semi-definite, with negative weights clipped (Pinkall & Polthier 1993)."""
+    size = len(vertices)
+    out = np.zeros((size, size))
+    for corner in range(3):
+        i, j, k = faces[:, corner], faces[:, (corner + 1) % 3], faces[:, (corner + 2) % 3]
+        one, two = vertices[j] - vertices[i], vertices[k] - vertices[i]
+        area = np.maximum(np.linalg.norm(np.cross(one, two), axis=1), 1e-12)
+        half = np.clip((one * two).sum(axis=1) / area, 0.02, 20.0) / 2
+        np.add.at(out, (j, k), -half)
+        np.add.at(out, (k, j), -half)
+    out[np.diag_indices(size)] = -out.sum(axis=1)
+    return out
+
+
+def heat_weights(vertices: np.ndarray, faces: np.ndarray, segments: np.ndarray, allowed: np.ndarray,
+                 stiffness: float = 1.0) -> np.ndarray:
+    """Skinning weights from heat that flows from each vertex's nearest bone over the skin.
+
+    Bone heat (Baran & Popovic, SIGGRAPH 2007, eq. 1): (A^-1 L + H) w = H p, with H = stiffness / d^2.
+    vertices: (V, 3); segments: (B, 2, 3) bones; allowed: (V, B) bool, the bones that may be nearest to a vertex.
+    Returns (V, B); rows add up to 1.
+    """
+    start, along = segments[:, 0], segments[:, 1] - segments[:, 0]
+    share = np.einsum("vbk,bk->vb", vertices[:, None] - start, along) / np.maximum((along**2).sum(axis=1), 1e-12)
+    closest = start + np.clip(share, 0.0, 1.0)[..., None] * along
+    distance = np.where(allowed, np.linalg.norm(vertices[:, None] - closest, axis=2), np.inf)        # (V, B)
+    nearest = distance.min(axis=1, keepdims=True)
+    source = distance <= nearest * 1.0001 + 1e-6
+    source = source / source.sum(axis=1, keepdims=True)
+    area = np.zeros(len(vertices))
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
+    np.add.at(area, faces, (np.linalg.norm(np.cross(b - a, c - a), axis=1) / 6)[:, None])
+    heat = stiffness * area / np.maximum(nearest[:, 0], 1e-4)**2
+    weights = np.linalg.solve(laplacian(vertices, faces) + np.diag(heat), heat[:, None] * source)
+    weights = np.where(weights > 1e-3, weights, 0.0)
+    return weights / weights.sum(axis=1, keepdims=True)
