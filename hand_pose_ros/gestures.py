@@ -21,7 +21,7 @@ def straightness(joints: np.ndarray) -> np.ndarray:
     NaN where a joint is NaN.
     """
     tips = np.array(FINGERTIPS)
-    chain = np.stack([joints[..., tips - 3, :], joints[..., tips - 2, :], joints[..., tips - 1, :], joints[..., tips, :]])
+    chain = np.stack([joints[..., tips - k, :] for k in (3, 2, 1, 0)])                    # (4, ..., 5, 3)
     length = np.linalg.norm(np.diff(chain, axis=0), axis=-1).sum(axis=0)                  # (..., 5)
     reach = np.linalg.norm(chain[3] - chain[0], axis=-1)
     return np.divide(reach, length, out=np.full_like(reach, np.nan), where=length > 0)

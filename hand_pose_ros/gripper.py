@@ -97,12 +97,14 @@ class TeleopConfig:
             if not 0 < getattr(self, name) < np.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be a positive number")
         if not 0 <= self.aperture_closed < self.aperture_open:
-            raise ConfigError(f"aperture_closed ({self.aperture_closed}) must be below aperture_open ({self.aperture_open})")
+            raise ConfigError(f"aperture_closed ({self.aperture_closed}) must be below aperture_open "
+                              f"({self.aperture_open})")
         if len(self.axes) != 9 or abs(abs(np.linalg.det(self.axis_matrix)) - 1.0) > 1e-3 \
                 or not np.allclose(self.axis_matrix @ self.axis_matrix.T, np.eye(3), atol=1e-3):
             raise ConfigError(f"axes {self.axes} must be the 9 row-major numbers of a rotation or reflection")
         if not np.all(np.array(self.workspace_min_m) < np.array(self.workspace_max_m)):
-            raise ConfigError(f"workspace_min_m {self.workspace_min_m} must be below workspace_max_m {self.workspace_max_m}")
+            raise ConfigError(f"workspace_min_m {self.workspace_min_m} must be below workspace_max_m "
+                              f"{self.workspace_max_m}")
         if len(self.region_m) != 6:
             raise ConfigError(f"region_m {self.region_m} must be six numbers: x0 y0 z0 x1 y1 z1")
 
@@ -387,7 +389,8 @@ def _follow(state: TeleopState, hand: Hand, observation: Observation, config: Te
     opening = one_euro(state.opening, np.clip(share, 0.0, 1.0), observation.stamp_ns, config.min_cutoff_hz,
                        config.beta_hz_per_m_s)
     span = config.gripper_open_m - config.gripper_closed_m
-    last = (state.wish_gripper_m - config.gripper_closed_m) / span if state.opening is not None else float(opening.value)
+    first = state.opening is None
+    last = float(opening.value) if first else (state.wish_gripper_m - config.gripper_closed_m) / span
     # Backlash: the opening moves only after the hand has moved by the hysteresis, and reaches both ends all the same.
     band = config.hysteresis / 2.0
     stretched = (1.0 + 2.0 * band) * float(opening.value) - band

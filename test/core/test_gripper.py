@@ -1,0 +1,417 @@
+"""The teleoperation step against its promises: limits, clutch, loss, operator, stop, independence of the frame rate."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hand_pose_ros import gestures
+from hand_pose_ros.errors import ConfigError
+from hand_pose_ros.frames import rotation_from_vector
+from hand_pose_ros.gripper import (Inputs, Observation, Phase, Target, TeleopConfig, start, step)
+from hand_pose_ros.types import Hand, JointState, ScaleSource
+
+LENGTH = 0.186
+R_BASE_CAMERA = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+HOME = Target(np.array([0.4, 0.0, 0.3]), np.eye(3))
+
+
+def joints(opening: float = 0.5, curl: float = 0.0) -> np.ndarray:
+    """Right hand, wrist at the origin, fingers up (-y), palm to the camera: tips of thumb and index `opening` hand
+    lengths apart; curl 0 keeps middle, ring and little finger straight, 1 folds them back to the palm."""
+    out = np.zeros((21, 3))
+    for finger, x in ((1, 0.03), (2, 0.005), (3, -0.02), (4, -0.04)):
+        base = 1 + 4 * finger
+        out[base] = x, -0.09, 0.0
+        bend = curl * (0.0 if finger == 1 else 1.9)
+        direction, angle = out[base].copy(), 0.0
+        for k, bone in enumerate((0.045, 0.028, 0.023)):
+            angle += bend if k else bend * 0.6
+            direction = direction + bone * np.array([0.0, -np.cos(angle), -np.sin(angle)])
+            out[base + 1 + k] = direction
+    out[4] = out[8] + np.array([opening * LENGTH, 0.0, 0.0])
+    out[1], out[2] = (0.03, -0.02, 0.0), (0.05, -0.05, 0.0)
+    out[3] = (out[2] + out[4]) / 2
+    return out
+
+
+def hand(position=(0.0, 0.0, 0.6), opening=0.5, curl=0.0, track_id=1, turn=(0.0, 0.0, 0.0), **changes) -> Hand:
+    rel = joints(opening, curl) @ rotation_from_vector(np.array(turn)).T
+    values = dict(score=0.95, right_probability=0.97, box=np.array([0.0, 0, 1, 1]), joints_px=np.zeros((21, 2)),
+                  joints_m=rel + np.array(position), joints_rel_m=rel, confidence=np.full(21, 0.9),
+                  state=np.full(21, JointState.VISIBLE, np.uint8), sigma_ray_m=np.full(21, 0.03),
+                  sigma_across_m=np.full(21, 0.003), hand_length_m=LENGTH, scale_source=ScaleSource.ASSUMED,
+                  track_id=track_id)
+    return Hand(**{**values, **changes})
+
+
+class Run:
+    """Drives the step with a simulated clock and remembers every command."""
+
+    def __init__(self, config: TeleopConfig, rate_hz: float = 30.0):
+        self.config, self.period_ns = config, int(1e9 / rate_hz)
+        self.state, self.now, self.commands = start(HOME, 0.05), 10**12, []
+
+    def see(self, *hands: Hand, inputs: Inputs = Inputs(), delay_ns: int = 20_000_000, R=R_BASE_CAMERA):
+        self.now += self.period_ns
+        observation = Observation(self.now - delay_ns, tuple(hands), R)
+        self.state, command = step(self.state, observation, self.now, self.config, inputs)
+        self.commands.append(command)
+        return command
+
+    def tick(self, inputs: Inputs = Inputs()):
+        self.now += self.period_ns
+        self.state, command = step(self.state, None, self.now, self.config, inputs)
+        self.commands.append(command)
+        return command
+
+    def close(self, **kwargs):
+        """Shows the gesture open, then held still until the clutch closes."""
+        self.see(hand(curl=1.0, **kwargs))
+        for _ in range(int(0.8e9 / self.period_ns) + 2):
+            command = self.see(hand(curl=0.0, **kwargs))
+        assert command.phase is Phase.FOLLOW, command
+        return command
+
+
+@pytest.fixture
+def run() -> Run:
+    return Run(TeleopConfig())
+
+
+def test_gestures_tell_extended_from_curled_fingers():
+    assert gestures.shows("three_fingers", joints(curl=0.0)) is True
+    assert gestures.shows("three_fingers", joints(curl=1.0)) is False
+    assert gestures.shows("fist", joints(curl=1.0)) is not True          # the index is straight
+    broken = joints()
+    broken[20] = np.nan
+    assert gestures.shows("three_fingers", broken) is None
+    with pytest.raises(ConfigError, match="three_fingers"):
+        gestures.shows("wave", joints())
+
+
+def test_clutch_is_open_at_start_and_needs_to_be_seen_open_first(run):
+    for _ in range(60):                                                   # the gesture is there from the first image on
+        assert run.see(hand(curl=0.0)).phase is Phase.IDLE
+    run.see(hand(curl=1.0))
+    phases = [run.see(hand(curl=0.0)).phase for _ in range(30)]
+    assert Phase.FOLLOW in phases
+    held = phases.index(Phase.FOLLOW) * run.period_ns * 1e-9
+    assert held >= run.config.clutch_hold_s - 0.04
+
+
+def test_a_moving_hand_does_not_close_the_clutch(run):
+    run.see(hand(curl=1.0))
+    for k in range(60):
+        assert run.see(hand((0.02 * k, 0, 0.6))).phase is Phase.IDLE      # 0.6 m/s
+
+
+def test_clutch_by_topic_needs_a_rising_edge():
+    run = Run(TeleopConfig(clutch="topic"))
+    for _ in range(10):
+        assert run.see(hand(), inputs=Inputs(clutch=True)).phase is Phase.IDLE
+    run.see(hand(), inputs=Inputs(clutch=False))
+    assert run.see(hand(), inputs=Inputs(clutch=True)).phase is Phase.FOLLOW
+    assert run.see(hand(), inputs=Inputs(clutch=False)).phase is Phase.IDLE
+    assert run.see(hand(), inputs=Inputs(clutch=True)).phase is Phase.FOLLOW
+
+
+def test_clutch_by_the_other_hand():
+    run = Run(TeleopConfig(clutch="other_hand", side="right"))
+    left = dict(position=(0.3, 0, 0.6), track_id=2, right_probability=0.03)
+    run.see(hand(), hand(curl=1.0, **left))
+    for _ in range(20):
+        command = run.see(hand(), hand(curl=0.0, **left))
+    assert command.phase is Phase.FOLLOW
+    for _ in range(8):
+        command = run.see(hand())
+    assert command.phase is Phase.IDLE
+
+
+def test_target_follows_the_hand_in_the_base_frame_with_scale(run):
+    run.config = TeleopConfig(scale=0.5)
+    run.close()
+    for k in range(90):
+        command = run.see(hand((0.0, 0.0, 0.6 + min(k * 0.005, 0.2))))
+    # 0.2 m away from the camera is +x in the base frame, halved.
+    np.testing.assert_allclose(command.target.position, HOME.position + [0.1, 0, 0], atol=2e-3)
+    np.testing.assert_allclose(command.target.rotation, np.eye(3), atol=1e-6)
+
+
+def test_target_turns_with_the_hand(run):
+    run.close()
+    for k in range(120):
+        command = run.see(hand(turn=(0.0, 0.0, min(k * 0.02, 0.5))))
+    # A turn about the camera's viewing axis is a turn about +x of the base.
+    np.testing.assert_allclose(command.target.rotation, rotation_from_vector(np.array([0.5, 0, 0])), atol=5e-3)
+
+
+def test_gripper_follows_the_aperture_and_reaches_both_ends(run):
+    run.close(opening=0.3)
+    for _ in range(60):
+        command = run.see(hand(opening=0.05))
+    assert command.gripper_m == pytest.approx(run.config.gripper_closed_m, abs=1e-9)
+    for _ in range(60):
+        command = run.see(hand(opening=0.62))
+    assert command.gripper_m == pytest.approx(run.config.gripper_open_m, abs=1e-9)
+
+
+def test_no_chatter_while_the_aperture_trembles_within_the_hysteresis(run):
+    run.close(opening=0.3)
+    for _ in range(60):
+        run.see(hand(opening=0.3))
+    rng = np.random.default_rng(0)
+    width = run.config.hysteresis * (run.config.aperture_open - run.config.aperture_closed)
+    sent = [run.see(hand(opening=0.3 + rng.uniform(-0.45, 0.45) * width)).gripper_m for _ in range(300)]
+    reversals = np.count_nonzero(np.diff(np.sign(np.diff(sent)[np.abs(np.diff(sent)) > 1e-9])))
+    assert reversals <= 1
+
+
+def test_closing_the_clutch_again_elsewhere_moves_nothing(run):
+    run.close()
+    for k in range(30):
+        run.see(hand((0.003 * k, 0, 0.6)))
+    for _ in range(10):
+        run.see(hand((0.09, 0, 0.6), curl=1.0))
+    assert run.commands[-1].phase is Phase.IDLE
+    resting = run.state.target.position
+    command = run.close(position=(-0.3, 0.1, 0.8))
+    np.testing.assert_allclose(command.target.position, resting, atol=1e-4)
+
+
+def test_lost_hand_holds_then_stops_and_does_not_restart_by_itself(run):
+    run.close()
+    for k in range(20):
+        run.see(hand((0.01 * k, 0, 0.6)))
+    seen, moving = run.now, np.abs(run.state.target.velocity).max()
+    assert moving > 0.1
+    commands = []
+    while run.now < seen + 1.5e9:
+        commands.append((run.now - seen, run.see()))
+    hold = [c for _, c in commands if c.phase is Phase.HOLD]
+    assert hold and all("not in the image" in c.withheld for c in hold)
+    assert np.abs(hold[-1].target.velocity).max() == 0.0                   # it braked to a stand
+    assert all(c.gripper_m == hold[0].gripper_m for c in hold)             # and the gripper did not open
+    stopped = [age for age, c in commands if c.phase is Phase.IDLE]
+    assert stopped[0] * 1e-9 <= run.config.stale_s + run.config.hold_s + 0.06
+    for _ in range(60):                                                    # the hand comes back in the gesture
+        assert run.see(hand()).phase is Phase.IDLE
+
+
+def test_after_a_loss_or_a_stop_the_clutch_topic_must_rise_again():
+    for lose in ("loss", "stop"):
+        run, held = Run(TeleopConfig(clutch="topic")), Inputs(clutch=True)
+        run.see(hand())
+        assert run.see(hand(), inputs=held).phase is Phase.FOLLOW
+        if lose == "loss":
+            for _ in range(40):
+                run.see(inputs=held)
+        else:
+            run.see(hand(), inputs=Inputs(clutch=True, emergency_stop=True))
+            run.see(hand(), inputs=Inputs(clutch=True, reset=True))
+        for _ in range(10):
+            assert run.see(hand(), inputs=held).phase is Phase.IDLE
+        run.see(hand())
+        assert run.see(hand(), inputs=held).phase is Phase.FOLLOW
+
+
+def test_a_camera_that_repeats_its_last_stamp_is_a_lost_hand():
+    run = Run(TeleopConfig(stale_s=0.5))
+    run.close()
+    stamp = run.state.stamp_ns
+    for _ in range(5):
+        run.now += run.period_ns
+        again = Observation(stamp, (hand((0.3, 0, 0.6)),), R_BASE_CAMERA)
+        run.state, command = step(run.state, again, run.now, run.config)
+        np.testing.assert_allclose(command.target.position, HOME.position, atol=1e-6)
+
+
+def test_a_long_silence_is_no_licence_for_a_long_step(run):
+    run.close()
+    for k in range(5):
+        run.see(hand((0.05 * k, 0, 0.6)))
+    before = run.state.target.position
+    run.now += 10**9
+    command = run.see(hand((0.4, 0, 0.6)))
+    assert np.abs(command.target.position - before).max() <= run.config.speed_m_s * run.config.stale_s + 1e-9
+
+
+def test_policy_stop_stops_at_once():
+    run = Run(TeleopConfig(lost_policy="stop"))
+    run.close()
+    seen = run.now
+    while run.commands[-1].phase is not Phase.IDLE:
+        run.tick()
+    assert (run.now - seen) * 1e-9 < run.config.stale_s + 0.04
+
+
+def test_stale_is_judged_by_the_stamp_not_by_arrival(run):
+    run.close()
+    phases = [run.see(hand((0.01 * k, 0, 0.6)), delay_ns=300_000_000).phase for k in range(60)]
+    assert phases[-1] is Phase.IDLE and Phase.HOLD in phases
+    assert np.ptp([c.target.position for c in run.commands if c.phase is Phase.HOLD], axis=0).max() < 1e-6
+
+
+@pytest.mark.parametrize("fault, words", [
+    (dict(state=np.full(21, JointState.EXTRAPOLATED, np.uint8)), "extrapolated"),
+    (dict(state=np.full(21, JointState.OUTSIDE_IMAGE, np.uint8)), "outside"),
+    (dict(state=np.full(21, JointState.UNKNOWN, np.uint8)), "unknown"),
+    (dict(confidence=np.full(21, 0.1)), "confidence"),
+    (dict(confidence=np.full(21, np.nan)), "confidence"),
+    (dict(sigma_across_m=np.full(21, 0.5)), "uncertain"),
+    (dict(sigma_ray_m=np.full(21, np.nan)), "uncertain"),
+    (dict(score=0.2), "score"),
+    (dict(score=float("nan")), "score"),
+    (dict(joints_m=np.full((21, 3), np.nan)), "NaN"),
+    (dict(joints_rel_m=np.full((21, 3), np.inf)), "NaN"),
+    (dict(hand_length_m=float("nan")), "hand length"),
+    (dict(joints_m=np.zeros((21, 3))), "orientation"),
+    (dict(track_id=0), "not in the image"),
+])
+def test_a_hand_that_cannot_be_trusted_is_a_lost_hand(run, fault, words):
+    run.close()
+    before = run.state.target.position
+    for _ in range(10):
+        command = run.see(replace(hand((0.2, 0.2, 0.9), opening=0.0), **fault))
+    assert command.phase is Phase.HOLD and words in command.withheld
+    np.testing.assert_array_equal(command.target.position, before)
+
+
+def test_missing_transform_withholds(run):
+    run.close()
+    for _ in range(30):
+        command = run.see(hand((0.3, 0, 0.6)), R=None)
+    assert command.phase is Phase.IDLE
+    assert any("transform" in c.withheld for c in run.commands)
+
+
+def test_another_person_cannot_take_over(run):
+    run.close()
+    for k in range(40):
+        command = run.see(hand((0.0, 0.0, 0.6)), hand((0.1, 0.0, 0.3), track_id=7, opening=0.0))   # nearer
+    np.testing.assert_allclose(command.target.position, HOME.position, atol=1e-6)
+    for _ in range(40):                                                    # the operator leaves, the other one stays
+        command = run.see(hand((0.1, 0.0, 0.3), track_id=7))
+    assert command.phase is Phase.IDLE and command.target is None
+
+
+def test_a_jump_of_the_hand_is_not_followed(run):
+    run.close()
+    for _ in range(5):
+        command = run.see(hand((0.9, 0.0, 0.6)))
+    assert command.phase is Phase.HOLD and "jumped" in command.withheld
+
+
+def test_emergency_stop_is_latched_until_reset_and_leaves_the_clutch_open(run):
+    run.close()
+    assert run.see(hand(), inputs=Inputs(emergency_stop=True)).phase is Phase.STOP
+    for _ in range(30):
+        command = run.see(hand())
+        assert command.phase is Phase.STOP and command.target is None and command.gripper_m is None
+    assert run.see(hand(), inputs=Inputs(emergency_stop=True, reset=True)).phase is Phase.STOP
+    assert run.see(hand(), inputs=Inputs(reset=True)).phase is Phase.IDLE
+    for _ in range(60):
+        assert run.see(hand()).phase is Phase.IDLE                         # not armed: never seen open since
+
+
+def test_clock_going_back_opens_the_clutch(run):
+    run.close()
+    run.now -= 5 * 10**9
+    assert run.see(hand()).phase is Phase.IDLE
+    assert "clock" in run.commands[-1].withheld
+
+
+def path(t: float) -> tuple[tuple[float, float, float], float]:
+    """A smooth motion of 1.2 s period: palm position and opening."""
+    w = 2 * np.pi / 4.0
+    return (0.1 * np.sin(w * t), 0.05 * np.sin(2 * w * t), 0.6), 0.33 + 0.15 * np.sin(w * t)
+
+
+def test_the_same_motion_at_10_and_60_hz_gives_the_same_command():
+    tracks = {}
+    for rate in (10.0, 60.0):
+        run = Run(TeleopConfig(workspace_min_m=(-9, -9, -9), workspace_max_m=(9, 9, 9), gripper_speed_m_s=1.0,
+                               acceleration_m_s2=50.0, speed_m_s=5.0, stale_s=0.15), rate)
+        run.close(opening=0.33)
+        out, began = [], run.now
+        for _ in range(int(8 * rate)):
+            t = (run.now + run.period_ns - began) * 1e-9
+            position, opening = path(t)
+            command = run.see(hand(position, opening))
+            out.append((t, *command.target.position, command.gripper_m))
+        out = np.array(out)
+        tracks[rate] = out[out[:, 0] > 4.0]                                # settled
+    slow, fast = tracks[10.0], tracks[60.0]
+    for axis, full in ((2, 0.2), (4, 0.08)):                               # base y is -camera x; full range of each
+        same = np.interp(slow[:, 0], fast[:, 0], fast[:, axis])
+        assert np.abs(same - slow[:, axis]).max() < 0.02 * full
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_limits_hold_for_adversarial_streams(seed):
+    """Drops, jumps, NaN, swaps, late images, clock jumps and missing transforms at 5 to 60 Hz."""
+    rng = np.random.default_rng(seed)
+    config = TeleopConfig(clutch=rng.choice(["gesture", "topic"]), clutch_hold_s=0.1, clutch_still_m_s=5.0,
+                          scale=float(rng.uniform(0.3, 2)), workspace_min_m=(0.2, -0.25, 0.1), workspace_max_m=(0.7, 0.25, 0.6))
+    run = Run(config, float(rng.uniform(5, 60)))
+    position, last, followed = np.array([0.0, 0.0, 0.6]), None, 0
+    for k in range(400):
+        run.period_ns = int(rng.uniform(0.3, 1.7) * 1e9 / rng.uniform(5, 60))
+        position = np.clip(position + rng.normal(0, 0.02, 3), [-0.5, -0.5, 0.2], [0.5, 0.5, 1.5])
+        kind = rng.choice(["see"] * 80 + ["drop", "none", "jump", "nan", "swap", "late", "clock", "tf", "tick"])
+        one = hand(position, opening=float(rng.uniform(0, 0.7)), curl=float(k % 50 < 5),
+                   turn=rng.normal(0, 0.05, 3))
+        inputs = Inputs(clutch=k % 50 > 5)
+        if kind == "nan":
+            bad = one.joints_m.copy()
+            bad[rng.integers(21)] = np.nan
+            one = replace(one, joints_m=bad, joints_rel_m=bad)
+        elif kind == "jump":
+            one = replace(one, joints_m=one.joints_m + rng.normal(0, 1, 3))
+        elif kind == "swap":
+            one = replace(one, track_id=int(rng.integers(1, 4)))
+        elif kind == "clock":
+            run.now += int(rng.normal(0, 2e9))
+        before, now_before = run.state, run.state.now_ns
+        if kind == "tick":
+            command = run.tick(inputs)
+        elif kind == "drop":
+            command = run.see(inputs=inputs)
+        else:
+            command = run.see(one, inputs=inputs, delay_ns=int(2.5e8 if kind == "late" else 2e7),
+                              R=None if kind == "tf" else R_BASE_CAMERA)
+        if command.target is None:
+            last = None
+            continue
+        followed += 1
+        dt = (run.now - now_before) * 1e-9
+        p = command.target.position
+        assert np.all(np.isfinite(p)) and np.isfinite(command.gripper_m)
+        np.testing.assert_allclose(command.target.rotation @ command.target.rotation.T, np.eye(3), atol=1e-9)
+        assert np.all(p >= np.array(config.workspace_min_m) - 1e-9)
+        assert np.all(p <= np.array(config.workspace_max_m) + 1e-9)
+        assert np.all(np.abs(p - before.target.position) <= config.speed_m_s * dt + 1e-9)
+        assert np.all(np.abs(command.target.velocity) <= config.speed_m_s + 1e-9)
+        assert np.all(np.abs(command.target.turn) <= config.turn_rad_s + 1e-9)
+        if last is not None:
+            change = np.abs(command.target.velocity - last.target.velocity)
+            assert np.all(change <= config.acceleration_m_s2 * dt + 1e-9)
+        assert abs(command.gripper_m - before.gripper_m) <= config.gripper_speed_m_s * dt + 1e-9
+        assert config.gripper_closed_m - 1e-9 <= command.gripper_m <= config.gripper_open_m + 1e-9
+        last = command
+    assert followed > 20
+
+
+@pytest.mark.parametrize("change, words", [
+    (dict(side="both"), "any, left, right"),
+    (dict(aperture_closed=0.6), "below aperture_open"),
+    (dict(axes=(1, 0, 0, 0, 1, 0, 0, 0, 2)), "rotation or reflection"),
+    (dict(workspace_min_m=(0, 0, 2), workspace_max_m=(1, 1, 1)), "must be below"),
+    (dict(stale_s=0.0), "positive"),
+    (dict(speed_m_s=float("nan")), "positive"),
+    (dict(clutch_gesture="wave"), "three_fingers"),
+])
+def test_settings_that_cannot_work_are_refused(change, words):
+    with pytest.raises(ConfigError, match=words):
+        TeleopConfig(**change)
