@@ -1,0 +1,69 @@
+"""``hand-pose COMMAND``: one plain table of commands; only the chosen command's module is imported.
+
+A command is a module with ``add_arguments(parser)`` and ``main(args) -> int``. To add one: the module, one line here.
+"""
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from importlib import import_module
+
+from hand_pose_ros import __version__
+from hand_pose_ros.errors import ConfigError, HandPoseError
+
+COMMANDS = {
+    "assets": ("hand_pose_ros.synthesis.assets", "fetch the meshes, skins and light probes of the virtual hands"),
+}
+"""name: (module, help)"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0 done, 1 the command failed and said why, 2 wrong usage."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"hand_pose_ros {__version__}")
+        return 0
+    try:
+        return run(argv[0], argv[1:])
+    except HandPoseError as error:
+        print(f"hand-pose {argv[0]}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(name: str, arguments: list[str]) -> int:
+    """Import the command's module, parse its arguments, run it. Raises ConfigError for an unknown name and for an
+    optional dependency that is not installed."""
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise ConfigError(f"there is no command '{name}'{hint} Choices: {', '.join(COMMANDS)}")
+    module_name, help_text = COMMANDS[name]
+    parser = argparse.ArgumentParser(prog=f"hand-pose {name}", description=help_text)
+    try:
+        module = import_module(module_name)
+        module.add_arguments(parser)
+        return module.main(parser.parse_args(arguments)) or 0
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "hand_pose_ros"):
+            raise
+        raise ConfigError(
+            f"needs the Python module '{missing}', which is not installed; requirements/*.txt say which set it is in"
+        ) from error
+
+
+def overview() -> str:
+    """The text of ``hand-pose --help``."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {help_text}" for name, (_, help_text) in COMMANDS.items()]
+    return "\n".join([
+        "usage: hand-pose COMMAND [...]      (hand-pose COMMAND --help lists its options)", "",
+        "Hands seen by an external RGB camera: 21 joints in 2D and 3D for ROS 2.", "",
+        *lines,
+    ])

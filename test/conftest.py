@@ -1,0 +1,10 @@
+"""Settings of every test, made before anything imports rclpy; child processes inherit them.
+
+They overrule the shell's own settings: a test must neither hear nor steer the robot in the next room.
+"""
+import os
+
+os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"                       # off by default, and a wrong length crashes
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)          # above 101, ports collide with Linux's own
+os.environ.setdefault("OMP_NUM_THREADS", "1")                     # small arrays; many threads only cost time
