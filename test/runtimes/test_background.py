@@ -1,0 +1,113 @@
+"""An engine that is built in the background is swapped in without losing, repeating or mixing a frame."""
+from __future__ import annotations
+
+import sys
+import threading
+
+import numpy as np
+import pytest
+import standin
+
+from hand_pose_ros.errors import ModelError
+from hand_pose_ros.runtimes import background
+from hand_pose_ros.runtimes.background import Swapping
+from hand_pose_ros.runtimes.base import Options, Runtime
+from hand_pose_ros.runtimes.cache import EngineCache
+
+
+class Echo(Runtime):
+    """Answers with the first pixel of each image and its own number."""
+
+    def __init__(self, number: int, name: str) -> None:
+        super().__init__(standin.source(size=8), max_batch=4)
+        self.number, self.name, self.calls = number, name, 0
+
+    def run(self, batch):
+        self.calls += 1
+        return batch[:, 0, 0, 0].astype(np.float32), np.full(len(batch), self.number, np.float32)
+
+
+def frame(value: int) -> np.ndarray:
+    return np.full((1, 8, 8, 3), value, np.uint8)
+
+
+def test_no_frame_is_lost_while_the_engine_is_built_and_swapped_in():
+    release, lines = threading.Event(), []
+    eager, engine = Echo(1, "cuda"), Echo(2, "tensorrt")
+
+    def compile_stand_in():
+        assert release.wait(20)
+        return engine
+
+    runtime = Swapping(eager, compile_stand_in, lines.append, "tensorrt")
+    answers = []
+    for index in range(200):
+        if index == 100:
+            assert runtime.building and runtime.name == "cuda" and "being built" in runtime.reason
+            release.set()
+        if index == 150:
+            runtime.wait(20)
+        value, number = runtime(frame(index))
+        answers.append((int(value[0]), int(number[0])))
+    assert [value for value, _ in answers] == list(range(200))
+    numbers = [number for _, number in answers]
+    assert numbers == sorted(numbers) and set(numbers[:100]) == {1} and set(numbers[150:]) == {2}
+    assert runtime.name == "tensorrt" and runtime.reason == "" and not runtime.building
+    assert lines == ["standin_pose: now serving through tensorrt"]
+
+
+def test_a_call_under_way_finishes_in_the_runtime_it_began_in():
+    inside, go_on, release = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(Echo):
+        def run(self, batch):
+            inside.set()
+            assert go_on.wait(20)
+            return super().run(batch)
+
+    runtime = Swapping(Slow(1, "cuda"), lambda: release.wait(20) and Echo(2, "tensorrt"), lambda line: None, "tensorrt")
+    answers = []
+    caller = threading.Thread(target=lambda: answers.append(runtime(frame(9))))
+    caller.start()
+    assert inside.wait(20)
+    release.set()
+    runtime.wait(20)
+    assert runtime.name == "tensorrt"
+    go_on.set()
+    caller.join(20)
+    assert answers[0][0][0] == 9 and answers[0][1][0] == 1
+
+
+def test_the_new_runtime_is_warm_before_the_first_frame_reaches_it():
+    engine = Echo(2, "tensorrt")
+    runtime = Swapping(Echo(1, "cuda"), lambda: engine, lambda line: None, "tensorrt")
+    runtime.wait(20)
+    assert engine.calls == 1
+
+
+@pytest.mark.parametrize("broken", ["build", "first run"])
+def test_a_build_that_fails_changes_nothing_but_the_reason(broken):
+    class Refuses(Echo):
+        def run(self, batch):
+            raise RuntimeError("no kernel image for sm_87")
+
+    def prepare():
+        if broken == "build":
+            raise ModelError("no converter for aten.foo")
+        return Refuses(2, "tensorrt")
+
+    lines: list[str] = []
+    runtime = Swapping(Echo(1, "cuda"), prepare, lines.append, "tensorrt")
+    runtime.wait(20)
+    assert runtime(frame(3))[1][0] == 1 and runtime.name == "cuda"
+    cause = "no converter for aten.foo" if broken == "build" else "no kernel image for sm_87"
+    assert runtime.reason == f"tensorrt: {cause}" and lines == [f"standin_pose: stays on cuda: {cause}"]
+
+
+def test_building_in_another_process_names_the_last_lines_of_a_failure(tmp_path, monkeypatch):
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho first >&2\necho 'error: no converter for aten.foo' >&2\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(ModelError, match=r"failed \(3\): first / error: no converter for aten.foo"):
+        background.build_in_another_process("pose", "pose_light", "tensorrt", Options(cache=EngineCache(tmp_path)))

@@ -1,0 +1,168 @@
+"""The ladder always starts, says why higher rungs do not serve, and a forced runtime is a promise or a refusal."""
+from __future__ import annotations
+
+import builtins
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import standin
+
+from hand_pose_ros.errors import ConfigError, ModelError
+from hand_pose_ros.runtimes import Options, ladder
+from hand_pose_ros.runtimes import host
+from hand_pose_ros.runtimes.base import NotBuilt, Runtime
+from hand_pose_ros.runtimes.cache import EngineCache
+
+ONNX_RUNTIME = ("onnxruntime", "onnxruntime-gpu")
+
+
+@pytest.fixture
+def options(tmp_path):
+    return Options(cache=EngineCache(tmp_path), threads=1)
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """Makes packages look as if they were not installed, to importlib.metadata and to import."""
+    def mask(*packages: str) -> None:
+        real_version, real_import = host.version, builtins.__import__
+        modules = {package.split("-gpu")[0].replace("-", "_") for package in packages}
+
+        def masked_import(name, *args, **kwargs):
+            if name.split(".")[0] in modules:
+                raise ImportError(f"No module named {name!r}")
+            return real_import(name, *args, **kwargs)
+
+        monkeypatch.setattr(host, "version", lambda package: "" if package in packages else real_version(package))
+        monkeypatch.setattr(builtins, "__import__", masked_import)
+    return mask
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(host, "cuda_problem", lambda: "no NVIDIA driver (libcuda.so.1 not found)")
+
+
+def test_without_a_gpu_onnxruntime_serves_and_says_why(options, no_gpu, without):
+    without("torch-tensorrt", "torch-tensorrt-rtx")
+    lines: list[str] = []
+    runtime = ladder.climb(standin.source(), "auto", Options(cache=options.cache, report=lines.append))
+    assert runtime.name == "onnxruntime"
+    assert runtime.reason.startswith("tensorrt: torch_tensorrt is not installed (pip install")
+    assert "; cuda: no NVIDIA driver" in runtime.reason
+    assert any("serving through onnxruntime" in line for line in lines)
+
+
+def test_without_onnxruntime_eager_serves(options, no_gpu, without):
+    without(*ONNX_RUNTIME)
+    runtime = ladder.climb(standin.source(), "auto", options)
+    assert runtime.name == "cpu" and "onnxruntime: onnxruntime is not installed (pip install" in runtime.reason
+
+
+SECOND_START = """
+import sys
+import numpy as np
+from hand_pose_ros.runtimes import Options, ladder
+from hand_pose_ros.runtimes.cache import EngineCache
+from hand_pose_ros.runtimes.source import NetworkSource
+def module():
+    raise SystemExit("exported again")
+source = NetworkSource("pose", "standin_pose", (64, 64, 3), module, {"weights": "seed 0"})
+runtime = ladder.climb(source, "auto", Options(cache=EngineCache(sys.argv[1]), threads=1))
+runtime(np.zeros((2, 64, 64, 3), np.uint8))
+print(runtime.name, sorted({"torch", "onnx", "onnxscript"} & set(sys.modules)))
+"""
+
+
+def test_second_start_imports_no_torch(options, tmp_path):
+    ladder.climb(standin.source(), "onnxruntime", options)
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", SECOND_START, str(tmp_path)], capture_output=True, text=True,
+                          env=environment, timeout=60, check=False)
+    assert done.stdout == "onnxruntime []\n", done.stderr
+
+
+def test_without_anything_the_error_names_every_rung(options, no_gpu, without):
+    without("torch", *ONNX_RUNTIME)
+    with pytest.raises(ModelError) as caught:
+        ladder.climb(standin.source(), "auto", options)
+    for rung in ladder.LADDER:
+        assert f"{rung}: " in str(caught.value)
+
+
+@pytest.mark.parametrize("runtime, remedy", [
+    ("tensorrt", "torch_tensorrt is not installed .pip install torch-tensorrt"),
+    ("cuda", "no NVIDIA driver"),
+    ("onnxruntime", "pip install onnxruntime"),
+    ("onnxruntime-cuda", "pip install onnxruntime"),
+    ("cpu", "pip install torch"),
+])
+def test_a_forced_runtime_that_cannot_run_is_refused_with_the_remedy(options, no_gpu, without, runtime, remedy):
+    without("torch", "torch-tensorrt", "torch-tensorrt-rtx", *ONNX_RUNTIME)
+    if runtime == "tensorrt":
+        without("torch-tensorrt", "torch-tensorrt-rtx")
+    with pytest.raises(ModelError, match=f"^runtime {runtime}: .*{remedy}"):
+        ladder.climb(standin.source(), runtime, options)
+
+
+def test_a_forced_runtime_serves_without_a_word_about_others(options):
+    runtime = ladder.climb(standin.source(), "cpu", options)
+    assert runtime.name == "cpu" and runtime.reason == ""
+
+
+def test_a_library_that_breaks_is_a_rung_passed_over(options, no_gpu, monkeypatch):
+    import onnxruntime
+
+    def broken(*args, **kwargs):
+        raise RuntimeError("illegal instruction")
+    monkeypatch.setattr(onnxruntime, "InferenceSession", broken)
+    runtime = ladder.climb(standin.source(), "auto", options)
+    assert runtime.name == "cpu" and "RuntimeError: illegal instruction" in runtime.reason
+
+
+def test_torch_tensorrt_that_does_not_load_is_a_rung_passed_over(options, monkeypatch):
+    real = host.version
+    monkeypatch.setattr(host, "version", lambda package: "2.13.0" if package == "torch-tensorrt" else real(package))
+    monkeypatch.setattr(host, "cuda_problem", lambda: "")
+    monkeypatch.setitem(sys.modules, "torch_tensorrt", None)
+    runtime = ladder.climb(standin.source(), "auto", options)
+    assert "tensorrt: torch_tensorrt 2.13.0 does not load with torch" in runtime.reason
+
+
+def test_unknown_runtime_lists_the_choices(options):
+    with pytest.raises(ConfigError, match="unknown runtime 'openvino': auto or one of tensorrt, cuda"):
+        ladder.climb(standin.source(), "openvino", options)
+
+
+def test_every_rung_of_the_ladder_is_in_the_table_and_every_entry_opens():
+    assert set(ladder.LADDER) <= set(ladder.RUNTIMES)
+    for name in ladder.RUNTIMES:
+        assert callable(ladder.opener(name))
+
+
+def test_forced_and_unbuilt_is_built_now_auto_is_served_meanwhile(options, monkeypatch):
+    asked: list[bool] = []
+
+    class Engine(Runtime):
+        name = "tensorrt"
+
+        def run(self, batch):
+            return (np.full((len(batch), 1), 7.0, np.float32),)
+
+    def open_engine(source, options):
+        asked.append(options.background)
+        if options.background and len(asked) == 2:
+            raise NotBuilt("runtime tensorrt: not built yet")
+        return Engine(source, options.max_batch)
+
+    real = ladder.opener
+    monkeypatch.setattr(ladder, "opener", lambda name: open_engine if name == "tensorrt" else real(name))
+    monkeypatch.setattr(ladder, "build_in_another_process", lambda *args: None)
+    monkeypatch.setattr(host, "cuda_problem", lambda: "no GPU")
+    assert ladder.climb(standin.source(), "tensorrt", options).name == "tensorrt" and asked == [False]
+    runtime = ladder.climb(standin.source(), "auto", options)
+    runtime.wait(10)
+    assert runtime.name == "tensorrt" and runtime(np.zeros((3, 64, 64, 3), np.uint8))[0].tolist() == [[7.0]] * 3

@@ -1,0 +1,110 @@
+"""ONNX Runtime says what eager says, for every batch size, and is refused when it does not."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import standin
+import torch
+
+from hand_pose_ros.errors import ModelError
+from hand_pose_ros.runtimes import Options, agreement, eager, ort
+from hand_pose_ros.runtimes.agreement import drawn_hands, refuse_disagreement
+from hand_pose_ros.runtimes.cache import EngineCache
+
+
+@pytest.fixture
+def options(tmp_path):
+    return Options(cache=EngineCache(tmp_path), threads=1, max_batch=3)
+
+
+@pytest.mark.parametrize("kind", ["pose", "detector"])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
+def test_says_what_eager_says(options, kind, count):
+    source = standin.source(kind)
+    images = drawn_hands(64, 64, 5)[:count]
+    outputs, expected = ort.open_cpu(source, options)(images), eager.open_cpu(source, options)(images)
+    assert len(outputs) == len(source.outputs)
+    for output, reference in zip(outputs, expected):
+        assert output.dtype == np.float32 and output.shape == reference.shape and len(output) == count
+        np.testing.assert_allclose(output, reference, rtol=1e-4, atol=1e-4)
+
+
+def test_an_image_gives_the_same_alone_and_among_others(options):
+    runtime = ort.open_cpu(standin.source(), options)
+    images = drawn_hands(64, 64, 3)
+    together = runtime(images)
+    for index in range(3):
+        for output, alone in zip(together, runtime(images[index:index + 1])):
+            np.testing.assert_allclose(output[index], alone[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [np.zeros((1, 64, 64, 3), np.float32), np.zeros((64, 64, 3), np.uint8),
+                                   np.zeros((1, 32, 64, 3), np.uint8), np.zeros((1, 3, 64, 64), np.uint8)])
+def test_another_shape_or_type_is_refused(options, batch):
+    with pytest.raises(ModelError, match=r"takes \(N, 64, 64, 3\) uint8, got"):
+        eager.open_cpu(standin.source(), options)(batch)
+
+
+def test_stores_the_export_and_what_was_measured(options):
+    ort.open_cpu(standin.source(), options)
+    entry = ort.built(standin.source(), options)
+    assert not entry.built_now and 0 <= entry.info["agreement"]["mean_px"] < 0.01
+
+
+def test_each_ingredient_of_the_network_changes_the_export(options):
+    ort.built(standin.source(), options)
+    assert ort.built(standin.source(weights="other"), options).built_now
+    assert ort.built(standin.source(size=32), options).built_now
+
+
+class Shifted(standin.StandInPose):
+    """A stand-in whose pixels, depths or probabilities are off in the exported network only."""
+
+    def __init__(self, pixels=0.0, lengths=0.0, probability=0.0, bad=False):
+        super().__init__(64)
+        self.shift = pixels, lengths, probability, bad
+
+    def forward(self, crops):
+        uv, xyz, uv_sigma, xyz_sigma, visibility, presence, right = super().forward(crops)
+        pixels, lengths, probability, bad = self.shift
+        if torch.onnx.is_in_onnx_export():
+            uv = uv + pixels
+            xyz = xyz + lengths * torch.arange(21).reshape(1, 21, 1)
+            visibility = (visibility + probability).clamp(0, 1)
+            if bad:
+                uv_sigma = uv_sigma / torch.zeros(1)
+        return uv, xyz, uv_sigma, xyz_sigma, visibility, presence, right
+
+
+@pytest.mark.parametrize("fault, said", [
+    ({"pixels": 1.0}, "mean_px"), ({"lengths": 0.002}, "mean_mm"), ({"probability": 0.05}, "mean_probability"),
+    ({"bad": True}, "not finite"),
+])
+def test_a_network_that_differs_after_lifting_is_refused_and_not_stored(options, fault, said):
+    source = standin.NetworkSource("pose", "shifted", (64, 64, 3), lambda: Shifted(**fault), {"weights": "x"})
+    with pytest.raises(ModelError, match=said):
+        ort.open_cpu(source, options)
+    assert options.cache.entries() == []
+
+
+def test_a_small_difference_is_let_through(options):
+    source = standin.NetworkSource("pose", "shifted", (64, 64, 3), lambda: Shifted(pixels=0.1), {"weights": "x"})
+    difference = ort.built(source, options).info["agreement"]
+    assert 0.05 < difference["mean_px"] < 0.5               # 0.1 crop pixels are 0.1 x 554 / focal length of the crop
+
+
+def test_drawn_hands_are_the_same_everywhere_and_different_from_each_other():
+    one, again = drawn_hands(64, 48), drawn_hands(64, 48)
+    np.testing.assert_array_equal(one, again)
+    assert one.shape == (agreement.CROPS, 64, 48, 3)
+    assert all(np.abs(one[0].astype(int) - other).mean() > 5 for other in one[1:])
+
+
+def test_outputs_of_another_number_or_shape_are_refused(options):
+    class Fewer(eager.EagerCpu):
+        def run(self, batch):
+            return super().run(batch)[:-1]
+
+    source = standin.source()
+    with pytest.raises(ModelError, match="gives outputs"):
+        refuse_disagreement(Fewer(source, options), eager.open_cpu(source, options))
