@@ -148,8 +148,9 @@ def _unpacked(data: bytes, compression: str) -> bytes:
 def _sqlite_records(path: Path) -> Iterator[tuple[Channel, int, bytes]]:
     """Messages of a damaged sqlite3 storage in the order they were written, up to the first unreadable page.
 
-    sqlite refuses a file that is shorter than its header says, so a copy is filled up with empty pages first
-    (page size at byte 16, page count at byte 28: sqlite.org/fileformat.html).
+    sqlite refuses a file that is shorter than its header says, so the header of a copy is told the number of whole
+    pages there are (page size at byte 16, page count at byte 28: sqlite.org/fileformat.html). Messages that reach
+    into missing pages then end the reading instead of coming out half empty.
     """
     from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 
@@ -161,10 +162,12 @@ def _sqlite_records(path: Path) -> Iterator[tuple[Channel, int, bytes]]:
             head = file.read(32)
             if len(head) < 32 or not head.startswith(b"SQLite format 3"):
                 return
-            page_size, pages = struct.unpack_from(">H", head, 16)[0], struct.unpack_from(">I", head, 28)[0]
-            size = (65536 if page_size == 1 else page_size) * pages
-            if size > path.stat().st_size:
-                file.truncate(size)
+            (page_size,) = struct.unpack_from(">H", head, 16)
+            page_size = 65536 if page_size == 1 else page_size
+            pages = path.stat().st_size // page_size
+            file.truncate(pages * page_size)
+            file.seek(28)
+            file.write(struct.pack(">I", pages))
         try:
             database = sqlite3.connect(f"file:{copy}?immutable=1", uri=True)
             try:

@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 
 from . import camera as cameras
-from . import imaging
+from . import imaging, messages, resources
 from .bag_salvage import salvage, zstd
 from .errors import DataError, FrameError, HandPoseError
-from .types import Camera, Frame
+from .types import Camera, Frame, Hand
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
@@ -37,6 +37,7 @@ CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 TF_MESSAGE = "tf2_msgs/msg/TFMessage"
 TRANSFORM = "geometry_msgs/msg/TransformStamped"
 HANDS = "hand_pose_ros/msg/HandPose21Array"
+HAND = "hand_pose_ros/msg/HandPose21"
 OWN_MESSAGES = ("HandPose21", "HandPose21Array")
 
 REORDER_NS = 500_000_000
@@ -47,28 +48,13 @@ DEPTH_SLOP_NS = 15_000_000
 
 # ------------------------------------------------------------------------------------------------ message definitions
 
-def message_folder() -> Path:
-    """Folder of our own .msg files: beside the package in a source tree, else in the installed share folder.
-
-    Raises DataError if neither has them.
-    """
-    package = Path(__file__).resolve().parent
-    places = [package.parent / "msg", package / "msg"]
-    places += [parent / "share" / package.name / "msg" for parent in package.parents]
-    for place in places:
-        if (place / f"{OWN_MESSAGES[0]}.msg").is_file():
-            return place
-    raise DataError(f"{OWN_MESSAGES[0]}.msg not found beside {package} nor in a share/{package.name}/msg above it: "
-                    f"install the package with colcon or run from its source tree")
-
-
 @lru_cache(maxsize=1)
 def typestore() -> Any:
-    """The ``rosbags`` store with the standard messages and our own. Raises DataError if our .msg files are missing."""
+    """The ``rosbags`` store with the standard messages and our own. Raises ConfigError if our .msg files are missing."""
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
     store = get_typestore(Stores.ROS2_HUMBLE)
-    folder, own = message_folder(), {}
+    folder, own = resources.folder("msg"), {}
     for name in OWN_MESSAGES:
         own.update(get_types_from_msg((folder / f"{name}.msg").read_text("utf8"), f"hand_pose_ros/msg/{name}"))
     store.register(own)
@@ -135,7 +121,7 @@ class BagWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self._single_file:
                 self._scratch = Path(tempfile.mkdtemp(prefix=".bag-", dir=self.path.parent))
-                target = self._scratch / self.path.stem
+                target = self._scratch / "bag"      # the file holds this name, so it must not depend on the path
         except OSError as error:
             raise DataError(f"{self.path} cannot be written: {error}") from error
         plugin = StoragePlugin.MCAP if self._storage == "mcap" else StoragePlugin.SQLITE3
@@ -211,16 +197,12 @@ class BagWriter:
         message.transforms = [stamped]
         self.write("/tf_static" if static else "/tf", TF_MESSAGE, message, stamp_ns)
 
-    def hands(self, topic: str, stamp_ns: int, frame_id: str, hands: Sequence[Any], **meta: Any) -> None:
-        """Write a HandPose21Array. hands: types.Hand. meta: other fields of the array (model, metric, ...)."""
-        from . import messages
-
+    def hands(self, topic: str, stamp_ns: int, frame_id: str, hands: Sequence[Hand],
+              info: messages.ArrayInfo = messages.ArrayInfo()) -> None:
+        """Write a HandPose21Array. Raises DataError for a hand without track id or with arrays of a wrong shape."""
         message = new_message(HANDS)
         stamp_header(message.header, stamp_ns, frame_id)
-        message.hands = [messages.fill_hand(new_message("hand_pose_ros/msg/HandPose21"), hand, message.header)
-                         for hand in hands]
-        for name, value in meta.items():
-            setattr(message, name, value)
+        messages.fill_array(message, hands, message.header, lambda: new_message(HAND), info)
         self.write(topic, HANDS, message, stamp_ns)
 
     def _connection(self, topic: str, type_name: str, store: Any, qos: Sequence[Any] = ()) -> Any:
@@ -619,13 +601,22 @@ def storage_files(path: str | Path, problems: Counter[str] | None = None) -> lis
     if not files:
         inside = ", ".join(sorted(file.name for file in path.iterdir())[:10]) or "nothing"
         raise DataError(f"{path}: no .mcap or .db3 file in this folder; it holds {inside}")
-    metadata = path / "metadata.yaml"
-    if problems is not None and metadata.is_file():
-        named = re.findall(r"([^\s/\"']+\.(?:mcap|db3)(?:\.zstd)?)", metadata.read_text("utf8", "replace"))
-        for name in sorted(set(named) - {file.name for file in files}):
+    if problems is not None and (path / "metadata.yaml").is_file():
+        for name in sorted(_named_files(path / "metadata.yaml") - {file.name for file in files}):
             problems[f"{name} is named in metadata.yaml but missing"] += 1
     return sorted(files, key=lambda file: [int(part) if part.isdigit() else part
                                            for part in re.split(r"(\d+)", file.name)])
+
+
+def _named_files(metadata: Path) -> set[str]:
+    """Names of the storage files that metadata.yaml lists; none if it cannot be read."""
+    import yaml
+
+    try:
+        listed = yaml.safe_load(metadata.read_text("utf8"))["rosbag2_bagfile_information"]["relative_file_paths"]
+        return {Path(name).name for name in listed}
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return set()
 
 
 def _missing(store: Any, ours: Any) -> list[str]:

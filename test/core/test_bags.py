@@ -1,0 +1,285 @@
+"""Bags written and read back, damaged on purpose, and checked against an independent MCAP reader."""
+from __future__ import annotations
+
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hand_pose_ros import bags
+from hand_pose_ros.errors import DataError
+from hand_pose_ros.skeleton import NUM_JOINTS
+from hand_pose_ros.types import Camera, Hand, JointState
+
+START_NS = 1_700_000_000_000_000_000
+STEP_NS = 33_333_333
+IMAGE, INFO, DEPTH = "/camera/color/image_raw", "/camera/color/camera_info", "/camera/aligned_depth_to_color/image_raw"
+OPTICAL = "camera_color_optical_frame"
+CAMERA = Camera(64, 48, np.array([[50.0, 0, 31.5], [0, 52.0, 23.5], [0, 0, 1]]), "plumb_bob",
+                np.array([0.1, -0.05, 0.001, 0.002, 0.01]), OPTICAL)
+
+
+def picture(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+
+def a_hand(seed: int = 0) -> Hand:
+    rng = np.random.default_rng(seed)
+    joints = rng.normal(0, 0.05, (NUM_JOINTS, 3)) + (0, 0, 0.5)
+    return Hand(0.9, 0.8, np.array([1.0, 2, 30, 40]), rng.uniform(0, 48, (NUM_JOINTS, 2)), joints, joints - joints[0],
+                np.full(NUM_JOINTS, 0.7), np.full(NUM_JOINTS, JointState.VISIBLE, np.uint8), np.full(NUM_JOINTS, 0.02),
+                np.full(NUM_JOINTS, 0.004), 0.186, track_id=7)
+
+
+def write(path: Path, count: int = 30, info: bool = True, depth: bool = True, stamps: list[int] | None = None,
+          compressed_topic: bool = False, numbers: range | None = None, **options) -> Path:
+    with bags.BagWriter(path, **options) as bag:
+        bag.transform(START_NS, "base_link", OPTICAL, (1.0, 2.0, 3.0), (0.5, -0.5, 0.5, -0.5), static=True)
+        for number in numbers or range(count):
+            stamp = START_NS + number * STEP_NS if stamps is None else stamps[number]
+            if compressed_topic:
+                bag.compressed_image(IMAGE + "/compressed", stamp, OPTICAL, picture(number), "png")
+            else:
+                bag.image(IMAGE, stamp, OPTICAL, picture(number), ("rgb8", "bgr8", "rgba8")[number % 3])
+            if info:
+                bag.camera_info(INFO, stamp, CAMERA)
+            if depth:
+                bag.depth(DEPTH, stamp + 1_000_000, OPTICAL, np.full((48, 64), 0.5 + number / 1000))
+            bag.hands("/ground_truth/hands", stamp, OPTICAL, (a_hand(number),))
+    return path
+
+
+def frames(path, **options):
+    with bags.BagReader(path) as bag:
+        return list(bag.frames(**options)), bag.problems
+
+
+@pytest.mark.parametrize("name, options", [("a.mcap", {}), ("folder", {}), ("z.mcap", {"compressed": True}),
+                                           ("sql", {"storage": "sqlite3"})])
+def test_what_is_written_is_read(tmp_path, name, options):
+    found, problems = frames(write(tmp_path / name, **options))
+    assert not problems
+    assert [f.frame.stamp_ns for f in found] == [START_NS + n * STEP_NS for n in range(30)]
+    for number, item in enumerate(found):
+        np.testing.assert_array_equal(item.frame.image, picture(number))
+        np.testing.assert_allclose(item.frame.depth, 0.5 + number / 1000, atol=5e-4)
+    camera = found[0].frame.camera
+    np.testing.assert_array_equal(camera.K, CAMERA.K)
+    np.testing.assert_array_equal(camera.D, CAMERA.D)
+    assert camera.calibrated and camera.frame_id == OPTICAL and (camera.width, camera.height) == (64, 48)
+    assert all(f.frame.camera is camera for f in found)
+
+
+def test_hands_and_transforms_come_back(tmp_path):
+    with bags.BagReader(write(tmp_path / "a.mcap", 3)) as bag:
+        truth = bag.hands()
+        assert sorted(truth) == [START_NS + n * STEP_NS for n in range(3)]
+        message = truth[START_NS]
+        assert message.hands[0].track_id == 7 and message.header.frame_id == OPTICAL
+        np.testing.assert_allclose(message.hands[0].joints_camera[3].z, a_hand(0).joints_m[3, 2])
+        (transform,) = bag.transforms()
+        assert (transform.header.frame_id, transform.child_frame_id) == ("base_link", OPTICAL)
+        assert transform.transform.translation.z == 3.0 and transform.transform.rotation.y == -0.5
+
+
+def test_an_independent_mcap_reader_sees_the_same_messages(tmp_path):
+    from mcap.reader import make_reader
+    from mcap_ros2.decoder import DecoderFactory
+
+    path = write(tmp_path / "a.mcap", 4, compressed=True)
+    with path.open("rb") as file:
+        reader = make_reader(file, decoder_factories=[DecoderFactory()])
+        images = [message for *_, message in reader.iter_decoded_messages(topics=[IMAGE])]
+    assert [m.header.stamp.nanosec for m in images] == [(START_NS + n * STEP_NS) % 10**9 for n in range(4)]
+    assert images[0].encoding == "rgb8" and bytes(images[0].data) == picture(0).tobytes()
+    assert images[1].encoding == "bgr8" and bytes(images[1].data) == picture(1)[..., ::-1].tobytes()
+
+
+def test_two_writings_are_the_same_bytes(tmp_path):
+    assert write(tmp_path / "a.mcap").read_bytes() == write(tmp_path / "b.mcap").read_bytes()
+
+
+def test_compressed_images_are_found_and_decoded(tmp_path):
+    found, problems = frames(write(tmp_path / "a.mcap", 5, compressed_topic=True))
+    assert not problems and len(found) == 5
+    np.testing.assert_array_equal(found[2].frame.image, picture(2))
+
+
+def test_frames_come_in_the_order_of_their_stamps(tmp_path):
+    order = [0, 2, 1, 3, 6, 5, 4, 7]
+    path = tmp_path / "a.mcap"
+    with bags.BagWriter(path) as bag:
+        for place, number in enumerate(order):
+            message = bags.new_message(bags.IMAGE)
+            bags.stamp_header(message.header, START_NS + number * STEP_NS, OPTICAL)
+            bags.imaging.encode(picture(number), message)
+            bag.write(IMAGE, bags.IMAGE, message, START_NS + place * STEP_NS)
+            bag.camera_info(INFO, START_NS + place * STEP_NS, CAMERA)
+    found, problems = frames(path)
+    assert [f.frame.stamp_ns for f in found] == [START_NS + n * STEP_NS for n in range(8)] and not problems
+
+
+def test_split_and_several_files_are_one_bag(tmp_path):
+    parts = [write(tmp_path / f"part{k}.mcap", numbers=range(10 * k, 10 * k + 10)) for k in range(3)]
+    whole, _ = frames(write(tmp_path / "whole.mcap"))
+    several, problems = frames(parts[::-1])
+    assert not problems and [f.frame.stamp_ns for f in several] == [f.frame.stamp_ns for f in whole]
+    folder = tmp_path / "split"
+    folder.mkdir()
+    for number, part in enumerate(parts):
+        shutil.copy(part, folder / f"split_{number}.mcap")
+    names = ", ".join(f"split_{number}.mcap" for number in range(4))
+    (folder / "metadata.yaml").write_text(f"rosbag2_bagfile_information: {{relative_file_paths: [{names}]}}")
+    split, problems = frames(folder)
+    assert [f.frame.stamp_ns for f in split] == [f.frame.stamp_ns for f in whole]
+    assert list(problems) == ["split_3.mcap is named in metadata.yaml but missing"]
+
+
+def test_zstd_by_file_and_by_message(tmp_path):
+    from rosbags.rosbag2.enums import CompressionFormat, CompressionMode, StoragePlugin
+    from rosbags.rosbag2.writer import Writer
+
+    plain = write(tmp_path / "plain.mcap", 6)
+    for mode in (CompressionMode.FILE, CompressionMode.MESSAGE):
+        path = tmp_path / mode.name
+        writer = Writer(path, version=8, storage_plugin=StoragePlugin.MCAP)
+        writer.set_compression(mode, CompressionFormat.ZSTD)
+        with writer, bags.BagReader(plain) as source:
+            added = {}
+            for recorded in source.messages():
+                if recorded.topic not in added:
+                    added[recorded.topic] = writer.add_connection(recorded.topic, recorded.type,
+                                                                  typestore=bags.typestore())
+                writer.write(added[recorded.topic], recorded.log_ns, recorded.raw)
+        found, problems = frames(path)
+        assert len(found) == 6 and not problems
+        np.testing.assert_array_equal(found[4].frame.image, picture(4))
+
+
+@pytest.mark.parametrize("name, options", [("a.mcap", {}), ("z.mcap", {"compressed": True}),
+                                           ("sql", {"storage": "sqlite3"})])
+def test_a_cut_off_bag_gives_what_it_holds_and_says_so(tmp_path, name, options):
+    path = write(tmp_path / name, 60, **options)
+    path = path if path.is_file() else next(path.glob("*.db3"))
+    data = path.read_bytes()
+    cut = tmp_path / f"cut{path.suffix}"
+    cut.write_bytes(data[: 2 * len(data) // 3])
+    found, problems = frames(cut)
+    assert 30 <= len(found) < 50
+    for number, item in enumerate(found):
+        np.testing.assert_array_equal(item.frame.image, picture(number))
+    (problem,) = problems
+    assert "cut off" in problem and "messages" in problem
+
+
+def test_a_damaged_chunk_does_not_raise(tmp_path):
+    path = write(tmp_path / "z.mcap", 400, compressed=True)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2: len(data) // 2 + 64] = bytes(64)
+    path.write_bytes(data)
+    found, problems = frames(path)
+    assert found and any("z.mcap" in problem for problem in problems)
+
+
+def test_nothing_readable_is_refused(tmp_path):
+    (tmp_path / "x.mcap").write_bytes(b"\x89MCAP0\r\n" + b"nonsense")
+    (tmp_path / "x.bag").write_bytes(b"#ROSBAG V2.0")
+    (tmp_path / "empty").mkdir()
+    for name, words in (("x.mcap", "not a readable bag"), ("x.bag", "unknown storage"), ("empty", "no .mcap"),
+                        ("none", "does not exist")):
+        with pytest.raises(DataError, match=words), bags.BagReader(tmp_path / name):
+            pass
+
+
+def test_a_missing_or_ambiguous_topic_lists_what_is_there(tmp_path):
+    path = write(tmp_path / "a.mcap", 2)
+    with bags.BagReader(path) as bag:
+        with pytest.raises(DataError, match="/front/image.*\n.*aligned_depth"):
+            bag.image_topic("/front/image")
+        with pytest.raises(DataError, match="CameraInfo"):
+            bag.image_topic(INFO)
+    with bags.BagWriter(tmp_path / "two.mcap") as bag:
+        for topic in ("/left/image_raw", "/right/image_raw"):
+            bag.image(topic, START_NS, OPTICAL, picture(0))
+    with bags.BagReader(tmp_path / "two.mcap") as bag:
+        with pytest.raises(DataError, match="2 image topics .*name one"):
+            bag.image_topic()
+        assert bag.image_topic("/left/image_raw").count == 1
+
+
+def test_frames_without_calibration_are_left_out_or_assumed_and_counted(tmp_path):
+    from hand_pose_ros import camera
+
+    path = write(tmp_path / "a.mcap", 4, info=False)
+    found, problems = frames(path)
+    assert not found and problems[f"{IMAGE}: image without calibration, left out"] == 4
+    found, problems = frames(path, assume=lambda w, h, frame_id: camera.assumed(w, h, 70.0, frame_id))
+    assert len(found) == 4 and not found[0].frame.camera.calibrated
+    assert sum(problems.values()) == 4
+
+
+def test_other_message_definitions_are_read_and_said(tmp_path):
+    from rosbags.rosbag2.enums import StoragePlugin
+    from rosbags.rosbag2.writer import Writer
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    other = get_typestore(Stores.ROS2_HUMBLE)
+    other.register(get_types_from_msg("std_msgs/Header header\nuint32 extra\nfloat32 score\n",
+                                      "hand_pose_ros/msg/HandPose21"))
+    other.register(get_types_from_msg("std_msgs/Header header\nhand_pose_ros/HandPose21[] hands\n", bags.HANDS))
+    message = bags.new_message(bags.HANDS, other)
+    bags.stamp_header(message.header, START_NS, OPTICAL)
+    message.hands = [bags.new_message("hand_pose_ros/msg/HandPose21", other)]
+    message.hands[0].extra = 5
+    with Writer(tmp_path / "old", version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        writer.write(writer.add_connection("/hands", bags.HANDS, typestore=other), START_NS,
+                     other.serialize_cdr(message, bags.HANDS))
+    with bags.BagReader(tmp_path / "old") as bag:
+        assert bag.hands()[START_NS].hands[0].extra == 5
+        assert any("differs from ours" in problem for problem in bag.problems)
+
+
+def test_a_truncated_message_is_left_out_and_counted(tmp_path):
+    path = tmp_path / "a.mcap"
+    with bags.BagWriter(path) as bag:
+        bag.camera_info(INFO, START_NS, CAMERA)
+        for number in range(3):
+            message = bags.new_message(bags.COMPRESSED_IMAGE)
+            bags.stamp_header(message.header, START_NS + number * STEP_NS, OPTICAL)
+            bags.imaging.encode_compressed(picture(number), message)
+            if number == 1:
+                message.data = message.data[: len(message.data) // 2]
+            bag.write(IMAGE + "/compressed", bags.COMPRESSED_IMAGE, message, START_NS + number * STEP_NS)
+    found, problems = frames(path)
+    assert len(found) == 2 and "cut off" in next(iter(problems))
+
+
+def test_messages_copied_to_another_bag_stay_the_same_bytes(tmp_path):
+    path = write(tmp_path / "a.mcap", 5)
+    with bags.BagReader(path) as source, bags.BagWriter(tmp_path / "b.mcap") as target:
+        original = list(source.messages())
+        for recorded in original:
+            target.copy(recorded)
+    with bags.BagReader(tmp_path / "b.mcap") as copied:
+        assert [(r.topic, r.log_ns, r.raw) for r in copied.messages()] == [(r.topic, r.log_ns, r.raw) for r in original]
+        latched = copied.qos_of("/tf_static")[0]
+        assert latched.durability.name == "TRANSIENT_LOCAL"
+
+
+def test_a_stamp_of_zero_falls_back_to_the_recording_time(tmp_path):
+    with bags.BagWriter(tmp_path / "a.mcap") as bag:
+        message = bags.new_message(bags.IMAGE)
+        bags.imaging.encode(picture(0), message)
+        bag.write(IMAGE, bags.IMAGE, message, START_NS)
+        bag.camera_info(INFO, START_NS, CAMERA)
+    found, problems = frames(tmp_path / "a.mcap")
+    assert found[0].frame.stamp_ns == START_NS and "header.stamp is 0" in next(iter(problems))
+
+
+def test_a_big_endian_header_is_read(tmp_path):
+    raw = struct.pack(">BBHiI", 0, 0, 0, 5, 6)
+    with bags.BagReader(write(tmp_path / "a.mcap", 1)) as bag:
+        connection = next(c for c in bag._files[0].connections if c.topic == IMAGE)
+        assert bag._stamp(connection, raw, 99) == 5_000_000_006
