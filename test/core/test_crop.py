@@ -1,0 +1,185 @@
+"""The virtual camera: laws of its geometry, and pictures whose every pixel is known."""
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import hand, rotation
+from test_camera import LENSES, make
+
+from hand_pose_ros import camera as cameras
+from hand_pose_ros import crop as crops
+from hand_pose_ros.errors import FrameError
+from hand_pose_ros.types import Camera, Crop, Detection, Frame
+
+UP = np.array([0.0, -1.0])
+PINHOLE = make("pinhole")
+
+
+def detection(box, up=UP):
+    return Detection(np.array(box, float), 1.0, np.nan, np.array(up, float))
+
+
+def direction_image(camera: Camera) -> np.ndarray:
+    """A smooth picture of the directions themselves: its exact colour is known for any virtual camera."""
+    px = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), -1).astype(float)
+    return colour(cameras.unproject(camera, px)).round().astype(np.uint8)
+
+
+def colour(rays) -> np.ndarray:
+    d = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+    return np.nan_to_num(127.5 + 100 * np.sin(6 * d + np.array([0.3, 1.1, 20 * 0.1])))
+
+
+@settings(deadline=None, max_examples=60)
+@given(name=st.sampled_from(sorted(LENSES)), x=st.floats(60, 580), y=st.floats(60, 420), w=st.floats(20, 200),
+       h=st.floats(20, 200), roll=st.floats(-np.pi, np.pi), mirrored=st.booleans())
+def test_crop_and_image_pixels_are_inverse(name, x, y, w, h, roll, mirrored):
+    camera = make(name)
+    geometry = crops.plan(camera, detection((x - w / 2, y - h / 2, x + w / 2, y + h / 2),
+                                            (np.sin(roll), -np.cos(roll))), 128, mirrored)
+    np.testing.assert_allclose(geometry.R_camera_crop @ geometry.R_camera_crop.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(geometry.R_camera_crop) == pytest.approx(1)
+    uv = np.array([[63.5, 63.5], [0, 0], [100, 20]])
+    px = crops.crop_to_image(geometry, camera, uv)
+    np.testing.assert_allclose(px[0], (x, y), atol=1e-6)                    # the middle looks at the middle
+    good = np.isfinite(px).all(-1)
+    np.testing.assert_allclose(crops.image_to_crop(geometry, camera, px[good]), uv[good], atol=1e-6)
+    ahead = np.array([x, y]) + 2 * np.array([np.sin(roll), -np.cos(roll)])
+    u, v = crops.image_to_crop(geometry, camera, ahead) - 63.5
+    assert v < 0 and abs(u) < 0.05 * abs(v)                                 # up is up
+
+
+@pytest.mark.parametrize("roll", np.linspace(-3, 3, 7))
+def test_every_joint_in_the_box_is_in_the_crop(roll):
+    box = (200, 100, 320, 220)
+    geometry = crops.plan(PINHOLE, detection(box, (np.sin(roll), np.cos(roll))), 128)
+    corners = np.array([[200, 100], [320, 100], [200, 220], [320, 220]], float)
+    uv = crops.image_to_crop(geometry, PINHOLE, corners)
+    assert (uv > -0.5).all() and (uv < 127.5).all()
+
+
+def test_field_of_view_is_margin_times_the_longer_side():
+    geometry = crops.plan(PINHOLE, detection((290, 200, 350, 290)), 100)    # 60 x 90 px near the axis
+    left, right = crops.crop_to_image(geometry, PINHOLE, np.array([[-0.5, 49.5], [99.5, 49.5]]))
+    assert np.linalg.norm(right - left) == pytest.approx(1.5 * 90, rel=0.02)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("name", LENSES)
+def test_the_crop_shows_what_a_camera_there_would_see(name, mirrored):
+    camera = make(name)
+    frame = Frame(direction_image(camera), camera, 0)
+    for box, up in (((250, 180, 380, 300), UP), ((60, 50, 200, 190), (0.6, 0.8)), ((420, 260, 600, 420), (-0.8, 0.6))):
+        crop = crops.take(frame, detection(box, up), 96, mirrored)
+        uv = np.stack(np.meshgrid(np.arange(96.0), np.arange(96.0)), -1)
+        rays = crops.rays(crop, uv) @ crop.R_camera_crop.T
+        px = cameras.project(camera, rays)
+        inside = ((px > 1) & (px < (638, 478))).all(-1)
+        assert inside.mean() > 0.5
+        error = np.abs(crop.image - colour(rays))[inside]
+        assert error.max() < 4 and error.mean() < 0.8
+
+
+def test_identity_crop_returns_the_very_pixels():
+    """Pixel centres: a crop of the image's own focal length, on its axis, is a cut-out."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (64, 64, 3), np.uint8)
+    camera = Camera(64, 64, np.array([[400.0, 0, 31.5], [0, 400.0, 31.5], [0, 0, 1]]))
+    c = 0.5 * (16 - 1)
+    geometry = crops.CropGeometry(16, np.array([[400.0, 0, c], [0, 400.0, c], [0, 0, 1]]), np.eye(3), False)
+    np.testing.assert_array_equal(crops.sample(image, camera, geometry), image[24:40, 24:40])
+    flipped = crops.sample(image, camera, replace(geometry, mirrored=True))
+    np.testing.assert_array_equal(flipped, image[24:40, 24:40][:, ::-1])
+
+
+def test_turning_the_image_turns_nothing_in_the_crop():
+    """Rotating picture, box and up by 90 degrees gives the same crop."""
+    rng = np.random.default_rng(1)
+    image = cv2.GaussianBlur(rng.integers(0, 255, (200, 200, 3), np.uint8), (0, 0), 2)
+    camera = Camera(200, 200, np.array([[250.0, 0, 99.5], [0, 250.0, 99.5], [0, 0, 1]]))
+    upright = crops.take(Frame(image, camera, 0), detection((60, 40, 120, 140)), 96)
+    turned = np.ascontiguousarray(np.rot90(image, -1))                       # clockwise: (u, v) -> (199 - v, u)
+    lying = crops.take(Frame(turned, camera, 0), detection((199 - 140, 60, 199 - 40, 120), (1, 0)), 96)
+    assert np.abs(upright.image.astype(int) - lying.image).max() <= 2
+
+
+@pytest.mark.parametrize("name", [n for n in LENSES if n != "pinhole"])
+def test_coarse_map_is_within_a_tenth_of_a_pixel(name):
+    camera = make(name)
+    for box in ((20, 20, 300, 300), (500, 300, 630, 470), (300, 200, 340, 260)):
+        geometry = crops.plan(camera, detection(box, (0.6, 0.8)), 224)
+        exact = crops._exact_source_pixels(camera, geometry, np.arange(224.0))
+        finite = np.isfinite(exact).all(-1)
+        assert np.abs(crops._source_pixels(camera, geometry) - exact)[finite].max() < 0.1
+
+
+@pytest.mark.parametrize("name", ["pinhole", "plumb_bob 5"])
+def test_large_hands_are_averaged_not_aliased(name):
+    camera = make(name)
+    checker = ((np.indices((480, 640)).sum(0) % 2) * 255).astype(np.uint8)
+    image = np.repeat(checker[..., None], 3, -1)
+    crop = crops.take(Frame(image, camera, 0), detection((180, 100, 440, 360), (0.1, -1)), 64)   # 6 px per crop px
+    assert np.abs(crop.image.astype(float) - 127.5).max() < 20
+    ramp = np.repeat(np.linspace(0, 255, 640, dtype=np.float64)[None, :, None], 480, 0).repeat(3, -1).round()
+    crop = crops.take(Frame(ramp.astype(np.uint8), camera, 0), detection((180, 100, 440, 360), (0.1, -1)), 64)
+    uv = np.stack(np.meshgrid(np.arange(64.0), np.arange(64.0)), -1)
+    px = crops.crop_to_image(crop, camera, uv)
+    inside = ((px > 12) & (px < (627, 467))).all(-1)
+    expected = px[..., 0] * 255 / 639
+    assert np.abs(crop.image[..., 0] - expected)[inside].max() < 2.0         # and it does not shift the picture
+
+
+@pytest.mark.parametrize("name", ["pinhole", "plumb_bob 5", "equidistant"])
+@pytest.mark.parametrize("box", [(-100, 100, 60, 300), (600, 440, 900, 700), (-300, -300, 1000, 900)])
+def test_outside_the_image_is_black(name, box):
+    camera = make(name)
+    frame = Frame(np.full((480, 640, 3), 200, np.uint8), camera, 0)
+    try:
+        crop = crops.take(frame, detection(box), 64)
+    except FrameError:
+        return                                                              # off the lens altogether
+    uv = np.stack(np.meshgrid(np.arange(64.0), np.arange(64.0)), -1)
+    px = crops.crop_to_image(crop, camera, uv)
+    margin = 12 if box[0] > -300 else 90                                    # four crop pixels
+    outside = ~((px > -margin) & (px < (639 + margin, 479 + margin))).all(-1)
+    inside = ((px > margin) & (px < (639 - margin, 479 - margin))).all(-1)
+    assert (crop.image[outside] == 0).all()
+    assert (crop.image[inside] >= 199).all()
+
+
+def test_bad_boxes_are_named():
+    with pytest.raises(FrameError, match="nan"):
+        crops.plan(PINHOLE, detection((np.nan, 0, 10, 10)), 64)
+    fisheye_edge = Camera(640, 480, PINHOLE.K, "plumb_bob", np.array([-0.4, 0, 0, 0, 0.0]))
+    with pytest.raises(FrameError, match="outside the image of the lens"):
+        crops.plan(fisheye_edge, detection((5000, 0, 5100, 100)), 64)
+    assert crops.plan(PINHOLE, detection((100, 100, 100, 100)), 64).K[0, 0] < 1e6   # a point has a finite crop
+
+
+def test_detection_from_joints():
+    joints = cameras.project(PINHOLE, hand(turn=(0, 0, 0.5)))
+    d = crops.from_joints(joints, 0.7, 0.2)
+    np.testing.assert_allclose(d.box, [*joints.min(0), *joints.max(0)])
+    assert d.up @ (np.sin(0.5), -np.cos(0.5)) > 0.99 and (d.score, d.right_probability) == (0.7, 0.2)
+    end_on = joints.copy()
+    end_on[9] = end_on[0] + 1
+    assert np.isnan(crops.from_joints(end_on).up).all()                      # no made-up direction
+    with pytest.raises(FrameError, match="no joint"):
+        crops.from_joints(np.full((21, 2), np.nan))
+
+
+def test_a_hand_looks_the_same_wherever_it_is():
+    """Moving a hand round the camera's centre changes where its crop looks, not where its joints are in it."""
+    joints = hand(at=(0, 0, 0.5))
+    turn = rotation((0.25, -0.35, 0))
+    first, second = (crops.plan(PINHOLE, crops.from_joints(cameras.project(PINHOLE, p)), 128)
+                     for p in (joints, joints @ turn.T))
+    same_view = replace(first, R_camera_crop=turn @ first.R_camera_crop)
+    np.testing.assert_allclose(crops.to_uv(same_view, joints @ turn.T @ same_view.R_camera_crop),
+                               crops.to_uv(first, joints @ first.R_camera_crop), atol=1e-9)
+    # the box of the moved hand is another one, yet its crop is nearly the same camera
+    assert abs(np.log(second.K[0, 0] / first.K[0, 0])) < 0.12
+    assert isinstance(Crop(None, first.K, first.R_camera_crop, False), Crop)
