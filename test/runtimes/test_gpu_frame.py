@@ -1,0 +1,96 @@
+"""The crop on the device equals the crop on the CPU: same virtual camera, same averaging, same black outside."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hand_pose_ros import camera as cameras
+from hand_pose_ros import crop as crops
+from hand_pose_ros.errors import FrameError
+from hand_pose_ros.runtimes.gpu_frame import DeviceFrame, averaging_factor
+from hand_pose_ros.types import Camera, Detection, Frame
+
+K = np.array([[600.0, 0, 330.0], [0, 610.0, 236.0], [0, 0, 1]])
+CAMERAS = {
+    "pinhole": Camera(640, 480, K),
+    "plumb_bob": Camera(640, 480, K, "plumb_bob", np.array([-0.28, 0.09, 0.001, -0.002, 0.0])),
+    "rational": Camera(640, 480, K, "rational_polynomial", np.array([0.3, -0.1, 0.001, 0.0, 0.02, 0.4, -0.1, 0.01])),
+    "fisheye": Camera(640, 480, np.array([[300.0, 0, 330], [0, 305, 236], [0, 0, 1]]), "equidistant",
+                      np.array([0.05, -0.01, 0.002, 0.0])),
+}
+
+
+def smooth_picture(height: int = 480, width: int = 640) -> np.ndarray:
+    """Waves of 30 pixels: OpenCV's sampling in steps of 1/32 pixel then costs under two grey levels."""
+    y, x = np.mgrid[:height, :width].astype(float)
+    waves = [np.sin(x / 11 + y / 23), np.cos(x / 17 - y / 13), np.sin((x + y) / 19)]
+    return np.uint8(127.5 + 110 * np.stack(waves, -1))
+
+
+def detection(x: float, y: float, side: float, up=(0.0, -1.0)) -> Detection:
+    box = np.array([x - side / 2, y - side / 2, x + side / 2, y + side / 2])
+    return Detection(box, 1.0, 1.0, np.array(up) / np.linalg.norm(up))
+
+
+PLACES = {
+    "middle": detection(320, 240, 120),
+    "rolled": detection(250, 300, 90, (0.6, 0.8)),
+    "beyond the corner": detection(20, 10, 150, (-1.0, -0.3)),
+    "right edge": detection(630, 470, 130),
+    "large, averaged": detection(330, 230, 400, (0.2, -1.0)),
+}
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("lens", CAMERAS)
+def test_equals_the_crop_on_the_cpu(lens, place, mirrored):
+    frame = Frame(smooth_picture(), CAMERAS[lens], 0)
+    size = 96 if "averaged" in place else 160
+    geometry = crops.plan(frame.camera, PLACES[place], size, mirrored)
+    expected = crops.sample(frame.image, frame.camera, geometry).astype(int)
+    on_device = DeviceFrame(frame.image, "cpu").crops(frame.camera, [geometry]).numpy()[0].astype(int)
+    assert on_device.shape == expected.shape and expected.max() > 100
+    difference = np.abs(on_device - expected)
+    edge = (np.minimum(on_device, expected) < 5)            # the rim of the image falls from full to black in one pixel
+    assert difference.mean() < 0.6
+    assert np.quantile(difference[~edge], 0.999) <= 3
+
+
+def test_large_hands_are_averaged():
+    geometry = crops.plan(CAMERAS["pinhole"], PLACES["large, averaged"], 96)
+    assert averaging_factor(CAMERAS["pinhole"], geometry) >= 2
+
+
+def test_several_hands_from_one_frame_are_in_order():
+    frame, camera = smooth_picture(), CAMERAS["plumb_bob"]
+    geometries = [crops.plan(camera, PLACES[place], 64) for place in ("middle", "rolled", "right edge")]
+    together = DeviceFrame(frame, "cpu").crops(camera, geometries)
+    assert together.shape == (3, 64, 64, 3)
+    for one, geometry in zip(together, geometries):
+        np.testing.assert_array_equal(one, DeviceFrame(frame, "cpu").crops(camera, [geometry])[0])
+
+
+def test_a_marked_pixel_is_found_where_the_camera_model_says():
+    """Outside truth: a bright dot in the frame lies in the crop where image_to_crop puts it."""
+    camera = CAMERAS["plumb_bob"]
+    frame = np.zeros((480, 640, 3), np.uint8)
+    frame[298:303, 258:263] = 255                           # centre (260, 300)
+    geometry = crops.plan(camera, PLACES["rolled"], 160)
+    crop = DeviceFrame(frame, "cpu").crops(camera, [geometry])[0, ..., 0].numpy().astype(float)
+    rows, columns = np.mgrid[:160, :160]
+    found = np.array([(crop * columns).sum(), (crop * rows).sum()]) / crop.sum()
+    np.testing.assert_allclose(found, crops.image_to_crop(geometry, camera, np.array([260.0, 300.0])), atol=0.1)
+
+
+def test_behind_the_camera_is_black():
+    camera = cameras.assumed(640, 480, 60.0)
+    geometry = crops.plan(camera, PLACES["middle"], 32)
+    turned = crops.CropGeometry(32, geometry.K, geometry.R_camera_crop @ np.diag([-1.0, 1.0, -1.0]), False)
+    assert not DeviceFrame(smooth_picture(), "cpu").crops(camera, [turned]).any()
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
+def test_another_image_is_refused(image):
+    with pytest.raises(FrameError, match="uint8 RGB, got"):
+        DeviceFrame(image, "cpu")
