@@ -22,6 +22,8 @@ MARGIN = 1.5
 roll; 1.5 leaves room for the skin around the outer joints."""
 
 _MAX_HALF_FOV = np.tan(np.deg2rad(65.0))
+_NOWHERE = -1e4
+"""Source pixel of a crop pixel that looks past the lens: far outside, so it becomes black."""
 _GRID = 8
 """Crop pixels between the nodes where the lens model is evaluated; between them the map is interpolated."""
 
@@ -103,14 +105,12 @@ def sample(image: np.ndarray, camera: Camera, geometry: CropGeometry) -> np.ndar
     scale = _pixels_per_crop_pixel(camera, geometry)
     shrink = int(scale) if np.isfinite(scale) and scale >= 2 else 1
     homography = _homography(camera, geometry) if cameras.is_pinhole(camera) else None
-    if homography is not None:
-        corners = _map_corners(homography, S)
-    else:
+    if homography is None:
         pixels = _source_pixels(camera, geometry)
-        corners = pixels.reshape(-1, 2)
     offset = np.zeros(2)
     if shrink > 1:
-        image, offset = _shrink(image, corners, shrink)
+        covered = _corners(homography, S) if homography is not None else pixels.reshape(2, -1).T
+        image, offset = _shrink(image, covered, shrink)
     if image.size == 0:
         return np.zeros((S, S) + image.shape[2:], np.uint8)
     if homography is not None:
@@ -118,9 +118,10 @@ def sample(image: np.ndarray, camera: Camera, geometry: CropGeometry) -> np.ndar
                              [0, 1 / shrink, (0.5 - offset[1]) / shrink - 0.5], [0, 0, 1]])
         out = cv2.warpPerspective(image, to_small @ homography, (S, S), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     else:
-        pixels = (pixels + 0.5 - offset) / shrink - 0.5
-        pixels = np.nan_to_num(pixels, nan=-1e4).clip(-1e4, 1e4).astype(np.float32)
-        out = cv2.remap(image, pixels, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+        if shrink > 1:
+            pixels = (pixels + (0.5 - offset[:, None, None])) / shrink - 0.5
+        u, v = pixels.astype(np.float32)
+        out = cv2.remap(image, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
     return cv2.flip(out, 1) if geometry.mirrored else out
 
 
@@ -167,22 +168,22 @@ def _homography(camera: Camera, geometry: CropGeometry) -> np.ndarray | None:
     return camera.K @ to_camera
 
 
-def _map_corners(homography: np.ndarray, size: int) -> np.ndarray:
+def _corners(homography: np.ndarray, size: int) -> np.ndarray:
     corners = np.array([[-1, -1, 1], [size, -1, 1], [-1, size, 1], [size, size, 1]]) @ homography.T
     return corners[:, :2] / corners[:, 2:]
 
 
 def _source_pixels(camera: Camera, geometry: CropGeometry) -> np.ndarray:
-    """For each crop pixel (before the flip) where it lies in the source image: (S, S, 2); NaN where nowhere.
+    """For each crop pixel (before the flip) where it lies in the source image: (2, S, S), columns and rows.
 
     The lens model is evaluated on a coarse grid and interpolated; where the grid leaves the lens, at every pixel.
     """
     nodes, weights = _interpolation(geometry.size)
     coarse = _exact_source_pixels(camera, geometry, nodes)
     if not np.all(np.isfinite(coarse)):
-        return _exact_source_pixels(camera, geometry, np.arange(geometry.size, dtype=np.float64))
-    planes = coarse.astype(np.float32).transpose(2, 0, 1)
-    return np.ascontiguousarray((weights @ planes @ weights.T).transpose(1, 2, 0))
+        exact = _exact_source_pixels(camera, geometry, np.arange(geometry.size, dtype=np.float64))
+        return np.where(np.isfinite(exact), exact, _NOWHERE).clip(_NOWHERE, -_NOWHERE)
+    return weights @ coarse.astype(np.float32) @ weights.T
 
 
 @lru_cache(maxsize=8)
@@ -200,11 +201,11 @@ def _interpolation(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _exact_source_pixels(camera: Camera, geometry: CropGeometry, at: np.ndarray) -> np.ndarray:
-    """The same on the grid at x at (n,) crop pixels, from the lens model itself: (n, n, 2) float64."""
+    """The same at the crop pixels at x at (n,), from the lens model itself: (2, n, n) float64, NaN off the lens."""
     x = (at - geometry.K[0, 2]) / geometry.K[0, 0]
     y = (at - geometry.K[1, 2]) / geometry.K[1, 1]
     points = np.stack([*np.meshgrid(x, y), np.ones((len(at), len(at)))], -1)
-    return cameras.project(camera, points @ geometry.R_camera_crop.T)
+    return np.moveaxis(cameras.project(camera, points @ geometry.R_camera_crop.T), -1, 0)
 
 
 def _pixels_per_crop_pixel(camera: Camera, geometry: CropGeometry) -> float:
@@ -214,11 +215,10 @@ def _pixels_per_crop_pixel(camera: Camera, geometry: CropGeometry) -> float:
     return min(np.linalg.norm(px[1] - px[0]), np.linalg.norm(px[2] - px[0]))
 
 
-def _shrink(image: np.ndarray, corners: np.ndarray, factor: int):
-    """The part of the image that the crop covers, averaged over factor x factor blocks; and its corner (2,) pixels."""
+def _shrink(image: np.ndarray, covered: np.ndarray, factor: int):
+    """The part of the image round the points covered (n, 2) px, averaged over factor x factor blocks; and its corner (2,) pixels."""
     H, W = image.shape[:2]
-    low = np.nanmin(corners, 0) - 2 * factor
-    high = np.nanmax(corners, 0) + 2 * factor
+    low, high = covered.min(0) - 2 * factor, covered.max(0) + 2 * factor
     x0, y0 = np.floor(np.clip(low, 0, (W, H)) / factor).astype(int) * factor
     x1, y1 = np.ceil(np.clip(high, 0, (W, H)) / factor).astype(int) * factor
     part = image[y0:min(y1, H), x0:min(x1, W)]
