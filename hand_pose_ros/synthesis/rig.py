@@ -45,6 +45,9 @@ JOINT_BONE = tuple(BONE[name] for name in (
     "palm", "thumb_cmc", "thumb_mcp", "thumb_ip", "thumb_ip",
     *(f"{finger}_{joint}" for finger in FINGERS[1:] for joint in ("mcp", "pip", "dip", "dip"))))
 """The bone that carries each of the 21 joints."""
+FINGER_BONES = tuple(BONE[name] for name in BONES if name.startswith("thumb") or
+                     name.split("_")[-1] in ("mcp", "pip", "dip"))
+"""The 15 bones of the fingers, thumb first, each from its base outwards."""
 BONE_PART = tuple(1 if name in ("forearm", "forearm_upper", "upper_arm") else
                   2 if name == "palm" or name.startswith("metacarpal") else
                   3 + FINGERS.index(name.split("_")[0]) for name in BONES)
@@ -107,64 +110,68 @@ def _zero(ray: int, axis: np.ndarray) -> np.ndarray:
 
 
 def motions(skeleton: Skeleton, pose: np.ndarray) -> np.ndarray:
-    """Forward kinematics: (23, 3, 4) motions of the bones from rest to ``pose`` (25,) in the hand frame, metres."""
-    joints, axes, rest = skeleton.joints, skeleton.axes, skeleton.rest
-    out = np.zeros((NUM_BONES, 3, 4))
-    out[0, :, :3] = np.eye(3)
+    """Forward kinematics: motions of the bones from rest to a pose, in the hand frame.
 
-    wrist = (rotation_about(2, pose[DOF["wrist_deviation"]]) @ rotation_about(0, -pose[DOF["wrist_flexion"]]))
-    out[BONE["forearm"]] = about(wrist.T, joints[0])
-    forearm = skeleton.elbow - joints[0]
-    forearm = forearm / np.linalg.norm(forearm)
-    for name, share in (("forearm_upper", 0.5), ("upper_arm", 0.5)):
-        twist = axis_angle(forearm, share * pose[DOF["forearm_twist"]])
-        out[BONE[name]] = compose(out[BONE[PARENT[name]]], about(twist, joints[0]))
+    pose: (..., 25) in the order and units of DOFS. Returns (..., 23, 3, 4), metres.
+    """
+    joints, axes, rest = skeleton.joints, skeleton.axes, skeleton.rest
+    out = np.zeros((*pose.shape[:-1], NUM_BONES, 3, 4))
+    out[..., 0, :, :3] = np.eye(3)
+
+    wrist = (rotation_about(2, pose[..., DOF["wrist_deviation"]])
+             @ rotation_about(0, -pose[..., DOF["wrist_flexion"]]))
+    out[..., BONE["forearm"], :, :] = about(np.swapaxes(wrist, -1, -2), joints[0])
+    forearm = skeleton.elbow / np.linalg.norm(skeleton.elbow)
+    for name in ("forearm_upper", "upper_arm"):
+        twist = axis_angle(forearm, 0.5 * pose[..., DOF["forearm_twist"]])
+        out[..., BONE[name], :, :] = compose(out[..., BONE[PARENT[name]], :, :], about(twist, joints[0]))
 
     for ray, finger in enumerate(FINGERS[1:]):
         knuckle = joints[5 + 4 * ray]
         base = metacarpal_base(joints, ray)
         across = np.cross(knuckle - joints[0], [0.0, 0.0, 1.0])
-        lift = axis_angle(across / np.linalg.norm(across), -ARCH_RAD[ray] * pose[DOF["arch"]])
+        lift = axis_angle(across / np.linalg.norm(across), -ARCH_RAD[ray] * pose[..., DOF["arch"]])
         carrier = about(lift, base)
-        out[BONE[f"metacarpal_{finger}"]] = carrier
+        out[..., BONE[f"metacarpal_{finger}"], :, :] = carrier
         zero = _zero(ray, axes[ray + 1])
         bend, spread = DOF[f"{finger}_mcp_flexion"], DOF[f"{finger}_mcp_abduction"]
-        turn = rotation_about(2, pose[spread]) @ rotation_about(0, -pose[bend])
+        turn = rotation_about(2, pose[..., spread]) @ rotation_about(0, -pose[..., bend])
         was = rotation_about(2, rest[spread]) @ rotation_about(0, -rest[bend])
         carrier = compose(carrier, about(zero @ turn @ was.T @ zero.T, knuckle))
-        out[BONE[f"{finger}_mcp"]] = carrier
+        out[..., BONE[f"{finger}_mcp"], :, :] = carrier
         for step, joint in enumerate(("pip", "dip"), start=1):
             dof = DOF[f"{finger}_{joint}_flexion"]
-            carrier = compose(carrier, about(axis_angle(axes[ray + 1], rest[dof] - pose[dof]),
+            carrier = compose(carrier, about(axis_angle(axes[ray + 1], rest[dof] - pose[..., dof]),
                                              joints[5 + 4 * ray + step]))
-            out[BONE[f"{finger}_{joint}"]] = carrier
+            out[..., BONE[f"{finger}_{joint}"], :, :] = carrier
 
     thumb = _frame(joints[2] - joints[1], axes[0])
     first = DOF["thumb_cmc_flexion"]
-    carrier = about(thumb @ _thumb_turn(pose[first:first + 3]) @ _thumb_turn(rest[first:first + 3]).T @ thumb.T,
-                    joints[1])
-    out[BONE["thumb_cmc"]] = carrier
+    turn = _thumb_turn(pose[..., first:first + 3]) @ _thumb_turn(rest[first:first + 3]).T
+    carrier = about(thumb @ turn @ thumb.T, joints[1])
+    out[..., BONE["thumb_cmc"], :, :] = carrier
     for step, joint in enumerate(("mcp", "ip"), start=2):
         dof = DOF[f"thumb_{joint}_flexion"]
-        carrier = compose(carrier, about(axis_angle(axes[0], rest[dof] - pose[dof]), joints[step]))
-        out[BONE[f"thumb_{joint}"]] = carrier
+        carrier = compose(carrier, about(axis_angle(axes[0], rest[dof] - pose[..., dof]), joints[step]))
+        out[..., BONE[f"thumb_{joint}"], :, :] = carrier
     return out
 
 
 def _thumb_turn(angles: np.ndarray) -> np.ndarray:
     """Flexion (across the palm), abduction (away from its plane) and twist of the thumb's saddle joint."""
-    flexion, abduction, twist = angles
-    return rotation_about(2, abduction) @ rotation_about(0, -flexion) @ rotation_about(1, twist)
+    return (rotation_about(2, angles[..., 1]) @ rotation_about(0, -angles[..., 0])
+            @ rotation_about(1, angles[..., 2]))
 
 
-def axis_angle(axis: np.ndarray, angle: float) -> np.ndarray:
-    """Rotation matrix (3, 3) about a unit axis (3,) by ``angle`` radians (Rodrigues)."""
+def axis_angle(axis: np.ndarray, angle) -> np.ndarray:
+    """Rotation matrices (..., 3, 3) about one unit axis (3,) by ``angle`` (...) radians (Rodrigues)."""
     x, y, z = axis
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross
+    angle = np.asarray(angle, dtype=np.float64)[..., None, None]
+    return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross)
 
 
 def posed_joints(skeleton: Skeleton, bone_motions: np.ndarray) -> np.ndarray:
-    """The 21 joints (21, 3) metres carried by their bones' motions (23, 3, 4)."""
-    carriers = bone_motions[list(JOINT_BONE)]
-    return np.einsum("kij,kj->ki", carriers[..., :3], skeleton.joints) + carriers[..., 3]
+    """The 21 joints (..., 21, 3) metres carried by their bones' motions (..., 23, 3, 4)."""
+    carriers = bone_motions[..., list(JOINT_BONE), :, :]
+    return np.einsum("...kij,kj->...ki", carriers[..., :3], skeleton.joints) + carriers[..., 3]

@@ -1,0 +1,120 @@
+"""Fingers that touch: contact points on the skin, solving a pose so that they meet, and telling when fingers cut.
+
+The hand is stood in for by capsules: one round each finger bone and each metacarpal.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from hand_pose_ros.skeleton import FINGERS
+from hand_pose_ros.synthesis import rig
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A place on a finger's skin: a bone, how far along it and how far round it."""
+
+    bone: str                                   # such as "index_dip"
+    along: float = 0.62                         # 0 at its inner joint .. 1 at its outer end
+    round_deg: float = 0.0                      # 0 palmar, 90 towards the thumb's side, 180 dorsal
+
+
+_CAPSULES = tuple([(bone, *_ends) for bone, _ends in (
+    *((f"thumb_{joint}", (1 + step, 2 + step)) for step, joint in enumerate(("cmc", "mcp", "ip"))),
+    *((f"{finger}_{joint}", (5 + 4 * ray + step, 6 + 4 * ray + step)) for ray, finger in enumerate(FINGERS[1:])
+      for step, joint in enumerate(("mcp", "pip", "dip"))),
+    *((f"metacarpal_{finger}", (0, 5 + 4 * ray)) for ray, finger in enumerate(FINGERS[1:])))])
+CAPSULE_BONES = tuple(name for name, *_ in _CAPSULES)
+CAPSULE_ENDS = np.array([ends for _, *ends in _CAPSULES])
+"""(19, 2) joint indices of the capsules' ends."""
+RADIUS_SHARE = np.array([0.066, 0.050, 0.043, 0.046, 0.040, 0.036, 0.046, 0.041, 0.036, 0.043, 0.039, 0.034,
+                         0.037, 0.032, 0.029, 0.060, 0.060, 0.060, 0.056])
+"""(19,) capsule radii in hand lengths of the mean adult's mesh."""
+
+
+def capsule_radii(hand_length_m: float, thickness: np.ndarray) -> np.ndarray:
+    """Radii (19,) in metres. thickness: (5,) relative finger thickness, thumb first."""
+    factor = np.concatenate([np.repeat(thickness, 3), np.ones(4)])
+    return RADIUS_SHARE * hand_length_m * factor
+
+
+@lru_cache(maxsize=1)
+def _pairs() -> np.ndarray:
+    """(P, 2) capsules that may meet: of different fingers, and finger ends against the palm."""
+    owner = [name.split("_")[0] for name in CAPSULE_BONES]
+    pairs = []
+    for i, one in enumerate(CAPSULE_BONES):
+        for j in range(i + 1, len(CAPSULE_BONES)):
+            two = CAPSULE_BONES[j]
+            palm = (owner[i] == "metacarpal") + (owner[j] == "metacarpal")
+            if palm == 2 or (palm == 0 and owner[i] == owner[j]):
+                continue
+            if palm == 1 and (one.endswith(("_cmc", "_mcp")) and not one.startswith("thumb_mcp")):
+                continue
+            if palm == 0 and one.endswith("_cmc") and two.endswith("_mcp"):
+                continue
+            if palm == 0 and one.endswith("_mcp") and two.endswith("_mcp") and owner[i] != "thumb":
+                continue
+            pairs.append((i, j))
+    return np.array(pairs)
+
+
+def overlap(joints: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """How deep the hand cuts into itself. joints: (..., 21, 3) metres; radii: (19,). Returns (...) metres, 0 if not."""
+    pairs = _pairs()
+    ends = joints[..., CAPSULE_ENDS, :]                                    # (..., 19, 2, 3)
+    one, two = ends[..., pairs[:, 0], :, :], ends[..., pairs[:, 1], :, :]
+    gap = segment_distance(one[..., 0, :], one[..., 1, :], two[..., 0, :], two[..., 1, :])
+    return np.maximum((radii[pairs].sum(axis=1) - gap).max(axis=-1), 0.0)
+
+
+def segment_distance(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """Shortest distance of the segments a-b and c-d, all (..., 3) (Ericson, Real-Time Collision Detection, 5.1.9)."""
+    u, v, w = b - a, d - c, a - c
+    uu, uv, vv = (u * u).sum(-1), (u * v).sum(-1), (v * v).sum(-1)
+    uw, vw = (u * w).sum(-1), (v * w).sum(-1)
+    denominator = uu * vv - uv * uv
+    s = np.clip(np.where(denominator > 1e-12, (uv * vw - vv * uw) / np.maximum(denominator, 1e-12), 0.5), 0.0, 1.0)
+    t = np.clip((uv * s + vw) / np.maximum(vv, 1e-12), 0.0, 1.0)
+    s = np.clip((uv * t - uw) / np.maximum(uu, 1e-12), 0.0, 1.0)
+    return np.linalg.norm(w + s[..., None] * u - t[..., None] * v, axis=-1)
+
+
+def spot_points(skeleton: rig.Skeleton, radii: np.ndarray, motions: np.ndarray, spot: Spot) -> np.ndarray:
+    """Where a spot is in a pose. motions: (..., 23, 3, 4). Returns (..., 3) metres in the hand frame."""
+    capsule = CAPSULE_BONES.index(spot.bone)
+    start, end = skeleton.joints[CAPSULE_ENDS[capsule]]
+    finger = FINGERS.index(spot.bone.split("_")[0])
+    along = (end - start) / np.linalg.norm(end - start)
+    dorsal = np.cross(skeleton.axes[finger], along)
+    dorsal /= np.linalg.norm(dorsal)
+    radial = np.cross(dorsal, along)
+    angle = np.radians(spot.round_deg)
+    point = (start + spot.along * (end - start)
+             + radii[capsule] * (-np.cos(angle) * dorsal + np.sin(angle) * radial))
+    carrier = motions[..., rig.BONE[spot.bone], :, :]
+    return carrier[..., :3] @ point + carrier[..., 3]
+
+
+def solve(skeleton: rig.Skeleton, radii: np.ndarray, pose: np.ndarray, contacts, dofs, lower: np.ndarray,
+          upper: np.ndarray, steps: int = 5, stay: float = 0.006) -> np.ndarray:
+    """Bend ``dofs`` as little as needed so that pairs of spots meet (damped Gauss-Newton, within the limits).
+
+    pose: (25,). contacts: ((Spot, Spot), ...). dofs: indices that may change. lower, upper: (25,) limits.
+    stay: metres of missed contact that weigh as much as one radian away from ``pose``. Returns (25,).
+    """
+    start, pose, dofs = pose, pose.copy(), np.asarray(dofs)
+    probe = np.zeros((len(dofs) + 1, len(pose)))
+    probe[np.arange(len(dofs)) + 1, dofs] = 1e-4
+    for _ in range(steps):
+        motions = rig.motions(skeleton, pose + probe)
+        gaps = np.concatenate([spot_points(skeleton, radii, motions, one) - spot_points(skeleton, radii, motions, two)
+                               for one, two in contacts], axis=-1)          # (1 + D, 3 C)
+        slope = (gaps[1:] - gaps[0]) / 1e-4
+        system = slope @ slope.T + stay**2 * np.eye(len(dofs))
+        step = np.linalg.solve(system, -slope @ gaps[0] - stay**2 * (pose - start)[dofs])
+        pose[dofs] = np.clip(pose[dofs] + np.clip(step, -0.5, 0.5), lower[dofs], upper[dofs])
+    return pose
