@@ -1,0 +1,85 @@
+"""``hand-pose build-engine``: builds what a runtime needs ahead of time, so that the node starts with it."""
+from __future__ import annotations
+
+import argparse
+import time
+
+from ..errors import ConfigError
+from . import host, ladder
+from .base import Options
+from .cache import EngineCache, default_folder, read_header
+from .source import OUTPUTS, from_model
+
+DEFAULT_MODELS = {"detector": "detector_light", "pose": "pose_light"}
+BUILT_RUNTIMES = ("tensorrt", "onnxruntime")
+"""Runtimes that keep something in the cache; the others run the weights as they are."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``hand-pose build-engine``."""
+    parser.add_argument("--kind", choices=sorted(OUTPUTS), help="build only this network (default: detector and pose)")
+    parser.add_argument("--model", help="folder below models/; needs --kind (default: "
+                                        + ", ".join(DEFAULT_MODELS.values()) + ")")
+    parser.add_argument("--runtime", choices=("auto", *BUILT_RUNTIMES), default="auto",
+                        help="auto: TensorRT if this machine can run it, else ONNX Runtime")
+    parser.add_argument("--precision", choices=("auto", "fp32", "fp16", "int8"), default="auto",
+                        help="auto: fp16 in TensorRT, fp32 in ONNX Runtime; int8: ONNX Runtime, needs --calibration")
+    parser.add_argument("--max-batch", type=int, default=4, help="largest number of hands in one call")
+    parser.add_argument("--calibration", nargs="+", metavar="SHARD", help="tar files of virtual hands for int8")
+    parser.add_argument("--cache", metavar="FOLDER", help=f"where engines are kept (default: {default_folder()})")
+    parser.add_argument("--list", action="store_true", help="list what is in the cache and do nothing else")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Builds and says what it did. Returns 0, or raises ModelError (from the builder) and ConfigError."""
+    cache = EngineCache(args.cache)
+    if args.list:
+        return list_entries(cache)
+    if args.model and not args.kind:
+        raise ConfigError("--model needs --kind detector or --kind pose")
+    if (args.precision == "int8") != bool(args.calibration):
+        raise ConfigError("--precision int8 and --calibration SHARD... go together: int8 takes its ranges from virtual "
+                          "hands (hand-pose render makes them)")
+    runtime = "onnxruntime" if args.precision == "int8" else args.runtime
+    models = {args.kind: args.model or DEFAULT_MODELS[args.kind]} if args.kind else DEFAULT_MODELS
+    started = time.monotonic()
+
+    def report(line: str) -> None:
+        print(f"[{time.monotonic() - started:6.1f} s] {line}", flush=True)
+
+    options = Options(precision=args.precision, max_batch=args.max_batch, cache=cache, background=False, report=report)
+    for kind, model in models.items():
+        source = from_model(kind, model)
+        if args.precision == "int8":
+            from . import int8
+            int8.build(source, options, args.calibration)
+        chosen = choose(report) if runtime == "auto" else runtime
+        opened = ladder.climb(source, chosen, options)
+        report(f"{model}: {chosen} is ready, difference to eager {opened.info.get('agreement', 'not measured')}")
+        if "not_stored" in opened.info:
+            report(f"{model}: not stored: {opened.info['not_stored']}")
+    print(f"engines are in {cache.folder}")
+    return 0
+
+
+def choose(report) -> str:
+    """TensorRT if nothing is known against it, else ONNX Runtime, saying why."""
+    from .tensorrt import engine_problem
+    problem = engine_problem()
+    if problem:
+        report(f"tensorrt: {problem}; building for onnxruntime")
+    return "onnxruntime" if problem else "tensorrt"
+
+
+def list_entries(cache: EngineCache) -> int:
+    """Prints one line per file of the cache. Returns 0."""
+    entries = cache.entries()
+    for path, size, used in entries:
+        made_of = read_header(path)["ingredients"]
+        words = [made_of.get(name, "?") for name in ("model", "runtime", "precision", "shapes")]
+        words += [f"{name} {made_of[name]}" for name in ("gpu", *host.TENSORRT_PACKAGES) if made_of.get(name)]
+        print(f"{path.name[:12]}  {size / 1e6:8.1f} MB  used {time.strftime('%Y-%m-%d %H:%M', time.localtime(used))}  "
+              + "  ".join(words))
+    print(f"{len(entries)} engines, {sum(size for _, size, _ in entries) / 1e6:.1f} MB in {cache.folder} "
+          f"(limit {cache.limit_bytes / 1e6:.0f} MB)")
+    return 0
