@@ -49,7 +49,7 @@ class NetworkSource:
         return {
             "kind": self.kind, "model": self.model, "runtime": runtime, "precision": precision,
             "shapes": f"{tuple(batches)}x{tuple(self.input_shape)}", "torch": host.version("torch"),
-            "options": repr(sorted(options.items())), **self.ingredients,
+            "options": repr(sorted(options.items())), "program": program_sha256(), **self.ingredients,
         }
 
 
