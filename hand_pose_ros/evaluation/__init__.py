@@ -1,0 +1,1 @@
+"""Offline evaluation: data sets and bags through the robot's pipeline, metrics, report. Start at evaluate.py."""
