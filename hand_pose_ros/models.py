@@ -1,0 +1,108 @@
+"""models/<name>/: weights.safetensors and card.json, which says what they are; read with their checksum, or not at all.
+
+card.json: name, kind (pose | detector), architecture and options (networks.NETWORKS), input [height, width, 3], version,
+sha256 of the weights, licence, data, training (steps, images, commit ...), accuracy (tables as measured).
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from hand_pose_ros.errors import ConfigError, ModelError
+from hand_pose_ros.resources import folder
+
+VERSION = 1
+"""Of the interface between weights, networks and the steps round them; a card of another version is refused."""
+WEIGHTS, CARD = "weights.safetensors", "card.json"
+_NEEDED = ("name", "kind", "architecture", "options", "input", "version", "sha256", "licence", "data")
+
+
+def path(name: str, root: str | Path | None = None) -> Path:
+    """The folder of model ``name``: below ``root`` (default: the models/ that belongs to the code), or ``name`` itself
+    if it is a path to a folder with a card. Raises ModelError, naming the models there are, if there is none."""
+    if (Path(name) / CARD).is_file():
+        return Path(name)
+    base = Path(root) if root is not None else folder("models")
+    found = base / name
+    if not (found / CARD).is_file():
+        there = sorted(p.parent.name for p in base.glob("*/" + CARD))
+        raise ModelError(f"no model {name!r} in {base} (there: {', '.join(there) or 'none'}): reinstall the package, or "
+                         "name another one")
+    return found
+
+
+def card(name: str, root: str | Path | None = None) -> dict:
+    """The checked card of model ``name``. Raises ModelError if it is absent, damaged or of another version."""
+    where = path(name, root) / CARD
+    try:
+        values = json.loads(where.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{where} cannot be read ({error}): reinstall the package or export the model again") from error
+    missing = [key for key in _NEEDED if not isinstance(values, dict) or key not in values]
+    if missing:
+        raise ModelError(f"{where} lacks {', '.join(missing)}: export the model again")
+    if values["version"] != VERSION:
+        raise ModelError(f"{where} is of version {values['version']}, this package needs {VERSION}: take model and "
+                         "package of the same release")
+    return values
+
+
+def load_weights(name: str, root: str | Path | None = None) -> dict[str, np.ndarray]:
+    """The weights of model ``name`` by parameter name, as stored (half precision mostly).
+
+    Raises ModelError if the file is absent, or is not, to the bit, the one that the card describes.
+    """
+    values = card(name, root)
+    where = path(name, root) / WEIGHTS
+    try:
+        data = where.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{where} cannot be read ({error}): reinstall the package (with git, run git lfs pull)") from error
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != values["sha256"]:
+        raise ModelError(f"{where} ({len(data)} bytes, sha256 {digest[:12]}...) is not the file that its card describes "
+                         f"({values['sha256'][:12]}...): truncated or of another version; reinstall the package")
+    from safetensors.numpy import load
+    try:
+        return load(data)
+    except Exception as error:                          # safetensors raises its own kinds
+        raise ModelError(f"{where} is not a safetensors file ({error}): export the model again") from error
+
+
+def network(name: str, root: str | Path | None = None):
+    """The ``torch.nn.Module`` of model ``name``: CPU, float32, eval mode, weights loaded. Imports torch.
+
+    Raises ModelError if the card does not match its weights.
+    """
+    import torch
+
+    from hand_pose_ros import networks
+    values = card(name, root)
+    weights = {k: torch.from_numpy(np.array(v)) for k, v in load_weights(name, root).items()}
+    module = networks.build(values)
+    try:
+        module.load_state_dict({k: v.float() if v.dtype.is_floating_point else v for k, v in weights.items()})
+    except RuntimeError as error:
+        raise ModelError(f"the weights of {name!r} do not fit its card ({values['architecture']} {values['options']}): "
+                         f"{str(error).splitlines()[-1].strip()}; export the model again") from error
+    return module.eval()
+
+
+def source(kind: str, name: str, root: str | Path | None = None):
+    """The model as the runtimes want it: a ``runtimes.source.NetworkSource``.
+
+    Checks card and checksum at once; torch is imported only when a runtime asks for the module. Raises ModelError, and
+    ConfigError if the model is of another kind.
+    """
+    from hand_pose_ros.runtimes.source import NetworkSource
+    values = card(name, root)
+    if values["kind"] != kind:
+        raise ConfigError(f"model {name!r} is a {values['kind']} network, not a {kind} network: choose another model")
+    where = path(name, root) / WEIGHTS
+    load_weights(name, root)
+    return NetworkSource(kind, name, tuple(values["input"]), lambda: network(str(where.parent)),
+                         {"weights_sha256": values["sha256"], "card": json.dumps([values["architecture"],
+                                                                                  values["options"]], sort_keys=True)})

@@ -1,0 +1,88 @@
+"""Batches made in worker processes. Batch n is a function of (seed, rank, n, shards known then): resume is exact."""
+from __future__ import annotations
+
+import os
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from hand_pose_ros.errors import DataError
+from hand_pose_ros.training import shards
+from hand_pose_ros.training.detector_samples import detector_sample
+from hand_pose_ros.training.pose_samples import pose_sample
+from hand_pose_ros.training.settings import Settings
+
+RESCAN_BATCHES = 100
+"""The shard folder is looked at again after this many batches."""
+
+
+class Shelf:
+    """The training shards known so far, in the order in which they were found; the held-out ones never change."""
+
+    def __init__(self, folder: str):
+        self.folder = folder
+        self.state = {"crops": [], "frames": [], "held_crops": [], "held_frames": []}
+
+    def rescan(self) -> None:
+        """Add what is new below ``folder``/crops and ``folder``/frames. Raises DataError if there is nothing."""
+        for kind in ("crops", "frames"):
+            found = shards.find(os.path.join(self.folder, kind))
+            held = self.state["held_" + kind]
+            if not held and found:
+                held[:] = shards.split(found)[1]
+            named = [p for p in found if os.path.basename(p).startswith("val")]
+            used = self.state[kind]
+            used += [p for p in found if p not in held and p not in named and p not in used]
+        if not (self.state["crops"] or self.state["frames"]):
+            raise DataError(f"{self.folder} holds fewer than two shards in crops/ or frames/: render more")
+
+
+class _Keys(Sampler):
+    """Endless (batch number, size, shard lists); ``size_of(n)`` decides the size."""
+
+    def __init__(self, shelf: Shelf, first: int, size_of):
+        self.shelf, self.first, self.size_of = shelf, first, size_of
+
+    def __iter__(self):
+        n = self.first
+        while True:
+            if n % RESCAN_BATCHES == 0:
+                self.shelf.rescan()
+            yield n, self.size_of(), tuple(self.shelf.state["crops"]), tuple(self.shelf.state["frames"])
+            n += 1
+
+
+class _Samples(Dataset):
+    def __init__(self, settings: Settings, rank: int):
+        self.settings, self.rank, self.pool = settings, rank, None
+
+    def __getitem__(self, key):
+        if self.pool is None:
+            cv2.setNumThreads(1)
+            self.pool = shards.Pool()
+        return make_batch(self.pool, self.settings, self.rank, *key)
+
+
+def make_batch(pool: shards.Pool, settings: Settings, rank: int, n: int, size, crops, frames) -> dict:
+    """Batch number ``n`` as tensors, "batch" among them (n)."""
+    rng = np.random.default_rng((settings.seed, rank, n))
+    if settings.kind == "pose":
+        rows = [pose_sample(pool, crops or frames, size[0], rng, settings.augmentation) for _ in range(settings.batch)]
+    else:
+        rows = [detector_sample(pool, frames, crops, size, rng, settings.augmentation) for _ in range(settings.batch)]
+    return {**collate(rows), "batch": n}
+
+
+def collate(rows) -> dict:
+    """A list of samples -> one dict of stacked tensors."""
+    return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+
+
+def stream(settings: Settings, shelf: Shelf, first: int, size_of, workers: int, rank: int = 0):
+    """Iterator over batches from number ``first``. ``workers`` 0 makes them in this process."""
+    loader = DataLoader(_Samples(settings, rank), batch_size=None, sampler=_Keys(shelf, first, size_of),
+                        num_workers=workers, prefetch_factor=4 if workers else None, persistent_workers=False)
+    return iter(loader)
+

@@ -1,0 +1,56 @@
+"""Checkpoints that survive being cut off: written beside and renamed, in pieces where the host wants small files."""
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import torch
+
+from hand_pose_ros.errors import ModelError
+
+PIECE_BYTES = 15_000_000
+"""Pieces stay below 16 MB, what some GPU hosts carry in one file."""
+
+
+def save(path: str | Path, state: dict, pieces: bool = False) -> None:
+    """Write ``state`` atomically to ``path``, or to ``path``.000, .001, ... of PIECE_BYTES each and ``path``.count."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not pieces:
+        _write(path, lambda file: torch.save(state, file))
+        return
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    data = buffer.getbuffer()
+    parts = [data[k:k + PIECE_BYTES] for k in range(0, len(data), PIECE_BYTES)]
+    for k, part in enumerate(parts):
+        _write(path.with_name(f"{path.name}.{k:03d}"), lambda file, part=part: file.write(part))
+    _write(path.with_name(path.name + ".count"), lambda file: file.write(f"{len(parts)} {len(data)}\n".encode()))
+
+
+def load(path: str | Path) -> dict | None:
+    """The state at ``path`` (whole or in pieces), None if there is none. Raises ModelError if it is damaged."""
+    path, count = Path(path), Path(f"{path}.count")
+    try:
+        if path.is_file():
+            return torch.load(path, map_location="cpu", weights_only=False)
+        if not count.is_file():
+            return None
+        number, length = (int(v) for v in count.read_text().split())
+        data = b"".join(path.with_name(f"{path.name}.{k:03d}").read_bytes() for k in range(number))
+        if len(data) != length:
+            raise EOFError(f"{len(data)} bytes of {length}")
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
+    except Exception as error:                          # torch.load raises many kinds for a damaged file
+        raise ModelError(f"checkpoint {path} is damaged ({error}): remove it, the one before it is {path}.old"
+                         ) from error
+
+
+def _write(path: Path, fill) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        fill(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,40 @@
+"""log.jsonl of a training -> curve.png: loss, errors on virtual hands and on photographs over images seen."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def plot(folder: str | Path) -> Path:
+    """Draw ``folder``/log.jsonl into ``folder``/curve.png and return its path."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    folder = Path(folder)
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines() if line.strip()]
+    train = [line for line in lines if line["kind"] == "train"]
+    measured = [line for line in lines if line["kind"] == "measure"]
+    figure, axes = plt.subplots(1, 3, figsize=(16, 4.5), constrained_layout=True)
+    axes[0].plot([t["images"] for t in train], [t["loss"] for t in train])
+    axes[0].set(title="training loss", xlabel="images seen")
+    for axis, part in ((axes[1], "virtual"), (axes[2], "photographs")):
+        for name, values in _series(measured, part).items():
+            axis.plot(*zip(*values), marker=".", label=name)
+        axis.set(title={"virtual": "held-out virtual hands (%)", "photographs": "photographs: NME or recall (%)"}[part],
+                 xlabel="images seen")
+        if axis.lines:
+            axis.legend(fontsize=7)
+    axes[2].set_ylim(0, 100 if any("recall" in str(m) for m in measured) else 40)
+    figure.savefig(folder / "curve.png", dpi=90)
+    plt.close(figure)
+    return folder / "curve.png"
+
+
+def _series(measured, part):
+    series = {}
+    for line in measured:
+        for name, value in (line.get(part) or {}).items():
+            number = value if not isinstance(value, dict) else value.get("nme", value.get("recall"))
+            if number is not None and not name.endswith("calibration"):
+                series.setdefault(name, []).append((line["images"], number))
+    return series

@@ -1,0 +1,128 @@
+"""One training sample of a detector: virtual frames and crops at any zoom, turned, mirrored and put side by side."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from hand_pose_ros.training import photometric
+
+STRIDE = 8
+MIN_HAND_PX = 10.0
+"""Hands with a smaller box (longer side, pixels of the input) are neither taught nor forbidden."""
+
+
+@dataclass(frozen=True)
+class DetectorAugmentation:
+    """What the detector must live with; shares of samples unless a unit is said."""
+
+    close_ups: float = 0.35             # made from crop shards, where one hand fills much of the picture
+    mosaic: float = 0.15                # four pictures in one
+    zoom: tuple = (0.6, 2.5)            # of frames, log-uniform
+    close_up_zoom: tuple = (0.35, 1.9)  # of crops; 1: the crop fills the input
+    at_hand: float = 0.5                # share of frames moved so that a hand is in view
+    turn_deg: float = 12.0              # standard deviation of the turn
+    any_turn: float = 0.12              # share turned by any angle
+    flip: float = 0.5
+    strength: float = 1.0               # of the photometric distortion
+
+
+EXACT = DetectorAugmentation(close_ups=0.0, mosaic=0.0, zoom=(1.0, 1.0), at_hand=0.0, turn_deg=0.0, any_turn=0.0,
+                             flip=0.0, strength=0.0)
+"""No augmentation: whole frames, letterboxed."""
+
+
+def detector_sample(pool, frames, crops, size: tuple[int, int], rng: np.random.Generator,
+                    augmentation: DetectorAugmentation) -> dict:
+    """A random sample of ``size`` (height, width): see ``labels`` for its fields beside "image" (H, W, 3) uint8."""
+    h, w = size
+    if rng.random() < augmentation.mosaic:
+        image, hands = np.zeros((h, w, 3), np.uint8), []
+        y, x = int(rng.uniform(0.3, 0.7) * h), int(rng.uniform(0.3, 0.7) * w)
+        for rows, columns in ((slice(0, y), slice(0, x)), (slice(0, y), slice(x, w)),
+                              (slice(y, h), slice(0, x)), (slice(y, h), slice(x, w))):
+            part, found = _view(pool, frames, crops, (rows.stop - rows.start, columns.stop - columns.start), rng,
+                                augmentation)
+            image[rows, columns] = part
+            hands += [(joints + (columns.start, rows.start), right, _inside(joints, part.shape)) for joints, right in found]
+    else:
+        image, found = _view(pool, frames, crops, size, rng, augmentation)
+        hands = [(joints, right, _inside(joints, image.shape)) for joints, right in found]
+    if augmentation.strength:
+        image = photometric.distort(image, rng, augmentation.strength)
+    return {"image": np.ascontiguousarray(image), **labels(hands, size)}
+
+
+def labels(hands, size: tuple[int, int]) -> dict:
+    """Dense labels for hands [(joints_px (21, 2), is_right, share of the joints in view)] in an input of ``size``.
+
+    heat (h, w): 1 at the cell of a hand's middle, falling off as a Gaussian with the size of the box (Zhou et al.
+    2019, section 3); care (h, w): 0 where a hand is too small or too far out of view to be demanded or forbidden;
+    box (4, h, w): log distances to the sides in strides; side (h, w) 0 or 1; up (2, h, w) unit direction; weight
+    (h, w): 1 at middles, less around them, where box, side and up are taught. All float32.
+    """
+    h, w = size[0] // STRIDE, size[1] // STRIDE
+    f = np.float32
+    heat, care, weight = np.zeros((h, w), f), np.ones((h, w), f), np.zeros((h, w), f)
+    box, side, up = np.zeros((4, h, w), f), np.zeros((h, w), f), np.zeros((2, h, w), f)
+    cell_v, cell_u = np.mgrid[:h, :w]
+    u, v = (cell_u + 0.5) * STRIDE - 0.5, (cell_v + 0.5) * STRIDE - 0.5
+    for joints, right, share in sorted(hands, key=lambda hand: -np.ptp(hand[0], axis=0).max()):
+        low = np.maximum(joints.min(0), -0.5)
+        high = np.minimum(joints.max(0), (size[1] - 0.5, size[0] - 0.5))
+        span = high - low
+        if (span <= 1).any():
+            continue
+        middle = 0.5 * (low + high)
+        at = np.clip(np.round((middle + 0.5) / STRIDE - 0.5).astype(int), 0, (w - 1, h - 1))
+        if share < 0.5 or span.max() < MIN_HAND_PX:
+            near = (np.abs(u - middle[0]) < 0.5 * span[0] + STRIDE) & (np.abs(v - middle[1]) < 0.5 * span[1] + STRIDE)
+            care[near & (heat < 1)] = 0
+            continue
+        sigma = np.maximum(0.09 * span / STRIDE, 0.5)
+        bump = np.exp(-0.5 * (((cell_u - at[0]) / sigma[0])**2 + ((cell_v - at[1]) / sigma[1])**2)).astype(f)
+        heat = np.maximum(heat, bump)
+        distances = np.stack([u - low[0], v - low[1], high[0] - u, high[1] - v])
+        taught = (bump > 0.4) & (distances > 1).all(0)
+        direction = joints[9] - joints[0]
+        direction = direction / max(np.linalg.norm(direction), 1e-6)
+        box[:, taught] = np.log(distances[:, taught] / STRIDE)
+        side[taught], weight[taught] = right, bump[taught]
+        up[:, taught] = direction[:, None]
+        care[taught] = 1
+    return {"heat": heat, "care": care, "weight": weight, "box": box, "side": side, "up": up}
+
+
+def _inside(joints, shape) -> float:
+    h, w = shape[:2]
+    return float(((joints > -0.5) & (joints < (w - 0.5, h - 0.5))).all(-1).mean())
+
+
+def _view(pool, frames, crops, size, rng, augmentation):
+    """(picture of ``size``, [(joints_px, is_right)]) of a random picture, zoomed, moved, turned, perhaps mirrored."""
+    h, w = size
+    close_up = len(crops) and (not len(frames) or rng.random() < augmentation.close_ups)
+    shard, k = pool.draw(crops if close_up else frames, rng)
+    image, label = shard.image(k), shard.label(k)
+    height, width = image.shape[:2]
+    hands = label["hands"]
+    zoom = float(np.exp(rng.uniform(*np.log(augmentation.close_up_zoom if close_up else augmentation.zoom))))
+    scale = zoom * min(w / width, h / height)
+    centre = np.array([width - 1, height - 1]) / 2
+    if hands and (close_up or rng.random() < augmentation.at_hand):
+        joints = hands[int(rng.integers(len(hands)))]["joints_px"]
+        centre = 0.5 * (joints.min(0) + joints.max(0)) + rng.uniform(-0.5, 0.5, 2) * (w, h) / scale * 0.8
+    elif zoom > 1:
+        centre = centre + rng.uniform(-0.5, 0.5, 2) * (width, height) * (1 - 1 / zoom)
+    angle = rng.uniform(-np.pi, np.pi) if rng.random() < augmentation.any_turn else \
+        np.deg2rad(rng.normal(0, 1) * augmentation.turn_deg)
+    flip = -1.0 if rng.random() < augmentation.flip else 1.0
+    c, s = np.cos(angle) * scale, np.sin(angle) * scale
+    linear = np.array([[c, -s], [s, c]]) @ np.diag([flip, 1.0])
+    matrix = np.column_stack([linear, np.array([w - 1, h - 1]) / 2 - linear @ centre])
+    if scale < 0.6:
+        image = cv2.blur(image, (int(round(1 / scale)),) * 2)
+    view = cv2.warpAffine(image, matrix, (w, h), flags=cv2.INTER_LINEAR)
+    found = [(hand["joints_px"] @ linear.T + matrix[:, 2], bool(hand["is_right"]) == (flip > 0)) for hand in hands]
+    return view, found

@@ -1,0 +1,56 @@
+"""Averaged weights of a training -> models/<name>/: half precision safetensors and the card that vouches for them."""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import torch
+from safetensors.torch import save as safetensors_bytes
+
+from hand_pose_ros import models, networks
+from hand_pose_ros.training.settings import Settings
+
+
+def export(network: torch.nn.Module, settings: Settings, folder: str | Path, *, training: dict, accuracy: dict,
+           data: str = "virtual hands only, rendered by hand_pose_ros.synthesis") -> Path:
+    """Write weights.safetensors and card.json of ``network`` into ``folder``, each whole or not at all.
+
+    The weights are stored in half precision; batch statistics, whose range it may not hold, stay in single precision.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: _stored(k, v) for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    data_bytes = safetensors_bytes(state)
+    card = {
+        "name": folder.name, "kind": networks.kind(settings.architecture), "architecture": settings.architecture,
+        "options": settings.options, "input": [*settings.size, 3], "version": models.VERSION,
+        "sha256": hashlib.sha256(data_bytes).hexdigest(), "licence": "Apache-2.0", "data": data,
+        "parameters": sum(p.numel() for p in network.parameters()), "training": {**training, "commit": _commit()},
+        "accuracy": accuracy,
+    }
+    _write(folder / models.WEIGHTS, data_bytes)
+    _write(folder / models.CARD, (json.dumps(card, indent=1) + "\n").encode())
+    return folder
+
+
+def _stored(name: str, value: torch.Tensor) -> torch.Tensor:
+    value = value.detach().cpu().contiguous()
+    return value.half() if value.dtype == torch.float32 and "running_" not in name else value
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def _commit() -> str:
+    """The commit of the code, or "unknown" outside a git checkout."""
+    try:
+        return subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True,
+                              check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

@@ -1,0 +1,249 @@
+"""The training loop: one process per GPU under torchrun, one process on a CPU; can be cut off and goes on exactly."""
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+import os
+import time
+from pathlib import Path
+
+import torch
+import torch.distributed as distributed
+
+from hand_pose_ros import networks
+from hand_pose_ros.errors import ModelError
+from hand_pose_ros.training import batches, checkpoint, measure
+from hand_pose_ros.training.losses import LOSSES
+from hand_pose_ros.training.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+CHECKPOINT_S = 180.0
+LOG_BATCHES = 50
+MAX_ROLLBACKS = 5
+
+
+class Trainer:
+    """State of one training in ``folder``: last.pt (and last.pt.old), log.jsonl. Make it, ``resume()``, ``run()``."""
+
+    def __init__(self, settings: Settings, shard_folder: str, folder: str | Path, *, minutes: float | None = None,
+                 workers: int = 1, pieces: bool = False, held_out: int = 512, photographs: measure.Photographs = None,
+                 measure_s: float = 300.0, initial: dict | None = None):
+        self.settings, self.folder, self.minutes = settings, Path(folder), minutes
+        self.workers, self.pieces, self.measure_s = workers, pieces, measure_s
+        self.rank, self.world = _join()
+        self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() \
+            else torch.device("cpu")
+        torch.manual_seed(settings.seed)
+        network = networks.build({"architecture": settings.architecture, "options": settings.options})
+        if initial is not None:
+            network.load_state_dict(initial)
+        self.network = network.to(self.device, memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(_groups(self.network, settings.weight_decay), lr=settings.learning_rate,
+                                           betas=(0.9, 0.99))
+        self.step, self.images, self.seconds, self.rollbacks = 0, 0, 0.0, 0
+        self.shelf = batches.Shelf(shard_folder)
+        self.photographs, self.held_out_count, self.held_out = photographs, held_out, None
+
+    @property
+    def progress(self) -> float:
+        """Share of the plan that is done, 0..1."""
+        if self.minutes is not None:
+            return min(1.0, self.seconds / (60.0 * self.minutes))
+        return min(1.0, self.step / self.settings.steps)
+
+    def rate(self) -> float:
+        """The learning rate now: linear warm-up, then a cosine to the end."""
+        s = self.settings
+        warm = min(1.0, (self.step + 1) / max(s.warm_up_steps, 1))
+        low = s.final_rate
+        return s.learning_rate * warm * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * self.progress)))
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint in the folder, or the one before it if that is damaged; False if there is none."""
+        for path in (self._path(), self._path(".old")):
+            try:
+                state = checkpoint.load(path)
+            except ModelError as error:
+                _log.warning("%s", error)
+                continue
+            if state is not None:
+                self.load_state(state)
+                _log.info("resumed from %s at step %d", path, self.step)
+                return True
+        return False
+
+    def state(self) -> dict:
+        """Everything that the next step depends on."""
+        return {"settings": self.settings.as_dict(), "network": self.network.state_dict(),
+                "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step,
+                "images": self.images, "seconds": self.seconds, "shelf": self.shelf.state,
+                "torch_rng": torch.get_rng_state()}
+
+    def load_state(self, state: dict) -> None:
+        """The inverse of ``state``. Raises ModelError if it belongs to another network."""
+        if state["settings"]["architecture"] != self.settings.architecture or \
+                state["settings"]["options"] != self.settings.options:
+            raise ModelError(f"the checkpoint in {self.folder} is of {state['settings']['architecture']} "
+                             f"{state['settings']['options']}: use another --out folder")
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]
+        self.shelf.state = copy.deepcopy(state["shelf"])
+        torch.set_rng_state(state["torch_rng"])
+
+    def run(self, stop_after_s: float | None = None) -> dict:
+        """Train to the end of the plan, or for ``stop_after_s`` seconds; the last measurement is returned.
+
+        Raises ModelError if the loss stays not finite after going back to the last checkpoint several times.
+        """
+        began = time.monotonic()
+        self.shelf.rescan()
+        module = self.network
+        if self.world > 1:
+            module = torch.nn.parallel.DistributedDataParallel(_Raw(self.network))
+        loss_of = LOSSES[self.settings.kind]
+        stream = self._stream()
+        last = last_log = saved = measured = time.monotonic()
+        sums, since, result = {}, 0, {}
+        while self.progress < 1.0:
+            batch = next(stream)
+            batch.pop("batch")
+            batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate()
+            likelihood = min(1.0, max(0.0, (self.progress - self.settings.likelihood_from) / 0.1))
+            self.network.train()
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bf16):
+                raw = module(batch["image"]) if self.world > 1 else self.network.raw(batch["image"])
+            raw = {k: v.float() for k, v in raw.items()} if isinstance(raw, dict) else raw.float()
+            loss, parts = loss_of(raw, batch, likelihood)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+            if not math.isfinite(float(loss.detach()) + float(norm)):
+                self._roll_back(float(loss.detach()))
+                stream = self._stream()
+                continue
+            self.optimizer.step()
+            self._average()
+            self.step += 1
+            self.images += len(batch["image"]) * self.world
+            now = time.monotonic()
+            self.seconds += now - last
+            last = now
+            since += 1
+            for name, value in {"loss": loss, **parts}.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach())
+            if since == LOG_BATCHES:
+                speed = since * self.settings.batch * self.world / (now - last_log)
+                self._record({"kind": "train", "images_per_s": round(speed, 1), "rate": self.rate(),
+                              **{k: round(v / since, 4) for k, v in sums.items()}})
+                sums, since, last_log = {}, 0, now
+            if self.rank == 0 and now - measured > self.measure_s:
+                result = self.measure()
+                measured = last = last_log = time.monotonic()
+                sums, since = {}, 0
+            if self.rank == 0 and now - saved > CHECKPOINT_S:
+                self.save()
+                saved = last = time.monotonic()
+            if stop_after_s is not None and time.monotonic() - began > stop_after_s:
+                break
+        if self.rank == 0:
+            result = self.measure()
+            self.save()
+        return result
+
+    def measure(self) -> dict:
+        """Errors of the averaged weights on held-out virtual images and, if given, on photographs; logged."""
+        self.average.eval()
+        kind, size = self.settings.kind, self.settings.size
+        if self.held_out is None:
+            paths = self.shelf.state["held_crops" if kind == "pose" else "held_frames"] or \
+                self.shelf.state["held_crops"] + self.shelf.state["held_frames"]
+            samples = measure.held_out(kind, paths, size, self.held_out_count)
+            self.held_out = {k: v.to(self.device) for k, v in samples.items()}
+        on_samples, on_photographs = (measure.pose_on_samples, measure.pose_on_photographs) if kind == "pose" else \
+            (measure.detector_on_samples, measure.detector_on_photographs)
+        result = {"virtual": on_samples(self.average, self.held_out)}
+        if self.photographs is not None:
+            result["photographs"] = on_photographs(self.average, self.photographs, size[0] if kind == "pose" else size)
+        self._record({"kind": "measure", **result})
+        return result
+
+    def save(self) -> None:
+        """Write the checkpoint; the one before stays as ``.old``."""
+        path = self._path()
+        if not self.pieces and path.is_file():
+            os.replace(path, self._path(".old"))
+        checkpoint.save(path, self.state(), self.pieces)
+
+    def _path(self, suffix: str = "") -> Path:
+        return self.folder / f"last.pt{suffix}"
+
+    def _stream(self):
+        return batches.stream(self.settings, self.shelf, self.step, lambda: self.settings.size_at(self.progress),
+                              self.workers, self.rank)
+
+    def _average(self) -> None:
+        """Exponential moving average of weights and batch statistics; quicker at the start, when they change fast."""
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            source, target = self.network.state_dict(), self.average.state_dict()
+            floats = [k for k, v in target.items() if v.dtype.is_floating_point]
+            torch._foreach_lerp_([target[k] for k in floats], [source[k] for k in floats], 1.0 - decay)
+
+    def _roll_back(self, loss: float) -> None:
+        self.rollbacks += 1
+        if self.rollbacks > MAX_ROLLBACKS:
+            raise ModelError(f"the loss is {loss} again after {MAX_ROLLBACKS} returns to the last checkpoint: lower "
+                             "learning_rate, or look at the shards")
+        step, seconds = self.step, self.seconds
+        _log.warning("the loss is %s at step %d: going back to the last checkpoint", loss, step)
+        if not self.resume():
+            raise ModelError(f"the loss is {loss} at step {step}, before the first checkpoint: lower learning_rate")
+        # Other batches than those that led here; the time is spent all the same.
+        self.step, self.seconds = step + 1, seconds
+
+    def _record(self, line: dict) -> None:
+        if self.rank:
+            return
+        line = {"step": self.step, "images": self.images, "minutes": round(self.seconds / 60, 2),
+                "progress": round(self.progress, 4), **line}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / "log.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+        _log.info("%s", json.dumps(line))
+
+
+class _Raw(torch.nn.Module):
+    """Gives DistributedDataParallel, which calls ``forward`` only, the raw outputs."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        return self.network.raw(images)
+
+
+def _groups(network, decay: float):
+    """Weight decay for matrices and kernels, none for biases, norms and embeddings."""
+    matrices = [p for n, p in network.named_parameters() if p.ndim > 1 and not n.endswith("names")]
+    others = [p for n, p in network.named_parameters() if p.ndim <= 1 or n.endswith("names")]
+    return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _join() -> tuple[int, int]:
+    """(rank, world size), joining torchrun's group if there is one."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if distributed.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1

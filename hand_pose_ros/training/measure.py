@@ -1,0 +1,213 @@
+"""How good the averaged weights are now: on held-out virtual hands, and on photographs that never train."""
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from hand_pose_ros import camera as cameras
+from hand_pose_ros import crop as crops
+from hand_pose_ros.errors import DataError
+from hand_pose_ros.training import detector_samples, pose_samples, shards
+from hand_pose_ros.training.batches import collate
+from hand_pose_ros.types import Camera, Detection
+
+JITTER = pose_samples.PoseAugmentation(scale=(0.9, 1.1), shift=0.05, roll_deg=15.0, any_roll=0.0, wrong_side=0.0,
+                                       negatives=0.1, occluders=0.0, strength=0.0)
+"""What a good detector or tracker leaves wrong; validation boxes."""
+
+
+def held_out(kind: str, paths, size, count: int) -> dict:
+    """A fixed batch of ``count`` held-out samples: the same for the same shards."""
+    pool, rng = shards.Pool(), np.random.default_rng(0)
+    if kind == "pose":
+        rows = [pose_samples.pose_sample(pool, paths, size[0], rng, JITTER) for _ in range(count)]
+    else:
+        rows = [detector_samples.detector_sample(pool, paths, (), size, rng, detector_samples.EXACT)
+                for _ in range(count)]
+    return collate(rows)
+
+
+@torch.no_grad()
+def pose_on_samples(network, samples: dict, batch: int = 64) -> dict:
+    """Virtual validation: nme (% of the longer side of the tight box), xyz (% of a hand length), sigma (mean of |error|
+    over expected |error|, 1 is calibrated), visible, presence and right (% correct)."""
+    outputs = [network(images) for images in samples["image"].split(batch)]
+    uv, xyz, uv_sigma, z_sigma, visible, presence, right = (torch.cat(o) for o in zip(*outputs))
+    hand = samples["labelled"] > 0
+    size = samples["image"].shape[1]
+    truth = (samples["uv"][hand] + 1) * (0.5 * size) - 0.5
+    span = (truth.amax(1) - truth.amin(1)).amax(-1)
+    error = (uv[hand] - truth).norm(dim=-1)
+    z_error = (xyz[hand] - samples["xyz"][hand])[..., 2].abs()
+    expected = uv_sigma[hand] * 2 ** -0.5                                   # mean |error| of a Laplace distribution
+    known = samples["known"] > 0
+    return {
+        "nme": 100 * (error.mean(1) / span).mean().item(),
+        "xyz": 100 * (xyz[hand] - samples["xyz"][hand]).norm(dim=-1).mean().item(),
+        "uv_calibration": ((uv[hand] - truth).abs().mean() / expected.mean()).item(),
+        "z_calibration": (z_error.mean() / (z_sigma[hand] * 2 ** -0.5)[:, 1:].mean() * 20 / 21).item(),
+        "visible": 100 * ((visible > 0.5) == (samples["visible"] > 0))[known].float().mean().item(),
+        "presence": 100 * ((presence > 0.5) == (samples["presence"] > 0)).float().mean().item(),
+        "right": 100 * ((right[hand] > 0.5) == (samples["right"][hand] > 0.5)).float().mean().item(),
+    }
+
+
+class Photographs:
+    """A folder with annotations.jsonl (image, hands: bbox, handedness, joints_2d, valid_2d, joints_3d, K)."""
+
+    def __init__(self, folder: str | Path, limit: int | None = None):
+        self.folder = Path(folder)
+        try:
+            lines = (self.folder / "annotations.jsonl").read_text().splitlines()
+            self.records = [json.loads(line) for line in lines if line.strip()]
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.folder}/annotations.jsonl cannot be read: {error}") from error
+        if limit:
+            self.records = self.records[::max(1, len(self.records) // limit)]
+
+    def image(self, record: dict) -> np.ndarray:
+        """(H, W, 3) uint8 RGB."""
+        image = cv2.imread(str(self.folder / record["image"]), cv2.IMREAD_COLOR)
+        if image is None:
+            raise DataError(f"{self.folder / record['image']} cannot be decoded")
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+    def camera(self, record: dict, hand: dict) -> Camera:
+        """The image's camera where the labels tell, else an assumed one."""
+        if hand.get("K") is not None:
+            return Camera(record["width"], record["height"], np.array(hand["K"], float), D=np.zeros(0))
+        return cameras.assumed(record["width"], record["height"], 60.0)
+
+
+@torch.no_grad()
+def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
+    """By set: nme, pa_mm, right (%) with the box given and one refinement from the network's own joints, as the
+    tracker does; the first crop is not turned, since boxes do not tell which way a hand points."""
+    rows = defaultdict(lambda: defaultdict(list))
+    for record in photographs.records:
+        image = None
+        for hand in record["hands"]:
+            valid = np.asarray(hand["valid_2d"]) > 0
+            if not valid.any():
+                continue
+            image = photographs.image(record) if image is None else image
+            camera = photographs.camera(record, hand)
+            x, y, w, h = hand["bbox"]
+            detection = Detection(np.array([x, y, x + w, y + h], float), 1.0, np.nan, np.full(2, np.nan))
+            mirrored = hand.get("handedness") == "left"
+            for _ in range(2):
+                geometry = crops.plan(camera, detection, size, mirrored)
+                batch = torch.from_numpy(crops.sample(image, camera, geometry)[None].copy())
+                uv, xyz, _, _, _, presence, right = (o[0].numpy() for o in network(batch))
+                px = crops.crop_to_image(geometry, camera, uv.astype(np.float64))
+                if np.isfinite(px).all():
+                    detection = Detection(detection.box, 1.0, np.nan, crops.from_joints(px).up)
+            truth = np.asarray(hand["joints_2d"], float)
+            row = rows[record["dataset"]]
+            span = np.ptp(truth[valid], axis=0).max()
+            row["nme"].append(100 * np.linalg.norm(px - truth, axis=-1)[valid].mean() / span)
+            row["presence"].append(100.0 * (presence > 0.5))
+            row["right"].append(100.0 * (right > 0.5))
+            if hand.get("joints_3d") is not None and record["truth"] == "independent":
+                known = np.asarray(hand.get("valid_3d") or [1] * 21) > 0
+                mm = 1000 * np.asarray(hand["joints_3d"], float)
+                shape = xyz * ((-1, 1, 1) if mirrored else (1, 1, 1)) @ geometry.R_camera_crop.T
+                if known.sum() >= 8:
+                    row["pa_mm"].append(_aligned_error(shape[known], mm[known]))
+    return {name: {"hands": len(row["nme"]), **{k: float(np.nanmean(v)) for k, v in row.items()}}
+            for name, row in sorted(rows.items())}
+
+
+@torch.no_grad()
+def detector_on_samples(network, samples: dict, batch: int = 32) -> dict:
+    """Virtual validation of whole frames, letterboxed: recall and false (per 100 images) at score 0.5 and IoU 0.5, side
+    (% right of the found), up_deg (median error of the direction)."""
+    from hand_pose_ros import detect
+    found = hands = false = 0
+    sides, ups = [], []
+    dense = torch.cat([network(images) for images in samples["image"].split(batch)]).numpy()
+    for k in range(len(dense)):
+        truth = _middles(samples, k)
+        answers = detect.decode(dense[k], 0.5)
+        hands += len(truth)
+        used = set()
+        for box, right, up in truth:
+            overlap = [detect.iou(box, a.box) if j not in used else 0.0 for j, a in enumerate(answers)]
+            if overlap and max(overlap) >= 0.5:
+                j = int(np.argmax(overlap))
+                used.add(j)
+                found += 1
+                sides.append((answers[j].right_probability > 0.5) == (right > 0.5))
+                ups.append(np.rad2deg(np.arccos(np.clip(answers[j].up @ up, -1, 1))))
+        ignored = samples["care"][k].numpy() == 0
+        false += sum(1 for j, a in enumerate(answers) if j not in used and not _covers(ignored, a.box))
+    return {"recall": 100 * found / max(hands, 1), "false": 100 * false / len(dense),
+            "side": 100 * float(np.mean(sides)) if sides else float("nan"),
+            "up_deg": float(np.median(ups)) if ups else float("nan")}
+
+
+def detector_on_photographs(network, photographs: Photographs, size: tuple[int, int]) -> dict:
+    """By set: recall (%) at score 0.5 and IoU 0.3, false hands in exhaustive images, side (%)."""
+    from hand_pose_ros import detect
+
+    def run(batch):
+        with torch.no_grad():
+            return (network(torch.from_numpy(batch)).numpy(),)
+
+    detector = detect.Detector(run, size)
+    rows = defaultdict(lambda: defaultdict(list))
+    for record in photographs.records:
+        answers = detector(photographs.image(record), min_score=0.5)
+        used = set()
+        row = rows[record["dataset"]]
+        for hand in record["hands"]:
+            x, y, w, h = hand["bbox"]
+            overlap = [detect.iou(np.array([x, y, x + w, y + h]), a.box) if j not in used else 0.0
+                       for j, a in enumerate(answers)]
+            hit = bool(overlap) and max(overlap) >= 0.3
+            row["recall"].append(100.0 * hit)
+            if hit:
+                j = int(np.argmax(overlap))
+                used.add(j)
+                if hand.get("handedness"):
+                    row["side"].append(100.0 * ((answers[j].right_probability > 0.5) == (hand["handedness"] == "right")))
+        if record.get("exhaustive"):
+            row["false"].append(len(answers) - len(used))
+    return {name: {"images": sum(r["dataset"] == name for r in photographs.records),
+                   **{k: float(np.sum(v) if k == "false" else np.mean(v)) for k, v in row.items()}}
+            for name, row in sorted(rows.items())}
+
+
+def _middles(samples: dict, k: int):
+    """(box (4,), right, up (2,)) of the taught hands of sample k, in pixels of the input."""
+    v, u = np.nonzero(samples["heat"][k].numpy() > 0.999)
+    stride = detector_samples.STRIDE
+    out = []
+    for row, column in zip(v, u):
+        if samples["weight"][k, row, column] > 0:
+            left, top, right, bottom = np.exp(samples["box"][k, :, row, column].numpy()) * stride
+            x, y = (column + 0.5) * stride - 0.5, (row + 0.5) * stride - 0.5
+            out.append((np.array([x - left, y - top, x + right, y + bottom]), float(samples["side"][k, row, column]),
+                        samples["up"][k, :, row, column].numpy()))
+    return out
+
+
+def _covers(ignored: np.ndarray, box) -> bool:
+    """True if the middle of the box is in a cell that is neither hand nor background."""
+    stride = detector_samples.STRIDE
+    column, row = ((box[:2] + box[2:]) / 2 / stride).astype(int)
+    h, w = ignored.shape
+    return bool(ignored[np.clip(row, 0, h - 1), np.clip(column, 0, w - 1)])
+
+
+def _aligned_error(points: np.ndarray, truth: np.ndarray) -> float:
+    """Mean distance after the best similarity without mirroring (Umeyama 1991)."""
+    a, b = points - points.mean(0), truth - truth.mean(0)
+    u, s, vt = np.linalg.svd(a.T @ b)
+    d = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt)) or 1.0])
+    return float(np.linalg.norm((s * d).sum() / (a * a).sum() * a @ ((u * d) @ vt) - b, axis=-1).mean())

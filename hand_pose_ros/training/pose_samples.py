@@ -1,0 +1,117 @@
+"""One training sample of a pose network: a virtual picture through the robot's own crop, labelled by the robot's own lift."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hand_pose_ros import crop as crops
+from hand_pose_ros import lift
+from hand_pose_ros.skeleton import NUM_JOINTS
+from hand_pose_ros.training import photometric
+from hand_pose_ros.types import Detection, JointState
+
+
+@dataclass(frozen=True)
+class PoseAugmentation:
+    """How wrong the box is that the network must live with, and how much the picture is distorted."""
+
+    scale: tuple = (0.8, 1.3)           # of the box, log-uniform
+    shift: float = 0.10                 # of the box's longer side, uniform +/- per axis
+    roll_deg: float = 25.0              # standard deviation of the error of `up`
+    any_roll: float = 0.25              # share of samples with `up` uniform
+    wrong_side: float = 0.15            # share mirrored that should not be, and the other way round
+    negatives: float = 0.08             # share of crops without a hand
+    occluders: float = 0.25             # share with a thing in front
+    strength: float = 1.0               # of the photometric distortion
+
+
+EXACT = PoseAugmentation(scale=(1.0, 1.0), shift=0.0, roll_deg=0.0, any_roll=0.0, wrong_side=0.0, negatives=0.0,
+                         occluders=0.0, strength=0.0)
+"""No augmentation: validation sees the box that fits."""
+
+
+def pose_sample(pool, paths, size: int, rng: np.random.Generator, augmentation: PoseAugmentation) -> dict:
+    """A random sample: see ``render``; with the drawn share of negatives and occluders cut from other pictures."""
+    shard, k = pool.draw(paths, rng)
+    label, image = shard.label(k), shard.image(k)
+    if not label["hands"] or rng.random() < augmentation.negatives:
+        return _negative(image, label, size, rng, augmentation)
+    hand = label["hands"][int(rng.integers(len(label["hands"])))]
+    other = None
+    if rng.random() < augmentation.occluders:
+        more, j = pool.draw(paths, rng)
+        other = more.image(j)
+    return hand_sample(image, label["camera"], hand, size, rng, augmentation, other)
+
+
+def hand_sample(image, camera, hand, size: int, rng, augmentation: PoseAugmentation, other=None) -> dict:
+    """The crop of one hand seen with a perturbed detection, and its labels.
+
+    Returns image (S, S, 3) uint8; uv (21, 2) in [-1, 1] over the crop's edges; xyz (21, 3) hand lengths; visible (21,)
+    and known (21,) 0 or 1; presence and right (as the crop shows it) 0 or 1; labelled 1. All float32.
+    """
+    exact = crops.from_joints(hand["joints_px"])
+    detection = perturb(exact, rng, augmentation)
+    wrong = rng.random() < augmentation.wrong_side
+    mirrored = (not hand["is_right"]) != wrong
+    geometry = crops.plan(camera, detection, size, mirrored)
+    picture = crops.sample(image, camera, geometry)
+    uv, xyz = lift.label(hand["joints_m"], geometry)
+    visible = hand["state"] == JointState.VISIBLE
+    known = hand["state"] != JointState.UNKNOWN
+    inside = ((uv > -0.5) & (uv < size - 0.5)).all(-1)
+    visible = visible & inside
+    if other is not None:
+        picture, covered = photometric.occlude(picture, rng, other)
+        at = np.clip(np.round(np.nan_to_num(uv)), 0, size - 1).astype(int)
+        visible = visible & ~covered[at[:, 1], at[:, 0]]
+    if augmentation.strength:
+        picture = photometric.distort(picture, rng, augmentation.strength)
+    return _sample(picture, (uv + 0.5) * (2.0 / size) - 1.0, xyz, visible, known, 1.0, float(not wrong), 1.0)
+
+
+def perturb(detection: Detection, rng: np.random.Generator, augmentation: PoseAugmentation) -> Detection:
+    """The detection as a detector or tracker might give it: scaled, shifted, turned."""
+    low, high = detection.box[:2], detection.box[2:]
+    side = float((high - low).max())
+    centre = 0.5 * (low + high) + rng.uniform(-1, 1, 2) * augmentation.shift * side
+    half = 0.5 * (high - low) * np.exp(rng.uniform(*np.log(augmentation.scale)))
+    up = detection.up if np.isfinite(detection.up).all() else np.array([0.0, -1.0])
+    if rng.random() < augmentation.any_roll:
+        angle = rng.uniform(-np.pi, np.pi)
+    else:
+        angle = np.deg2rad(rng.normal(0.0, 1.0) * augmentation.roll_deg)
+    c, s = np.cos(angle), np.sin(angle)
+    up = np.array([c * up[0] - s * up[1], s * up[0] + c * up[1]])
+    return Detection(np.concatenate([centre - half, centre + half]), detection.score, detection.right_probability, up)
+
+
+def _negative(image, label, size, rng, augmentation):
+    """A square of the picture that no hand's box reaches, at random roll; plain noise if there is no such place."""
+    h, w = image.shape[:2]
+    boxes = [crops.from_joints(hand["joints_px"]).box for hand in label["hands"]]
+    for _ in range(8):
+        side = rng.uniform(0.12, 0.7 if not boxes else 0.35) * min(h, w)
+        centre = rng.uniform((0, 0), (w, h))
+        reach = 0.5 * side * crops.MARGIN
+        if all(((centre + reach < box[:2]) | (centre - reach > box[2:])).any() for box in boxes):
+            half = np.full(2, 0.5 * side)
+            angle = rng.uniform(-np.pi, np.pi)
+            detection = Detection(np.concatenate([centre - half, centre + half]), 1.0, np.nan,
+                                  np.array([np.cos(angle), np.sin(angle)]))
+            geometry = crops.plan(label["camera"], detection, size, bool(rng.random() < 0.5))
+            picture = crops.sample(image, label["camera"], geometry)
+            break
+    else:
+        picture = np.tile(rng.integers(0, 256, (size, size, 1), np.uint8), (1, 1, 3))
+    if augmentation.strength:
+        picture = photometric.distort(picture, rng, augmentation.strength)
+    nothing = np.zeros(NUM_JOINTS)
+    return _sample(picture, np.zeros((NUM_JOINTS, 2)), np.zeros((NUM_JOINTS, 3)), nothing, nothing, 0.0, 0.5, 0.0)
+
+
+def _sample(picture, uv, xyz, visible, known, presence, right, labelled):
+    f = np.float32
+    return {"image": picture, "uv": uv.astype(f), "xyz": xyz.astype(f), "visible": np.asarray(visible, f),
+            "known": np.asarray(known, f), "presence": f(presence), "right": f(right), "labelled": f(labelled)}

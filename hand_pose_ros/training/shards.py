@@ -1,0 +1,123 @@
+"""Shards of virtual hands: tar files of ``<index>.jpg`` with ``<index>.json`` and, at will, ``<index>.mask.png``.
+
+Pictures stay compressed: a shard is indexed once and members are read by offset, so a data set of any size needs little
+memory, and shards that appear while a training runs join it.
+"""
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tarfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hand_pose_ros.errors import DataError
+from hand_pose_ros.skeleton import NUM_JOINTS
+from hand_pose_ros.types import Camera
+
+_log = logging.getLogger(__name__)
+
+
+class Shard:
+    """One indexed tar file. Raises DataError, naming file and member, if it is not what it claims to be."""
+
+    def __init__(self, path: str):
+        self.path = str(path)
+        members = {}
+        try:
+            with tarfile.open(self.path, "r:") as tar:
+                for entry in tar:
+                    if entry.isfile():
+                        key, _, kind = os.path.basename(entry.name).partition(".")
+                        members.setdefault(key, {})[kind] = (entry.offset_data, entry.size)
+            self._file = open(self.path, "rb")                      # noqa: SIM115, kept open for random access
+        except (OSError, tarfile.TarError) as error:
+            raise DataError(f"shard {self.path} cannot be read ({error}): render it again") from error
+        self._members = [v for _, v in sorted(members.items()) if "jpg" in v and "json" in v]
+        if not self._members:
+            raise DataError(f"shard {self.path} holds no <index>.jpg with <index>.json: render it again")
+        size = os.fstat(self._file.fileno()).st_size
+        if any(offset + length > size for member in self._members for offset, length in member.values()):
+            raise DataError(f"shard {self.path} is truncated: render it again")
+        self._labels = [self._label(k) for k in range(len(self._members))]
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def label(self, k: int) -> dict:
+        """{"camera", "hands": [{"joints_m" (21, 3), "joints_px" (21, 2), "state" (21,), "is_right"}]} of picture k."""
+        return self._labels[k]
+
+    def image(self, k: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of picture k."""
+        return cv2.cvtColor(self._decode(k, "jpg", cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+    def mask(self, k: int) -> np.ndarray | None:
+        """(H, W) uint8, not 0 where the hand and what it holds are; None where the shard has none."""
+        return self._decode(k, "mask.png", cv2.IMREAD_GRAYSCALE) if "mask.png" in self._members[k] else None
+
+    def _bytes(self, k: int, kind: str) -> bytes:
+        offset, length = self._members[k][kind]
+        return os.pread(self._file.fileno(), length, offset)
+
+    def _decode(self, k: int, kind: str, flags: int) -> np.ndarray:
+        data = self._bytes(k, kind)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        if image is None:
+            raise DataError(f"picture {k} ({kind}) of shard {self.path} cannot be decoded: render it again")
+        return image
+
+    def _label(self, k: int) -> dict:
+        try:
+            record = json.loads(self._bytes(k, "json"))
+            camera = Camera(int(record["width"]), int(record["height"]), np.array(record["K"], np.float64).reshape(3, 3),
+                            record.get("distortion_model") or "plumb_bob", np.array(record.get("D") or [], np.float64))
+            hands = [{"joints_m": np.array(h["joints_m"], np.float64).reshape(NUM_JOINTS, 3),
+                      "joints_px": np.array(h["joints_px"], np.float64).reshape(NUM_JOINTS, 2),
+                      "state": np.array(h["state"], np.uint8).reshape(NUM_JOINTS),
+                      "is_right": bool(h["is_right"])} for h in record["hands"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"label {k} of shard {self.path} is not complete ({error!r}): render it again") from error
+        for hand in hands:
+            if not np.isfinite(hand["joints_m"]).all() or not (hand["joints_m"][:, 2] > 0).all():
+                raise DataError(f"label {k} of shard {self.path} has joints that are not in front of the camera")
+        return {"camera": camera, "hands": hands}
+
+
+class Pool:
+    """Shards by path, opened when first asked for; a corrupt one is named once and passed over."""
+
+    def __init__(self):
+        self._open = {}
+
+    def get(self, path: str) -> Shard | None:
+        """The shard, or None if it is corrupt."""
+        if path not in self._open:
+            try:
+                self._open[path] = Shard(path)
+            except DataError as error:
+                _log.warning("skipped: %s", error)
+                self._open[path] = None
+        return self._open[path]
+
+    def draw(self, paths, rng: np.random.Generator) -> tuple[Shard, int]:
+        """A random picture of a random shard. Raises DataError if no shard of ``paths`` can be read."""
+        for k in rng.permutation(len(paths)):
+            shard = self.get(paths[k])
+            if shard is not None:
+                return shard, int(rng.integers(len(shard)))
+        raise DataError(f"none of the {len(paths)} shards can be read: render them again")
+
+
+def find(folder: str | Path) -> list[str]:
+    """Paths of all finished shards below ``folder``, sorted."""
+    return sorted(str(p) for p in Path(folder).rglob("*.tar"))
+
+
+def split(paths) -> tuple[list[str], list[str]]:
+    """(training, validation): shards whose name starts with ``val`` are held out; without any, the first one is."""
+    held = [p for p in paths if os.path.basename(p).startswith("val")] or list(paths[:1])
+    return [p for p in paths if p not in held], held

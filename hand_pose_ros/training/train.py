@@ -1,0 +1,70 @@
+"""``hand-pose train``: learn one network from shards of virtual hands, and export it."""
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+
+from hand_pose_ros import models, resources
+from hand_pose_ros.errors import ConfigError
+from hand_pose_ros.training import curve, measure
+from hand_pose_ros.training.export import export
+from hand_pose_ros.training.loop import Trainer
+from hand_pose_ros.training.settings import from_dict, load
+
+
+def add_arguments(parser) -> None:
+    """Options of ``hand-pose train``."""
+    parser.add_argument("settings", help="YAML file, or the name of one in config/training/")
+    parser.add_argument("--shards", required=True, help="folder with crops/*.tar and frames/*.tar; new ones are found")
+    parser.add_argument("--out", required=True, help="folder of checkpoint, log and curve; resumed if it has a checkpoint")
+    parser.add_argument("--minutes", type=float, help="plan by the clock: the schedule ends after so many minutes")
+    parser.add_argument("--steps", type=int, help="plan by steps instead of those in the settings")
+    parser.add_argument("--stop-after", type=float, metavar="S", help="stop after S seconds, to be resumed")
+    parser.add_argument("--eval", help="folder with annotations.jsonl and photographs, measured but never trained on")
+    parser.add_argument("--eval-every", type=float, default=300.0, metavar="S", help="seconds between measurements")
+    parser.add_argument("--eval-images", type=int, default=150, help="photographs measured each time, 0: all")
+    parser.add_argument("--from-model", metavar="NAME", help="start from the weights of this model")
+    parser.add_argument("--export", metavar="NAME", help="write models/NAME (or the path NAME) at the end")
+    parser.add_argument("--export-only", action="store_true", help="do not train: export the checkpoint in --out")
+    parser.add_argument("--threads", type=int, default=1, help="of torch; loader processes come on top")
+    parser.add_argument("--workers", type=int, default=1, help="loader processes")
+    parser.add_argument("--held-out", type=int, default=512, help="virtual images held out for measuring")
+    parser.add_argument("--pieces", action="store_true", help="checkpoint in files below 16 MB")
+
+
+def main(args) -> int:
+    """Train, measure, plot, export. Raises ConfigError, DataError or ModelError naming what is wrong."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    torch.set_num_threads(args.threads)
+    settings = load(_settings_file(args.settings))
+    if args.steps is not None:
+        settings = from_dict({**settings.as_dict(), "steps": args.steps})
+    initial = models.network(args.from_model).state_dict() if args.from_model else None
+    photographs = measure.Photographs(args.eval, args.eval_images) if args.eval else None
+    trainer = Trainer(settings, args.shards, args.out, minutes=args.minutes, workers=args.workers, pieces=args.pieces,
+                      held_out=args.held_out, photographs=photographs, measure_s=args.eval_every, initial=initial)
+    resumed = trainer.resume()
+    if args.export_only:
+        if not resumed:
+            raise ConfigError(f"--export-only needs a checkpoint in {args.out}")
+        trainer.photographs = measure.Photographs(args.eval) if args.eval else None
+        result = trainer.measure()
+    else:
+        result = trainer.run(args.stop_after)
+    if trainer.rank:
+        return 0
+    curve.plot(args.out)
+    if args.export:
+        folder = args.export if os.sep in args.export else resources.folder("models") / args.export
+        export(trainer.average, settings, folder, accuracy=result,
+               training={"steps": trainer.step, "images_seen": trainer.images, "batch": settings.batch,
+                         "minutes": round(trainer.seconds / 60, 1)})
+        print(f"exported to {folder}")
+    return 0
+
+
+def _settings_file(name: str) -> Path:
+    return Path(name) if os.path.exists(name) else resources.folder("config") / "training" / f"{name}.yaml"
