@@ -16,7 +16,7 @@ from hand_pose_ros.synthesis.touch import Spot
 
 LIMITS_DEG = {
     "wrist_flexion": (-65, 70), "wrist_deviation": (-32, 20), "forearm_twist": (-80, 80), "arch": (0, 57.3),
-    "thumb_cmc_flexion": (-22, 50), "thumb_cmc_abduction": (-32, 24), "thumb_cmc_twist": (-20, 45),
+    "thumb_cmc_flexion": (-22, 50), "thumb_cmc_abduction": (-32, 24), "thumb_cmc_twist": (-20, 60),
     "thumb_mcp_flexion": (-15, 60), "thumb_ip_flexion": (-20, 80),
     **{f"{finger}_{name}": limits for finger in FINGERS[1:] for name, limits in (
         ("mcp_flexion", (-25, 92)), ("pip_flexion", (-3, 110)), ("dip_flexion", (-6, 75)))},
@@ -36,8 +36,8 @@ UPPER = np.radians([LIMITS_DEG[name][1] for name in rig.DOFS])
 # Finger postures: MCP flexion, PIP flexion, DIP flexion [degrees]
 _FINGER = {
     "straight": (0, 3, 2), "back": (-12, 0, 0), "lazy": (15, 18, 10), "relaxed": (26, 35, 20), "half": (45, 55, 32),
-    "curl": (86, 100, 62), "loose": (62, 88, 50), "hook": (8, 92, 60), "claw": (-5, 58, 38), "bent": (78, 6, 4),
-    "slope": (45, 12, 8), "ring": (48, 52, 28), "tuck": (70, 105, 60), "wide": (28, 38, 24), "medium": (42, 52, 34),
+    "curl": (84, 97, 50), "loose": (62, 88, 50), "hook": (8, 92, 60), "claw": (-5, 58, 38), "bent": (78, 6, 4),
+    "slope": (45, 12, 8), "ring": (48, 52, 28), "tuck": (70, 100, 52), "wide": (28, 38, 24), "medium": (42, 52, 34),
     "tight": (60, 72, 46), "cup": (30, 25, 15), "crook": (10, 75, 45), "tripod": (52, 45, 22), "plate": (60, 12, 10),
 }
 # Radial abduction of index, middle, ring and little finger [degrees]
@@ -47,10 +47,10 @@ _SPREAD = {
 }
 # Thumb: saddle joint flexion, abduction, twist, MCP flexion, IP flexion [degrees]
 _THUMB = {
-    "rest": (4, -4, 0, 8, 12), "out": (-18, -12, 0, -4, -8), "wide": (-8, 6, 0, -2, -2), "beside": (6, -30, -8, 2, 4),
-    "up": (-20, -24, -6, -6, -12), "over": (26, 4, 22, 38, 42), "under": (38, 2, 22, 46, 40),
-    "across": (42, -8, 26, 40, 45), "oppose": (20, 16, 22, 12, 22), "grip": (8, 20, 20, 14, 26),
-    "side": (16, -22, 0, 18, 30), "lazy": (10, 2, 6, 14, 20), "touch": (24, 10, 26, 22, 34),
+    "rest": (4, -4, 0, 8, 12), "out": (-18, -12, 0, -4, -8), "wide": (-8, 6, 0, -2, -2), "beside": (16, -30, -8, 6, 4),
+    "up": (-20, -24, -6, -6, -12), "over": (20, 18, 22, 30, 32), "under": (38, 2, 22, 46, 40),
+    "across": (42, -8, 26, 40, 45), "oppose": (28, 14, 32, 14, 20), "grip": (8, 20, 20, 14, 26),
+    "side": (16, -22, 0, 18, 30), "lazy": (10, 2, 6, 14, 20), "touch": (36, 14, 44, 24, 20),
 }
 
 
@@ -68,22 +68,21 @@ class Anchor:
 
 
 def _pad(finger: str) -> Spot:
-    return Spot("thumb_ip" if finger == "thumb" else f"{finger}_dip")
-
-
-def _tip(finger: str) -> Spot:
-    return Spot("thumb_ip" if finger == "thumb" else f"{finger}_dip", 0.85, 0.0)
+    return Spot("thumb_ip" if finger == "thumb" else f"{finger}_dip", 0.68)
 
 
 def _pinch(*fingers: str) -> tuple:
-    return tuple((_pad("thumb") if len(fingers) == 1 else
-                  Spot("thumb_ip", 0.66, (1 - 2 * order) * 28.0), _pad(finger))
-                 for order, finger in enumerate(fingers))
+    """The thumb's pad on one finger's pad, or between two fingers' pads."""
+    if len(fingers) == 1:
+        return ((_pad("thumb"), _pad(fingers[0])),)
+    return tuple((Spot("thumb_ip", 0.75, side), Spot(f"{finger}_dip", 0.7))
+                 for finger, side in zip(fingers, (25.0, -25.0)))
 
 
 _ON_INDEX_SIDE = ((_pad("thumb"), Spot("index_pip", 0.5, 80.0)),)
-_OVER_FIST = ((Spot("thumb_ip", 0.5, 0.0), Spot("middle_pip", 0.5, 170.0)),)
-_OVER_FIST_SHORT = ((Spot("thumb_ip", 0.7, 0.0), Spot("index_pip", 0.6, 165.0)),)
+_OVER_FIST = ((Spot("thumb_ip", 0.4, 0.0), Spot("index_pip", 0.6, 175.0)),)
+_OVER_MIDDLE = ((Spot("thumb_ip", 0.6, 0.0), Spot("middle_pip", 0.5, 165.0)),)
+_BESIDE_INDEX = ((Spot("thumb_ip", 0.5, 0.0), Spot("index_pip", 0.3, 105.0)),)
 _ON_RING = ((_pad("thumb"), Spot("ring_pip", 0.8, 170.0)),)
 _ON_MIDDLE = ((_pad("thumb"), Spot("middle_pip", 0.8, 170.0)),)
 
@@ -98,10 +97,10 @@ ANCHORS = {
     "fist": Anchor("curl curl curl curl", "over", "fist", 0.4, _OVER_FIST, 6, "count"),
     "fist_thumb_side": Anchor("curl curl curl curl", "side", "fist", 0.4,
                               ((_pad("thumb"), Spot("index_mcp", 0.85, 95.0)),), 2),
-    "loose_fist": Anchor("loose loose loose loose", "side", "fist", 0.35, weight=4, kind="rest"),
+    "loose_fist": Anchor("loose loose loose loose", "side", "fist", 0.35, _BESIDE_INDEX, 4, kind="rest"),
     "thumb_up": Anchor("curl curl curl curl", "up", "fist", 0.4, weight=5, kind="count"),
-    "point": Anchor("straight curl curl curl", "over", "fist", 0.35, _OVER_FIST, 6, "count"),
-    "point_loose": Anchor("lazy loose loose loose", "side", "fist", 0.3, weight=5),
+    "point": Anchor("straight curl curl curl", "over", "fist", 0.35, _OVER_MIDDLE, 6, "count"),
+    "point_loose": Anchor("lazy loose loose loose", "oppose", "fist", 0.3, _OVER_MIDDLE, 5),
     "point_thumb": Anchor("straight curl curl curl", "side", "fist", 0.35,
                           ((_pad("thumb"), Spot("middle_pip", 0.2, 120.0)),), 2),
     "l": Anchor("straight curl curl curl", "out", "fist", 0.3, weight=3, kind="count"),
@@ -113,9 +112,9 @@ ANCHORS = {
                       ((_pad("thumb"), Spot("little_pip", 0.7, 165.0)),), 3, "count"),
     "four": Anchor("straight straight straight straight", "across", "open", 0.25, weight=4, kind="count"),
     "call": Anchor("curl curl curl straight", "out", "spread", 0.2, weight=2),
-    "horns": Anchor("straight curl curl straight", "over", "open", 0.3, _OVER_FIST, 2),
+    "horns": Anchor("straight curl curl straight", "over", "open", 0.3, _OVER_MIDDLE, 2),
     "rock": Anchor("straight curl curl straight", "out", "open", 0.2, weight=2),
-    "little_up": Anchor("curl curl curl straight", "over", "fist", 0.3, _OVER_FIST_SHORT, 1.5, "count"),
+    "little_up": Anchor("curl curl curl straight", "over", "fist", 0.3, _OVER_FIST, 1.5, "count"),
     "middle_ring_little": Anchor("ring straight straight straight", "touch", "spread", 0.15, _pinch("index"), 1.5),
     "ok": Anchor("ring lazy lazy straight", "oppose", "spread", 0.15, _pinch("index"), 5),
     "vulcan": Anchor("straight straight straight straight", "out", "vulcan", 0.0, weight=0.7),
@@ -132,7 +131,7 @@ ANCHORS = {
     "pinch_little": Anchor("straight straight lazy tripod", "touch", "open", 0.7, _pinch("little"), 1.0, "grasp"),
     "tripod": Anchor("tripod tripod half half", "oppose", "together", 0.3, _pinch("index", "middle"), 5, "grasp"),
     "writing": Anchor("medium medium loose loose", "oppose", "together", 0.35, _pinch("index", "middle"), 2, "grasp"),
-    "beak": Anchor("plate plate plate plate", "oppose", "together", 0.4, _pinch("index", "middle"), 1.5, "grasp"),
+    "beak": Anchor("tripod tripod tripod tripod", "oppose", "together", 0.4, _pinch("index", "middle"), 1.5, "grasp"),
     "key": Anchor("loose loose loose loose", "side", "fist", 0.3, _ON_INDEX_SIDE, 4, "grasp"),
     "power_wide": Anchor("wide wide wide wide", "grip", "parallel", 0.2, weight=5, kind="grasp"),
     "power_medium": Anchor("medium medium medium medium", "grip", "parallel", 0.3, weight=5, kind="grasp"),
@@ -141,7 +140,7 @@ ANCHORS = {
     "sphere_small": Anchor("medium medium medium medium", "oppose", "open", 0.5, weight=3, kind="grasp"),
     "hook": Anchor("hook hook hook hook", "rest", "parallel", 0.1, weight=2, kind="grasp"),
     "claw": Anchor("claw claw claw claw", "out", "spread", 0.0, weight=2, kind="grasp"),
-    "cup": Anchor("cup cup cup cup", "side", "together", 0.6, weight=3, kind="grasp"),
+    "cup": Anchor("cup cup cup cup", "beside", "together", 0.6, weight=3, kind="grasp"),
     "platform": Anchor("lazy lazy lazy lazy", "wide", "open", 0.1, weight=3, kind="grasp"),
     "table": Anchor("bent bent bent bent", "beside", "together", 0.1, weight=1.5, kind="grasp"),
     "plate_grip": Anchor("plate plate plate plate", "grip", "parallel", 0.2, weight=3, kind="grasp"),
@@ -156,7 +155,7 @@ ANCHORS = {
     "asl_m": Anchor("bent bent bent curl", "across", "together", 0.3, weight=0.6),
     "asl_o": Anchor("medium medium medium medium", "oppose", "together", 0.35, _pinch("index", "middle"), 1.2),
     "asl_r": Anchor("straight slope curl curl", "over", "crossed", 0.3, _ON_RING, 0.5),
-    "asl_t": Anchor("loose curl curl curl", "side", "fist", 0.3, weight=0.6),
+    "asl_t": Anchor("loose curl curl curl", "side", "fist", 0.3, _BESIDE_INDEX, 0.6),
     "asl_x": Anchor("crook curl curl curl", "over", "fist", 0.35, _ON_MIDDLE, 1),
     "asl_7": Anchor("straight straight tripod straight", "touch", "open", 0.4, _pinch("ring"), 0.7, "count"),
     "asl_6": Anchor("straight straight straight tripod", "touch", "open", 0.7, _pinch("little"), 0.7, "count"),
@@ -164,9 +163,8 @@ ANCHORS = {
 }
 SHARES = {"anchor": 0.42, "blend": 0.33, "free": 0.25}
 """How poses are drawn: near one anchor, per finger between two, or freely within the limits."""
-CONTACT_DOFS = tuple(range(rig.DOF["thumb_cmc_flexion"], rig.DOF["thumb_ip_flexion"] + 1))
-MAX_OVERLAP = 0.016
-"""Deepest cut of the capsules that flesh takes, in hand lengths (3 mm)."""
+MAX_OVERLAP = 0.008
+"""Deepest cut that is let pass beyond what flesh gives, in hand lengths (1.5 mm)."""
 ATTEMPTS = 12
 
 
@@ -210,7 +208,8 @@ def within_limits(pose: np.ndarray) -> np.ndarray:
 
 _MCP = np.array([rig.DOF[f"{finger}_mcp_flexion"] for finger in FINGERS[1:]])
 _ABDUCTION, _PIP, _DIP = _MCP + 1, _MCP + 2, _MCP + 3
-_THUMB_DOFS = np.array(CONTACT_DOFS)
+_THUMB_DOFS = np.arange(rig.DOF["thumb_cmc_flexion"], rig.DOF["thumb_ip_flexion"] + 1)
+_FREE_TO_MOVE = np.concatenate([_THUMB_DOFS, np.sort(np.concatenate([_MCP, _ABDUCTION, _PIP, _DIP]))])
 
 
 def sample(rng: np.random.Generator, shape=None) -> np.ndarray:
@@ -224,33 +223,26 @@ def sample(rng: np.random.Generator, shape=None) -> np.ndarray:
 def sample_named(rng: np.random.Generator, shape=None, kinds: tuple[str, ...] | None = None):
     """``sample`` with the name of the anchor it came from (``free`` if none). kinds: only anchors of these kinds."""
     skeleton, radii, length = _body(shape)
-    pose, name = None, "relaxed"
     for _ in range(ATTEMPTS):
         pose, name, contacts = _draw(rng, kinds)
-        pose = within_limits(pose)
-        if contacts:
-            pose = meet(skeleton, radii, pose, contacts)
+        pose = meet(skeleton, radii, within_limits(pose), contacts)
         joints = rig.posed_joints(skeleton, rig.motions(skeleton, pose))
         if touch.overlap(joints, radii) <= MAX_OVERLAP * length:
             return pose, name
     return within_limits(_wrist(rng, anchor("relaxed"))), "relaxed"
 
 
-def meet(skeleton: rig.Skeleton, radii: np.ndarray, pose: np.ndarray, contacts) -> np.ndarray:
-    """Bend the thumb and the touching fingers so that the contacts close; (25,) within the limits."""
-    dofs = list(CONTACT_DOFS)
-    for finger in FINGERS[1:]:
-        if any(spot.bone == f"{finger}_dip" for pair in contacts for spot in pair):
-            first = rig.DOF[f"{finger}_mcp_flexion"]
-            dofs += [first, first + 2, first + 3]
-    return touch.solve(skeleton, radii, pose, contacts, dofs, LOWER, UPPER)
+def meet(skeleton: rig.Skeleton, radii: np.ndarray, pose: np.ndarray, contacts=()) -> np.ndarray:
+    """Bend the thumb and the fingers so that contacts close and cuts open; (25,) within the limits."""
+    if not contacts and not touch.overlap(rig.posed_joints(skeleton, rig.motions(skeleton, pose)), radii) > 0.0:
+        return pose
+    return within_limits(touch.solve(skeleton, radii, pose, contacts, _FREE_TO_MOVE, LOWER, UPPER))
 
 
 def solved(name: str, shape=None) -> np.ndarray:
     """A named pose (25,) for a shape with its touching fingers solved; the mean adult's without a shape."""
     skeleton, radii, _ = _body(shape)
-    pose = anchor(name)
-    return meet(skeleton, radii, pose, ANCHORS[name].contacts) if ANCHORS[name].contacts else pose
+    return meet(skeleton, radii, anchor(name), ANCHORS[name].contacts)
 
 
 def _body(shape):

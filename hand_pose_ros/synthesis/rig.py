@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hand_pose_ros.skeleton import FINGERS
+from hand_pose_ros.skeleton import FINGERS, KNUCKLES
 from hand_pose_ros.synthesis.skinning import about, compose, rotation_about
 
 DOFS = (
@@ -55,6 +55,10 @@ BONE_PART = tuple(1 if name in ("forearm", "forearm_upper", "upper_arm") else
 
 ARCH_RAD = np.radians([11.0, 7.0, 20.0, 27.0])
 """Flexion of the metacarpals 2-5 in a fully cupped palm (El-shennawy et al., J. Hand Surg. 26A, 2001, rounded)."""
+_FIRST = np.array([DOF[f"{finger}_mcp_flexion"] for finger in FINGERS[1:]])
+_PROXIMAL = np.array([BONE[f"{finger}_mcp"] for finger in FINGERS[1:]])
+_METACARPALS = np.array([BONE[f"metacarpal_{finger}"] for finger in FINGERS[1:]])
+_KNUCKLES = np.array(KNUCKLES)
 METACARPAL_BASE = 0.28
 """Where a metacarpal hinges, as a share of the way from wrist to knuckle."""
 FAN_RAD = np.radians([5.0, 0.0, -6.0, -13.0])
@@ -126,24 +130,22 @@ def motions(skeleton: Skeleton, pose: np.ndarray) -> np.ndarray:
         twist = axis_angle(forearm, 0.5 * pose[..., DOF["forearm_twist"]])
         out[..., BONE[name], :, :] = compose(out[..., BONE[PARENT[name]], :, :], about(twist, joints[0]))
 
-    for ray, finger in enumerate(FINGERS[1:]):
-        knuckle = joints[5 + 4 * ray]
-        base = metacarpal_base(joints, ray)
-        across = np.cross(knuckle - joints[0], [0.0, 0.0, 1.0])
-        lift = axis_angle(across / np.linalg.norm(across), -ARCH_RAD[ray] * pose[..., DOF["arch"]])
-        carrier = about(lift, base)
-        out[..., BONE[f"metacarpal_{finger}"], :, :] = carrier
-        zero = _zero(ray, axes[ray + 1])
-        bend, spread = DOF[f"{finger}_mcp_flexion"], DOF[f"{finger}_mcp_abduction"]
-        turn = rotation_about(2, pose[..., spread]) @ rotation_about(0, -pose[..., bend])
-        was = rotation_about(2, rest[spread]) @ rotation_about(0, -rest[bend])
-        carrier = compose(carrier, about(zero @ turn @ was.T @ zero.T, knuckle))
-        out[..., BONE[f"{finger}_mcp"], :, :] = carrier
-        for step, joint in enumerate(("pip", "dip"), start=1):
-            dof = DOF[f"{finger}_{joint}_flexion"]
-            carrier = compose(carrier, about(axis_angle(axes[ray + 1], rest[dof] - pose[..., dof]),
-                                             joints[5 + 4 * ray + step]))
-            out[..., BONE[f"{finger}_{joint}"], :, :] = carrier
+    knuckles = joints[_KNUCKLES]                                             # (4, 3)
+    across = np.cross(knuckles - joints[0], [0.0, 0.0, 1.0])
+    across /= np.linalg.norm(across, axis=1, keepdims=True)
+    lift = axis_angle(across, -ARCH_RAD * pose[..., DOF["arch"], None])      # (..., 4, 3, 3)
+    carrier = about(lift, joints[0] + METACARPAL_BASE * (knuckles - joints[0]))
+    out[..., _METACARPALS, :, :] = carrier
+    zero = np.stack([_zero(ray, axes[ray + 1]) for ray in range(4)])
+    turn = rotation_about(2, pose[..., _FIRST + 1]) @ rotation_about(0, -pose[..., _FIRST])
+    was = rotation_about(2, rest[_FIRST + 1]) @ rotation_about(0, -rest[_FIRST])
+    turned = zero @ turn @ np.swapaxes(zero @ was, -1, -2)
+    carrier = compose(carrier, about(turned, knuckles))
+    out[..., _PROXIMAL, :, :] = carrier
+    for step in (1, 2):
+        bend = axis_angle(axes[1:], rest[_FIRST + 1 + step] - pose[..., _FIRST + 1 + step])
+        carrier = compose(carrier, about(bend, joints[_KNUCKLES + step]))
+        out[..., _PROXIMAL + step, :, :] = carrier
 
     thumb = _frame(joints[2] - joints[1], axes[0])
     first = DOF["thumb_cmc_flexion"]
@@ -164,9 +166,10 @@ def _thumb_turn(angles: np.ndarray) -> np.ndarray:
 
 
 def axis_angle(axis: np.ndarray, angle) -> np.ndarray:
-    """Rotation matrices (..., 3, 3) about one unit axis (3,) by ``angle`` (...) radians (Rodrigues)."""
-    x, y, z = axis
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    """Rotation matrices (..., 3, 3) about unit axes (3,) or (..., 3) by ``angle`` (...) radians (Rodrigues)."""
+    cross = np.zeros((*axis.shape[:-1], 3, 3))
+    cross[..., 0, 1], cross[..., 0, 2], cross[..., 1, 2] = -axis[..., 2], axis[..., 1], -axis[..., 0]
+    cross[..., 1, 0], cross[..., 2, 0], cross[..., 2, 1] = axis[..., 2], -axis[..., 1], axis[..., 0]
     angle = np.asarray(angle, dtype=np.float64)[..., None, None]
     return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross)
 

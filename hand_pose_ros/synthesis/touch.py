@@ -30,9 +30,14 @@ _CAPSULES = tuple([(bone, *_ends) for bone, _ends in (
 CAPSULE_BONES = tuple(name for name, *_ in _CAPSULES)
 CAPSULE_ENDS = np.array([ends for _, *ends in _CAPSULES])
 """(19, 2) joint indices of the capsules' ends."""
+_LAST = np.array([2, 5, 8, 11, 14])
 RADIUS_SHARE = np.array([0.066, 0.050, 0.043, 0.046, 0.040, 0.036, 0.046, 0.041, 0.036, 0.043, 0.039, 0.034,
                          0.037, 0.032, 0.029, 0.060, 0.060, 0.060, 0.056])
 """(19,) capsule radii in hand lengths of the mean adult's mesh."""
+
+
+FINGER_GIVE, PALM_GIVE = 0.12, 0.22
+"""How much nearer two axes may come than their radii add up to: flesh gives, the palm more than the fingers."""
 
 
 def capsule_radii(hand_length_m: float, thickness: np.ndarray) -> np.ndarray:
@@ -63,12 +68,30 @@ def _pairs() -> np.ndarray:
 
 
 def overlap(joints: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """How deep the hand cuts into itself. joints: (..., 21, 3) metres; radii: (19,). Returns (...) metres, 0 if not."""
+    """How deep the hand cuts into itself beyond what its flesh gives. joints: (..., 21, 3) metres; radii: (19,).
+
+    Returns (...) metres, 0 if it does not.
+    """
+    return np.maximum(_cuts(joints, radii).max(axis=-1), 0.0)
+
+
+def _cuts(joints: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Overlap of every pair of capsules less the give of the flesh, (..., P) metres, negative where apart."""
     pairs = _pairs()
-    ends = joints[..., CAPSULE_ENDS, :]                                    # (..., 19, 2, 3)
+    ends = capsules(joints, radii)
     one, two = ends[..., pairs[:, 0], :, :], ends[..., pairs[:, 1], :, :]
     gap = segment_distance(one[..., 0, :], one[..., 1, :], two[..., 0, :], two[..., 1, :])
-    return np.maximum((radii[pairs].sum(axis=1) - gap).max(axis=-1), 0.0)
+    give = np.where(pairs[:, 1] >= 15, PALM_GIVE, FINGER_GIVE) * (radii[pairs].sum(axis=1))
+    return radii[pairs].sum(axis=1) - give - gap
+
+
+def capsules(joints: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Ends of the capsules' axes (..., 19, 2, 3) metres; the last one of a finger ends a radius before the tip."""
+    ends = joints[..., CAPSULE_ENDS, :]
+    along = ends[..., _LAST, 1, :] - ends[..., _LAST, 0, :]
+    length = np.linalg.norm(along, axis=-1, keepdims=True)
+    ends[..., _LAST, 1, :] -= along * (radii[_LAST][:, None] / length)
+    return ends
 
 
 def segment_distance(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
@@ -83,38 +106,57 @@ def segment_distance(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray)
     return np.linalg.norm(w + s[..., None] * u - t[..., None] * v, axis=-1)
 
 
-def spot_points(skeleton: rig.Skeleton, radii: np.ndarray, motions: np.ndarray, spot: Spot) -> np.ndarray:
-    """Where a spot is in a pose. motions: (..., 23, 3, 4). Returns (..., 3) metres in the hand frame."""
+def spot_points(skeleton: rig.Skeleton, motions: np.ndarray, spot: Spot):
+    """The point on the bone's axis below a spot, and the skin's outward normal at the spot.
+
+    motions: (..., 23, 3, 4). Returns (..., 3) metres in the hand frame and (..., 3) unit vectors.
+    """
     capsule = CAPSULE_BONES.index(spot.bone)
     start, end = skeleton.joints[CAPSULE_ENDS[capsule]]
     finger = FINGERS.index(spot.bone.split("_")[0])
     along = (end - start) / np.linalg.norm(end - start)
     dorsal = np.cross(skeleton.axes[finger], along)
     dorsal /= np.linalg.norm(dorsal)
-    radial = np.cross(dorsal, along)
     angle = np.radians(spot.round_deg)
-    point = (start + spot.along * (end - start)
-             + radii[capsule] * (-np.cos(angle) * dorsal + np.sin(angle) * radial))
+    normal = -np.cos(angle) * dorsal + np.sin(angle) * np.cross(dorsal, along)
+    point = start + spot.along * (end - start)
     carrier = motions[..., rig.BONE[spot.bone], :, :]
-    return carrier[..., :3] @ point + carrier[..., 3]
+    return carrier[..., :3] @ point + carrier[..., 3], carrier[..., :3] @ normal
+
+
+def touching_distance(radii: np.ndarray, one: Spot, two: Spot) -> float:
+    """Metres between the axes below two spots whose skins touch and give a little."""
+    return (1.0 - FINGER_GIVE) * float(radii[CAPSULE_BONES.index(one.bone)] + radii[CAPSULE_BONES.index(two.bone)])
 
 
 def solve(skeleton: rig.Skeleton, radii: np.ndarray, pose: np.ndarray, contacts, dofs, lower: np.ndarray,
-          upper: np.ndarray, steps: int = 5, stay: float = 0.006) -> np.ndarray:
-    """Bend ``dofs`` as little as needed so that pairs of spots meet (damped Gauss-Newton, within the limits).
+          upper: np.ndarray, steps: int = 7, stay: float = 0.003, facing: float = 0.25) -> np.ndarray:
+    """Bend ``dofs`` as little as needed so that pairs of spots touch face to face and nothing cuts.
 
-    pose: (25,). contacts: ((Spot, Spot), ...). dofs: indices that may change. lower, upper: (25,) limits.
-    stay: metres of missed contact that weigh as much as one radian away from ``pose``. Returns (25,).
+    Damped Gauss-Newton within the limits. pose: (25,). contacts: ((Spot, Spot), ...), may be empty.
+    dofs: indices that may change. lower, upper: (25,) limits. stay: metres of missed contact that weigh as much as
+    one radian away from ``pose``. facing: weight of skin normals that do not oppose each other, in radii.
+    Returns (25,).
     """
     start, pose, dofs = pose, pose.copy(), np.asarray(dofs)
     probe = np.zeros((len(dofs) + 1, len(pose)))
     probe[np.arange(len(dofs)) + 1, dofs] = 1e-4
     for _ in range(steps):
         motions = rig.motions(skeleton, pose + probe)
-        gaps = np.concatenate([spot_points(skeleton, radii, motions, one) - spot_points(skeleton, radii, motions, two)
-                               for one, two in contacts], axis=-1)          # (1 + D, 3 C)
+        cuts = _cuts(rig.posed_joints(skeleton, motions), radii)
+        near = cuts[0] > -0.0005
+        terms = [np.where(cuts[:, near] > 0.0, cuts[:, near], 0.0)]
+        for one, two in contacts:
+            (here, out), (there, back) = (spot_points(skeleton, motions, spot) for spot in (one, two))
+            reach = touching_distance(radii, one, two)
+            apart = np.linalg.norm(there - here, axis=-1, keepdims=True)
+            towards = (there - here) / apart
+            terms += [apart - reach, facing * reach / 2 * (out - towards), facing * reach / 2 * (back + towards)]
+        gaps = np.concatenate(terms, axis=-1)                               # (1 + D, residuals)
+        if not contacts and gaps.shape[1] == 0:
+            break
         slope = (gaps[1:] - gaps[0]) / 1e-4
         system = slope @ slope.T + stay**2 * np.eye(len(dofs))
         step = np.linalg.solve(system, -slope @ gaps[0] - stay**2 * (pose - start)[dofs])
-        pose[dofs] = np.clip(pose[dofs] + np.clip(step, -0.5, 0.5), lower[dofs], upper[dofs])
+        pose[dofs] = np.clip(pose[dofs] + np.clip(step, -0.35, 0.35), lower[dofs], upper[dofs])
     return pose
