@@ -14,6 +14,7 @@ from hand_pose_ros.errors import ConfigError, HandPoseError
 
 COMMANDS = {
     "assets": ("hand_pose_ros.synthesis.assets", "fetch the meshes, skins and light probes of the virtual hands"),
+    "render": ("hand_pose_ros.synthesis.render", "make labelled virtual pictures of hands"),
 }
 """name: (module, help)"""
 
@@ -34,6 +35,12 @@ def main(argv: list[str] | None = None) -> int:
         return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         return 130
+
+
+def run_for_ros(name: str) -> int:
+    """Entry of ``ros2 run hand_pose_ros NAME``: the command, without the ROS arguments that launch files append."""
+    argv = sys.argv[1:]
+    return main([name, *(argv[:argv.index("--ros-args")] if "--ros-args" in argv else argv)])
 
 
 def run(name: str, arguments: list[str]) -> int:
