@@ -1,0 +1,90 @@
+"""From a rendered scene to a labelled picture: compositing, sensor and the visibility of every joint."""
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M
+from hand_pose_ros.synthesis import sensor
+from hand_pose_ros.synthesis.renderer import SOLID_ID, Raster, Renderer
+from hand_pose_ros.synthesis.scene import Scene
+from hand_pose_ros.types import JointState
+
+COVER_M = np.array([.032, .030, .021, .017, .013] + [.027, .017, .014, .013] * 4)
+"""How much flesh of its own may lie in front of a joint of an adult before the joint counts as hidden."""
+OTHER_PART = 8
+"""Value in a crop's mask of all that was rendered and is not the labelled hand: sleeve, objects, other hands."""
+
+
+def joint_states(raster: Raster, joints_m: np.ndarray, joints_px: np.ndarray, hand: int, hand_length_m: float) -> np.ndarray:
+    """Visibility of 21 joints by depth test. Returns (21,) uint8 JointState.
+
+    The surface at a joint's pixel hides it if it belongs to something else and lies in front, or to the same hand and
+    lies further in front than the flesh round that joint.
+    """
+    height, width = raster.depth.shape
+    column, row = np.round(joints_px).T
+    inside = (column >= 0) & (row >= 0) & (column < width) & (row < height) & (joints_m[:, 2] > 0)
+    column, row = (np.clip(np.nan_to_num(v), 0, n - 1).astype(int) for v, n in ((column, width), (row, height)))
+    surface, ids = raster.depth[row, column], raster.ids[row, column].astype(int)
+    gap = joints_m[:, 2] - surface
+    cover = COVER_M * hand_length_m / ADULT_HAND_LENGTH_M
+    mine = (ids >= 16 * (hand + 1)) & (ids < 16 * (hand + 2))
+    own_finger = np.concatenate([[0], np.repeat(np.arange(3, 8), 4)])
+    part = ids - 16 * (hand + 1)
+    another_finger = mine & (part >= 3) & (part != own_finger)
+    limit = np.where(another_finger, 0.5 * cover, cover)
+    state = np.full(21, int(JointState.VISIBLE), np.uint8)
+    state[mine & (gap > limit)] = JointState.SELF_OCCLUDED
+    state[~mine & (ids > 0) & (gap > 0.0)] = JointState.OBJECT_OCCLUDED
+    state[~inside] = JointState.OUTSIDE_IMAGE
+    return state
+
+
+def project(K: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Pinhole projection of (..., 3) metres to (..., 2) pixels."""
+    return points[..., :2] / points[..., 2:] @ K[:2, :2].T + K[:2, 2]
+
+
+def photograph(renderer: Renderer, scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, Raster]:
+    """Render a scene, lay it over its background and develop it. Returns ((H, W, 3) uint8 RGB, the raster)."""
+    raster = renderer.render(scene.view)
+    background = scene.background
+    shadow = scene.attributes.get("wall_shadow")
+    if shadow:
+        dx, dy, softness, strength = shadow
+        moved = cv2.warpAffine(raster.alpha, np.float32([[1, 0, dx], [0, 1, dy]]), raster.alpha.shape[::-1])
+        background = background * (1 - strength * cv2.GaussianBlur(moved, (0, 0), softness)[..., None])
+    linear = raster.color + (1.0 - raster.alpha[..., None]) * background
+    return sensor.develop(linear, scene.settings, rng, raster.alpha), raster
+
+
+def hand_records(scene: Scene, raster: Raster) -> list[dict]:
+    """The ``hands`` list of a shard's JSON: exact joints, states and boxes, in pixels of the stored image and metres."""
+    out = []
+    for index, hand in enumerate(scene.hands):
+        px = project(scene.view.K, hand.joints_m)
+        state = joint_states(raster, hand.joints_m, px, index, hand.hand_length_m)
+        out.append({"joints_m": np.round(hand.joints_m, 6).tolist(), "joints_px": np.round(px, 3).tolist(),
+                    "state": state.tolist(), "is_right": hand.is_right,
+                    "box": np.round([*px.min(0), *px.max(0)], 3).tolist(), "hand_length_m": round(hand.hand_length_m, 6),
+                    **hand.attributes})
+    return out
+
+
+def is_seen(record: dict) -> bool:
+    """Whether enough of a hand shows for a crop to teach something: a third of its joints not behind objects, 5 visible."""
+    state = np.asarray(record["state"])
+    return (state == JointState.OBJECT_OCCLUDED).sum() <= 13 and (state == JointState.VISIBLE).sum() >= 5
+
+
+def crop_mask(raster: Raster) -> np.ndarray:
+    """(H, W) uint8: 0 background, 1 forearm, 2 palm, 3..7 thumb..little of the labelled hand, 8 anything else."""
+    ids = raster.ids
+    return np.where(ids == 0, 0, np.where(ids < 32, ids - 16, OTHER_PART)).astype(np.uint8)
+
+
+def frame_mask(raster: Raster) -> np.ndarray:
+    """(H, W) uint8: 0 background, 16 (hand + 1) + part, SOLID_ID for everything else rendered."""
+    assert SOLID_ID == 240
+    return raster.ids

@@ -1,0 +1,145 @@
+"""``hand-pose render``: labelled virtual pictures in shards, with a contact sheet and a page of statistics."""
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hand_pose_ros.errors import ConfigError, DataError
+from hand_pose_ros.synthesis import labels, scene, shards
+
+KINDS = {"crops": 192, "frames": 320}
+"""What can be rendered, with its default width in pixels."""
+
+
+def picture(kind: str, renderer, seed: int, index: int) -> tuple:
+    """Render picture ``index`` of ``seed``: depends on nothing else.
+
+    Returns (image (H, W, 3) uint8, meta dict as stored, mask (H, W) uint8, depth (H, W) float32 metres, 0 nothing).
+    """
+    rng = np.random.default_rng([seed, index, sorted(KINDS).index(kind)])
+    for _ in range(8):
+        if kind == "crops":
+            drawn = scene.sample_crop(rng, renderer.width)
+        else:
+            drawn = scene.sample_frame(rng, renderer.width, renderer.height)
+        image, raster = labels.photograph(renderer, drawn, rng)
+        hands = labels.hand_records(drawn, raster)
+        if kind != "crops" or labels.is_seen(hands[0]):
+            break
+    meta = {"kind": kind, "index": index, "seed": seed, "width": renderer.width, "height": renderer.height,
+            "K": np.round(drawn.view.K, 5).tolist(), "distortion_model": "plumb_bob", "D": [0.0] * 5,
+            "hands": hands, **drawn.attributes}
+    mask = labels.crop_mask(raster) if kind == "crops" else raster.ids
+    return image, meta, mask, raster.depth
+
+
+def _start_worker(kind: str, width: int, height: int, seed: int, out: str, depth: bool, counter) -> None:
+    os.environ.setdefault("LP_NUM_THREADS", "1")                   # llvmpipe: one thread per process is fastest
+    cv2.setNumThreads(1)
+    _worker.update(renderer=None, kind=kind, width=width, height=height, seed=seed, out=Path(out), depth=depth,
+                   counter=counter)
+
+
+_worker: dict = {}
+
+
+def _write_shard(bounds: tuple[int, int]) -> str | None:
+    try:
+        if _worker["renderer"] is None:
+            _worker["renderer"] = scene.make_renderer(_worker["width"], _worker["height"])
+        with shards.ShardWriter(_worker["out"] / shards.name(_worker["kind"], bounds[0])) as writer:
+            for index in range(*bounds):
+                image, meta, mask, depth = picture(_worker["kind"], _worker["renderer"], _worker["seed"], index)
+                writer.add(index, image, meta, mask, depth if _worker["depth"] else None)
+                with _worker["counter"].get_lock():
+                    _worker["counter"].value += 1
+    except (ConfigError, DataError) as error:
+        return str(error)
+    return None
+
+
+def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width: int = 0, height: int = 0,
+          workers: int = 1, depth: bool = False, report=print) -> int:
+    """Render pictures start .. start + count into shards of ``out``; finished shards are kept and skipped.
+
+    Returns the number of pictures rendered now. Raises ConfigError for impossible settings, DataError for a full disk.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"unknown kind '{kind}'; choose one of: {', '.join(KINDS)}")
+    if count < 1 or start < 0 or workers < 1 or seed < 0:
+        raise ConfigError(f"count {count} and workers {workers} must be at least 1, start {start} and seed {seed} at least 0")
+    width = width or KINDS[kind]
+    height = height or (width if kind == "crops" else width * 3 // 4)
+    scene.check_size(width, height)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make {out}: {error}; choose another --out") from None
+    todo = [b for b in shards.ranges(start, count) if not (out / shards.name(kind, b[0])).exists()]
+    total = sum(b - a for a, b in todo)
+    if total < count:
+        report(f"{count - total} of {count} pictures are in finished shards of {out}")
+    if not todo:
+        return 0
+    context = multiprocessing.get_context("spawn")
+    counter = context.Value("q", 0)
+    settings = (kind, width, height, seed, str(out), depth, counter)
+    begin = time.monotonic()
+    with context.Pool(min(workers, len(todo)), _start_worker, settings) as pool:
+        jobs = [pool.apply_async(_write_shard, (bounds,)) for bounds in todo]
+        try:
+            while not all(job.ready() for job in jobs):
+                _progress(counter.value, total, begin)
+                _raise_first([job for job in jobs if job.ready()])
+                time.sleep(0.5)
+        except KeyboardInterrupt:
+            pool.terminate()
+            raise
+    _raise_first(jobs)
+    _progress(counter.value, total, begin)
+    print()
+    return total
+
+
+def _raise_first(jobs) -> None:
+    for job in jobs:
+        message = job.get()
+        if message:
+            raise DataError(message)
+
+
+def _progress(done: int, total: int, begin: float) -> None:
+    seconds = time.monotonic() - begin
+    rate = done / max(seconds, 1e-6)
+    left = (total - done) / rate if done else float("nan")
+    filled = 30 * done // max(total, 1)
+    print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {done}/{total}  {rate:.1f}/s  {left / 60:.1f} min left ", end="", flush=True)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``hand-pose render``."""
+    parser.add_argument("--kind", choices=tuple(KINDS), default="crops", help="one hand near the centre, or whole frames")
+    parser.add_argument("--count", type=int, default=1000, help="number of pictures")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the shards; finished shards in it are kept")
+    parser.add_argument("--seed", type=int, default=0, help="pictures depend on seed and index alone")
+    parser.add_argument("--start", type=int, default=0, help="first index; give each machine its own range")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, each with its own renderer")
+    parser.add_argument("--width", type=int, default=0, help="pixels (default: crops 192, frames 320)")
+    parser.add_argument("--height", type=int, default=0, help="pixels (default: crops as wide as high, frames 4:3)")
+    parser.add_argument("--depth", action="store_true", help="store depth images too")
+
+
+def main(args: argparse.Namespace) -> int:
+    """``hand-pose render``."""
+    try:
+        write(args.kind, args.out, args.count, args.seed, args.start, args.width, args.height, args.workers, args.depth)
+    except KeyboardInterrupt:
+        print("\ninterrupted: finished shards are kept; run the same command again to go on")
+        return 130
+    return 0

@@ -1,0 +1,506 @@
+"""OpenGL rasteriser of hands and solids: colour, depth and part of every pixel, in one pass.
+
+Runs through EGL, so it needs no display: Mesa's llvmpipe on a CPU, the driver of the chip on a GPU. All positions are
+given in metres in the camera's optical frame, so that a vertex and its label pass through the same numbers.
+
+The picture is sampled on a grid ``supersample`` times finer than its pixels, laid out such that every
+``supersample``-th sample sits exactly on a pixel centre. Depth and parts are those samples, untouched; colour is a
+tent filter over their neighbours, about what a lens, a low-pass filter and demosaicing leave.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from hand_pose_ros.errors import ConfigError
+from hand_pose_ros.synthesis.environment import Lighting
+
+SOLID_ID = 240
+"""Pixel id of everything that is no labelled hand. A labelled hand h (0, 1, ...) has ids 16 (h + 1) + part."""
+
+MAX_CAPSULES = 64
+NEAR_M, FAR_M = 0.03, 30.0
+_SHADOW_SIZE = 256
+
+_LIGHTING = """
+uniform vec3 u_sh[9];
+uniform mat3 u_world;            // camera axes to environment axes
+uniform vec3 u_light_dir[3];     // towards the light, camera axes
+uniform vec3 u_light_rgb[3];
+uniform mat4 u_shadow;
+uniform sampler2DShadow t_shadow;
+uniform sampler2DArray t_env;    // octahedral, layer 2 e = rough, 2 e + 1 = glossy
+uniform float u_env_layer;
+uniform vec3 u_env_gain;
+
+vec3 irradiance(vec3 n) {
+    vec3 w = u_world * n;
+    return max(u_sh[0] + u_sh[1] * w.y + u_sh[2] * w.z + u_sh[3] * w.x + u_sh[4] * (w.x * w.y) + u_sh[5] * (w.y * w.z)
+               + u_sh[6] * (3.0 * w.z * w.z - 1.0) + u_sh[7] * (w.x * w.z) + u_sh[8] * (w.x * w.x - w.y * w.y), 0.0);
+}
+vec3 reflection(vec3 r, float layer) {
+    vec3 w = u_world * r;
+    w /= abs(w.x) + abs(w.y) + abs(w.z);
+    vec2 f = w.z >= 0.0 ? w.xy : (1.0 - abs(w.yx)) * vec2(w.x >= 0.0 ? 1.0 : -1.0, w.y >= 0.0 ? 1.0 : -1.0);
+    return texture(t_env, vec3(f * 0.5 + 0.5, u_env_layer + layer)).rgb * u_env_gain;
+}
+float shadow(vec3 p, vec3 n) {
+    vec4 s = u_shadow * vec4(p + n * 0.0012, 1.0);
+    vec3 c = s.xyz * 0.5 + 0.5;
+    if (any(lessThan(c, vec3(0.0))) || any(greaterThan(c, vec3(1.0)))) return 1.0;
+    float d = 1.3 / 256.0;
+    return 0.25 * (texture(t_shadow, c + vec3(-d, -d, 0)) + texture(t_shadow, c + vec3(d, -d, 0))
+                   + texture(t_shadow, c + vec3(-d, d, 0)) + texture(t_shadow, c + vec3(d, d, 0)));
+}
+"""
+
+_OCCLUSION = """
+uniform vec4 u_cap_a[64];        // xyz start, w radius
+uniform vec4 u_cap_b[64];        // xyz end
+uniform int u_caps;
+float occlusion(vec3 p, vec3 n) {
+    float open = 1.0;
+    for (int i = 0; i < u_caps; ++i) {
+        vec3 a = u_cap_a[i].xyz, ab = u_cap_b[i].xyz - a;
+        float t = clamp(dot(p - a, ab) / max(dot(ab, ab), 1e-9), 0.0, 1.0);
+        vec3 d = a + t * ab - p;
+        float l2 = dot(d, d), r = u_cap_a[i].w;
+        float c = dot(d, n) * inversesqrt(l2 + 1e-9);
+        open *= 1.0 - 0.85 * clamp(c + 0.15, 0.0, 1.0) * min(r * r / (l2 + 1e-9), 1.0);
+    }
+    return open;
+}
+"""
+
+_SKIN_VERTEX = """
+#version 330
+in vec3 in_pos; in vec3 in_normal; in vec2 in_uv; in vec4 in_traits;
+out vec3 v_pos; out vec3 v_normal; out vec2 v_uv; out vec3 v_traits; out float v_open; flat out float v_part;
+uniform mat4 u_projection;
+""" + _OCCLUSION + """
+void main() {
+    gl_Position = u_projection * vec4(in_pos, 1.0);
+    v_pos = in_pos; v_normal = in_normal; v_uv = in_uv;
+    v_traits = in_traits.xyz; v_part = in_traits.w;
+    v_open = occlusion(in_pos, in_normal);
+}
+"""
+
+_SKIN_FRAGMENT = """
+#version 330
+in vec3 v_pos; in vec3 v_normal; in vec2 v_uv; in vec3 v_traits; in float v_open; flat in float v_part;
+layout(location = 0) out vec4 o_color; layout(location = 1) out vec2 o_depth_id;
+uniform sampler2DArray t_skin;   // rgb: tone relative to the base (0.5 is neutral), a: height
+uniform sampler2DArray t_mask;   // r palm, g nail, b blood, a crease
+uniform float u_layer, u_base_id, u_glove, u_gloss, u_bump, u_detail;
+uniform vec3 u_back, u_palm, u_blood, u_nail, u_crease, u_scatter;
+""" + _LIGHTING + """
+void main() {
+    vec3 n = normalize(v_normal), e = normalize(-v_pos);
+    vec4 skin = texture(t_skin, vec3(v_uv, u_layer));
+    vec4 mask = texture(t_mask, vec3(v_uv, 0.0));
+    float h = skin.a * u_bump;
+    vec3 dx = dFdx(v_pos), dy = dFdy(v_pos);
+    vec3 r1 = cross(dy, n), r2 = cross(n, dx);
+    float det = dot(dx, r1);
+    vec3 g = sign(det) * (clamp(dFdx(h), -0.0006, 0.0006) * r1 + clamp(dFdy(h), -0.0006, 0.0006) * r2);
+    n = normalize(abs(det) * n - g);
+    float nail = mask.g * (1.0 - u_glove);
+    vec3 albedo = mix(u_back, u_palm, mask.r);
+    albedo = mix(albedo, u_blood, mask.b * (1.0 - nail));
+    albedo = mix(albedo, u_nail, nail);
+    albedo = mix(albedo, albedo * u_crease, mask.a * (1.0 - nail));
+    vec3 detail = mix(vec3(1.0), skin.rgb * 2.0, u_detail * (1.0 - 0.8 * nail));
+    albedo = mix(albedo * detail, u_back * mix(1.0, skin.r * 2.0, 0.6), u_glove);
+    float open = v_open;
+    vec3 ao = pow(vec3(open), mix(vec3(0.7, 1.05, 1.15), vec3(1.0), u_glove));
+    vec3 light = irradiance(n) * ao;
+    float lit = shadow(v_pos, normalize(v_normal));
+    float gloss = mix(u_gloss, 0.75, nail);
+    float power = exp2(2.0 + 6.0 * gloss);
+    float fresnel = 0.035 + 0.5 * pow(1.0 - max(dot(n, e), 0.0), 5.0);
+    vec3 shine = reflection(reflect(-e, n), step(0.6, gloss)) * fresnel * open * (0.4 + gloss);
+    for (int i = 0; i < 3; ++i) {
+        float s = i == 0 ? lit : mix(1.0, open, 0.8);
+        float c = dot(n, u_light_dir[i]);
+        vec3 wrapped = max((vec3(c) + u_scatter) / (1.0 + u_scatter), 0.0);
+        light += u_light_rgb[i] * wrapped * mix(vec3(s), vec3(1.0), u_scatter * 0.35 * open);
+        float spec = pow(max(dot(n, normalize(u_light_dir[i] + e)), 0.0), power) * (power + 8.0) * 0.04;
+        shine += u_light_rgb[i] * spec * fresnel * s * step(0.0, c) * gloss;
+    }
+    o_color = vec4(albedo * light + shine, 1.0);
+    o_depth_id = vec2(v_pos.z, u_base_id + v_part);
+}
+"""
+
+_SOLID_VERTEX = """
+#version 330
+in vec3 in_pos; in vec3 in_normal; in vec2 in_uv; in vec3 in_color; in vec3 in_surface;
+out vec3 v_pos; out vec3 v_normal; out vec2 v_uv; out vec3 v_color; out vec2 v_surface; out float v_open;
+flat out float v_id;
+uniform mat4 u_projection;
+""" + _OCCLUSION + """
+void main() {
+    gl_Position = u_projection * vec4(in_pos, 1.0);
+    v_pos = in_pos; v_normal = in_normal; v_uv = in_uv; v_color = in_color;
+    v_surface = in_surface.xy; v_id = in_surface.z;
+    v_open = occlusion(in_pos, in_normal);
+}
+"""
+
+_SOLID_FRAGMENT = """
+#version 330
+in vec3 v_pos; in vec3 v_normal; in vec2 v_uv; in vec3 v_color; in vec2 v_surface; in float v_open; flat in float v_id;
+layout(location = 0) out vec4 o_color; layout(location = 1) out vec2 o_depth_id;
+uniform sampler2DArray t_pattern;
+""" + _LIGHTING + """
+void main() {
+    vec3 e = normalize(-v_pos), n = normalize(v_normal);
+    n = dot(n, e) < 0.0 ? -n : n;
+    float gloss = v_surface.y;
+    vec3 albedo = v_color * texture(t_pattern, vec3(v_uv, v_surface.x)).rgb * 2.0;
+    float power = exp2(2.0 + 6.0 * gloss);
+    float fresnel = mix(0.04, 0.25, smoothstep(0.8, 1.0, gloss)) + 0.5 * pow(1.0 - max(dot(n, e), 0.0), 5.0);
+    vec3 light = irradiance(n) * v_open;
+    vec3 shine = reflection(reflect(-e, n), step(0.6, gloss)) * fresnel * gloss * v_open;
+    float lit = shadow(v_pos, n);
+    for (int i = 0; i < 3; ++i) {
+        float s = i == 0 ? lit : 1.0;
+        light += u_light_rgb[i] * max(dot(n, u_light_dir[i]), 0.0) * s;
+        float spec = pow(max(dot(n, normalize(u_light_dir[i] + e)), 0.0), power) * (power + 8.0) * 0.04;
+        shine += u_light_rgb[i] * spec * fresnel * s * gloss;
+    }
+    o_color = vec4(albedo * light + shine, 1.0);
+    o_depth_id = vec2(v_pos.z, v_id);
+}
+"""
+
+_DEPTH_VERTEX = """
+#version 330
+in vec3 in_pos; uniform mat4 u_shadow;
+void main() { gl_Position = u_shadow * vec4(in_pos, 1.0); }
+"""
+_DEPTH_FRAGMENT = "#version 330\nvoid main() {}\n"
+
+_BAKE_VERTEX = """
+#version 330
+in vec2 in_uv; in vec4 in_value; out vec4 v_value;
+void main() { gl_Position = vec4(in_uv * 2.0 - 1.0, 0.0, 1.0); v_value = in_value; }
+"""
+_BAKE_FRAGMENT = "#version 330\nin vec4 v_value; out vec4 o_value;\nvoid main() { o_value = v_value; }\n"
+
+
+@dataclass(frozen=True, eq=False)
+class SkinTemplate:
+    """What does not change from image to image of one hand mesh."""
+
+    faces: np.ndarray                               # (T, 3) int32, counter-clockwise seen from outside
+    uv: np.ndarray                                  # (V, 2) atlas coordinates in 0..1
+    part: np.ndarray                                # (V,) uint8, as types.Sample.parts
+
+
+@dataclass(frozen=True, eq=False)
+class SkinLook:
+    """Colours are linear RGB albedos (3,)."""
+
+    layer: int                                      # of the skin texture array
+    back: np.ndarray
+    palm: np.ndarray
+    blood: np.ndarray
+    nail: np.ndarray
+    crease: np.ndarray                              # factor on the albedo inside creases
+    scatter: np.ndarray                             # wrap of the diffuse light per channel, 0..1
+    gloss: float                                    # 0 matt .. 1 wet
+    bump_m: float                                   # height of the relief, metres
+    detail: float = 1.0                             # strength of the texture, 0..1
+    glove: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Skin:
+    """One posed skinned mesh. ``hand`` is its index among the labelled hands, or -1 for none."""
+
+    template: str
+    vertices: np.ndarray                            # (V, 3) metres, camera frame
+    normals: np.ndarray                             # (V, 3) unit
+    look: SkinLook
+    hand: int
+    flipped: bool = False                           # mirrored in space, so that its faces wind the other way
+
+
+@dataclass(frozen=True, eq=False)
+class Solid:
+    """A triangle mesh with one pattern. Positions in metres in the camera frame."""
+
+    vertices: np.ndarray                            # (V, 3)
+    normals: np.ndarray                             # (V, 3)
+    uv: np.ndarray                                  # (V, 2) repeats of the pattern
+    faces: np.ndarray                               # (T, 3)
+    color: np.ndarray                               # (3,) linear albedo
+    pattern: int
+    gloss: float
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Everything in front of one camera."""
+
+    K: np.ndarray                                   # (3, 3) pixels of the output image
+    lighting: Lighting
+    skins: tuple = ()
+    solids: tuple = ()
+    capsules: np.ndarray = field(default_factory=lambda: np.zeros((0, 7)))    # start, end, radius; ambient occlusion
+
+
+@dataclass(frozen=True, eq=False)
+class Raster:
+    """What was rendered, before any background or sensor."""
+
+    color: np.ndarray                               # (H, W, 3) float32 linear light, premultiplied by alpha
+    alpha: np.ndarray                               # (H, W) float32 coverage
+    depth: np.ndarray                               # (H, W) float32 metres along z at the pixel centre; 0 nothing
+    ids: np.ndarray                                 # (H, W) uint8 at the pixel centre: 0 nothing, see SOLID_ID
+
+
+class Renderer:
+    """One OpenGL context with its programs and textures. Not for sharing between threads or processes.
+
+    width, height: of the output image in pixels. skin_textures (L, A, A, 4) uint8 and masks (M, A, A, 4) uint8 are the
+    atlases of materials.py, patterns (P, B, B, 3) uint8 those of solids, environments (2 E, O, O, 3) float32 the
+    octahedral reflections of environment.py. Raises ConfigError where no EGL device can be opened.
+    """
+
+    def __init__(self, width: int, height: int, templates: dict[str, SkinTemplate], environments: np.ndarray,
+                 patterns: np.ndarray, supersample: int = 2):
+        self.width, self.height, self.supersample = width, height, supersample
+        self.ctx = open_context()
+        ctx = self.ctx
+        size = (width * supersample, height * supersample)
+        self._color = ctx.texture(size, 4, dtype="f2")
+        self._depth_id = ctx.texture(size, 2, dtype="f4")
+        self._fbo = ctx.framebuffer([self._color, self._depth_id], ctx.depth_renderbuffer(size))
+        self._shadow_map = ctx.depth_texture((_SHADOW_SIZE, _SHADOW_SIZE))
+        self._shadow_map.compare_func = "<="
+        self._shadow_map.repeat_x = self._shadow_map.repeat_y = False
+        self._shadow_fbo = ctx.framebuffer(depth_attachment=self._shadow_map)
+        self._skin_program = ctx.program(_SKIN_VERTEX, _SKIN_FRAGMENT)
+        self._solid_program = ctx.program(_SOLID_VERTEX, _SOLID_FRAGMENT)
+        self._depth_program = ctx.program(_DEPTH_VERTEX, _DEPTH_FRAGMENT)
+        self._env = _texture_array(ctx, environments.astype(np.float16), repeat=False, mipmaps=False)
+        self._pattern = _texture_array(ctx, patterns, repeat=True, mipmaps=True)
+        for program in (self._skin_program, self._solid_program):
+            program["t_shadow"], program["t_env"] = 0, 1
+        self._solid_program["t_pattern"] = 2
+        self._skin_program["t_skin"], self._skin_program["t_mask"] = 3, 4
+        self._templates = templates
+        self._meshes: dict[str, tuple] = {}
+        self._atlases: dict[str, tuple] = {}
+        self._solid_buffer = ctx.buffer(reserve=1 << 20, dynamic=True)
+        self._solid_index = ctx.buffer(reserve=1 << 18, dynamic=True)
+        self._solid_vao = ctx.vertex_array(
+            self._solid_program, [(self._solid_buffer, "3f 3f 2f 3f 3f", "in_pos", "in_normal", "in_uv", "in_color",
+                                   "in_surface")], self._solid_index)
+        self._solid_shadow_vao = ctx.vertex_array(
+            self._depth_program, [(self._solid_buffer, "3f 11x4", "in_pos")], self._solid_index)
+
+    @property
+    def device(self) -> str:
+        """Name of the OpenGL device in use."""
+        return self.ctx.info["GL_RENDERER"]
+
+    def set_atlas(self, template: str, textures: np.ndarray, masks: np.ndarray) -> None:
+        """Gives a template its skin textures (L, A, A, 4) uint8 and masks (1, A, A, 4) uint8 (see materials.py)."""
+        self._atlases[template] = (_texture_array(self.ctx, textures, False, True),
+                                   _texture_array(self.ctx, masks, False, True))
+
+    def bake(self, template: str, values: np.ndarray, size: int) -> np.ndarray:
+        """Spreads per-vertex values (V, 4) over the atlas. Returns (size, size, 4) float32, NaN outside every face."""
+        mesh = self._templates[template]
+        ctx = self.ctx
+        target = ctx.texture((size, size), 4, dtype="f4")
+        fbo = ctx.framebuffer([target])
+        fbo.use()
+        fbo.clear(np.nan, np.nan, np.nan, np.nan)
+        program = ctx.program(_BAKE_VERTEX, _BAKE_FRAGMENT)
+        data = np.hstack([mesh.uv, values]).astype(np.float32)
+        vao = ctx.vertex_array(program, [(ctx.buffer(data.tobytes()), "2f 4f", "in_uv", "in_value")],
+                               ctx.buffer(mesh.faces.astype(np.int32).tobytes()))
+        ctx.disable(ctx.DEPTH_TEST | ctx.CULL_FACE)
+        vao.render()
+        return np.frombuffer(target.read(), np.float32).reshape(size, size, 4)
+
+    def render(self, view: View) -> Raster:
+        """Draws a view. Returns a Raster of the renderer's size."""
+        ctx = self.ctx
+        drawn = [self._upload(skin, slot) for slot, skin in enumerate(view.skins)]
+        solids = self._upload_solids(view.solids)
+        self._set_lighting(view)
+        self._draw_shadows(view, drawn, solids)
+        self._fbo.use()
+        self._fbo.clear(0.0, 0.0, 0.0, 0.0, depth=1.0)
+        ctx.enable_only(ctx.DEPTH_TEST | ctx.CULL_FACE)
+        projection = self._projection(view.K).T.tobytes()
+        self._skin_program["u_projection"].write(projection)
+        self._solid_program["u_projection"].write(projection)
+        self._shadow_map.use(0)
+        self._env.use(1)
+        self._pattern.use(2)
+        for skin, (vao, _, _) in zip(view.skins, drawn):
+            self._set_look(skin)
+            # The image is drawn with rows downwards, which turns every winding round; a mirrored mesh turns it again.
+            ctx.front_face = "ccw" if skin.flipped else "cw"
+            vao.render()
+        if solids:
+            ctx.enable_only(ctx.DEPTH_TEST)
+            ctx.front_face = "cw"
+            self._solid_vao.render(vertices=solids)
+        return self._read()
+
+    def _projection(self, K: np.ndarray) -> np.ndarray:
+        s = self.supersample
+        w, h = self.width * s, self.height * s
+        p = np.zeros((4, 4), np.float64)
+        p[0, 0], p[0, 1], p[0, 2] = 2 * s * K[0, 0] / w, 2 * s * K[0, 1] / w, (2 * s * K[0, 2] + 1) / w - 1
+        p[1, 1], p[1, 2] = 2 * s * K[1, 1] / h, (2 * s * K[1, 2] + 1) / h - 1
+        p[2, 2], p[2, 3] = (FAR_M + NEAR_M) / (FAR_M - NEAR_M), -2 * FAR_M * NEAR_M / (FAR_M - NEAR_M)
+        p[3, 2] = 1.0
+        return p.astype(np.float32)
+
+    def _upload(self, skin: Skin, slot: int) -> tuple:
+        key = (skin.template, slot)
+        if key not in self._meshes:
+            mesh = self._templates[skin.template]
+            buffer = self.ctx.buffer(reserve=len(mesh.uv) * 24, dynamic=True)
+            traits = np.zeros((len(mesh.uv), 4), np.float32)
+            traits[:, 3] = mesh.part
+            static = self.ctx.buffer(np.hstack([mesh.uv.astype(np.float32), traits]).tobytes())
+            index = self.ctx.buffer(mesh.faces.astype(np.int32).tobytes())
+            vao = self.ctx.vertex_array(self._skin_program, [(buffer, "3f 3f", "in_pos", "in_normal"),
+                                                             (static, "2f 4f", "in_uv", "in_traits")], index,
+                                        skip_errors=True)
+            shadow_vao = self.ctx.vertex_array(self._depth_program, [(buffer, "3f 3x4", "in_pos")], index)
+            self._meshes[key] = (vao, shadow_vao, buffer)
+        entry = self._meshes[key]
+        entry[2].write(np.hstack([skin.vertices, skin.normals]).astype(np.float32).tobytes())
+        return entry
+
+    def _upload_solids(self, solids: tuple) -> int:
+        if not solids:
+            return 0
+        blocks, indices, base = [], [], 0
+        for solid in solids:
+            n = len(solid.vertices)
+            block = np.empty((n, 14), np.float32)
+            block[:, 0:3], block[:, 3:6], block[:, 6:8] = solid.vertices, solid.normals, solid.uv
+            block[:, 8:11] = solid.color
+            block[:, 11:14] = solid.pattern, solid.gloss, SOLID_ID
+            blocks.append(block)
+            indices.append(np.asarray(solid.faces, np.int32) + base)
+            base += n
+        vertices, index = np.concatenate(blocks), np.concatenate(indices)
+        if vertices.nbytes > self._solid_buffer.size or index.nbytes > self._solid_index.size:
+            raise ConfigError(f"a scene has {base} vertices of solids; at most {self._solid_buffer.size // 56} fit: "
+                              "use coarser solids")
+        self._solid_buffer.write(vertices.tobytes())
+        self._solid_index.write(index.tobytes())
+        return index.size
+
+    def _set_lighting(self, view: View) -> None:
+        light = view.lighting
+        caps = np.asarray(view.capsules, np.float32)[:MAX_CAPSULES]
+        a = np.zeros((MAX_CAPSULES, 4), np.float32)
+        b = np.zeros((MAX_CAPSULES, 4), np.float32)
+        a[:len(caps), :3], a[:len(caps), 3], b[:len(caps), :3] = caps[:, :3], caps[:, 6], caps[:, 3:6]
+        for program in (self._skin_program, self._solid_program):
+            program["u_sh"].write(light.sh.astype(np.float32).tobytes())
+            program["u_world"].write(light.R_env_camera.T.astype(np.float32).tobytes())
+            program["u_light_dir"].write(light.directions.astype(np.float32).tobytes())
+            program["u_light_rgb"].write(light.colors.astype(np.float32).tobytes())
+            program["u_env_layer"] = float(2 * light.environment)
+            program["u_env_gain"].write(np.asarray(light.reflection_gain, np.float32).tobytes())
+            program["u_caps"] = len(caps)
+            program["u_cap_a"].write(a.tobytes())
+            program["u_cap_b"].write(b.tobytes())
+
+    def _draw_shadows(self, view: View, drawn: list, solids: int) -> None:
+        clouds = [s.vertices for s in view.skins] + [s.vertices for s in view.solids]
+        if clouds and np.any(view.lighting.colors[0] > 0):
+            points = np.concatenate(clouds)
+            low, high = points.min(0), points.max(0)
+        else:
+            low, high = -np.ones(3), np.ones(3)
+        matrix = _shadow_matrix(view.lighting.directions[0], 0.5 * (low + high), 0.5 * np.linalg.norm(high - low) + 1e-3)
+        packed = matrix.T.astype(np.float32).tobytes()
+        for program in (self._skin_program, self._solid_program, self._depth_program):
+            program["u_shadow"].write(packed)
+        self._shadow_fbo.use()
+        self._shadow_fbo.clear(depth=1.0)
+        if not clouds or not np.any(view.lighting.colors[0] > 0):
+            return
+        self.ctx.enable_only(self.ctx.DEPTH_TEST)
+        for _, shadow_vao, _ in drawn:
+            shadow_vao.render()
+        if solids:
+            self._solid_shadow_vao.render(vertices=solids)
+
+    def _set_look(self, skin: Skin) -> None:
+        program, look = self._skin_program, skin.look
+        textures, masks = self._atlases[skin.template]
+        textures.use(3)
+        masks.use(4)
+        program["u_layer"] = float(look.layer % textures.layers)
+        program["u_base_id"] = float(16 * (skin.hand + 1)) if skin.hand >= 0 else float(SOLID_ID)
+        program["u_glove"], program["u_gloss"] = float(look.glove), float(look.gloss)
+        program["u_bump"], program["u_detail"] = float(look.bump_m), float(look.detail)
+        for name in ("back", "palm", "blood", "nail", "crease", "scatter"):
+            program["u_" + name].write(np.asarray(getattr(look, name), np.float32).tobytes())
+
+    def _read(self) -> Raster:
+        s = self.supersample
+        shape = (self.height * s, self.width * s)
+        rgba = np.frombuffer(self._color.read(), np.float16).reshape(*shape, 4).astype(np.float32)
+        depth_id = np.frombuffer(self._depth_id.read(), np.float32).reshape(*shape, 2)[::s, ::s]
+        if s == 2:
+            rgba = cv2.sepFilter2D(rgba, -1, _TENT, _TENT, borderType=cv2.BORDER_REPLICATE)[::2, ::2]
+        elif s > 2:
+            rgba = cv2.blur(rgba, (s, s), borderType=cv2.BORDER_REPLICATE)[::s, ::s]
+        return Raster(color=np.ascontiguousarray(rgba[..., :3]), alpha=np.ascontiguousarray(rgba[..., 3]),
+                      depth=np.ascontiguousarray(depth_id[..., 0]), ids=depth_id[..., 1].astype(np.uint8))
+
+
+_TENT = np.array([0.25, 0.5, 0.25], np.float32)
+
+
+def open_context():
+    """A headless OpenGL 3.3 context. Raises ConfigError, with the remedy, where there is none."""
+    try:
+        import moderngl
+        return moderngl.create_context(standalone=True, backend="egl", require=330)
+    except Exception as error:
+        raise ConfigError(f"no OpenGL 3.3 through EGL ({error}): install Mesa (apt install libegl1 libgl1-mesa-dri) or "
+                          "the GPU driver's EGL, and the Python packages moderngl and glcontext") from error
+
+
+def _texture_array(ctx, data: np.ndarray, repeat: bool, mipmaps: bool):
+    layers, height, width, channels = data.shape
+    dtype = "f2" if data.dtype == np.float16 else "f1"
+    texture = ctx.texture_array((width, height, layers), channels, np.ascontiguousarray(data).tobytes(), dtype=dtype)
+    texture.repeat_x = texture.repeat_y = repeat
+    texture.filter = (ctx.LINEAR, ctx.LINEAR)
+    if mipmaps:
+        texture.build_mipmaps()
+        texture.filter = (ctx.LINEAR_MIPMAP_NEAREST, ctx.LINEAR)
+    return texture
+
+
+def _shadow_matrix(direction: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:
+    """Orthographic view along a light. direction: (3,) towards the light. Returns (4, 4) to clip space."""
+    z = -direction / np.linalg.norm(direction)
+    x = np.cross(z, [0.0, 1.0, 0.0] if abs(z[1]) < 0.9 else [1.0, 0.0, 0.0])
+    x /= np.linalg.norm(x)
+    rotation = np.stack([x, np.cross(z, x), z]) / radius
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = rotation, -rotation @ centre
+    return matrix

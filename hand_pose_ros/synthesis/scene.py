@@ -1,0 +1,361 @@
+"""Draws scenes: what the hand does, wears and holds, from where it is seen, in which light and before what.
+
+Everything about one hand is built in its hand frame (rig.py) as a right hand and then placed in the camera frame; a
+left hand is placed with a reflection, so that its sleeve, watch and object are mirrored with it.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from hand_pose_ros.errors import ConfigError
+from hand_pose_ros.skeleton import BONES
+from hand_pose_ros.synthesis import backgrounds, environment, materials, poses, rig, sensor, shapes
+from hand_pose_ros.synthesis.hand_model import HandModel
+from hand_pose_ros.synthesis.renderer import Renderer, Skin, SkinTemplate, Solid, View
+
+MODELS = ("makehuman",)
+_BONE_RADIUS = np.array([.011, .011, .0095, .0085] + [.011, .0085, .008, .0065] * 4)
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """One right hand with forearm and all that moves with it, in the hand frame, metres."""
+
+    model: str
+    vertices: np.ndarray                        # (V, 3)
+    normals: np.ndarray                         # (V, 3)
+    joints: np.ndarray                          # (21, 3)
+    elbow: np.ndarray                           # (3,)
+    hand_length_m: float
+    look: materials.SkinLook
+    parts: tuple                                # solids as (mesh, colour, pattern, gloss)
+    attributes: dict
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedHand:
+    """A labelled hand in the camera frame."""
+
+    joints_m: np.ndarray                        # (21, 3)
+    is_right: bool
+    hand_length_m: float
+    attributes: dict
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One picture to be: geometry and light, what is behind, and the camera's settings."""
+
+    view: View
+    background: np.ndarray                      # (H, W, 3) float32 linear
+    settings: dict                              # sensor.develop
+    hands: tuple[PlacedHand, ...]
+    attributes: dict = field(default_factory=dict)
+
+
+@lru_cache(maxsize=None)
+def template(name: str) -> SkinTemplate:
+    """The renderer's view of a hand model: its UV charts packed into one atlas, the hand's own largest."""
+    mesh = HandModel.load(name).mesh
+    chart = _charts(mesh.faces, len(mesh.uv))
+    hand_chart = np.bincount(chart[mesh.part_ids >= 3]).argmax()
+    uv = np.empty((len(mesh.uv), 2))
+    for inside, low, high in ((chart == hand_chart, (0.01, 0.21), (0.99, 0.99)), (chart != hand_chart, (0.01, 0.01), (0.99, 0.19))):
+        if inside.any():
+            start, end = mesh.uv[inside].min(0), mesh.uv[inside].max(0)
+            uv[inside] = low + (mesh.uv[inside] - start) / np.maximum(end - start, 1e-6) * np.subtract(high, low)
+    return SkinTemplate(mesh.faces, uv, mesh.part_ids)
+
+
+def _charts(faces: np.ndarray, count: int) -> np.ndarray:
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    edges = np.vstack([faces[:, [0, 1]], faces[:, [1, 2]]])
+    return connected_components(coo_matrix((np.ones(len(edges)), edges.T), shape=(count, count)), directed=False)[1]
+
+
+def make_renderer(width: int, height: int, supersample: int = 2) -> Renderer:
+    """A renderer with every texture these scenes use. Raises ConfigError without EGL, DataError without assets."""
+    renderer = Renderer(width, height, {name: template(name) for name in MODELS}, environment.reflections(),
+                        materials.patterns(), supersample)
+    for name in MODELS:
+        model = HandModel.load(name)
+        shape = model.shape(None)
+        rest = model.pose(shape, model.rest(shape))
+        renderer.set_atlas(name, *materials.atlas(renderer, name, template(name), rest.vertices, rest.normals,
+                                                  shape.skeleton.joints, shape.skeleton.axes))
+    return renderer
+
+
+def sample_crop(rng: np.random.Generator, size: int) -> Scene:
+    """Draw a scene with one hand near the centre of a size x size image, its joints' box 0.45 to 0.6 of it."""
+    look, melanin = materials.sample_skin(rng)
+    arm = sample_arm(rng, look)
+    is_right = bool(rng.random() < 0.5)
+    R_camera_hand = sample_view(rng)
+    distance = float(np.exp(rng.uniform(np.log(0.28), np.log(0.9)) if rng.random() < 0.6
+                            else rng.uniform(np.log(0.9), np.log(4.0))))
+    ray = np.array([rng.uniform(-0.55, 0.55), rng.uniform(-0.4, 0.4), 1.0]) * [1, 1, 1]
+    R_camera_look = _turn_to(ray)
+    centre = 0.5 * (arm.joints.min(0) + arm.joints.max(0))
+    flip = np.diag([1.0 if is_right else -1.0, 1.0, 1.0])
+    R = R_camera_look @ R_camera_hand @ flip
+    t = distance * ray / np.linalg.norm(ray) - R @ centre
+    skins, solids, capsules, hand = place(arm, R, t, 0)
+    hands = [hand]
+
+    joints = hand.joints_m
+    flat = joints[:, :2] / joints[:, 2:]
+    extent = float(np.ptp(flat, axis=0).max())
+    side = rng.uniform(0.45, 0.6) * size
+    f = side / extent
+    middle = 0.5 * (flat.min(0) + flat.max(0))
+    principal = 0.5 * (size - 1) - f * middle + rng.normal(0.0, 0.02 * size, 2)
+    K = np.array([[f, 0.0, principal[0]], [0.0, f, principal[1]], [0.0, 0.0, 1.0]])
+
+    attributes = dict(arm.attributes, melanin=round(melanin, 3), distance_m=round(distance, 3))
+    if rng.random() < 0.12:
+        extra = _other_hand(rng, look, hand, is_right)
+        skins, solids, capsules = skins + extra[0], solids + extra[1], np.vstack([capsules, extra[2]])
+        attributes["other_hand"] = True
+    if rng.random() < 0.14:
+        solids = solids + _occluders(rng, joints, distance)
+        attributes["occluder"] = True
+
+    R_world_camera = sample_up(rng)
+    lighting = environment.sample(rng, R_world_camera)
+    background, kind = backgrounds.sample(rng, size, size, lighting.R_env_camera, lighting.environment)
+    attributes["background"] = kind
+    if kind not in ("dark", "screen") and rng.random() < 0.35:
+        background = backgrounds.add_person(rng, background, look, scale=side / max(distance, 0.3) * 0.5)
+        attributes["person"] = True
+    background = background * (0.6 * lighting.sh[0].mean() + 0.4)
+    return Scene(View(K, lighting, skins, solids, capsules), background.astype(np.float32),
+                 sensor.sample(rng, side), tuple(hands), attributes)
+
+
+def sample_arm(rng: np.random.Generator, look: materials.SkinLook, pose: np.ndarray | None = None) -> Arm:
+    """Draw a person's posed hand with its clothes and things, in the hand frame."""
+    name = MODELS[int(rng.integers(len(MODELS)))]
+    model = HandModel.load(name)
+    shape = model.shape(rng)
+    attributes = {"model": name}
+    if pose is None:
+        pose, attributes["pose"] = poses.sample_named(rng, shape)
+    hand = model.pose(shape, pose)
+    elbow = _elbow(shape.skeleton, pose)
+    parts = []
+    if rng.random() < 0.05:
+        look = materials.sample_glove(rng, look)
+        attributes["glove"] = True
+    forearm = hand.vertices[hand.part_ids == 1]
+    axis = elbow / np.linalg.norm(elbow)
+    reach = float(np.linalg.norm(elbow))
+    if rng.random() < 0.62:
+        start = float(np.clip(rng.normal(0.01, 0.03) if rng.random() < 0.6 else rng.uniform(0.04, 0.2), -0.02, 0.22))
+        parts.append(_sleeve(rng, forearm, axis, reach, start))
+        attributes["sleeve_m"] = round(start, 3)
+    elif rng.random() < 0.35:
+        parts += _wristband(rng, forearm, axis)
+        attributes["wristband"] = True
+    if rng.random() < 0.12 and not look.glove:
+        parts.append(_ring(rng, hand))
+        attributes["ring"] = True
+    return Arm(name, hand.vertices, hand.normals, hand.joints, elbow, hand.hand_length_m, look, tuple(p for p in parts if p),
+               attributes)
+
+
+def place(arm: Arm, R: np.ndarray, t: np.ndarray, hand: int) -> tuple:
+    """Put an arm into the camera frame: x_camera = R x_hand + t, where R may hold a reflection (left hand).
+
+    hand: index among the labelled hands, -1 for none. Returns (skins, solids, capsules (n, 7), PlacedHand).
+    """
+    is_right = bool(np.linalg.det(R) > 0)
+    joints = arm.joints @ R.T + t
+    skin = Skin(arm.model, arm.vertices @ R.T + t, arm.normals @ R.T, arm.look, hand, not is_right)
+    solids = tuple(Solid(v @ R.T + t, n @ R.T, uv, faces, color, pattern, gloss)
+                   for (v, n, uv, faces), color, pattern, gloss in arm.parts)
+    capsules = np.array([[*joints[a], *joints[b], r] for (a, b), r in zip(BONES, _BONE_RADIUS)])
+    elbow = arm.elbow @ R.T + t
+    wrist = joints[0] + 0.15 * (elbow - joints[0])
+    capsules = np.vstack([capsules, [*wrist, *elbow, 0.024]])
+    return (skin,), solids, capsules, PlacedHand(joints, is_right, arm.hand_length_m, arm.attributes)
+
+
+def sample_view(rng: np.random.Generator) -> np.ndarray:
+    """Draw the rotation (3, 3) from a right hand's frame to a camera that looks at it.
+
+    Palms and backs are seen more often than edges and tips, fingers point up more often than down; nothing is excluded.
+    """
+    while True:
+        u = rng.random()
+        if u < 0.34:
+            towards = np.array([0.0, 0.0, -1.0]) + rng.normal(0.0, 0.35, 3)
+        elif u < 0.56:
+            towards = np.array([0.0, 0.0, 1.0]) + rng.normal(0.0, 0.4, 3)
+        elif u < 0.70:
+            towards = np.array([-1.0 if rng.random() < 0.65 else 1.0, 0.0, 0.0]) + rng.normal(0.0, 0.4, 3)
+        else:
+            towards = rng.normal(0.0, 1.0, 3)
+        towards /= np.linalg.norm(towards)
+        if towards[1] > -0.75 or rng.random() < 0.15:                # rarely from right behind the elbow
+            break
+    up = np.array([0.0, 1.0, 0.0]) - towards[1] * towards
+    if np.linalg.norm(up) < 0.3:
+        up = np.array([0.0, 0.0, 1.0]) - towards[2] * towards
+    up /= np.linalg.norm(up)
+    u = rng.random()
+    roll = rng.normal(0, 0.5) if u < 0.5 else rng.choice([-1, 1]) * rng.normal(1.4, 0.5) if u < 0.7 else rng.uniform(-np.pi, np.pi)
+    right = np.cross(up, towards)
+    right, up = np.cos(roll) * right + np.sin(roll) * up, np.cos(roll) * up - np.sin(roll) * right
+    return np.stack([right, -up, -towards])
+
+
+def sample_up(rng: np.random.Generator) -> np.ndarray:
+    """Draw how a camera is held: rotation (3, 3) camera to world (z up), heading along +y."""
+    pitch, roll = rng.normal(-0.15, 0.35), rng.normal(0.0, 0.12)
+    level = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+    return level @ rig.axis_angle(np.array([1.0, 0, 0]), pitch) @ rig.axis_angle(np.array([0, 0, 1.0]), roll)
+
+
+def _turn_to(ray: np.ndarray) -> np.ndarray:
+    """The smallest rotation that takes the optical axis to ``ray`` (3,)."""
+    ray = ray / np.linalg.norm(ray)
+    axis = np.cross([0.0, 0.0, 1.0], ray)
+    sine = np.linalg.norm(axis)
+    return np.eye(3) if sine < 1e-9 else rig.axis_angle(axis / sine, np.arctan2(sine, ray[2]))
+
+
+def _elbow(skeleton, pose: np.ndarray) -> np.ndarray:
+    motion = rig.motions(skeleton, pose)[rig.BONE["forearm"]]
+    return motion[:, :3] @ skeleton.elbow + motion[:, 3]
+
+
+def _sleeve(rng, forearm, axis, reach, start):
+    x, y = shapes.frame(axis)
+    heights = np.concatenate([[start], np.linspace(start + 0.004, reach * 1.35, 14)])
+    margin = rng.uniform(0.003, 0.012) + rng.uniform(0, 0.02) * rng.random()
+    centres, rx, ry = [], [], []
+    for h in heights:
+        ellipse = shapes.girth(forearm, axis * h, axis, x, y, 0.018)
+        if ellipse is None:
+            if not centres:
+                return None
+            ellipse = (axis * h, rx[-1] - margin, ry[-1] - margin)
+        centres.append(ellipse[0])
+        rx.append(ellipse[1] + margin)
+        ry.append(ellipse[2] + margin)
+    centres, rx, ry = np.array(centres), np.maximum(rx, 0.02), np.maximum(ry, 0.02)
+    sides = 28
+    field_ = cv2.resize(rng.normal(0, 1, (7, 5)).astype(np.float32), (sides, len(heights)), interpolation=cv2.INTER_CUBIC)
+    folds = np.sin(np.linspace(0, rng.uniform(4, 26), len(heights)))[:, None] * rng.uniform(0, 0.05)
+    ripple = 1.0 + rng.uniform(0.01, 0.06) * field_ + folds * (0.5 + field_)
+    ripple = np.maximum(ripple, 0.93)
+    ripple[:, -1] = ripple[:, 0]
+    if rng.random() < 0.4:
+        ripple[:2] *= 1.05                                          # cuff
+    mesh = shapes.tube(centres, rx, ry, x, y, sides, ripple)
+    return mesh, materials.sample_cloth(rng), _pattern(rng, 0.55), float(rng.uniform(0.0, 0.25))
+
+
+def _wristband(rng, forearm, axis):
+    x, y = shapes.frame(axis)
+    at = rng.uniform(0.015, 0.05)
+    width = float(np.exp(rng.uniform(np.log(0.004), np.log(0.024))))
+    ellipse = shapes.girth(forearm, axis * at, axis, x, y, 0.012)
+    if ellipse is None:
+        return []
+    centre, rx, ry = ellipse
+    rx, ry = rx + 0.0015, ry + 0.0015
+    n = 5
+    offsets = np.linspace(-0.5, 0.5, n)
+    bulge = 0.002 * (1 - (2 * offsets) ** 2)
+    color = materials.sample_cloth(rng)
+    gloss = float(rng.uniform(0.1, 0.95))
+    band = shapes.tube(centre + offsets[:, None] * width * axis, rx + bulge, ry + bulge, x, y, 24), color, _pattern(rng, 0.2), gloss
+    if rng.random() < 0.5:
+        return [band]
+    up = np.array([0.0, 0.0, 1.0]) - axis[2] * axis
+    up /= np.linalg.norm(up)
+    depth = 0.5 * (rx + ry) * 0.95
+    radius = rng.uniform(0.011, 0.018)
+    face = shapes.revolve(centre + up * depth * 0.85, centre + up * (depth + 0.003), [radius, radius, radius * 0.9], sides=18)
+    return [band, (face, materials.sample_cloth(rng), 0, 0.9)]
+
+
+def _ring(rng, hand):
+    finger = int(rng.choice([0, 1, 2, 3, 4], p=[0.08, 0.17, 0.25, 0.4, 0.1]))
+    start, end = (hand.joints[2], hand.joints[3]) if finger == 0 else (hand.joints[1 + 4 * finger], hand.joints[2 + 4 * finger])
+    axis = (end - start) / np.linalg.norm(end - start)
+    x, y = shapes.frame(axis)
+    centre = start + rng.uniform(0.55, 0.8) * (end - start)
+    ellipse = shapes.girth(hand.vertices[hand.part_ids == 3 + finger], centre, axis, x, y, 0.006)
+    if ellipse is None or max(ellipse[1:]) > 0.015:
+        return None
+    centre, rx, ry = ellipse
+    width = rng.uniform(0.002, 0.006)
+    offsets = np.linspace(-0.5, 0.5, 3)
+    metal = np.array([[0.9, 0.7, 0.35], [0.85, 0.85, 0.85], [0.9, 0.6, 0.5], [0.1, 0.1, 0.1]])[int(rng.integers(4))]
+    mesh = shapes.tube(centre + offsets[:, None] * width * axis, np.full(3, rx + 0.0008), np.full(3, ry + 0.0008), x, y, 16)
+    return mesh, metal * 0.7, 0, 0.95
+
+
+def _pattern(rng, chance: float) -> int:
+    return int(rng.integers(1, materials.PATTERNS)) if rng.random() < chance else 0
+
+
+def _other_hand(rng, look, hand: PlacedHand, is_right: bool) -> tuple:
+    arm = sample_arm(rng, look)
+    flip = np.diag([-1.0 if is_right else 1.0, 1.0, 1.0])
+    for _ in range(20):
+        R = sample_view(rng) @ flip
+        direction = rng.normal(0, 1, 3) * [1.0, 1.0, 0.7]
+        direction /= np.linalg.norm(direction)
+        centre = 0.5 * (hand.joints_m.min(0) + hand.joints_m.max(0))
+        t = centre + direction * rng.uniform(0.05, 0.22) - R @ arm.joints.mean(0)
+        placed = place(arm, R, t, -1)
+        gap = np.linalg.norm(placed[3].joints_m[:, None] - hand.joints_m[None], axis=-1).min()
+        clear = np.linalg.norm(placed[0][0].vertices[::6, None] - hand.joints_m[None], axis=-1).min()
+        if gap > 0.02 and clear > 0.013:
+            break
+    return placed[:3]
+
+
+def _occluders(rng, joints: np.ndarray, distance: float) -> tuple:
+    out = []
+    for _ in range(1 + int(rng.random() < 0.25)):
+        target = joints[int(rng.integers(21))] + rng.normal(0, 0.02, 3)
+        ray = target / np.linalg.norm(target)
+        depth = joints[:, 2].min() - rng.uniform(0.02, 0.12)
+        if depth < 0.12:
+            continue
+        size = float(np.exp(rng.uniform(np.log(0.006), np.log(0.035)))) * min(depth / max(joints[0, 2], 0.1), 1.0)
+        out.append(free_object(rng, ray * depth / ray[2], size))
+    return tuple(out)
+
+
+def free_object(rng: np.random.Generator, centre: np.ndarray, size: float) -> Solid:
+    """Draw something of about ``size`` metres radius at ``centre`` (3,)."""
+    axis = rng.normal(0, 1, 3)
+    axis /= np.linalg.norm(axis)
+    x, y = shapes.frame(axis)
+    kind = rng.random()
+    if kind < 0.45:
+        length = min(size * rng.uniform(1.0, 12.0), 0.22)
+        profile = size * (rng.uniform(0.5, 1.1, 5) if rng.random() < 0.4 else np.ones(3))
+        mesh = shapes.revolve(centre - axis * length / 2, centre + axis * length / 2, profile)
+    elif kind < 0.8:
+        mesh = shapes.box(centre, np.stack([x, y, axis], axis=1), 2 * size * rng.uniform(0.2, 2.0, 3))
+    else:
+        mesh = shapes.ball(centre, size * rng.uniform(0.5, 1.3, 3), np.stack([x, y, axis], axis=1))
+    return Solid(*mesh[:2], mesh[2], mesh[3], materials.sample_cloth(rng), _pattern(rng, 0.5), float(rng.uniform(0, 1.0)))
+
+
+def check_size(width: int, height: int) -> None:
+    """Raises ConfigError if the renderer cannot make images of this size."""
+    if not (32 <= width <= 4096 and 32 <= height <= 4096):
+        raise ConfigError(f"image size {width}x{height} cannot be rendered: choose 32 to 4096 pixels per side")

@@ -1,0 +1,139 @@
+"""From linear light to the 8-bit picture that a cheap camera, its driver and a network link would deliver."""
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+_SRGB_STEPS = 4096
+
+
+def _srgb_table() -> np.ndarray:
+    x = np.linspace(0.0, 1.0, _SRGB_STEPS)
+    return np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055).astype(np.float32)
+
+
+_TO_SRGB = _srgb_table()
+_LINEAR_OF_8BIT = np.where(np.arange(256) <= 10, np.arange(256) / 255 / 12.92,
+                           ((np.arange(256) / 255 + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def to_linear(image: np.ndarray) -> np.ndarray:
+    """uint8 sRGB (...) to float32 linear light in 0..1."""
+    return _LINEAR_OF_8BIT[image]
+
+
+def to_srgb(linear: np.ndarray) -> np.ndarray:
+    """float linear light (...) to float32 sRGB in 0..1, clipped."""
+    return _TO_SRGB[(np.clip(linear, 0.0, 1.0) * (_SRGB_STEPS - 1)).astype(np.int32)]
+
+
+def sample(rng: np.random.Generator, hand_px: float) -> dict:
+    """Draw the settings of one camera and exposure. hand_px: longest side of the hand's box in the stored image."""
+    effective = hand_px
+    if rng.random() < 0.55:                     # the hand was small, or the video was: fewer real pixels than stored
+        effective = min(hand_px, float(np.exp(rng.uniform(np.log(24.0), np.log(150.0)))))
+    night = rng.random() < 0.12
+    return {
+        "resolution": effective / hand_px,
+        "motion_px": float(rng.exponential(0.045) * hand_px) if rng.random() < 0.22 else 0.0,
+        "motion_angle": float(rng.uniform(0, np.pi)),
+        "defocus_px": float(rng.exponential(0.012) * hand_px) if rng.random() < 0.25 else 0.0,
+        "key": float(np.exp(rng.normal(np.log(0.27), 0.35))) * (0.5 if night else 1.0),
+        "meter": float(rng.uniform(0.3, 1.0)),
+        "white_balance": np.exp(rng.normal(0.0, 0.07, 3) + rng.normal(0.0, 0.06) * np.array([1.0, 0.0, -1.0])),
+        "shot": float(np.exp(rng.uniform(np.log(2e-5), np.log(1.2e-3)))) * (4.0 if night else 1.0),
+        "read": float(np.exp(rng.uniform(np.log(5e-4), np.log(6e-3)))) * (3.0 if night else 1.0),
+        "denoise": bool(rng.random() < 0.35),
+        "contrast": float(rng.normal(1.0, 0.16)),
+        "gamma": float(np.exp(rng.normal(0.0, 0.12))),
+        "black": float(rng.normal(0.0, 0.015)) + (float(rng.uniform(0, 0.08)) if rng.random() < 0.15 else 0.0),
+        "saturation": 0.0 if rng.random() < 0.05 else float(np.clip(rng.normal(0.98, 0.22), 0.2, 1.7)),
+        "sharpen": float(rng.uniform(0.2, 1.0)) if rng.random() < 0.4 else 0.0,
+        "vignette": float(rng.uniform(0.0, 0.35)) if rng.random() < 0.2 else 0.0,
+        "jpeg": int(rng.integers(25 if effective > 70 else 45, 96)) if rng.random() < 0.8 else 0,
+        "rescale": int(rng.integers(3)),
+    }
+
+
+def develop(linear: np.ndarray, settings: dict, rng: np.random.Generator, subject: np.ndarray | None = None) -> np.ndarray:
+    """Expose, blur, sample, quantise and compress.
+
+    linear: (H, W, 3) float32. subject: (H, W) weight of what the exposure control looks at, besides the whole picture.
+    Returns (H, W, 3) uint8 RGB.
+    """
+    height, width = linear.shape[:2]
+    gain = _gain(linear, subject, settings["key"], settings["meter"])
+    image = linear
+    if settings["motion_px"] > 0.8:
+        image = cv2.filter2D(image, -1, _motion_kernel(settings["motion_px"], settings["motion_angle"]),
+                             borderType=cv2.BORDER_REFLECT_101)
+    if settings["defocus_px"] > 0.3:
+        image = cv2.GaussianBlur(image, (0, 0), settings["defocus_px"])
+    ratio = settings["resolution"]
+    if ratio < 0.95:
+        small = (max(int(width * ratio), 8), max(int(height * ratio), 8))
+        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    image = image * (settings["white_balance"] * gain).astype(np.float32)
+    if settings["vignette"]:
+        image = image * _vignette(image.shape[:2], settings["vignette"])
+    image = np.clip(image, 0.0, 4.0)
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    image = image + noise * np.sqrt(settings["shot"] * image + settings["read"] ** 2)
+    image = to_srgb(image)
+    if settings["denoise"]:
+        image = cv2.GaussianBlur(image, (0, 0), 0.7)
+    if settings["sharpen"]:
+        image = image + settings["sharpen"] * (image - cv2.GaussianBlur(image, (0, 0), 1.0))
+    image = np.clip(image, 0.0, 1.0) ** settings["gamma"]
+    image = (image - 0.45) * settings["contrast"] + 0.45 + settings["black"]
+    if settings["saturation"] != 1.0:
+        luma = (image @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
+        image = luma + (image - luma) * settings["saturation"]
+    image = (np.clip(image, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+    if settings["jpeg"]:
+        image = _compress(image, settings["jpeg"])
+    if ratio < 0.95:
+        method = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA)[settings["rescale"]]
+        image = cv2.resize(image, (width, height), interpolation=method)
+    return image
+
+
+def _gain(image: np.ndarray, subject: np.ndarray | None, key: float, share: float) -> float:
+    """Auto-exposure: brings a mean luminance to ``key``, within what such a control does.
+
+    The mean is that of the picture and, with weight ``share``, that of the subject pulled towards mid-tones (dark skin
+    stays darker than pale skin in the same picture).
+    """
+    luminance = np.minimum(image, 2.0).mean(axis=-1)
+    mean = float(luminance.mean())
+    if subject is not None and subject.sum() > 20:
+        on_subject = float((luminance * subject).sum() / subject.sum())
+        mean = mean ** (1 - share) * max(on_subject, 1e-4) ** (0.75 * share) * 0.28 ** (0.25 * share)
+    return float(np.clip(key / max(mean, 1e-4), 0.2, 4.0))
+
+
+def _motion_kernel(length: float, angle: float) -> np.ndarray:
+    size = int(min(length, 40.0)) | 1
+    size = max(size, 3)
+    kernel = np.zeros((size, size), np.float32)
+    c = (size - 1) / 2
+    reach = min(length, 40.0) / 2
+    dx, dy = np.cos(angle) * reach, np.sin(angle) * reach
+    scale = 16
+    cv2.line(kernel, (round((c - dx) * scale), round((c - dy) * scale)), (round((c + dx) * scale), round((c + dy) * scale)),
+             1.0, 1, cv2.LINE_AA, 4)
+    total = kernel.sum()
+    if total <= 0:
+        kernel[size // 2, size // 2] = total = 1.0
+    return kernel / total
+
+
+def _vignette(shape: tuple[int, int], strength: float) -> np.ndarray:
+    y = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None] ** 2
+    x = np.linspace(-1, 1, shape[1], dtype=np.float32)[None] ** 2
+    return (1.0 - strength * 0.5 * (x + y))[..., None]
+
+
+def _compress(image: np.ndarray, quality: int) -> np.ndarray:
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
