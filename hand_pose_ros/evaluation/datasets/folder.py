@@ -1,0 +1,80 @@
+"""A folder with annotations.jsonl: one image per line, our joint order; also what ``hand-pose labels`` writes.
+
+Joint order   ours. Units: pixels, metres in the camera's frame (x right, y down, z forward). Root: the wrist.
+Licence       per image, in the field "licence".
+Fields        image, width, height, dataset, group, truth (independent, or made with a model), synthetic, exhaustive,
+              ignore [[x, y, w, h]], hands [{bbox [x, y, w, h], joints_2d, valid_2d, joints_3d, valid_3d, handedness,
+              K}].
+"""
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import DataError
+from .base import DataSet, Item, TruthHand, from_items, make_hand, pinhole
+
+TITLE = "annotations.jsonl"
+LICENCE = "per image, see the field licence of annotations.jsonl"
+DOWNLOAD = "your own; `hand-pose labels` writes one"
+LAYOUT = """  annotations.jsonl   images/... as its lines name them"""
+SPLITS = ("all",)
+
+
+def recognise(folder: Path) -> bool:
+    """True if annotations.jsonl is there."""
+    return (folder / "annotations.jsonl").is_file()
+
+
+def load(folder: Path, split: str | None = None) -> DataSet:
+    """Every line. Raises DataError, with the line's number, for one that is not a label."""
+    problems: Counter[str] = Counter()
+    items, names = [], set()
+    path = folder / "annotations.jsonl"
+    for number, line in enumerate(path.read_text("utf8").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            item = _item(folder, row, problems)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}:{number}: not a label line ({type(error).__name__}: {error})") from error
+        if item.name in names:
+            problems[f"{item.name}: labelled twice, only the first is used"] += 1
+            continue
+        names.add(item.name)
+        items.append(item)
+    return from_items("folder", items, LICENCE, problems, "all")
+
+
+def _item(folder: Path, row: dict[str, Any], problems: Counter[str]) -> Item:
+    hands = [_hand(hand, problems) for hand in row["hands"]]
+    matrices = [hand["K"] for hand in row["hands"] if hand.get("K") is not None]
+    camera = pinhole(matrices[0], row["width"], row["height"]) if matrices else None
+    kind = "rendered" if row.get("synthetic") else "real" if row.get("truth", "independent") == "independent" else \
+        "negative" if not row["hands"] else "model"
+    return Item(row["image"], folder / row["image"], tuple(hand for hand in hands if hand), camera,
+                exhaustive=bool(row.get("exhaustive")),
+                ignore=tuple((x, y, x + w, y + h) for x, y, w, h in row.get("ignore", [])),
+                group=str(row.get("group", row["image"])), subset=str(row.get("dataset", "folder")), kind=kind)
+
+
+def _hand(label: dict[str, Any], problems: Counter[str]) -> TruthHand | None:
+    points = label.get("joints_2d")
+    valid = np.asarray(label["valid_2d"]) > 0 if label.get("valid_2d") is not None else \
+        np.full(21, points is not None)
+    points = np.full((21, 2), np.nan) if points is None else points
+    box, size = None, None
+    if label.get("bbox") is not None:
+        x, y, w, h = label["bbox"]
+        box, size = (x, y, x + w, y + h), float(max(w, h))
+    joints_m = label.get("joints_3d")
+    hand = make_hand(points, valid, joints_m, label.get("valid_3d") if joints_m is not None else None, box,
+                     problems, TITLE, handedness=label.get("handedness"))
+    if hand is None or size is None:
+        return hand
+    return TruthHand(hand.box, size, hand.joints_px, hand.valid_px, hand.joints_m, hand.valid_m, hand.handedness)
