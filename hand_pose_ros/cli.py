@@ -15,6 +15,9 @@ from hand_pose_ros.errors import ConfigError, HandPoseError
 COMMANDS = {
     "assets": ("hand_pose_ros.synthesis.assets", "fetch the meshes, skins and light probes of the virtual hands"),
     "render": ("hand_pose_ros.synthesis.render", "make labelled virtual pictures of hands"),
+    "train": ("hand_pose_ros.training.train", "learn a network from virtual pictures of hands, and export it"),
+    "predict": ("hand_pose_ros.predict", "hands in pictures and videos, written as lines of JSON"),
+    "score": ("hand_pose_ros.training.score", "accuracy of the models on a folder of labelled photographs"),
 }
 """name: (module, help)"""
 
