@@ -90,3 +90,19 @@ def heat_weights(vertices: np.ndarray, faces: np.ndarray, segments: np.ndarray, 
     weights = np.linalg.solve(laplacian(vertices, faces) + np.diag(heat), heat[:, None] * source)
     weights = np.where(weights > 1e-3, weights, 0.0)
     return weights / weights.sum(axis=1, keepdims=True)
+
+
+def caps(faces: np.ndarray) -> np.ndarray:
+    """Triangles (C, 3) that close every hole of a mesh with a fan. faces: (F, 3), counter-clockwise from outside."""
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    known = {tuple(edge) for edge in edges.tolist()}
+    after = {end: start for start, end in known if (end, start) not in known}     # the rim, walked the other way
+    out = []
+    while after:
+        first = next(iter(after))
+        loop, corner = [first], after.pop(first)
+        while corner != first:
+            loop.append(corner)
+            corner = after.pop(corner)
+        out += [(loop[0], loop[i], loop[i + 1]) for i in range(1, len(loop) - 1)]
+    return np.array(out, dtype=faces.dtype).reshape(-1, 3)

@@ -49,6 +49,9 @@ def load() -> HandModel:
     faces = np.concatenate([where[:, [0, 1, 2]], where[:, [0, 2, 3]]]).astype(np.int32)
     weld = local[unique[:, 0]].astype(np.int32)
     uv = base.uv[unique[:, 1]].astype(np.float32)
+    first = np.zeros(len(skin), dtype=np.int32)
+    first[weld[::-1]] = np.arange(len(weld), dtype=np.int32)[::-1]
+    faces = np.concatenate([faces, first[autorig.caps(weld[faces])]])       # the arm's cut end, so it is not hollow
 
     young = base.vertices.copy()
     for name, strength in _macro(anthropometry.MEAN):

@@ -73,6 +73,9 @@ class Skeleton:
     elbow: np.ndarray                           # (3,) metres
     axes: np.ndarray                            # (5, 3) flexion axis of thumb..little at rest, unit length
     rest: np.ndarray                            # (25,) angles of the rest pose
+    zero: np.ndarray                            # (4, 3, 3) frames of the proximal phalanges at zero flexion and spread
+    thumb: np.ndarray                           # (3, 3) frame of the thumb's metacarpal at rest
+    arch_axes: np.ndarray                       # (4, 3) axes about which the metacarpals lift
 
 
 def measure(joints: np.ndarray, elbow: np.ndarray, axes: np.ndarray, thumb_rest: np.ndarray) -> Skeleton:
@@ -82,17 +85,20 @@ def measure(joints: np.ndarray, elbow: np.ndarray, axes: np.ndarray, thumb_rest:
     thumb_rest: (5,) radians, the angles that the mesh's thumb is said to have at rest (its zero is a convention).
     """
     rest = np.zeros(NUM_DOFS)
+    zeros = np.stack([_zero(ray, axes[ray + 1]) for ray in range(4)])
     rest[DOF["thumb_cmc_flexion"]:DOF["thumb_ip_flexion"] + 1] = thumb_rest
     for ray, finger in enumerate(FINGERS[1:]):
         chain = joints[5 + 4 * ray:9 + 4 * ray]
         frames = [_frame(end - start, axes[ray + 1]) for start, end in zip(chain[:-1], chain[1:])]
-        relative = _zero(ray, axes[ray + 1]).T @ frames[0]
+        relative = zeros[ray].T @ frames[0]
         rest[DOF[f"{finger}_mcp_abduction"]] = np.arctan2(relative[1, 0], relative[0, 0])
         rest[DOF[f"{finger}_mcp_flexion"]] = np.arctan2(-relative[2, 1], relative[2, 2])
         for joint, (inner, outer) in zip(("pip", "dip"), zip(frames[:-1], frames[1:])):
             relative = inner.T @ outer
             rest[DOF[f"{finger}_{joint}_flexion"]] = np.arctan2(-relative[2, 1], relative[2, 2])
-    return Skeleton(joints, elbow, axes, rest)
+    across = np.cross(joints[_KNUCKLES] - joints[0], [0.0, 0.0, 1.0])
+    across /= np.linalg.norm(across, axis=1, keepdims=True)
+    return Skeleton(joints, elbow, axes, rest, zeros, _frame(joints[2] - joints[1], axes[0]), across)
 
 
 def metacarpal_base(joints: np.ndarray, ray: int) -> np.ndarray:
@@ -131,12 +137,10 @@ def motions(skeleton: Skeleton, pose: np.ndarray) -> np.ndarray:
         out[..., BONE[name], :, :] = compose(out[..., BONE[PARENT[name]], :, :], about(twist, joints[0]))
 
     knuckles = joints[_KNUCKLES]                                             # (4, 3)
-    across = np.cross(knuckles - joints[0], [0.0, 0.0, 1.0])
-    across /= np.linalg.norm(across, axis=1, keepdims=True)
-    lift = axis_angle(across, -ARCH_RAD * pose[..., DOF["arch"], None])      # (..., 4, 3, 3)
+    lift = axis_angle(skeleton.arch_axes, -ARCH_RAD * pose[..., DOF["arch"], None])      # (..., 4, 3, 3)
     carrier = about(lift, joints[0] + METACARPAL_BASE * (knuckles - joints[0]))
     out[..., _METACARPALS, :, :] = carrier
-    zero = np.stack([_zero(ray, axes[ray + 1]) for ray in range(4)])
+    zero = skeleton.zero
     turn = rotation_about(2, pose[..., _FIRST + 1]) @ rotation_about(0, -pose[..., _FIRST])
     was = rotation_about(2, rest[_FIRST + 1]) @ rotation_about(0, -rest[_FIRST])
     turned = zero @ turn @ np.swapaxes(zero @ was, -1, -2)
@@ -147,7 +151,7 @@ def motions(skeleton: Skeleton, pose: np.ndarray) -> np.ndarray:
         carrier = compose(carrier, about(bend, joints[_KNUCKLES + step]))
         out[..., _PROXIMAL + step, :, :] = carrier
 
-    thumb = _frame(joints[2] - joints[1], axes[0])
+    thumb = skeleton.thumb
     first = DOF["thumb_cmc_flexion"]
     turn = _thumb_turn(pose[..., first:first + 3]) @ _thumb_turn(rest[first:first + 3]).T
     carrier = about(thumb @ turn @ thumb.T, joints[1])
