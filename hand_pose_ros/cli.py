@@ -18,6 +18,8 @@ COMMANDS = {
     "train": ("hand_pose_ros.training.train", "learn a network from virtual pictures of hands, and export it"),
     "predict": ("hand_pose_ros.predict", "hands in pictures and videos, written as lines of JSON"),
     "score": ("hand_pose_ros.training.score", "accuracy of the models on a folder of labelled photographs"),
+    "build-engine": ("hand_pose_ros.runtimes.build", "build what a runtime needs ahead of time, into the engine cache"),
+    "benchmark": ("hand_pose_ros.runtimes.benchmark", "time per stage and frame, of every runtime that runs here"),
 }
 """name: (module, help)"""
 
