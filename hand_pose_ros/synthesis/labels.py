@@ -56,6 +56,7 @@ def photograph(renderer: Renderer, scene: Scene, rng: np.random.Generator) -> tu
         moved = cv2.warpAffine(raster.alpha, np.float32([[1, 0, dx], [0, 1, dy]]), raster.alpha.shape[::-1])
         background = background * (1 - strength * cv2.GaussianBlur(moved, (0, 0), softness)[..., None])
     linear = raster.color + (1.0 - raster.alpha[..., None]) * background
+    linear = np.nan_to_num(linear, nan=0.0)                        # a degenerate fragment must not stop a long run
     return sensor.develop(linear, scene.settings, rng, raster.alpha), raster
 
 

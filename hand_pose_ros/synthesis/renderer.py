@@ -106,7 +106,7 @@ void main() {
     vec3 r1 = cross(dy, n), r2 = cross(n, dx);
     float det = dot(dx, r1);
     vec3 g = sign(det) * (clamp(dFdx(h), -0.0006, 0.0006) * r1 + clamp(dFdy(h), -0.0006, 0.0006) * r2);
-    n = normalize(abs(det) * n - g);
+    n = det == 0.0 ? n : normalize(abs(det) * n - g);
     float nail = mask.g * (1.0 - u_glove);
     vec3 albedo = mix(u_back, u_palm, mask.r);
     albedo = mix(albedo, u_blood, mask.b * (1.0 - nail));
@@ -115,12 +115,12 @@ void main() {
     vec3 detail = mix(vec3(1.0), skin.rgb * 2.0, u_detail * (1.0 - 0.8 * nail));
     albedo = mix(albedo * detail, u_back * mix(1.0, skin.r * 2.0, 0.6), u_glove);
     float open = v_open;
-    vec3 ao = pow(vec3(open), mix(vec3(0.7, 1.05, 1.15), vec3(1.0), u_glove));
+    vec3 ao = pow(vec3(max(open, 0.02)), mix(vec3(0.7, 1.05, 1.15), vec3(1.0), u_glove));
     vec3 light = irradiance(n) * ao;
     float lit = shadow(v_pos, normalize(v_normal));
     float gloss = mix(u_gloss, 0.75, nail);
     float power = exp2(2.0 + 6.0 * gloss);
-    float fresnel = 0.035 + 0.5 * pow(1.0 - max(dot(n, e), 0.0), 5.0);
+    float fresnel = 0.035 + 0.5 * pow(1.0 - clamp(dot(n, e), 0.0, 1.0), 5.0);
     vec3 shine = reflection(reflect(-e, n), step(0.6, gloss)) * fresnel * open * (0.4 + gloss);
     for (int i = 0; i < 3; ++i) {
         float s = i == 0 ? lit : mix(1.0, open, 0.8);
@@ -130,7 +130,7 @@ void main() {
         float spec = pow(max(dot(n, normalize(u_light_dir[i] + e)), 0.0), power) * (power + 8.0) * 0.04;
         shine += u_light_rgb[i] * spec * fresnel * s * step(0.0, c) * gloss;
     }
-    o_color = vec4(albedo * light + shine, 1.0);
+    o_color = vec4(min(albedo * light + shine, 50.0), 1.0);
     o_depth_id = vec2(v_pos.z, u_base_id + v_part);
 }
 """
@@ -162,7 +162,7 @@ void main() {
     float gloss = v_surface.y;
     vec3 albedo = v_color * texture(t_pattern, vec3(v_uv, v_surface.x)).rgb * 2.0;
     float power = exp2(2.0 + 6.0 * gloss);
-    float fresnel = mix(0.04, 0.25, smoothstep(0.8, 1.0, gloss)) + 0.5 * pow(1.0 - max(dot(n, e), 0.0), 5.0);
+    float fresnel = mix(0.04, 0.25, smoothstep(0.8, 1.0, gloss)) + 0.5 * pow(1.0 - clamp(dot(n, e), 0.0, 1.0), 5.0);
     vec3 light = irradiance(n) * v_open;
     vec3 shine = reflection(reflect(-e, n), step(0.6, gloss)) * fresnel * gloss * v_open;
     float lit = shadow(v_pos, n);
@@ -172,7 +172,7 @@ void main() {
         float spec = pow(max(dot(n, normalize(u_light_dir[i] + e)), 0.0), power) * (power + 8.0) * 0.04;
         shine += u_light_rgb[i] * spec * fresnel * s * gloss;
     }
-    o_color = vec4(albedo * light + shine, 1.0);
+    o_color = vec4(min(albedo * light + shine, 50.0), 1.0);
     o_depth_id = vec2(v_pos.z, v_id);
 }
 """
