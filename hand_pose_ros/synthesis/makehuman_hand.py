@@ -49,9 +49,11 @@ def load() -> HandModel:
     faces = np.concatenate([where[:, [0, 1, 2]], where[:, [0, 2, 3]]]).astype(np.int32)
     weld = local[unique[:, 0]].astype(np.int32)
     uv = base.uv[unique[:, 1]].astype(np.float32)
-    first = np.zeros(len(skin), dtype=np.int32)
-    first[weld[::-1]] = np.arange(len(weld), dtype=np.int32)[::-1]
-    faces = np.concatenate([faces, first[autorig.caps(weld[faces])]])       # the arm's cut end, so it is not hollow
+    rim = autorig.caps(weld[faces])                     # closes the arm's cut end, so that it is not hollow
+    rim_skin, rim_local = np.unique(rim, return_inverse=True)
+    faces = np.concatenate([faces, (len(weld) + rim_local.reshape(rim.shape)).astype(np.int32)])
+    uv = np.concatenate([uv, np.repeat(uv[np.flatnonzero(weld == rim_skin[0])[:1]], len(rim_skin), axis=0)])
+    weld = np.concatenate([weld, rim_skin.astype(np.int32)])
 
     young = base.vertices.copy()
     for name, strength in _macro(anthropometry.MEAN):
