@@ -69,7 +69,7 @@ class Oracle:
     def __post_init__(self):
         self.rng = np.random.default_rng(self.seed)
 
-    def detect(self, image) -> list:
+    def detect(self, image, min_score=0.5) -> list:
         """Every hand whose middle is in the image."""
         self.detector_calls += 1
         found = []

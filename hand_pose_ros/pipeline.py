@@ -1,0 +1,254 @@
+"""Frame in, hands out: the main path. Read this first.
+
+    boxes    where hands are: from the tracks of the last image, and from the detector only when that is not enough
+    crops    a virtual camera looks at each hand; left hands are mirrored
+    poses    all crops of the frame in one call of the pose network; what is not a hand is dropped
+    again    hands that were cropped badly (just detected, turned, moved, mirrored wrongly) get a second, better crop
+    lift     joints in metres in the camera's frame; two poses of one hand become one
+    track    identity, side and smoothing over time
+
+The networks are two callables, so that this file runs the same on the robot, in replay, in evaluation and in tests.
+State goes in and comes out; nothing is remembered here.
+"""
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Callable, Sequence
+
+import cv2
+import numpy as np
+
+from hand_pose_ros import camera as cameras
+from hand_pose_ros import crop as crops
+from hand_pose_ros import tracking
+from hand_pose_ros.errors import FrameError
+from hand_pose_ros.lift import confidence, lift
+from hand_pose_ros.tracking import TrackerState
+from hand_pose_ros.types import Crop, CropPose, Detection, Frame, Hand, ScaleSource
+
+WRONG_SIDE = 0.25
+"""Below this probability that the crop shows a right hand, its mirroring was wrong."""
+TURNED = np.cos(np.deg2rad(25.0))
+MOVED = 0.2
+GROWN = 1.35
+"""A crop is taken again if its roll, middle (in box sides) or size was off by more than these."""
+SAME_BOX_IOU = 0.3
+SAME_HAND = 0.2
+SAME_HAND_OTHER_SIDE = 0.1
+"""Mean joint distance, in hand sizes, below which two poses are one hand; clasped hands are allowed to be closer."""
+
+
+@dataclass(frozen=True)
+class PipelineState:
+    """What one image leaves for the next."""
+
+    tracker: TrackerState = field(default_factory=TrackerState)
+    detected_ns: int = 0                            # stamp of the image in which the detector ran last; 0 never
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one image showed."""
+
+    hands: tuple[Hand, ...]                         # smoothed over time
+    raw: tuple[Hand, ...]                           # the same hands as measured
+    detector_ran: bool
+    marks_s: dict[str, float]                       # time.monotonic() at the end of detect, pose and lift
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """The two networks and what belongs to them. detect and estimate: see detect.Detector and estimate.Estimator."""
+
+    detect: Callable[[np.ndarray, float], Sequence[Detection]]
+    estimate: Callable[[Sequence[Crop]], Sequence[CropPose]]
+    crop_size: int                                  # pixels, both sides of what the pose network takes
+    calibrated_length_m: float | None = None        # hand length of the calibration file, replaces hand_length_m
+
+    def step(self, state: PipelineState, frame: Frame, config) -> tuple[PipelineState, Result]:
+        """One image further. config: a config.Config, or anything with its attributes.
+
+        Raises FrameError if the image, its depth and its camera do not belong together; the state is then still good.
+        """
+        check_frame(frame)
+        if config.mirrored_image:
+            frame = unmirrored(frame)
+        expected = [d for d in tracking.predict(state.tracker, frame.stamp_ns) if usable(d, frame)][:config.max_hands]
+        ran = needs_detector(state, len(expected), frame.stamp_ns, config)
+        found = self.detect(frame.image, config.detection_threshold) if ran else []
+        new = [d for d in found if usable(d, frame) and all(_iou(d.box, e.box) < SAME_BOX_IOU for e in expected)]
+        new = new[:config.max_hands - len(expected)]
+        marks_s = {"detect": time.monotonic()}
+
+        seen = self._look(frame, [(d, _is_left(d)) for d in (*expected, *new)])
+        seen = self._look_again(frame, seen, len(expected), config)
+        marks_s["pose"] = time.monotonic()
+
+        hands = [self._lift(look, frame, config) for look in seen if look.pose.presence >= config.presence_threshold]
+        hands = without_duplicates(hands)[:config.max_hands]
+        tracker, filtered, raw = tracking.step(state.tracker, tuple(hands), frame.stamp_ns, config)
+        if config.mirrored_image:
+            filtered, raw = (tuple(mirrored_pixels(h, frame.camera.width) for h in hs) for hs in (filtered, raw))
+        marks_s["lift"] = time.monotonic()
+        return PipelineState(tracker, frame.stamp_ns if ran else state.detected_ns), Result(filtered, raw, ran, marks_s)
+
+    def estimate_in_box(self, frame: Frame, box: np.ndarray, config) -> Hand:
+        """The hand in a given box (4,) px, side and roll unknown: for evaluation of the pose network alone.
+
+        Tries four rolls and both sides, then improves the roll of the better side twice; the box stays as given.
+        Always answers with its best guess, whatever its presence. Raises FrameError if the box cannot be looked at.
+        """
+        check_frame(frame)
+        box = np.asarray(box, np.float64)
+
+        def turned(up):
+            return Detection(box, 1.0, np.nan, np.asarray(up, np.float64))
+
+        first = self._look(frame, [(turned(up), mirrored) for mirrored in (False, True)
+                                   for up in ((0, -1), (1, 0), (0, 1), (-1, 0))])
+        best = [max(first[:4], key=_belief), max(first[4:], key=_belief)]
+        for _ in range(2):
+            again = self._look(frame, [(turned(look.refined(frame.camera).up), look.crop.mirrored) for look in best])
+            best = [max(pair, key=_belief) for pair in zip(best, again)]
+            best = [max(best, key=_belief)]
+        return self._lift(best[0], frame, config)
+
+    def _look(self, frame: Frame, wanted: Sequence[tuple[Detection, bool]]) -> list[_Look]:
+        """Crop and pose of each (detection, mirrored), in one call of the network."""
+        taken = [crops.take(frame, detection, self.crop_size, mirrored) for detection, mirrored in wanted]
+        poses = self.estimate(taken) if taken else []
+        return [_Look(d, crop, pose) for (d, _), crop, pose in zip(wanted, taken, poses)]
+
+    def _look_again(self, frame: Frame, seen: list[_Look], followed: int, config) -> list[_Look]:
+        """The same, with a second look at those whose first crop was not what the joints in it ask for.
+
+        The first ``followed`` come from tracks, the others from the detector: those always get a second look.
+        """
+        again = {}
+        for k, look in enumerate(seen):
+            if look.pose.presence < 0.5 * config.presence_threshold or not np.isfinite(look.pose.uv).all():
+                continue
+            better = look.refined(frame.camera)
+            wrong_side = look.pose.right_probability < WRONG_SIDE
+            if usable(better, frame) and (wrong_side or k >= followed or _differs(look.detection, better)):
+                again[k] = (better, look.crop.mirrored != wrong_side)
+        for k, look in zip(again, self._look(frame, list(again.values()))):
+            if look.crop.mirrored == seen[k].crop.mirrored or _belief(look) > _belief(seen[k]):
+                seen[k] = look
+        return seen
+
+    def _lift(self, look: _Look, frame: Frame, config) -> Hand:
+        length, source = config.hand_length_m, ScaleSource.ASSUMED
+        if self.calibrated_length_m is not None:
+            length, source = self.calibrated_length_m, ScaleSource.CALIBRATED_HAND
+        return lift(look.crop, look.pose, frame.camera, length, source, frame.depth if config.use_depth else None,
+                    config.metric_without_calibration)
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """One crop with what the network said of it."""
+
+    detection: Detection                            # what the crop was taken for
+    crop: Crop
+    pose: CropPose
+
+    def refined(self, camera) -> Detection:
+        """The detection that the joints ask for."""
+        px = crops.crop_to_image(self.crop, camera, self.pose.uv)
+        return crops.from_joints(px, self.detection.score, self.detection.right_probability)
+
+
+def load(config) -> Pipeline:
+    """The pipeline with the networks and the calibration that the config names. Raises ModelError or ConfigError."""
+    from hand_pose_ros import calibration, detect, estimate, runtimes
+
+    detector = runtimes.load("detector", config.detector_model, config.runtime)
+    pose = runtimes.load("pose", config.pose_model, config.runtime)
+    length = calibration.load(config.hand_calibration_file).hand_length_m if config.hand_calibration_file else None
+    return Pipeline(detect.Detector(detector, detector.source.input_shape[:2]), estimate.Estimator(pose),
+                    pose.source.input_shape[0], length)
+
+
+def needs_detector(state: PipelineState, followed: int, stamp_ns: int, config) -> bool:
+    """No hand is followed, or one was just lost, or there is room for another and the last look is long ago."""
+    if followed == 0 or tracking.any_lost(state.tracker):
+        return True
+    since_s = (stamp_ns - state.detected_ns) * 1e-9
+    return followed < config.max_hands and (since_s < 0 or since_s >= config.detect_every_s)
+
+
+def check_frame(frame: Frame) -> None:
+    """Raises FrameError unless image, depth and camera are what types.Frame says and of one size."""
+    image, camera, depth = frame.image, frame.camera, frame.depth
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise FrameError(f"the image is {getattr(image, 'dtype', type(image).__name__)} "
+                         f"{getattr(image, 'shape', '')}; it must be uint8 RGB of shape (height, width, 3)")
+    if image.shape[:2] != (camera.height, camera.width):
+        raise FrameError(f"the image has {image.shape[1]} x {image.shape[0]} pixels, its camera {camera.width} x "
+                         f"{camera.height}: make the camera with camera.from_camera_info and the image's size")
+    if depth is not None and depth.shape != image.shape[:2]:
+        raise FrameError(f"the depth image has shape {depth.shape}, the image {image.shape[:2]}: use the depth image that "
+                         "is registered to the colour image (aligned_depth_to_color)")
+
+
+def usable(detection: Detection, frame: Frame) -> bool:
+    """Whether the middle of the box is in the image and on the lens, and the box has a size worth looking at."""
+    box = detection.box
+    if not np.all(np.isfinite(box)) or max(box[2] - box[0], box[3] - box[1]) < 4:
+        return False
+    centre = 0.5 * (box[:2] + box[2:])
+    inside = np.all(centre >= -0.5) and np.all(centre <= (frame.camera.width - 0.5, frame.camera.height - 0.5))
+    return bool(inside and np.all(np.isfinite(cameras.unproject(frame.camera, centre))))
+
+
+def without_duplicates(hands: Sequence[Hand]) -> list[Hand]:
+    """The hands, earlier ones first, without those that are another pose of an earlier, at least as credible one."""
+    order = sorted(range(len(hands)), key=lambda k: -round(hands[k].score * hands[k].confidence.mean(), 2))
+    kept: list[int] = []
+    for k in order:
+        if not any(_same_hand(hands[k], hands[j]) for j in kept):
+            kept.append(k)
+    return [hands[k] for k in sorted(kept)]
+
+
+def unmirrored(frame: Frame) -> Frame:
+    """The frame as the camera saw it before its image was mirrored; the calibration is that of the camera."""
+    depth = None if frame.depth is None else np.ascontiguousarray(frame.depth[:, ::-1])
+    return replace(frame, image=cv2.flip(frame.image, 1), depth=depth)
+
+
+def mirrored_pixels(hand: Hand, width: int) -> Hand:
+    """The hand with its pixels in the mirrored image; metres and side stay those of the real world."""
+    x0, y0, x1, y1 = hand.box
+    flipped = np.stack([width - 1 - hand.joints_px[:, 0], hand.joints_px[:, 1]], -1)
+    return replace(hand, joints_px=flipped, box=np.array([width - 1 - x1, y0, width - 1 - x0, y1]))
+
+
+def _is_left(detection: Detection) -> bool:
+    return bool(detection.right_probability < 0.5)      # NaN: taken for a right hand, the pose network will tell
+
+
+def _belief(look: _Look) -> float:
+    """How far a look is to be believed: a hand, mirrored the right way, with its joints clearly placed."""
+    return float(look.pose.right_probability * confidence(look.pose).mean())
+
+
+def _differs(before: Detection, after: Detection) -> bool:
+    size_before, size = (float(np.max(d.box[2:] - d.box[:2])) for d in (before, after))
+    shift = np.linalg.norm((before.box[:2] + before.box[2:] - after.box[:2] - after.box[2:]) / 2)
+    turned = np.nan_to_num(before.up @ after.up, nan=1.0) < TURNED
+    return bool(turned or shift > MOVED * size or not 1 / GROWN < size / max(size_before, 1e-6) < GROWN)
+
+
+def _same_hand(a: Hand, b: Hand) -> bool:
+    size = min(np.max(a.box[2:] - a.box[:2]), np.max(b.box[2:] - b.box[:2]))
+    apart = np.nanmean(np.linalg.norm(a.joints_px - b.joints_px, axis=-1))
+    return bool(apart < (SAME_HAND if a.is_right == b.is_right else SAME_HAND_OTHER_SIDE) * size)
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> float:
+    sides = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None)
+    common = sides.prod()
+    return float(common / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common, 1e-9))

@@ -1,0 +1,201 @@
+"""The whole path with perfect networks: what comes out must be the scene that went in."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from oracle import Oracle, hand
+from test_camera import LENSES, make
+
+from hand_pose_ros import camera as cameras
+from hand_pose_ros import crop as crops
+from hand_pose_ros import pipeline as pipelines
+from hand_pose_ros.config import Config
+from hand_pose_ros.errors import FrameError
+from hand_pose_ros.pipeline import Pipeline, PipelineState
+from hand_pose_ros.types import Frame, JointState, ScaleSource
+
+CONFIG = Config()
+BLACK = np.zeros((480, 640, 3), np.uint8)
+MS = 1_000_000
+
+
+def play(oracle, scenes, config=CONFIG, dt_ms=33, **options):
+    """scenes: the hands of each image. Returns the results."""
+    pipe = Pipeline(oracle.detect, oracle.estimate, oracle.size, **options)
+    state, results = PipelineState(), []
+    for k, scene in enumerate(scenes):
+        oracle.hands = scene
+        state, result = pipe.step(state, Frame(BLACK, oracle.camera, (1000 + dt_ms * k) * MS), config)
+        results.append(result)
+    return results
+
+
+@pytest.mark.parametrize("name", LENSES)
+def test_two_hands_of_both_sides_come_out_where_they_are(name):
+    camera = make(name)
+    right, left = hand(at=(0.12, 0.02, 0.6), turn=(0.3, 0.2, 0.4)), hand(right=False, at=(-0.14, 0, 0.7))
+    result = play(Oracle(camera), [[(right, True), (left, False)]])[0]
+    assert len(result.hands) == 2 and result.detector_ran
+    for found in result.hands:
+        truth = right if found.is_right else left
+        assert np.abs(found.joints_m - truth).max() < 2e-3
+        np.testing.assert_allclose(found.joints_px, cameras.project(camera, truth), atol=1e-6)
+        assert found.scale_source == ScaleSource.ASSUMED and (found.state == JointState.VISIBLE).all()
+    assert {h.is_right for h in result.hands} == {True, False}
+    assert list(result.marks_s) == ["detect", "pose", "lift"]
+    assert sorted(result.marks_s.values()) == list(result.marks_s.values())
+
+
+def test_nothing_there_is_an_empty_tuple_and_the_detector_looks_every_time():
+    oracle = Oracle(make("pinhole"))
+    results = play(oracle, [[]] * 4)
+    assert all(r.hands == r.raw == () for r in results)
+    assert oracle.detector_calls == 4 and oracle.pose_calls == 0
+
+
+def test_the_detector_rests_while_all_hands_are_followed():
+    oracle = Oracle(make("pinhole"))
+    scenes = [[(hand(at=(-0.1 + 0.004 * k, 0, 0.6)), True)] for k in range(30)]
+    results = play(oracle, scenes, Config(max_hands=1))
+    assert oracle.detector_calls == 1 and all(len(r.hands) == 1 for r in results)
+    assert {h.track_id for r in results for h in r.hands} == {1}
+    error = [np.abs(r.raw[0].joints_m - s[0][0]).max() for r, s in zip(results, scenes)]
+    assert max(error) < 2e-3
+
+
+def test_with_room_for_another_hand_it_looks_every_so_often_and_finds_it():
+    oracle = Oracle(make("pinhole"))
+    one, two = (hand(at=(-0.12, 0, 0.6)), True), (hand(right=False, at=(0.14, 0, 0.7)), False)
+    results = play(oracle, [[one]] * 5 + [[one, two]] * 25, Config(max_hands=2, detect_every_s=0.3), dt_ms=30)
+    assert 2 <= oracle.detector_calls <= 3
+    assert [len(r.hands) for r in results[:5]] == [1] * 5 and len(results[-1].hands) == 2
+    first_seen = next(k for k, r in enumerate(results) if len(r.hands) == 2)
+    assert first_seen <= 10
+
+
+def test_a_lost_hand_calls_the_detector_at_once():
+    oracle = Oracle(make("pinhole"))
+    one = [(hand(at=(-0.15, 0, 0.6)), True)]
+    far = [(hand(at=(0.15, 0, 0.6)), True)]
+    results = play(oracle, [one] * 3 + [far] * 3, Config(max_hands=1))
+    assert not results[3].hands and results[4].detector_ran and len(results[4].hands) == 1
+
+
+def test_a_hand_without_direction_and_side_is_found_by_the_second_look():
+    oracle = Oracle(make("pinhole"), with_up=False)
+    joints = hand(right=False, at=(0.1, 0, 0.6), turn=(0, 0, 1.2))
+    result = play(oracle, [[(joints, False)]])[0]
+    assert len(result.hands) == 1 and not result.hands[0].is_right
+    assert np.abs(result.hands[0].joints_m - joints).max() < 2e-3
+    assert oracle.pose_calls == 2
+
+
+def test_a_false_detection_is_no_hand():
+    oracle = Oracle(make("pinhole"))
+    ghost = crops.from_joints(cameras.project(oracle.camera, hand(at=(0.15, 0, 0.6))), 0.9, 0.9)
+    pipe = Pipeline(lambda image, score: [ghost], oracle.estimate, 224)
+    state, result = pipe.step(PipelineState(), Frame(BLACK, oracle.camera, 1), CONFIG)
+    assert result.hands == () and state.tracker.tracks == ()
+
+
+def test_two_boxes_on_one_hand_are_one_hand():
+    oracle = Oracle(make("pinhole"))
+    oracle.hands = [(hand(), True)]
+    d = oracle.detect(BLACK)[0]
+    twice = [d, replace(d, box=d.box + (15, -10, 15, -10)), replace(d, box=d.box + (-20, 5, -5, 20))]
+    pipe = Pipeline(lambda image, score: twice, oracle.estimate, 224)
+    _, result = pipe.step(PipelineState(), Frame(BLACK, oracle.camera, 1), Config(max_hands=4))
+    assert len(result.hands) == 1
+
+
+def test_clasped_hands_of_two_sides_stay_two():
+    oracle = Oracle(make("pinhole"))
+    scene = [(hand(at=(0, 0, 0.6)), True), (hand(right=False, at=(0.045, 0, 0.62)), False)]
+    pairs = [pipelines.without_duplicates(play(oracle, [[one]])[0].raw + play(oracle, [[two]])[0].raw)
+             for one, two in [scene]]
+    assert [len(p) for p in pairs] == [2]
+
+
+def test_max_hands_is_kept_and_tracks_come_first():
+    oracle = Oracle(make("pinhole"))
+    scene = [(hand(at=(x, 0, 0.9)), True) for x in (-0.3, 0.0, 0.3)]
+    results = play(oracle, [scene[1:2]] + [scene] * 3, Config(max_hands=2, detect_every_s=0.0))
+    assert [len(r.hands) for r in results] == [1, 2, 2, 2]
+    assert 1 in {h.track_id for h in results[-1].hands}
+
+
+def test_a_hand_that_leaves_the_image_is_dropped_with_its_track():
+    camera = make("pinhole")
+    oracle = Oracle(camera)
+    scenes = [[(hand(at=(0.012 * k, 0, 0.6)), True)] for k in range(50)]
+    results = play(oracle, scenes, Config(max_hands=1))
+    outside = [k for k, s in enumerate(scenes) if cameras.project(camera, s[0][0])[:, 0].min() > 640]
+    assert len(results[0].hands) == 1 and outside and all(results[k].hands == () for k in outside)
+    partly = next(r for r in results if r.hands and (r.hands[0].state == JointState.OUTSIDE_IMAGE).any())
+    assert np.isfinite(partly.hands[0].joints_m).all()
+
+
+def test_a_mirrored_image_changes_pixels_and_nothing_else():
+    camera = make("plumb_bob 5")                        # principal point off the middle: a mirror must not move it
+    scene = [[(hand(at=(0.12, 0.02, 0.6)), True)]] * 2
+    plain = play(Oracle(camera), scene)[1].hands[0]
+    mirrored = play(Oracle(camera), scene, Config(mirrored_image=True))[1].hands[0]
+    np.testing.assert_allclose(mirrored.joints_m, plain.joints_m)
+    assert mirrored.is_right
+    np.testing.assert_allclose(mirrored.joints_px[:, 0], 639 - plain.joints_px[:, 0])
+    assert mirrored.box[0] == pytest.approx(mirrored.joints_px[:, 0].min())
+
+
+def test_mirrored_pixels_match_a_mirrored_picture():
+    """Outside truth for the mirror: the image is really flipped before it is looked at."""
+    seen = []
+    frame = Frame(np.arange(480 * 640 * 3, dtype=np.uint32).astype(np.uint8).reshape(480, 640, 3), make("pinhole"), 1)
+    pipe = Pipeline(lambda image, score: seen.append(image) or [], lambda crops: [], 64)
+    pipe.step(PipelineState(), frame, Config(mirrored_image=True))
+    np.testing.assert_array_equal(seen[0], frame.image[:, ::-1])
+
+
+def test_a_calibrated_hand_length_sets_scale_and_source():
+    joints = hand(length_m=0.172)
+    result = play(Oracle(make("pinhole")), [[(joints, True)]], calibrated_length_m=0.172)[0]
+    assert result.hands[0].scale_source == ScaleSource.CALIBRATED_HAND
+    assert np.abs(result.hands[0].joints_m - joints).max() < 2e-3
+
+
+def test_without_calibration_there_are_pixels_but_no_metres():
+    camera = cameras.assumed(640, 480, 60)
+    result = play(Oracle(camera), [[(hand(), True)]] * 3)[-1].hands[0]
+    assert np.isnan(result.joints_m).all() and np.isfinite(result.joints_px).all()
+    assert result.scale_source == ScaleSource.NONE
+
+
+@pytest.mark.parametrize("roll", np.deg2rad([0, 40, 100, 180, 250]))
+@pytest.mark.parametrize("right", [True, False])
+def test_given_box_alone_finds_roll_and_side(roll, right):
+    camera = make("plumb_bob 5")
+    joints = hand(right=right, at=(0.08, 0.03, 0.6), turn=(0, 0, roll))
+    oracle = Oracle(camera, [(joints, right)], uv_sigma=0.5)
+    px = cameras.project(camera, joints)
+    pipe = Pipeline(oracle.detect, oracle.estimate, 224)
+    found = pipe.estimate_in_box(Frame(BLACK, camera, 0), np.concatenate([px.min(0), px.max(0)]), CONFIG)
+    assert found.is_right == right and oracle.detector_calls == 0
+    assert np.abs(found.joints_px - px).max() < 4
+
+
+def test_noise_in_gives_the_same_answer_twice():
+    scenes = [[(hand(at=(0.005 * k, 0, 0.6)), True)] for k in range(10)]
+    a, b = (play(Oracle(make("pinhole"), uv_sigma=1.5, xyz_sigma=0.03), scenes) for _ in range(2))
+    for x, y in zip(a, b):
+        np.testing.assert_array_equal(x.hands[0].joints_m, y.hands[0].joints_m)
+
+
+@pytest.mark.parametrize("frame, says", [
+    (Frame(BLACK.astype(np.uint16), make("pinhole"), 0), "uint16"),
+    (Frame(BLACK[..., 0], make("pinhole"), 0), r"\(480, 640\)"),
+    (Frame(BLACK[:, :600], make("pinhole"), 0), "600 x 480 pixels, its camera 640 x 480"),
+    (Frame(BLACK, make("pinhole"), 0, np.zeros((240, 320), np.float32)), "registered"),
+])
+def test_frames_that_do_not_fit_are_refused(frame, says):
+    oracle = Oracle(make("pinhole"))
+    with pytest.raises(FrameError, match=says):
+        Pipeline(oracle.detect, oracle.estimate, 224).step(PipelineState(), frame, CONFIG)

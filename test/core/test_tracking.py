@@ -1,0 +1,233 @@
+"""Hands over time, in loops without clocks."""
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import hand
+from scipy.optimize import linear_sum_assignment
+from test_camera import make
+
+from hand_pose_ros import camera as cameras
+from hand_pose_ros import tracking
+from hand_pose_ros.config import Config
+from hand_pose_ros.skeleton import bone_lengths
+from hand_pose_ros.tracking import TrackerState, step
+from hand_pose_ros.types import Hand, JointState, ScaleSource
+
+CAMERA = make("pinhole")
+CONFIG = Config()
+MS = 1_000_000
+
+
+def observed(joints, right=0.95, rng=None, noise_m=0.0, noise_px=0.0) -> Hand:
+    """A Hand as lift would give it, with noise along the rays and in pixels."""
+    px = cameras.project(CAMERA, joints)
+    if rng is not None:
+        px = px + rng.normal(0, noise_px, px.shape)
+        joints = joints + rng.normal(0, noise_m, joints.shape)
+    return Hand(0.9, right, np.concatenate([px.min(0), px.max(0)]), px, joints, joints - joints[0], np.ones(21),
+                np.full(21, JointState.VISIBLE, np.uint8), np.full(21, 0.01), np.full(21, 0.002), 0.186,
+                ScaleSource.ASSUMED)
+
+
+def run(frames, dt_ms=33, start_ms=1000, config=CONFIG, state=None):
+    """frames: a tuple of hands for each image. Returns the final state and a list of (filtered, raw)."""
+    state, out = state or TrackerState(), []
+    for k, hands in enumerate(frames):
+        state, filtered, raw = step(state, tuple(hands), (start_ms + k * dt_ms) * MS, config)
+        out.append((filtered, raw))
+    return state, out
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 10**6))
+def test_assignment_is_optimal(n, m, seed):
+    cost = np.random.default_rng(seed).random((n, m)).round(1)
+    pairs = tracking.assign(cost)
+    rows, columns = linear_sum_assignment(cost)
+    assert len(pairs) == min(n, m) == len({r for r, _ in pairs}) == len({c for _, c in pairs})
+    assert sum(cost[r, c] for r, c in pairs) == pytest.approx(cost[rows, columns].sum())
+
+
+def crossing(seconds=1.5, dt=1 / 30, rights=(0.95, 0.05)):
+    """Two hands whose ways cross in the image, one 8 cm behind the other."""
+    frames = []
+    for t in np.arange(0, seconds, dt):
+        x = -0.2 + 0.4 * t / seconds
+        frames.append((observed(hand(at=(x, 0.01, 0.7)), rights[0]),
+                       observed(hand(at=(-x, 0, 0.78), right=rights[1] > 0.5), rights[1])))
+    return frames
+
+
+@pytest.mark.parametrize("rights", [(0.95, 0.05), (0.95, 0.95)])
+@pytest.mark.parametrize("fps", [10, 30, 60])
+def test_hands_that_cross_keep_their_ids(fps, rights):
+    rng = np.random.default_rng(0)
+    frames = [tuple(pair[k] for k in rng.permutation(2)) for pair in crossing(dt=1 / fps, rights=rights)]
+    _, out = run(frames, dt_ms=round(1000 / fps))
+    first, last = ({h.track_id: h.joints_m[9, 0] for h in out[k][1]} for k in (0, -1))
+    assert set(first) == set(last) == {1, 2}
+    assert all(first[i] * last[i] < 0 for i in first)                        # each went to the other side
+
+
+def test_order_of_hands_in_the_list_does_not_matter():
+    frames = crossing(0.5)
+    _, a = run(frames)
+    _, b = run([pair[::-1] for pair in frames])
+    ids = {h.track_id for h in a[-1][0]}
+    assert ids == {h.track_id for h in b[-1][0]}
+    assert a[-1][0][0].track_id < a[-1][0][1].track_id                       # and they come out by id
+
+
+def test_a_hand_comes_back_under_its_id_within_the_timeout_only():
+    one = (observed(hand()),)
+    for gone, same in ((10, True), (25, False)):                             # 0.33 s and 0.83 s of 0.5 s
+        _, out = run([one] * 5 + [()] * gone + [one])
+        assert out[5] == ((), ())                                            # nothing made up while it is gone
+        assert (out[-1][0][0].track_id == 1) == same
+
+
+def test_one_odd_side_does_not_flip_a_track_and_steady_evidence_flips_it_once():
+    joints = hand()
+    sides = [0.95] * 20 + [0.03] + [0.95] * 10 + [0.03] * 90
+    _, out = run([(observed(joints, p),) for p in sides])
+    shown = [o[0][0].is_right for o in out]
+    assert all(shown[:40])
+    assert not shown[-1] and sum(a != b for a, b in zip(shown, shown[1:])) == 1
+    assert out[20][1][0].right_probability == 0.03                           # raw says what was measured
+    assert all((o[0][0].right_probability >= 0.5) == right for o, right in zip(out, shown))
+
+
+def test_voting_takes_as_long_at_any_frame_rate():
+    def seconds_to_flip(fps):
+        frames = [(observed(hand(), 0.95),)] * fps + [(observed(hand(), 0.05),)] * 3 * fps
+        _, out = run(frames, dt_ms=1000 // fps)
+        return next(k for k, o in enumerate(out) if not o[0][0].is_right) / fps - 1
+    times = [seconds_to_flip(fps) for fps in (20, 40, 50)]
+    assert max(times) - min(times) < 0.1 and 0.1 < min(times) < 1.0
+
+
+def wave(t):
+    """A hand that moves 12 cm to and fro, turns and bends."""
+    return hand(at=(0.12 * np.sin(2 * np.pi * 0.5 * t), 0.03 * np.cos(4 * t), 0.7), bend=0.5 + 0.3 * np.sin(3 * t),
+                turn=(0.2 * np.sin(2 * t), 0.3 * np.sin(t), 0))
+
+
+def test_the_same_motion_gives_the_same_output_at_10_30_and_60_hz():
+    ends = []
+    for fps in (60, 30, 10):
+        stamps = np.arange(0, 3 + 1e-9, 1 / fps)
+        state = TrackerState()
+        for t in stamps:
+            state, filtered, _ = step(state, (observed(wave(t)),), int((t + 1) * 1e9), CONFIG)
+        ends.append(filtered[0])
+    for other in ends[1:]:
+        assert np.linalg.norm(other.joints_m - ends[0].joints_m, axis=-1).max() < 0.006
+        assert np.linalg.norm(other.joints_px - ends[0].joints_px, axis=-1).max() < 5
+
+
+def test_smoothing_takes_jitter_from_a_still_hand_and_adds_little_lag_to_a_fast_one():
+    rng = np.random.default_rng(0)
+    still = hand()
+    _, out = run([(observed(still, rng=rng, noise_m=0.005, noise_px=1.0),) for _ in range(120)])
+    jitter = {name: np.mean([np.std([o[k][0].joints_m for o in out[30:]], axis=0)])
+              for k, name in ((0, "filtered"), (1, "raw"))}
+    assert jitter["filtered"] < 0.5 * jitter["raw"]
+    speed = 0.5                                                              # m/s
+    _, out = run([(observed(hand(at=(-0.3 + speed * k / 30, 0, 0.9))),) for k in range(30)])
+    lag = [(o[1][0].joints_m - o[0][0].joints_m)[:, 0].mean() / speed for o in out[15:]]
+    assert 0 <= np.mean(lag) < 0.040
+
+
+def test_bones_do_not_stretch():
+    rng = np.random.default_rng(0)
+    _, out = run([(observed(wave(k / 30), rng=rng, noise_m=0.004, noise_px=0.5),) for k in range(90)])
+    lengths = np.array([bone_lengths(o[0][0].joints_m) for o in out[45:]])
+    raw = np.array([bone_lengths(o[1][0].joints_m) for o in out[45:]])
+    assert (lengths.std(0) / lengths.mean(0)).max() < 0.15 * (raw.std(0) / raw.mean(0)).max()
+    np.testing.assert_allclose([o[0][0].joints_rel_m for o in out],
+                               [o[0][0].joints_m - o[0][0].joints_m[0] for o in out], atol=1e-9)
+
+
+def test_pixels_and_metres_stay_together():
+    _, out = run([(observed(wave(k / 30)),) for k in range(60)])
+    for filtered, _ in out:
+        gap = np.linalg.norm(cameras.project(CAMERA, filtered[0].joints_m) - filtered[0].joints_px, axis=-1)
+        assert gap.max() < 4.0                                               # of a hand of 160 px
+
+
+def test_a_wild_finger_is_held_and_said_and_a_lasting_one_is_believed():
+    straight, bent = hand(bend=0.0), hand(bend=0.0)
+    bent[8] = bent[5] + (bent[5] - bent[8]) * 0.8                             # index tip thrown to the other side
+    _, out = run([(observed(straight),)] * 10 + [(observed(bent),)] + [(observed(straight),)] * 5)
+    filtered = out[10][0][0]
+    assert (filtered.state[5:9] == JointState.EXTRAPOLATED).all() and filtered.state[12] == JointState.VISIBLE
+    assert np.linalg.norm(filtered.joints_m[8] - straight[8]) < 0.005
+    assert np.linalg.norm(out[10][1][0].joints_m[8] - bent[8]) < 1e-9        # raw is raw
+    _, out = run([(observed(straight),)] * 10 + [(observed(bent),)] * 30)
+    assert out[-1][0][0].state[8] == JointState.VISIBLE
+    assert np.linalg.norm(out[-1][0][0].joints_m[8] - bent[8]) < 0.03
+
+
+def test_a_jump_in_distance_is_held():
+    near, far = hand(at=(0, 0, 0.6)), hand(at=(0, 0, 0.6)) * 1.5
+    _, out = run([(observed(near),)] * 10 + [(observed(far),)] + [(observed(near),)] * 3)
+    assert abs(out[10][0][0].joints_m[9, 2] - 0.6) < 0.02
+    assert (out[10][0][0].state == JointState.EXTRAPOLATED).all()
+
+
+def test_a_backwards_jump_starts_anew_and_reuses_no_id():
+    one = (observed(hand()),)
+    state, _ = run([one] * 5, start_ms=10_000)
+    state, out = run([one] * 2, start_ms=1_000, state=state)
+    assert out[0][0][0].track_id == 2 and len(state.tracks) == 1
+
+
+def test_a_repeated_stamp_filters_nothing_further():
+    state, out = run([(observed(hand()),)] * 5)
+    moved = observed(hand(at=(0.02, 0, 0.6)))
+    again, filtered, raw = step(state, (moved,), state.stamp_ns, CONFIG)
+    assert filtered[0].track_id == 1
+    np.testing.assert_array_equal(filtered[0].joints_m, out[-1][0][0].joints_m)
+    np.testing.assert_array_equal(raw[0].joints_m, moved.joints_m)
+
+
+def test_zero_stamps_keep_ids_and_pass_values_unfiltered():
+    state = TrackerState()
+    for k in range(5):
+        joints = hand(at=(0.02 * k, 0, 0.6))
+        state, filtered, _ = step(state, (observed(joints),), 0, CONFIG)
+        assert filtered[0].track_id == 1
+        np.testing.assert_allclose(filtered[0].joints_m, joints, atol=1e-9)
+    state, filtered, _ = step(state, (), 0, CONFIG)
+    assert state.tracks == ()                                                # no clock, no waiting
+
+
+def test_a_hand_without_metres_is_tracked_in_pixels():
+    def flat(k):
+        return replace(observed(hand(at=(0.01 * k, 0, 0.6))), joints_m=np.full((21, 3), np.nan),
+                       scale_source=ScaleSource.NONE)
+    _, out = run([(flat(k),) for k in range(20)])
+    assert {o[0][0].track_id for o in out} == {1}
+    assert np.isnan(out[-1][0][0].joints_m).all() and np.isfinite(out[-1][0][0].joints_px).all()
+    _, out = run([(flat(0),)] * 3 + [(observed(hand()),)] * 10 + [(flat(0),)] * 3)       # and it may come and go
+    np.testing.assert_allclose(out[8][0][0].joints_m, hand(), atol=1e-3)
+    assert np.isnan(out[-1][0][0].joints_m).all()
+
+
+def test_prediction_moves_on_with_the_hand():
+    state, _ = run([(observed(hand(at=(-0.1 + 0.3 * k / 30, 0, 0.6))),) for k in range(20)])
+    box = tracking.predict(state, state.stamp_ns + 33 * MS)[0].box
+    truth = cameras.project(CAMERA, hand(at=(-0.1 + 0.3 * 20 / 30, 0, 0.6)))
+    np.testing.assert_allclose(box, [*truth.min(0), *truth.max(0)], atol=2.5)
+    state, _ = run([()], start_ms=state.stamp_ns // MS + 33, state=state)
+    assert tracking.predict(state, state.stamp_ns + 33 * MS) == () and tracking.any_lost(state)
+
+
+def test_config_may_be_anything_with_the_attributes():
+    values = SimpleNamespace(filter_min_cutoff_hz=1.0, filter_beta=1.0, filter_derivative_cutoff_hz=1.0,
+                             track_timeout_s=0.5)
+    assert len(run([(observed(hand()),)] * 2, config=values)[1][-1][0]) == 1
