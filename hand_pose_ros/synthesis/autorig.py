@@ -4,6 +4,8 @@ from __future__ import annotations
 import numpy as np
 
 from hand_pose_ros.errors import DataError
+from hand_pose_ros.skeleton import FINGERS
+from hand_pose_ros.synthesis import rig
 
 
 def ray_hit(vertices: np.ndarray, faces: np.ndarray, origin: np.ndarray, direction: np.ndarray):
@@ -106,3 +108,70 @@ def caps(faces: np.ndarray) -> np.ndarray:
             corner = after.pop(corner)
         out += [(loop[0], loop[i], loop[i + 1]) for i in range(1, len(loop) - 1)]
     return np.array(out, dtype=faces.dtype).reshape(-1, 3)
+
+
+def settle_fingers(vertices: np.ndarray, faces: np.ndarray, joints: np.ndarray, guide: np.ndarray,
+                   axes: np.ndarray) -> np.ndarray:
+    """Move PIP, DIP (thumb: MCP, IP) into the middle of their fingers and the tips onto the skin.
+
+    joints: (21, 3) metres, knuckles in place. guide: (21, 3) rough joints that give the fingers' directions.
+    axes: (5, 3) flexion axes. Returns (21, 3).
+    """
+    joints = joints.copy()
+    for finger in range(5):
+        first = 2 if finger == 0 else 6 + 4 * (finger - 1)
+        for joint in (first, first + 1):
+            along = _unit(guide[joint + 1] - guide[joint - 1])
+            side = _unit(axes[finger] - along * (axes[finger] @ along))
+            joints[joint] = centred(vertices, faces, joints[joint], np.cross(side, along), side, 0.45)
+        last = first + 1
+        outer = vertices[((vertices - joints[last]) @ _unit(guide[last + 1] - guide[last]) > 0.0)
+                         & (np.linalg.norm(vertices - guide[last + 1], axis=1) < 0.02)]
+        along = _unit(outer.mean(axis=0) - joints[last])
+        joints[last + 1] = joints[last] + along * ray_hit(vertices, faces, joints[last], along)[0]
+    return joints
+
+
+def hand_weights(vertices: np.ndarray, faces: np.ndarray, joints: np.ndarray, elbow: np.ndarray,
+                 finger_share: np.ndarray) -> np.ndarray:
+    """Heat weights for the hand, a smooth hand-over at the wrist and a spread twist along the forearm.
+
+    vertices: (V, 3) metres in the hand frame; finger_share: (V, 5) how much belongs to thumb..little.
+    Returns (V, 23), rows add up to 1.
+    """
+    segments = np.zeros((rig.NUM_BONES, 2, 3))
+    allowed = np.zeros((len(vertices), rig.NUM_BONES), dtype=bool)
+    for finger, name in enumerate(FINGERS):
+        chain = joints[1 + 4 * finger:5 + 4 * finger]
+        bones = [rig.BONE[f"{name}_{joint}"] for joint in (("cmc", "mcp", "ip") if finger == 0
+                                                             else ("mcp", "pip", "dip"))]
+        for bone, ends in zip(bones, zip(chain[:-1], chain[1:])):
+            segments[bone] = ends
+        allowed[np.ix_(finger_share[:, finger] > 0.3, bones)] = True
+        if finger:
+            metacarpal = rig.BONE[f"metacarpal_{name}"]
+            segments[metacarpal] = rig.metacarpal_base(joints, finger - 1), chain[0]
+            allowed[:, metacarpal] = (finger_share[:, np.arange(5) != finger] <= 0.5).all(axis=1)
+        else:
+            allowed[:, bones[0]] |= finger_share[:, 1:].max(axis=1) < 0.3
+    segments[rig.BONE["palm"]] = [0.0, -0.01, 0.0], [0.0, 0.02, 0.0]
+    allowed[:, rig.BONE["palm"]] = finger_share.max(axis=1) < 0.3
+    weights = heat_weights(vertices, faces, segments, allowed)
+
+    height = vertices @ -_unit(elbow)                               # 0 at the wrist, negative towards the elbow
+    forearm = 1.0 - _smoothstep((height + 0.022) / 0.044)
+    weights *= (1.0 - forearm)[:, None]
+    twist = np.clip(-height / np.linalg.norm(elbow), 0.0, 1.0)      # 0 wrist .. 1 elbow
+    weights[:, rig.BONE["forearm"]] += forearm * np.clip(1.0 - 2.0 * twist, 0.0, 1.0)
+    weights[:, rig.BONE["forearm_upper"]] += forearm * (1.0 - np.abs(1.0 - 2.0 * twist))
+    weights[:, rig.BONE["upper_arm"]] += forearm * np.clip(2.0 * twist - 1.0, 0.0, 1.0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _smoothstep(value: np.ndarray) -> np.ndarray:
+    value = np.clip(value, 0.0, 1.0)
+    return value * value * (3.0 - 2.0 * value)
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)

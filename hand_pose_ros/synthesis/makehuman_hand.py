@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from hand_pose_ros.skeleton import FINGERS, FINGERTIPS, hand_length
+from hand_pose_ros.skeleton import FINGERTIPS, hand_length
 from hand_pose_ros.synthesis import anthropometry, assets, autorig, makehuman, reshape, rig
 from hand_pose_ros.synthesis.hand_model import HandModel, HandShape, Mesh
 
@@ -62,7 +62,7 @@ def load() -> HandModel:
     skin_faces = weld[faces]
     joints = _joints(vertices, skin_faces, cubes)
     skeleton = rig.measure(joints, elbow, AXES, THUMB_REST)
-    weights = _weights(base, skin, vertices, skin_faces, joints, elbow)
+    weights = autorig.hand_weights(vertices, skin_faces, joints, elbow, _finger_share(base, skin))
     part = np.array(rig.BONE_PART, dtype=np.uint8)[weights.argmax(axis=1)]
     mesh = Mesh(faces, uv, weld, skin_faces, weights, part[weld], _nails(uv))
     family = _Family(base, skin, young, vertices, skeleton, weights)
@@ -184,64 +184,17 @@ def _joints(vertices: np.ndarray, faces: np.ndarray, cubes: np.ndarray) -> np.nd
                            + PROXIMAL_PHALANX[ray] * _unit(cubes[knuckle] - joints[knuckle + 1]))
         up = autorig.ray_hit(vertices, faces, joints[knuckle], np.array([0.0, 0.0, 1.0]))[0]
         joints[knuckle, 2] += up - KNUCKLE_DEPTH[ray]
-    for finger in range(5):
-        first = 2 if finger == 0 else 6 + 4 * (finger - 1)
-        for joint in (first, first + 1):
-            along = _unit(cubes[joint + 1] - cubes[joint - 1])
-            side = _unit(AXES[finger] - along * (AXES[finger] @ along))
-            joints[joint] = autorig.centred(vertices, faces, joints[joint], np.cross(side, along), side, 0.45)
-        last = first + 1
-        outer = vertices[((vertices - joints[last]) @ _unit(cubes[last + 1] - cubes[last]) > 0.0)
-                         & (np.linalg.norm(vertices - cubes[last + 1], axis=1) < 0.02)]
-        along = _unit(outer.mean(axis=0) - joints[last])
-        joints[last + 1] = joints[last] + along * autorig.ray_hit(vertices, faces, joints[last], along)[0]
-    return joints
+    return autorig.settle_fingers(vertices, faces, joints, cubes, AXES)
 
 
-def _weights(base, skin, vertices, faces, joints, elbow) -> np.ndarray:
-    """Heat weights for the hand, a smooth hand-over at the wrist and a spread twist along the forearm. (S, 23)"""
-    segments = np.zeros((rig.NUM_BONES, 2, 3))
-    allowed = np.zeros((len(skin), rig.NUM_BONES), dtype=bool)
-    finger_share = np.zeros((len(base.vertices), 5))
+def _finger_share(base, skin: np.ndarray) -> np.ndarray:
+    """How much of each skin vertex belongs to thumb..little, from MakeHuman's own weights; (S, 5)."""
+    share = np.zeros((len(base.vertices), 5))
     for finger in range(5):
         for bone in range(1, 4):
             indices, values = base.weights[f"finger{finger + 1}-{bone}.R"]
-            finger_share[indices, finger] += values
-    finger_share = finger_share[skin]
-    for finger, name in enumerate(FINGERS):
-        chain = joints[1:5] if finger == 0 else joints[1 + 4 * finger:5 + 4 * finger]
-        bones = [rig.BONE[f"{name}_{joint}"] for joint in (("cmc", "mcp", "ip") if finger == 0
-                                                             else ("mcp", "pip", "dip"))]
-        for bone, ends in zip(bones, zip(chain[:-1], chain[1:])):
-            segments[bone] = ends
-        mine = finger_share[:, finger] > 0.3
-        allowed[np.ix_(mine, bones)] = True
-        if finger:
-            metacarpal = rig.BONE[f"metacarpal_{name}"]
-            segments[metacarpal] = rig.metacarpal_base(joints, finger - 1), chain[0]
-            allowed[:, metacarpal] = True
-            allowed[(finger_share[:, np.arange(5) != finger] > 0.5).any(axis=1), metacarpal] = False
-        else:
-            allowed[:, bones[0]] |= finger_share[:, 1:].max(axis=1) < 0.3
-    segments[rig.BONE["palm"]] = [0.0, -0.01, 0.0], [0.0, 0.02, 0.0]
-    allowed[:, rig.BONE["palm"]] = finger_share.max(axis=1) < 0.3
-    weights = autorig.heat_weights(vertices, faces, segments, allowed)
-
-    along = -elbow / np.linalg.norm(elbow)
-    height = vertices @ along                                       # 0 at the wrist, negative towards the elbow
-    reach = np.linalg.norm(elbow)
-    forearm = 1.0 - _smoothstep((height + 0.022) / 0.044)
-    weights *= (1.0 - forearm)[:, None]
-    twist = np.clip(-height / reach, 0.0, 1.0)                      # 0 wrist .. 1 elbow
-    weights[:, rig.BONE["forearm"]] += forearm * np.clip(1.0 - 2.0 * twist, 0.0, 1.0)
-    weights[:, rig.BONE["forearm_upper"]] += forearm * (1.0 - np.abs(1.0 - 2.0 * twist))
-    weights[:, rig.BONE["upper_arm"]] += forearm * np.clip(2.0 * twist - 1.0, 0.0, 1.0)
-    return weights / weights.sum(axis=1, keepdims=True)
-
-
-def _smoothstep(value: np.ndarray) -> np.ndarray:
-    value = np.clip(value, 0.0, 1.0)
-    return value * value * (3.0 - 2.0 * value)
+            share[indices, finger] += values
+    return share[skin]
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
