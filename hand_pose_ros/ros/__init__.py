@@ -1,0 +1,1 @@
+"""The ROS rim: the only code of the package that imports rclpy or message packages."""

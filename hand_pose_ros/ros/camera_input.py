@@ -1,0 +1,184 @@
+"""One camera as the node sees it: which topics, with which QoS, the newest image, and the lens that belongs to it."""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from .. import camera
+from ..errors import FrameError
+from ..types import Camera
+from . import compat, qos
+from .diagnostics import ERROR, Monitor
+from .newest import Newest
+
+DEPTH_QUEUE = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Arrival:
+    """One image message with what came along and when."""
+
+    image: Any                                      # sensor_msgs Image or CompressedImage
+    depth: Any | None                               # sensor_msgs Image
+    received_ns: int                                # ROS clock
+    received_s: float                               # the same instant, monotonic
+
+
+class CameraInput:
+    """Subscriptions of one camera. Callbacks fill ``slot``; ``refresh`` follows publishers that come and go."""
+
+    def __init__(self, node: Any, monitor: Monitor, values: Any) -> None:
+        self.slot: Newest[Arrival] = Newest()
+        self._node, self._monitor, self._values = node, monitor, values
+        self._started_s = time.monotonic()
+        self._first_image_s: float | None = None
+        self._info: Any = None
+        self._image: Any = None
+        self._source = qos.ImageSource("", False, ())
+        self._profile: Any = None
+        self._aside: dict[str, tuple[Any, Any]] = {}    # camera_info, depth: subscription and its QoS
+        self._to_pairs: tuple[Callable[[Any], None], Callable[[Any], None]] | None = None
+        if values.depth_topic:
+            self._to_pairs = compat.approximate_synchronizer(DEPTH_QUEUE, values.depth_slop_s, self._arrived)
+        self.refresh()
+
+    def destroy(self) -> None:
+        """Unsubscribe."""
+        for subscription in (self._image, *(subscription for subscription, _ in self._aside.values())):
+            self._node.destroy_subscription(subscription)
+        self._aside = {}
+        for key in ("qos", "image source", "calibration"):
+            self._monitor.clear(key)
+
+    def restart(self) -> None:
+        """Time has jumped: what is waiting belongs to the past."""
+        self.slot.clear()
+
+    # ---------------------------------------------------------------------------------------------------- subscribing
+
+    def refresh(self) -> None:
+        """Subscribe to what is published now, in the way it is offered, and report what keeps images away."""
+        values, node = self._values, self._node
+        source = qos.image_source(node, node.resolve_topic_name(values.image_topic), values.image_transport)
+        profile = qos.matching(source.publishers, values.image_reliability)
+        moved = (source.topic, source.compressed) != (self._source.topic, self._source.compressed)
+        if self._image is None or moved or (source.publishers and not qos.same(profile, self._profile)):
+            if self._image is not None:
+                node.destroy_subscription(self._image)
+            self._image = node.create_subscription(
+                CompressedImage if source.compressed else Image, source.topic, self._on_image, profile,
+                event_callbacks=compat.subscription_events(self._on_incompatible_qos))
+            self._profile = profile
+            self._monitor.fact("image topic", f"{source.topic} ({'compressed' if source.compressed else 'raw'}, "
+                                              f"{qos.describe(profile)})")
+        self._source = source
+        self._refresh_aside("camera_info", CameraInfo, self._info_topic(source.topic), self._on_camera_info)
+        if values.depth_topic:
+            self._refresh_aside("depth", Image, node.resolve_topic_name(values.depth_topic), self._on_depth)
+        self._report()
+
+    def _refresh_aside(self, name: str, message_type: Any, topic: str, callback: Callable[[Any], None]) -> None:
+        publishers = self._node.get_publishers_info_by_topic(topic)
+        profile = qos.matching(publishers)
+        if name in self._aside:
+            subscription, current = self._aside[name]
+            if subscription.topic_name == topic and (not publishers or qos.same(profile, current)):
+                return
+            self._node.destroy_subscription(subscription)
+        self._aside[name] = self._node.create_subscription(message_type, topic, callback, profile), profile
+
+    def _info_topic(self, image_topic: str) -> str:
+        """camera_info lies beside the base image topic, as in image_transport, unless it is set."""
+        if self._values.camera_info_topic:
+            return self._node.resolve_topic_name(self._values.camera_info_topic)
+        base = image_topic[: -len("/compressed")] if image_topic.endswith("/compressed") else image_topic
+        return self._node.resolve_topic_name(base.rpartition("/")[0] + "/camera_info")
+
+    def _report(self) -> None:
+        source, monitor = self._source, self._monitor
+        mismatches = qos.mismatches(source.topic, self._profile, source.publishers)
+        if mismatches:
+            monitor.problem("qos", "; ".join(mismatches), ERROR, standing=True)
+        else:
+            monitor.clear("qos")
+        now = time.monotonic()
+        if now - self._started_s < self._values.silence_warning_s:
+            return
+        if not source.publishers:
+            monitor.problem("image source", f"nobody publishes images on {source.topic}; start the camera driver, or name "
+                            "the topic: --ros-args -r image:=/your/camera/image_raw", standing=True)
+        elif monitor.silence_s() > self._values.silence_warning_s and not mismatches:
+            names = ", ".join(sorted({qos.endpoint_name(publisher) for publisher in source.publishers}))
+            monitor.problem("image source", f"{names} publishes {source.topic}, but no image arrives; check the camera, the "
+                            "network and, for large images, config/fastdds.xml", standing=True)
+        else:
+            monitor.clear("image source")
+
+    def _on_incompatible_qos(self, event: Any) -> None:
+        publishers = self._node.get_publishers_info_by_topic(self._source.topic)
+        sentences = qos.mismatches(self._source.topic, self._profile, publishers)
+        self._monitor.problem("qos", "; ".join(sentences) or (
+            f"a publisher of {self._source.topic} offers less than this node asks for ({qos.describe(self._profile)}; "
+            f"policy {event.last_policy_kind}); set image_reliability to auto"), ERROR, standing=True)
+
+    # ------------------------------------------------------------------------------------------------------ callbacks
+
+    def _on_image(self, message: Any) -> None:
+        self._monitor.received()
+        if self._to_pairs is None:
+            self._arrived(message, None)
+        else:
+            self._to_pairs[0](message)
+
+    def _on_depth(self, message: Any) -> None:
+        self._to_pairs[1](message)
+
+    def _arrived(self, image: Any, depth: Any | None) -> None:
+        self.slot.put(Arrival(image, depth, self._node.get_clock().now().nanoseconds, time.monotonic()))
+
+    def _on_camera_info(self, message: Any) -> None:
+        self._info = message
+
+    # ----------------------------------------------------------------------------------------------------------- lens
+
+    def lens(self, frame_id: str, width: int, height: int) -> Camera | None:
+        """The camera of an image of this size: from CameraInfo, or assumed where that is missing or unusable.
+
+        None while it is too early to say that there is no CameraInfo.
+        """
+        monitor, values, info = self._monitor, self._values, self._info
+        if not frame_id:
+            monitor.problem("frame", "images carry no frame_id, so there is no TF; set the camera's optical frame in its driver")
+        guess = f"2D only, with an assumed field of view of {values.assumed_hfov_deg:g} degrees"
+        if info is None:
+            now = time.monotonic()
+            self._first_image_s = self._first_image_s or now
+            if now - self._first_image_s < values.camera_info_wait_s:
+                return None
+            topic = self._aside["camera_info"][0].topic_name
+            monitor.problem("calibration", f"no camera_info on {topic}: {guess}; publish a calibration, or name its topic with "
+                            "camera_info_topic", standing=True)
+            return camera.assumed(width, height, values.assumed_hfov_deg, frame_id)
+        try:
+            lens = camera.from_camera_info(info, width, height, values.image_is_rectified)
+        except FrameError as error:
+            monitor.problem("calibration", f"{error}. Until then {guess}", ERROR, standing=True)
+            return camera.assumed(width, height, values.assumed_hfov_deg, frame_id)
+        if (lens.width, lens.height) != (int(info.width), int(info.height)) and not _has_part(info):
+            monitor.problem("calibration", f"camera_info is for {info.width}x{info.height}, the image is {width}x{height}: it is "
+                            "scaled; calibrate at the size that is used", standing=True)
+        elif info.header.frame_id and info.header.frame_id != frame_id:
+            monitor.problem("calibration", f"camera_info names the frame '{info.header.frame_id}', the image '{frame_id}', which "
+                            "is used; check that camera_info_topic belongs to this image", standing=True)
+        else:
+            monitor.clear("calibration")
+        return replace(lens, frame_id=frame_id)
+
+
+def _has_part(info: Any) -> bool:
+    """Whether a CameraInfo speaks of binning or a region of interest, which explain another image size."""
+    return info.binning_x > 1 or info.binning_y > 1 or info.roi.width > 0 or info.roi.height > 0

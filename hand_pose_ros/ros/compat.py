@@ -1,0 +1,107 @@
+"""What an ordinary ROS install has and the PyPI wheels have not: the real thing where present, else a stand-in.
+
+Each stand-in does exactly what this package uses and nothing more. The events executor and the QoS event classes moved
+or appeared between Humble, Jazzy and Kilted; they are found here too, so that no other file asks for a ROS version.
+"""
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Callable
+
+from .. import messages
+
+
+def transform_broadcaster(node: Any) -> Any:
+    """tf2_ros.TransformBroadcaster, or a publisher of the same message on the same topic with the same QoS.
+
+    The result has ``sendTransform(list of TransformStamped)``.
+    """
+    try:
+        from tf2_ros import TransformBroadcaster
+    except ImportError:
+        return _TransformBroadcaster(node)
+    return TransformBroadcaster(node)
+
+
+class _TransformBroadcaster:
+    def __init__(self, node: Any) -> None:
+        from rclpy.qos import QoSProfile
+        from tf2_msgs.msg import TFMessage
+        self._message_type = TFMessage
+        self._publisher = node.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
+
+    def sendTransform(self, transforms: list) -> None:   # noqa: N802 (the name is tf2_ros')
+        self._publisher.publish(self._message_type(transforms=transforms))
+
+
+def approximate_synchronizer(queue_size: int, slop_s: float, callback: Callable[[Any, Any], None]
+                             ) -> tuple[Callable[[Any], None], Callable[[Any], None]]:
+    """message_filters.ApproximateTimeSynchronizer over two streams, or a stand-in with the same pairing rule.
+
+    Returns two functions that take the messages of the first and the second stream; callback(first, second) runs for each
+    pair whose stamps differ by no more than slop_s. Subscriptions stay with the caller, who chooses their QoS.
+    """
+    try:
+        from message_filters import ApproximateTimeSynchronizer, SimpleFilter
+    except ImportError:
+        pairs = _Pairs(queue_size, slop_s, callback)
+        return pairs.first, pairs.second
+    first, second = SimpleFilter(), SimpleFilter()
+    synchronizer = ApproximateTimeSynchronizer(fs=[first, second], queue_size=queue_size, slop=slop_s)
+    synchronizer.registerCallback(callback)
+    return first.signalMessage, second.signalMessage
+
+
+class _Pairs:
+    def __init__(self, queue_size: int, slop_s: float, callback: Callable[[Any, Any], None]) -> None:
+        self._waiting: tuple[deque, deque] = (deque(maxlen=queue_size), deque(maxlen=queue_size))
+        self._slop_ns, self._callback = int(slop_s * 1e9), callback
+
+    def first(self, message: Any) -> None:
+        self._add(0, message)
+
+    def second(self, message: Any) -> None:
+        self._add(1, message)
+
+    def _add(self, stream: int, message: Any) -> None:
+        stamp, others = messages.stamp_ns(message.header), self._waiting[1 - stream]
+        nearest = min(others, key=lambda other: abs(messages.stamp_ns(other.header) - stamp), default=None)
+        if nearest is None or abs(messages.stamp_ns(nearest.header) - stamp) > self._slop_ns:
+            self._waiting[stream].append(message)
+            return
+        others.remove(nearest)
+        self._callback(*((message, nearest) if stream == 0 else (nearest, message)))
+
+
+def cv_bridge() -> Any | None:
+    """A cv_bridge.CvBridge, or None where it is not installed or does not load (it fails with OpenCV 5)."""
+    try:
+        from cv_bridge import CvBridge
+        return CvBridge()
+    except Exception:                # a broken binary module raises more than ImportError
+        return None
+
+
+def subscription_events(incompatible_qos: Callable[[Any], None]) -> Any:
+    """Event callbacks for create_subscription; Humble has them in rclpy.qos_event, later ones in rclpy.event_handler."""
+    try:
+        from rclpy.event_handler import SubscriptionEventCallbacks
+    except ImportError:
+        from rclpy.qos_event import SubscriptionEventCallbacks
+    return SubscriptionEventCallbacks(incompatible_qos=incompatible_qos)
+
+
+def executor() -> Any:
+    """rclpy's EventsExecutor where it exists (half the CPU time per frame), else SingleThreadedExecutor."""
+    try:
+        from rclpy.experimental import EventsExecutor
+        return EventsExecutor()
+    except ImportError:
+        from rclpy.executors import SingleThreadedExecutor
+        return SingleThreadedExecutor()
+
+
+def present() -> dict[str, bool]:
+    """Which of the optional ROS packages are importable, for diagnostics and `hand-pose doctor`."""
+    from importlib.util import find_spec
+    return {name: find_spec(name) is not None for name in ("tf2_ros", "message_filters", "cv_bridge", "diagnostic_msgs")}

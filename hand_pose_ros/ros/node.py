@@ -1,0 +1,327 @@
+"""The managed node: configure loads the networks, activate subscribes, every image gives one HandPose21Array.
+
+Two threads. The executor's callbacks only put the newest image into a slot; one worker takes it, decodes, runs the
+pipeline and publishes. So there is never a backlog: while the worker is busy, older images are replaced and counted.
+"""
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.serialization import deserialize_message
+from rclpy.task import Future
+from tf2_msgs.msg import TFMessage
+
+from .. import imaging, messages
+from ..errors import FrameError, HandPoseError
+from ..types import Frame
+from . import compat, diagnostics, images, transforms
+from .camera_input import Arrival, CameraInput
+from .diagnostics import ERROR, WARN, Monitor
+from .engine import Engine, load_engine
+from .parameters import Parameters
+from .publishers import OLDEST_PLAUSIBLE_NS, Latency, Outputs
+
+NODE_NAME = "hand_pose"
+WAIT_FOR_IMAGE_S = 0.1
+SPIN_S = 0.2
+REORDER_NS = 200_000_000
+"""An image that is older than the last one by less than this came out of order; by more, and time has jumped back."""
+
+
+class HandPoseNode(LifecycleNode):
+    """Images and CameraInfo in, hands out. load: how the networks are loaded (tests bring another one)."""
+
+    def __init__(self, load: Callable[[Any], Engine] = load_engine, **node_options: Any) -> None:
+        super().__init__(NODE_NAME, **node_options)
+        self._load = load
+        self.refused = Future()                         # done, with the reason, if the automatic start did not work
+        self._failure = ""                              # why the last transition did not work
+        self._monitor = Monitor(self._log)
+        self._engine: Engine | None = None
+        self._outputs: Outputs | None = None
+        self._input: CameraInput | None = None
+        self._tf_guard: Any = None
+        self._worker: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._reset = threading.Event()
+        self._last_stamp_ns: int | None = None
+        self._parameters_ = Parameters(self)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)    # also while a paused bag stops the ROS clock
+        self._timer = self.create_timer(self._values.diagnostics_period_s, self._report, clock=steady)
+        self._jump = self.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
+            post_callback=self._time_jumped)
+        self._start_timer = self.create_timer(0.0, self._start, clock=steady) if self._values.autostart else None
+
+    @property
+    def _values(self) -> Any:
+        """The settings as they are now; a frozen value, so that one image sees one set of settings."""
+        return self._parameters_.values
+
+    # ------------------------------------------------------------------------------------------------- transitions
+
+    def _start(self) -> None:
+        self._start_timer.cancel()
+        for step in (self.trigger_configure, self.trigger_activate):
+            if step() != TransitionCallbackReturn.SUCCESS:
+                self.refused.set_result(self._failure)
+                return
+
+    def on_configure(self, state: Any) -> TransitionCallbackReturn:
+        """Check the settings and load the networks."""
+        return self._guarded("configure", self._configure, super().on_configure, state)
+
+    def on_activate(self, state: Any) -> TransitionCallbackReturn:
+        """Subscribe and start the worker."""
+        return self._guarded("activate", self._activate, super().on_activate, state)
+
+    def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
+        """Unsubscribe and stop the worker; the networks stay loaded."""
+        return self._guarded("deactivate", self.stop, super().on_deactivate, state)
+
+    def on_cleanup(self, state: Any) -> TransitionCallbackReturn:
+        """Unload the networks."""
+        return self._guarded("clean up", self._unload, super().on_cleanup, state)
+
+    def on_shutdown(self, state: Any) -> TransitionCallbackReturn:
+        """Stop everything, from whatever state."""
+        return self._guarded("shut down", self._unload, super().on_shutdown, state)
+
+    def on_error(self, state: Any) -> TransitionCallbackReturn:
+        """Back to unconfigured, so that the node can be configured again."""
+        return self._guarded("recover", self._unload, super().on_error, state)
+
+    def _guarded(self, what: str, action: Callable[[], None], base: Callable[[Any], TransitionCallbackReturn],
+                 state: Any) -> TransitionCallbackReturn:
+        """rclpy swallows what transitions raise; here it is said, and a refusal leaves the node in its former state."""
+        try:
+            action()
+            return base(state)
+        except HandPoseError as error:
+            self._failure = f"cannot {what}: {error}"
+        except Exception as error:
+            self._failure = f"cannot {what}: {type(error).__name__}: {error}"
+            self.get_logger().error(traceback.format_exc())
+        self._monitor.problem("start", self._failure, ERROR, standing=True)
+        return TransitionCallbackReturn.FAILURE
+
+    def _configure(self) -> None:
+        started_s = time.monotonic()
+        engine = self._load(self._values)
+        prefix = self._values.tf_prefix
+        self._outputs = Outputs(self, transforms.prefix_of(self.get_namespace()) if prefix == "auto" else prefix)
+        self._engine = engine
+        self._parameters_.frozen = True
+        self._monitor.clear("start")
+        self._monitor.fact("model", engine.model)
+        self.get_logger().info(f"networks loaded in {time.monotonic() - started_s:.1f} s: {engine.model}; runtime "
+                               f"{engine.runtime} ({engine.runtime_reason})")
+
+    def _activate(self) -> None:
+        self._stop.clear()
+        self._reset.set()
+        self._input = CameraInput(self, self._monitor, self._values)
+        if self._values.publish_tf:
+            self._tf_guard = self.create_subscription(TFMessage, "/tf", self._on_tf, 100, raw=True)
+        self._worker = threading.Thread(target=self._work, args=(self._input,), name="hand_pose_worker", daemon=True)
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Stop the worker and unsubscribe; safe in every state. Call before destroy_node."""
+        self._stop.set()
+        if self._worker is not None:
+            self._worker.join()
+            self._worker = None
+        if self._input is not None:
+            self._input.destroy()
+            self._input = None
+        if self._tf_guard is not None:
+            self.destroy_subscription(self._tf_guard)
+            self._tf_guard = None
+
+    def _unload(self) -> None:
+        self.stop()
+        if self._outputs is not None:
+            self._outputs.destroy()
+            self._outputs = None
+        self._engine = None
+        self._parameters_.frozen = False
+
+    # ------------------------------------------------------------------------------------------------- every second
+
+    def _report(self) -> None:
+        if self._input is not None:
+            self._input.refresh()
+        if self._engine is not None:                        # the runtime may have climbed while it served
+            self._monitor.fact("runtime", f"{self._engine.runtime} ({self._engine.runtime_reason})")
+        self._look_for_twins()
+        self._diagnostics.publish(diagnostics.to_message(
+            self._monitor.report(), self.get_fully_qualified_name(), "camera", self.get_clock().now().to_msg()))
+
+    def _look_for_twins(self) -> None:
+        own = self.get_fully_qualified_name()
+        names = [f"{namespace.rstrip('/')}/{name}" for name, namespace in self.get_node_names_and_namespaces()]
+        if names.count(own) > 1:
+            self._monitor.problem("node name", f"{names.count(own)} nodes are called {own}, so their parameters and results mix; "
+                                  "start one of them in another namespace (--ros-args -r __ns:=/cam_left)", ERROR,
+                                  standing=True)
+        else:
+            self._monitor.clear("node name")
+
+    def _on_tf(self, raw: bytes) -> None:
+        guard = self._outputs.guard
+        if not guard.may_concern(raw):
+            return
+        for transform in deserialize_message(raw, TFMessage).transforms:
+            if guard.foreign(transform.child_frame_id, messages.stamp_ns(transform.header)):
+                self._monitor.problem(
+                    "tf clash", f"somebody else sends the TF frame '{transform.child_frame_id}' too (parent "
+                    f"'{transform.header.frame_id}'), so it jumps between two places; set another tf_prefix or "
+                    "namespace, or stop the other sender", ERROR)
+
+    def _time_jumped(self, jump: Any) -> None:
+        self._reset.set()
+        if self._input is not None:
+            self._input.restart()
+        self._monitor.problem("time", "the ROS clock jumped back (a bag that starts again?): tracking starts anew")
+
+    # ------------------------------------------------------------------------------------------------------- worker
+
+    def _work(self, camera_input: CameraInput) -> None:
+        while not self._stop.is_set():
+            arrival, dropped = camera_input.slot.take(WAIT_FOR_IMAGE_S)
+            if arrival is None:
+                continue
+            try:
+                self._process(camera_input, arrival, dropped)
+            except FrameError as error:
+                self._monitor.problem("image", str(error))
+            except Exception as error:
+                if not rclpy.ok() or self._stop.is_set():   # after a signal, publishing fails
+                    return
+                self._monitor.problem("worker", f"{type(error).__name__}: {error}", ERROR)
+                self.get_logger().error(traceback.format_exc(), throttle_duration_sec=5.0)
+
+    def _process(self, camera_input: CameraInput, arrival: Arrival, dropped: int) -> None:
+        values, message = self._values, arrival.image
+        stamp_ns = self._tracking_stamp(arrival, values)
+        if stamp_ns is None:
+            return
+        rgb = images.decode(message)
+        depth = self._depth(arrival.depth, rgb.shape[:2])
+        marks_s = {"decode": time.monotonic()}
+        lens = camera_input.lens(message.header.frame_id, rgb.shape[1], rgb.shape[0])
+        if lens is None:
+            return
+        result = self._engine.step(Frame(rgb, lens, stamp_ns, depth), values)
+        marks_s.update(result.marks_s)
+        latency = Latency(messages.stamp_ns(message.header), arrival.received_ns, arrival.received_s, marks_s)
+        self._outputs.publish(message.header, rgb, result, latency, dropped, lens, values, self._engine)
+        self._monitor.published(latency.durations_ms(time.monotonic()), dropped)
+
+    def _tracking_stamp(self, arrival: Arrival, values: Any) -> int | None:
+        """The time to track with, or None if this image must not be used."""
+        monitor, stamp_ns = self._monitor, messages.stamp_ns(arrival.image.header)
+        if self._reset.is_set():
+            self._reset.clear()
+            self._start_anew()
+        if stamp_ns == 0:
+            monitor.problem("stamp", "images carry no time stamp (0): tracking uses the time of arrival, and no TF is sent; make "
+                            "the camera driver fill header.stamp")
+            stamp_ns = arrival.received_ns
+        last_ns = self._last_stamp_ns
+        if last_ns is not None and stamp_ns == last_ns:
+            monitor.problem("stamp", "an image stamp came twice; the second image is not used. Check the camera driver, and "
+                            "that only one publisher sends this topic")
+            return None
+        if last_ns is not None and stamp_ns < last_ns:
+            if last_ns - stamp_ns < REORDER_NS:
+                monitor.problem("stamp", "images arrive out of order; the older one is not used. Check the network, and that "
+                                "only one publisher sends this topic")
+                return None
+            monitor.problem("stamp", "image stamps went back (a bag that starts again, or a camera clock that was set): tracking "
+                            "starts anew")
+            self._start_anew()
+        age_ns = arrival.received_ns - stamp_ns
+        if 0 < values.max_image_age_s * 1e9 < age_ns:
+            monitor.problem("age", f"images older than max_image_age_s ({values.max_image_age_s:g} s) are skipped; the network or "
+                            "the camera driver delays them")
+            return None
+        if age_ns > OLDEST_PLAUSIBLE_NS:
+            monitor.problem("age", "images are older than a minute when they arrive; if this is a recording, play it with --clock "
+                            "and set use_sim_time, else set the camera's clock")
+        elif age_ns < -REORDER_NS:
+            monitor.problem("age", "images come from the future; synchronise the clocks of camera and computer (chrony, PTP), or "
+                            "set use_sim_time for a recording")
+        self._last_stamp_ns = stamp_ns
+        return stamp_ns
+
+    def _start_anew(self) -> None:
+        self._engine.reset()
+        self._last_stamp_ns = None
+
+    def _depth(self, message: Any, shape: Sequence[int]) -> Any:
+        if message is None:
+            return None
+        try:
+            depth = imaging.decode_depth(message)
+        except FrameError as error:
+            self._monitor.problem("depth", f"depth is not used: {error}")
+            return None
+        if depth.shape != tuple(shape):
+            self._monitor.problem("depth", f"depth of {depth.shape[1]}x{depth.shape[0]} does not fit the colour image of "
+                                  f"{shape[1]}x{shape[0]} and is not used; set depth_topic to the depth that is registered "
+                                  "(aligned) to colour")
+            return None
+        return depth
+
+    def _log(self, level: int, text: str) -> None:
+        # Separate lines: rclpy forbids one source line to log with two severities.
+        if level == ERROR:
+            self.get_logger().error(text)
+        elif level == WARN:
+            self.get_logger().warning(text)
+        else:
+            self.get_logger().info(text)
+
+
+def main(args: Sequence[str] | None = None, load: Callable[[Any], Engine] = load_engine) -> int:
+    """Run the node until SIGINT or SIGTERM. Returns the exit code: 0, or 1 if it refused to start."""
+    node, executor = None, None
+    try:
+        rclpy.init(args=args)
+        node = HandPoseNode(load)
+        executor = compat.executor()
+        executor.add_node(node)
+        while rclpy.ok() and not node.refused.done():       # spin() of the events executor does not see signals at once
+            executor.spin_once(timeout_sec=SPIN_S)
+        return 1 if node.refused.done() else 0
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    except HandPoseError as error:
+        print(f"hand_pose: {error}", file=sys.stderr)
+        return 1
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):      # a second signal must not interrupt the clean-up
+            signal.signal(number, signal.SIG_IGN)
+        if node is not None:
+            node.stop()
+            node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Everything the node sends, made from one result: hands, TF, markers, debug image. Nothing else decides what is sent."""
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import Point, TransformStamped
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import ColorRGBA
+from visualization_msgs.msg import Marker, MarkerArray
+
+from hand_pose_ros.msg import HandPose21, HandPose21Array
+
+from .. import annotate, messages
+from ..types import Camera, Hand, ScaleSource
+from . import compat, images, qos
+from .markers import HandMarkers
+from .transforms import ClashGuard, transform_messages
+
+OLDEST_PLAUSIBLE_NS = 60_000_000_000
+"""Images older than this come from a recording that is played without use_sim_time: their age says nothing."""
+DEBUG_JPEG_QUALITY = 80
+
+
+@dataclass(frozen=True)
+class Latency:
+    """When one image went through which door. Stamps are ROS time, marks are monotonic seconds."""
+
+    stamp_ns: int                                   # header.stamp; 0 unknown
+    received_ns: int                                # ROS clock at the callback
+    received_s: float                               # the same instant, monotonic
+    marks_s: dict[str, float]                       # decode, detect, pose, lift: end of the stage
+
+    def age_at_receipt_ns(self) -> int | None:
+        """From the stamp to the callback; None if the stamp is unknown, in the future or from another day."""
+        age = self.received_ns - self.stamp_ns
+        return age if self.stamp_ns and 0 <= age <= OLDEST_PLAUSIBLE_NS else None
+
+    def since_stamp_ns(self, mark_s: float | None) -> int:
+        """From the stamp to a mark; -1 unknown."""
+        age = self.age_at_receipt_ns()
+        if age is None or mark_s is None:
+            return -1
+        return age + int((mark_s - self.received_s) * 1e9)
+
+    def durations_ms(self, published_s: float) -> dict[str, float]:
+        """Stage -> its own duration [ms]; 'age at publication' is from the stamp, NaN if that is unknown."""
+        out, previous = {}, self.received_s
+        for name, mark_s in (*self.marks_s.items(), ("publish", published_s)):
+            out["wait and decode" if name == "decode" else name] = (mark_s - previous) * 1e3
+            previous = mark_s
+        age_ns = self.since_stamp_ns(published_s)
+        out["age at publication"] = age_ns / 1e6 if age_ns >= 0 else float("nan")
+        return out
+
+
+class Outputs:
+    """The node's publishers. Made by configure, gone after cleanup."""
+
+    def __init__(self, node: Any, prefix: str) -> None:
+        create = node.create_lifecycle_publisher
+        self._node, self._prefix = node, prefix
+        self._hands = create(HandPose21Array, "~/hands", qos.RESULTS)
+        self._hands_raw = create(HandPose21Array, "~/hands_raw", qos.RESULTS)
+        self._markers = create(MarkerArray, "~/markers", qos.RESULTS)
+        self._debug = create(Image, "~/debug_image", qos.DEBUG)
+        self._debug_compressed = create(CompressedImage, "~/debug_image/compressed", qos.DEBUG)
+        self._marker_maker = HandMarkers(MarkerArray, Marker, Point, ColorRGBA, prefix)
+        self._transforms = compat.transform_broadcaster(node)
+        self.guard = ClashGuard(prefix)
+
+    def destroy(self) -> None:
+        """Remove the publishers from the node."""
+        for publisher in (self._hands, self._hands_raw, self._markers, self._debug, self._debug_compressed):
+            self._node.destroy_lifecycle_publisher(publisher)
+
+    def publish(self, header: Any, rgb: np.ndarray, result: Any, latency: Latency, dropped: int, camera: Camera,
+                values: Any, engine: Any) -> None:
+        """Send one result. header: the image's own; rgb: (H, W, 3), drawn upon only in a copy."""
+        info = messages.ArrayInfo(
+            model=engine.model, runtime=engine.runtime, detector_ran=result.detector_ran, dropped=dropped,
+            metric=camera.calibrated and all(hand.scale_source != ScaleSource.NONE for hand in result.hands),
+            latency_receive_ns=latency.since_stamp_ns(latency.received_s),
+            **{f"latency_{stage}_ns": latency.since_stamp_ns(latency.marks_s.get(stage))
+               for stage in ("decode", "detect", "pose", "lift")})
+        if values.publish_tf:
+            self._send_transforms(header, result.hands)
+        if values.publish_raw:
+            self._hands_raw.publish(self._array(header, result.raw, replace(info, filtered=False), latency))
+        self._hands.publish(self._array(header, result.hands, replace(info, filtered=True), latency))
+        if self._markers.get_subscription_count():
+            self._markers.publish(self._marker_maker.message(header, result.hands))
+        if self._debug.get_subscription_count() or self._debug_compressed.get_subscription_count():
+            self._send_debug(header, annotate.draw(rgb, result.hands))
+
+    def _array(self, header: Any, hands: tuple[Hand, ...], info: messages.ArrayInfo, latency: Latency) -> Any:
+        info = replace(info, latency_publish_ns=latency.since_stamp_ns(time.monotonic()))
+        return messages.fill_array(HandPose21Array(), hands, header, HandPose21, info)
+
+    def _send_transforms(self, header: Any, hands: tuple[Hand, ...]) -> None:
+        stamp_ns = messages.stamp_ns(header)
+        if not stamp_ns or not header.frame_id:         # stamp 0 means "the latest" to tf2, and a frame needs a parent
+            return
+        out = transform_messages(TransformStamped, header, hands, self._prefix)
+        for message in out:
+            self.guard.sent(message.child_frame_id, stamp_ns)
+        if out:
+            self._transforms.sendTransform(out)
+
+    def _send_debug(self, header: Any, rgb: np.ndarray) -> None:
+        if self._debug.get_subscription_count():
+            self._debug.publish(images.raw_message(Image, header, rgb))
+        if self._debug_compressed.get_subscription_count():
+            self._debug_compressed.publish(images.compressed_message(CompressedImage, header, rgb, DEBUG_JPEG_QUALITY))
