@@ -1,0 +1,43 @@
+"""Drawing: it marks what it should where it should, in a copy."""
+from dataclasses import replace
+
+import numpy as np
+from oracle import hand
+from test_tracking import observed
+
+from hand_pose_ros import annotate
+from hand_pose_ros.types import JointState
+
+GREY = np.full((480, 640, 3), 90, np.uint8)
+HAND = replace(observed(hand(at=(0, 0.02, 0.5), bend=0.2)), track_id=3)
+
+
+def test_every_joint_has_its_colour_in_its_place_and_the_image_is_left_alone():
+    before = GREY.copy()
+    drawn = annotate.draw(GREY, [HAND], labels=False)
+    np.testing.assert_array_equal(GREY, before)
+    for joint, (u, v) in enumerate(HAND.joints_px):
+        assert tuple(drawn[round(v), round(u)]) == annotate.colour_of_joint(joint), joint
+    assert len({annotate.colour_of_joint(j) for j in range(21)}) == 6
+
+
+def test_a_joint_that_is_not_seen_is_hollow():
+    state = HAND.state.copy()
+    state[8] = JointState.SELF_OCCLUDED
+    u, v = HAND.joints_px[8].round().astype(int)
+    assert tuple(annotate.draw(GREY, [replace(HAND, state=state)], False)[v, u]) != annotate.colour_of_joint(8)
+
+
+def test_label_says_side_id_score_and_distance():
+    assert annotate.caption(HAND) == "right 95% #3 0.90 0.51 m"
+    flat = replace(HAND, right_probability=0.02, joints_m=np.full((21, 3), np.nan))
+    assert annotate.caption(flat) == "left 98% #3 0.90"
+    assert (annotate.draw(GREY, [HAND]) != annotate.draw(GREY, [HAND], labels=False)).any()
+
+
+def test_hands_outside_or_unknown_do_no_harm():
+    far = replace(HAND, joints_px=HAND.joints_px + 1e7, box=HAND.box + 1e7)
+    nan = replace(HAND, joints_px=np.full((21, 2), np.nan), box=np.full(4, np.nan))
+    np.testing.assert_array_equal(annotate.draw(GREY, [nan]), GREY)
+    annotate.draw(GREY, [far])                                               # no crash, nothing to see
+    np.testing.assert_array_equal(annotate.draw(GREY, iter([HAND])), annotate.draw(GREY, [HAND]))
