@@ -227,67 +227,57 @@ class _Brown:
         self.tilt = _tilt(k[12], k[13]) if k[12] or k[13] else None
 
     def distort(self, xy: np.ndarray) -> np.ndarray:
-        return self._value_and_jacobian(xy, jacobian=False)[0]
+        return np.stack(self._value_and_slopes(xy[..., 0], xy[..., 1], slopes=False)[:2], -1)
 
-    def _value_and_jacobian(self, xy: np.ndarray, jacobian: bool = True):
-        """Distorted (..., 2) and its derivative (..., 2, 2) by xy (..., 2)."""
+    def _value_and_slopes(self, x: np.ndarray, y: np.ndarray, slopes: bool = True):
+        """Distorted xd, yd, NaN beyond r_max, and d xd/dx, d xd/dy, d yd/dx, d yd/dy; all of the shape of x."""
         k = self.D
-        x, y = xy[..., 0], xy[..., 1]
         r2 = x * x + y * y
-        inside = r2 < self.r_max**2
-        x, y, r2 = np.where(inside, x, np.nan), np.where(inside, y, np.nan), np.where(inside, r2, np.nan)
-        N = 1 + r2 * (k[0] + r2 * (k[1] + r2 * k[4]))
+        r2 = np.where(r2 < self.r_max**2, r2, np.nan)
         M = 1 + r2 * (k[5] + r2 * (k[6] + r2 * k[7]))
-        radial = N / M
-        xd = x * radial + 2 * k[2] * x * y + k[3] * (r2 + 2 * x * x) + r2 * (k[8] + r2 * k[9])
-        yd = y * radial + 2 * k[3] * x * y + k[2] * (r2 + 2 * y * y) + r2 * (k[10] + r2 * k[11])
-        J = None
-        if jacobian:
+        radial = (1 + r2 * (k[0] + r2 * (k[1] + r2 * k[4]))) / M
+        xy = x * y
+        xd = x * radial + 2 * k[2] * xy + k[3] * (r2 + 2 * x * x) + r2 * (k[8] + r2 * k[9])
+        yd = y * radial + 2 * k[3] * xy + k[2] * (r2 + 2 * y * y) + r2 * (k[10] + r2 * k[11])
+        J = ()
+        if slopes:
             dN = k[0] + r2 * (2 * k[1] + r2 * 3 * k[4])
             dM = k[5] + r2 * (2 * k[6] + r2 * 3 * k[7])
             slope = 2 * (dN - radial * dM) / M                                       # d radial = slope (x dx + y dy)
             prism_x, prism_y = 2 * (k[8] + 2 * r2 * k[9]), 2 * (k[10] + 2 * r2 * k[11])
-            J = np.stack([
-                np.stack([radial + slope * x * x + 2 * k[2] * y + 6 * k[3] * x + prism_x * x,
-                          slope * x * y + 2 * k[2] * x + 2 * k[3] * y + prism_x * y], -1),
-                np.stack([slope * x * y + 2 * k[3] * y + 2 * k[2] * x + prism_y * x,
-                          radial + slope * y * y + 2 * k[3] * x + 6 * k[2] * y + prism_y * y], -1)], -2)
+            both = slope * xy + 2 * (k[2] * x + k[3] * y)
+            J = (radial + slope * x * x + 2 * k[2] * y + (6 * k[3] + prism_x) * x, both + prism_x * y,
+                 both + prism_y * x, radial + slope * y * y + 2 * k[3] * x + (6 * k[2] + prism_y) * y)
         if self.tilt is not None:
             T = self.tilt
             w = T[2, 0] * xd + T[2, 1] * yd + T[2, 2]
-            a, b = (T[0, 0] * xd + T[0, 1] * yd + T[0, 2]) / w, (T[1, 0] * xd + T[1, 1] * yd + T[1, 2]) / w
-            if jacobian:
-                outer = np.stack([
-                    np.stack([T[0, 0] - a * T[2, 0], T[0, 1] - a * T[2, 1]], -1),
-                    np.stack([T[1, 0] - b * T[2, 0], T[1, 1] - b * T[2, 1]], -1)], -2) / w[..., None, None]
-                J = outer @ J
-            xd, yd = a, b
-        return np.stack([xd, yd], -1), J
+            xd, yd = (T[0, 0] * xd + T[0, 1] * yd + T[0, 2]) / w, (T[1, 0] * xd + T[1, 1] * yd + T[1, 2]) / w
+            if slopes:
+                a, b = (T[0, 0] - xd * T[2, 0]) / w, (T[0, 1] - xd * T[2, 1]) / w
+                c, d = (T[1, 0] - yd * T[2, 0]) / w, (T[1, 1] - yd * T[2, 1]) / w
+                J = (a * J[0] + b * J[2], a * J[1] + b * J[3], c * J[0] + d * J[2], c * J[1] + d * J[3])
+        return (xd, yd, *J)
 
     def undistort(self, xyd: np.ndarray) -> np.ndarray:
-        rd = np.linalg.norm(xyd, axis=-1)
-        r = np.interp(rd, self.table_rd, self.table_r)
+        u, v = xyd[..., 0], xyd[..., 1]
+        rd = np.hypot(u, v)
+        r = np.minimum(np.interp(rd, self.table_rd, self.table_r), 0.999 * self.r_max)
+        scale = np.where(rd > 1e-12, r / np.maximum(rd, 1e-12), 1.0)
+        x, y = u * scale, v * scale
         with np.errstate(divide="ignore", invalid="ignore"):
-            xy = xyd * np.where(rd > 0, r / rd, 1.0)[..., None]
-        xy *= np.minimum(1.0, 0.999 * self.r_max / np.maximum(np.linalg.norm(xy, axis=-1), 1e-12))[..., None]
-        for _ in range(30):                             # Newton; the table starts it inside its basin
-            value, J = self._value_and_jacobian(xy)
-            residual = xyd - value
-            error = np.abs(residual).max(-1)
-            if not np.any(error > 1e-14 * (1 + rd)):
-                break
-            det = J[..., 0, 0] * J[..., 1, 1] - J[..., 0, 1] * J[..., 1, 0]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                step = np.stack([J[..., 1, 1] * residual[..., 0] - J[..., 0, 1] * residual[..., 1],
-                                 J[..., 0, 0] * residual[..., 1] - J[..., 1, 0] * residual[..., 0]], -1)
-                step /= det[..., None]
-            limit = 0.25 * (1 + np.linalg.norm(xy, axis=-1))
-            size = np.linalg.norm(step, axis=-1)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                xy = xy + step * np.where(size > limit, limit / size, 1.0)[..., None]
-        with np.errstate(invalid="ignore"):
-            good = np.abs(self.distort(xy) - xyd).max(-1) < 1e-9 * (1 + rd)
-        return np.where(good[..., None], xy, np.nan)
+            for _ in range(30):                         # Newton; the table starts it inside its basin
+                xd, yd, xx, xy, yx, yy = self._value_and_slopes(x, y)
+                du, dv = u - xd, v - yd
+                error = np.maximum(np.abs(du), np.abs(dv))
+                if not np.any(error > 1e-14 * (1 + rd)):
+                    break
+                det = xx * yy - xy * yx
+                dx, dy = (yy * du - xy * dv) / det, (xx * dv - yx * du) / det
+                size = np.hypot(dx, dy)
+                shorten = np.minimum(1.0, 0.25 * (1 + r) / np.maximum(size, 1e-12))
+                x, y = x + dx * shorten, y + dy * shorten
+            good = error < 1e-9 * (1 + rd)
+        return np.where(good[..., None], np.stack([x, y], -1), np.nan)
 
 
 class _Equidistant:
