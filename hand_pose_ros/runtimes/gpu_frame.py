@@ -6,6 +6,7 @@ size must not be baked into an engine.
 """
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
@@ -46,6 +47,22 @@ class DeviceFrame:
         cut = [self._crop(camera, geometry) for geometry in geometries]
         return torch.cat(cut).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
+    def letterboxed(self, size: tuple[int, int]) -> torch.Tensor:
+        """The frame scaled to fit ``size`` (H, W) in the middle of black, as ``detect.letterbox``: (1, H, W, 3) uint8."""
+        import torch
+        height, width = self.planes.shape[2:]
+        scale = min(size[0] / height, size[1] / width)
+        h, w = max(1, round(height * scale)), max(1, round(width * scale))
+        if scale < 1:
+            rows, columns = (torch.from_numpy(area_weights(*pair)).to(self.planes.device)
+                             for pair in ((height, h), (width, w)))
+            small = rows @ self.planes @ columns.T
+        else:
+            small = torch.nn.functional.interpolate(self.planes, (h, w), mode="bilinear", align_corners=False)
+        top, left = (size[0] - h) // 2, (size[1] - w) // 2
+        placed = torch.nn.functional.pad(small, (left, size[1] - w - left, top, size[0] - h - top))
+        return placed.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
     def _crop(self, camera: Camera, geometry: CropGeometry) -> torch.Tensor:
         import torch
         pixels = source_pixels(camera, geometry, self.planes.device)                    # (S, S, 2)
@@ -65,6 +82,45 @@ class DeviceFrame:
             padded = torch.nn.functional.pad(self.planes, (0, -width % factor, 0, -height % factor))
             self._averaged[factor] = torch.nn.functional.avg_pool2d(padded, factor)
         return self._averaged[factor]
+
+
+class DeviceNetworks:
+    """Detector and pose network on frames that are uploaded once, however often they are looked at.
+
+    detector, pose: runtimes with ``run_on_device(images) -> outputs``. device: where they run.
+    """
+
+    def __init__(self, detector, pose, device: str = "cuda") -> None:
+        self.detector, self.pose, self.device = detector, pose, device
+        self._image: np.ndarray | None = None
+        self._frame: DeviceFrame | None = None
+
+    def frame(self, image: np.ndarray) -> DeviceFrame:
+        """The image on the device; the one that is there already if it is the same array."""
+        if self._frame is None or self._image is not image:
+            self._image, self._frame = image, DeviceFrame(image, self.device)
+        return self._frame
+
+    def dense(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What the detector says of a whole image (H, W, 3) uint8: (dense (1, C, h, w),)."""
+        return self.detector.run_on_device(self.frame(image).letterboxed(self.detector.source.input_shape[:2]))
+
+    def poses(self, image: np.ndarray, camera: Camera, geometries: Sequence[CropGeometry]) -> tuple[np.ndarray, ...]:
+        """What the pose network says of each crop of the image, N >= 1 of them: its outputs, first dimension N."""
+        images = self.frame(image).crops(camera, geometries)
+        limit = self.pose.max_batch
+        parts = [self.pose.run_on_device(images[start:start + limit]) for start in range(0, len(images), limit)]
+        return tuple(np.concatenate(columns) for columns in zip(*parts))
+
+
+@functools.lru_cache(maxsize=8)
+def area_weights(source: int, target: int) -> np.ndarray:
+    """(target, source) float32 weights that average a line of ``source`` pixels down to ``target``: each target pixel
+    is the mean of what it covers, partly covered pixels by their part (as cv2.INTER_AREA)."""
+    edges = np.arange(target + 1) * (source / target)
+    pixel = np.arange(source)
+    covered = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    return (covered.clip(0) * (target / source)).astype(np.float32)
 
 
 def averaging_factor(camera: Camera, geometry: CropGeometry) -> int:

@@ -3,11 +3,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import standin
 
 from hand_pose_ros import camera as cameras
 from hand_pose_ros import crop as crops
+from hand_pose_ros import detect
 from hand_pose_ros.errors import FrameError
-from hand_pose_ros.runtimes.gpu_frame import DeviceFrame, averaging_factor
+from hand_pose_ros.runtimes import Options, eager
+from hand_pose_ros.runtimes.gpu_frame import DeviceFrame, DeviceNetworks, averaging_factor
 from hand_pose_ros.types import Camera, Detection, Frame
 
 K = np.array([[600.0, 0, 330.0], [0, 610.0, 236.0], [0, 0, 1]])
@@ -88,6 +91,35 @@ def test_behind_the_camera_is_black():
     geometry = crops.plan(camera, PLACES["middle"], 32)
     turned = crops.CropGeometry(32, geometry.K, geometry.R_camera_crop @ np.diag([-1.0, 1.0, -1.0]), False)
     assert not DeviceFrame(smooth_picture(), "cpu").crops(camera, [turned]).any()
+
+
+@pytest.mark.parametrize("shape, size", [((480, 640), (256, 320)), ((480, 640), (192, 192)), ((1080, 620), (256, 320)),
+                                         ((120, 160), (256, 320)), ((200, 320), (256, 320))])
+def test_letterbox_equals_the_detectors_own(shape, size):
+    image = smooth_picture(*shape)
+    expected, _, _ = detect.letterbox(image, size)
+    on_device = DeviceFrame(image, "cpu").letterboxed(size).numpy()
+    assert on_device.shape == (1, *expected.shape)
+    assert np.abs(on_device[0].astype(int) - expected).max() <= 1
+
+
+def test_a_frame_is_uploaded_once_and_every_hand_is_answered_in_order():
+    class OnCpu(eager.EagerCpu):
+        def run_on_device(self, images):
+            assert len(images) <= self.max_batch
+            return self.run(images.numpy())
+
+    options = Options(threads=1, max_batch=2)
+    networks = DeviceNetworks(OnCpu(standin.source("detector", 96), options), OnCpu(standin.source(), options), "cpu")
+    camera, image = CAMERAS["plumb_bob"], smooth_picture()
+    geometries = [crops.plan(camera, PLACES[place], 64) for place in ("middle", "rolled", "right edge")]
+    outputs = networks.poses(image, camera, geometries)
+    held = networks.frame(image)
+    assert networks.dense(image)[0].shape == (1, 8, 12, 12) and networks.frame(image) is held
+    assert networks.frame(image.copy()) is not held
+    twins = np.stack([crops.sample(image, camera, geometry) for geometry in geometries])
+    for output, expected in zip(outputs[:2], networks.pose(twins)[:2]):
+        np.testing.assert_allclose(output, expected, atol=0.05)          # pixels and hand lengths: same crops, same pose
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
