@@ -146,6 +146,18 @@ def test_launchers_start_what_exists():
         assert callable(import_module(module).main)
 
 
+def test_installed_launchers_run():
+    """Where `ros2 run` looks for them; executable also where colcon has only linked them."""
+    loaded = Path(import_module("hand_pose_ros.msg").__file__).parents
+    prefix = next(folder for folder in loaded if (folder / "share" / "hand_pose_ros" / "cmake").is_dir())
+    launchers = sorted((prefix / "lib" / "hand_pose_ros").iterdir())
+    assert {"hand_pose_node", "build_engine"} <= {path.name for path in launchers}
+    assert all(os.access(path, os.X_OK) for path in launchers)
+    result = subprocess.run([str(prefix / "lib" / "hand_pose_ros" / "build_engine"), "--help", "--ros-args"],
+                            capture_output=True, text=True)
+    assert result.returncode == 0 and "usage: hand-pose build-engine" in result.stdout, result.stderr
+
+
 def test_names_of_test_files_are_unique():
     """pytest imports test files by their name alone."""
     names = [path.name for path in (ROOT / "test").rglob("*.py")]
