@@ -1,8 +1,6 @@
 """Batches made in worker processes. Batch n is a function of (seed, rank, n, shards known then): resume is exact."""
 from __future__ import annotations
 
-import os
-
 import cv2
 import numpy as np
 import torch
@@ -26,17 +24,18 @@ class Shelf:
         self.state = {"crops": [], "frames": [], "held_crops": [], "held_frames": []}
 
     def rescan(self) -> None:
-        """Add what is new below ``folder``/crops and ``folder``/frames. Raises DataError if there is nothing."""
+        """Add what is new. Without a folder "val" the first shard of each kind is held out.
+
+        Raises DataError if there is nothing to train on.
+        """
         for kind in ("crops", "frames"):
-            found = shards.find(os.path.join(self.folder, kind))
-            held = self.state["held_" + kind]
-            if not held and found:
-                held[:] = shards.split(found)[1]
-            named = [p for p in found if os.path.basename(p).startswith("val")]
-            used = self.state[kind]
-            used += [p for p in found if p not in held and p not in named and p not in used]
+            found, held = shards.find(self.folder, kind)
+            if not self.state["held_" + kind]:
+                self.state["held_" + kind] = held or found[:1]
+            used, held = self.state[kind], self.state["held_" + kind]
+            used += [p for p in found if p not in held and p not in used]
         if not (self.state["crops"] or self.state["frames"]):
-            raise DataError(f"{self.folder} holds fewer than two shards in crops/ or frames/: render more")
+            raise DataError(f"{self.folder} holds no crops*.tar or frames*.tar to train on (beside those held out): render some")
 
 
 class _Keys(Sampler):

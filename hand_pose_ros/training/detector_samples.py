@@ -19,7 +19,7 @@ class DetectorAugmentation:
 
     close_ups: float = 0.35             # made from crop shards, where one hand fills much of the picture
     mosaic: float = 0.15                # four pictures in one
-    zoom: tuple = (0.6, 2.5)            # of frames, log-uniform
+    zoom: tuple = (0.7, 2.5)            # of frames, log-uniform
     close_up_zoom: tuple = (0.35, 1.9)  # of crops; 1: the crop fills the input
     at_hand: float = 0.5                # share of frames moved so that a hand is in view
     turn_deg: float = 12.0              # standard deviation of the turn

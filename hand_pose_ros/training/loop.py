@@ -43,7 +43,7 @@ class Trainer:
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(_groups(self.network, settings.weight_decay), lr=settings.learning_rate,
-                                           betas=(0.9, 0.99))
+                                           betas=(0.9, 0.99), fused=True)
         self.step, self.images, self.seconds, self.rollbacks = 0, 0, 0.0, 0
         self.shelf = batches.Shelf(shard_folder)
         self.photographs, self.held_out_count, self.held_out = photographs, held_out, None

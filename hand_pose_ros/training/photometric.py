@@ -57,10 +57,10 @@ def occlude(image: np.ndarray, rng: np.random.Generator, other: np.ndarray | Non
 
 
 def _tone(image, rng, strength):
-    gain = np.exp(rng.normal(0, 0.22 * strength) + rng.normal(0, 0.10 * strength, 3))
-    gamma = np.exp(rng.normal(0, 0.25 * strength))
+    gain = np.exp(rng.normal(0, 0.18 * strength) + rng.normal(0, 0.09 * strength, 3))
+    gamma = np.exp(rng.normal(0, 0.22 * strength))
     offset = rng.normal(0, 0.06 * strength)
-    contrast = np.exp(rng.normal(0, 0.15 * strength))
+    contrast = np.exp(rng.normal(0, 0.12 * strength))
     curve = (_LEVELS[:, None] ** gamma - 0.5) * contrast + 0.5
     table = (np.clip(curve * gain + offset, 0, 1) * 255 + 0.5).astype(np.uint8)
     return cv2.LUT(image, np.ascontiguousarray(table[None]))

@@ -20,7 +20,7 @@ class PoseAugmentation:
     shift: float = 0.10                 # of the box's longer side, uniform +/- per axis
     roll_deg: float = 25.0              # standard deviation of the error of `up`
     any_roll: float = 0.25              # share of samples with `up` uniform
-    wrong_side: float = 0.15            # share mirrored that should not be, and the other way round
+    wrong_side: float = 0.2            # share mirrored that should not be, and the other way round
     negatives: float = 0.08             # share of crops without a hand
     occluders: float = 0.25             # share with a thing in front
     strength: float = 1.0               # of the photometric distortion
@@ -37,7 +37,7 @@ def pose_sample(pool, paths, size: int, rng: np.random.Generator, augmentation: 
     label, image = shard.label(k), shard.image(k)
     if not label["hands"] or rng.random() < augmentation.negatives:
         return _negative(image, label, size, rng, augmentation)
-    hand = label["hands"][int(rng.integers(len(label["hands"])))]
+    hand = label["hands"][0]                                                        # the one the picture was made for
     other = None
     if rng.random() < augmentation.occluders:
         more, j = pool.draw(paths, rng)

@@ -112,12 +112,11 @@ class Pool:
         raise DataError(f"none of the {len(paths)} shards can be read: render them again")
 
 
-def find(folder: str | Path) -> list[str]:
-    """Paths of all finished shards below ``folder``, sorted."""
-    return sorted(str(p) for p in Path(folder).rglob("*.tar"))
+def find(folder: str | Path, kind: str) -> tuple[list[str], list[str]]:
+    """(training, held out): finished shards of ``kind`` ("crops" or "frames") below ``folder``, sorted.
 
-
-def split(paths) -> tuple[list[str], list[str]]:
-    """(training, validation): shards whose name starts with ``val`` are held out; without any, the first one is."""
-    held = [p for p in paths if os.path.basename(p).startswith("val")] or list(paths[:1])
-    return [p for p in paths if p not in held], held
+    The kind is what the name, or else the folder, begins with; held out are those in a folder "val".
+    """
+    found = [p for p in sorted(Path(folder).rglob("*.tar")) if p.name.startswith(kind) or p.parent.name.startswith(kind)]
+    held = [p for p in found if "val" in p.relative_to(folder).parts[:-1]]
+    return [str(p) for p in found if p not in held], [str(p) for p in held]
