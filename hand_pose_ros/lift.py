@@ -152,7 +152,7 @@ def _fit(rays: np.ndarray, X: np.ndarray, ray_sigma: np.ndarray, shape_sigma: np
         z = np.maximum(Xu[:, 2] + t[2], 0.1)
         huber = np.minimum(1.0, HUBER / np.maximum(residual, 1e-9))
     C = np.linalg.inv(normal)
-    if not t[2] > 0 or C[2, 2] > (0.5 * t[2])**2:
+    if C[2, 2] > (0.5 * t[2])**2:
         return None
     z = X[:, 2] + t[2]
     if np.any(z[usable] < 0.1):

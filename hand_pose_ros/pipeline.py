@@ -74,7 +74,8 @@ class Pipeline:
         check_frame(frame)
         if config.mirrored_image:
             frame = unmirrored(frame)
-        expected = [d for d in tracking.predict(state.tracker, frame.stamp_ns) if usable(d, frame)][:config.max_hands]
+        expected = tracking.predict(state.tracker, frame.stamp_ns, config)
+        expected = [d for d in expected if usable(d, frame)][:config.max_hands]
         ran = needs_detector(state, len(expected), frame.stamp_ns, config)
         found = self.detect(frame.image, config.detection_threshold) if ran else []
         new = [d for d in found if usable(d, frame) and all(_iou(d.box, e.box) < SAME_BOX_IOU for e in expected)]
@@ -172,10 +173,12 @@ def load(config) -> Pipeline:
 
 
 def needs_detector(state: PipelineState, followed: int, stamp_ns: int, config) -> bool:
-    """No hand is followed, or one was just lost, or there is room for another and the last look is long ago."""
+    """No hand is followed, or one was just lost, or there is room for another and the last look is long ago.
+
+    With stamp 0 there is no telling how long ago; then it is long ago."""
     if followed == 0 or tracking.any_lost(state.tracker):
         return True
-    since_s = (stamp_ns - state.detected_ns) * 1e-9
+    since_s = (stamp_ns - state.detected_ns) * 1e-9 if stamp_ns else float("inf")
     return followed < config.max_hands and (since_s < 0 or since_s >= config.detect_every_s)
 
 

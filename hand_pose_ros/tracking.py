@@ -102,8 +102,13 @@ def step(state: TrackerState, hands: tuple[Hand, ...], stamp_ns: int, config
             tuple(t.raw for t in updated))
 
 
-def predict(state: TrackerState, stamp_ns: int) -> tuple[Detection, ...]:
-    """Where the hands that were seen in the last image should be now: boxes for the next crops, without a detector."""
+def predict(state: TrackerState, stamp_ns: int, config) -> tuple[Detection, ...]:
+    """Where the hands that were seen in the last image should be now: boxes for the next crops, without a detector.
+
+    Nothing if the last image is longer ago than config.track_timeout_s, or the clock went back.
+    """
+    if stamp_ns and not 0 <= stamp_ns - state.stamp_ns <= config.track_timeout_s * 1e9 and state.stamp_ns:
+        return ()
     return tuple(
         crops.from_joints(_expected_px(t, stamp_ns), t.hand.score, _probability(t.log_odds, t.is_right))
         for t in state.tracks if t.seen_ns == state.stamp_ns)

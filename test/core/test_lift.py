@@ -179,12 +179,12 @@ def test_depth_fixes_distance_and_hand_length(length):
     pose = pose_of(joints, crop, rng, 1.0, 0.01)
     depth = depth_image(joints, PINHOLE, 0.01, rng, lifting.DEPTH_INSIDE_M * length / 0.186)
     depth[rng.random(depth.shape) < 0.3] = np.nan
-    depth[rng.random(depth.shape) < 0.2] = 0.0
+    depth[rng.random(depth.shape) < 0.6] = 0.0
     without = lift(crop, pose, PINHOLE, 0.186)
     lifted = lift(crop, pose, PINHOLE, 0.186, depth=depth)
     assert lifted.scale_source == ScaleSource.DEPTH
     assert np.abs(lifted.joints_m - joints).max() < 0.03
-    assert np.abs((lifted.joints_m - joints)[:, 2].mean()) < 0.012
+    assert np.abs((lifted.joints_m - joints)[:, 2].mean()) < 0.005
     assert abs(lifted.hand_length_m - length) < 0.01
     assert lifted.sigma_ray_m.mean() < 0.35 * without.sigma_ray_m.mean()
 
@@ -211,6 +211,7 @@ def test_degenerate_poses_are_not_metric():
         "all joints in one place": replace(pose, uv=np.full((21, 2), 100.0), xyz=np.zeros((21, 3))),
         "picture upside down": replace(pose, uv=223 - pose.uv),
         "nan": replace(pose, uv=np.full((21, 2), np.nan)),
+        "nothing is certain": replace(pose, uv_sigma=np.full(21, 300.0), xyz_sigma=np.full(21, 1.0)),
         "four joints": replace(pose, uv_sigma=np.where(np.arange(21) < 4, 1.0, np.nan)),
     }
     for name, bad in cases.items():

@@ -189,6 +189,36 @@ def test_noise_in_gives_the_same_answer_twice():
         np.testing.assert_array_equal(x.hands[0].joints_m, y.hands[0].joints_m)
 
 
+@pytest.mark.parametrize("stamps_ms", [(9000, 9033, 1000, 1033), (1000, 1033, 9000, 9033)])
+def test_a_jump_of_the_clock_starts_anew_with_the_detector(stamps_ms):
+    oracle = Oracle(make("pinhole"), [(hand(), True)])
+    pipe, state, ids, ran = Pipeline(oracle.detect, oracle.estimate, 224), PipelineState(), [], []
+    for ms in stamps_ms:
+        state, result = pipe.step(state, Frame(BLACK, oracle.camera, ms * MS), Config(max_hands=1))
+        ids.append([h.track_id for h in result.hands])
+        ran.append(result.detector_ran)
+    assert ids == [[1], [1], [2], [2]] and ran == [True, False, True, False]
+
+
+def test_images_without_a_stamp_are_looked_at_all_the_same():
+    oracle = Oracle(make("pinhole"))
+    one, two = (hand(at=(-0.12, 0, 0.6)), True), (hand(right=False, at=(0.14, 0, 0.7)), False)
+    pipe, state = Pipeline(oracle.detect, oracle.estimate, 224), PipelineState()
+    for scene in ([one], [one], [one, two], [one, two]):
+        oracle.hands = scene
+        state, result = pipe.step(state, Frame(BLACK, oracle.camera, 0), CONFIG)
+    assert sorted(h.track_id for h in result.hands) == [1, 2]
+
+
+def test_a_network_that_answers_nan_gives_no_hand():
+    oracle = Oracle(make("pinhole"), [(hand(), True)])
+
+    def broken(crops):
+        return [replace(p, uv=p.uv * np.nan) for p in oracle.estimate(crops)]
+    _, result = Pipeline(oracle.detect, broken, 224).step(PipelineState(), Frame(BLACK, oracle.camera, 1), CONFIG)
+    assert result.hands == ()
+
+
 @pytest.mark.parametrize("frame, says", [
     (Frame(BLACK.astype(np.uint16), make("pinhole"), 0), "uint16"),
     (Frame(BLACK[..., 0], make("pinhole"), 0), r"\(480, 640\)"),

@@ -220,11 +220,18 @@ def test_a_hand_without_metres_is_tracked_in_pixels():
 
 def test_prediction_moves_on_with_the_hand():
     state, _ = run([(observed(hand(at=(-0.1 + 0.3 * k / 30, 0, 0.6))),) for k in range(20)])
-    box = tracking.predict(state, state.stamp_ns + 33 * MS)[0].box
+    box = tracking.predict(state, state.stamp_ns + 33 * MS, CONFIG)[0].box
     truth = cameras.project(CAMERA, hand(at=(-0.1 + 0.3 * 20 / 30, 0, 0.6)))
     np.testing.assert_allclose(box, [*truth.min(0), *truth.max(0)], atol=2.5)
     state, _ = run([()], start_ms=state.stamp_ns // MS + 33, state=state)
-    assert tracking.predict(state, state.stamp_ns + 33 * MS) == () and tracking.any_lost(state)
+    assert tracking.predict(state, state.stamp_ns + 33 * MS, CONFIG) == () and tracking.any_lost(state)
+
+
+def test_nothing_is_predicted_over_a_gap_or_into_the_past():
+    state, _ = run([(observed(hand()),)] * 3)
+    assert tracking.predict(state, state.stamp_ns + 600 * MS, CONFIG) == ()
+    assert tracking.predict(state, state.stamp_ns - MS, CONFIG) == ()
+    assert len(tracking.predict(state, state.stamp_ns, CONFIG)) == len(tracking.predict(state, 0, CONFIG)) == 1
 
 
 def test_config_may_be_anything_with_the_attributes():
