@@ -72,37 +72,19 @@ def load_weights(name: str, root: str | Path | None = None) -> dict[str, np.ndar
         raise ModelError(f"{where} is not a safetensors file ({error}): export the model again") from error
 
 
-def network(name: str, root: str | Path | None = None):
-    """The ``torch.nn.Module`` of model ``name``: CPU, float32, eval mode, weights loaded. Imports torch.
-
-    Raises ModelError if the card does not match its weights.
-    """
-    import torch
-
-    from hand_pose_ros import networks
-    values = card(name, root)
-    weights = {k: torch.from_numpy(np.array(v)) for k, v in load_weights(name, root).items()}
-    module = networks.build(values)
-    try:
-        module.load_state_dict({k: v.float() if v.dtype.is_floating_point else v for k, v in weights.items()})
-    except RuntimeError as error:
-        raise ModelError(f"the weights of {name!r} do not fit its card ({values['architecture']} {values['options']}): "
-                         f"{str(error).splitlines()[-1].strip()}; export the model again") from error
-    return module.eval()
-
-
 def source(kind: str, name: str, root: str | Path | None = None):
     """The model as the runtimes want it: a ``runtimes.source.NetworkSource``.
 
     Checks card and checksum at once; torch is imported only when a runtime asks for the module. Raises ModelError, and
     ConfigError if the model is of another kind.
     """
+    from hand_pose_ros import networks
     from hand_pose_ros.runtimes.source import NetworkSource
     values = card(name, root)
     if values["kind"] != kind:
         raise ConfigError(f"model {name!r} is a {values['kind']} network, not a {kind} network: choose another model")
     where = path(name, root) / WEIGHTS
     load_weights(name, root)
-    return NetworkSource(kind, name, tuple(values["input"]), lambda: network(str(where.parent)),
+    return NetworkSource(kind, name, tuple(values["input"]), lambda: networks.load(str(where.parent)),
                          {"weights_sha256": values["sha256"], "card": json.dumps([values["architecture"],
                                                                                   values["options"]], sort_keys=True)})

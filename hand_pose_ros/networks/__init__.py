@@ -8,7 +8,11 @@ detector  (N, H, W, 3) uint8 RGB, H and W multiples of 32 -> (N, 8, H/8, W/8), c
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
+import numpy as np
+
+from hand_pose_ros import models
 from hand_pose_ros.errors import ModelError
 
 NETWORKS = {
@@ -47,6 +51,24 @@ def build(card: dict):
     except (TypeError, ValueError) as error:
         raise ModelError(f"options {options} do not fit the network {name!r}: {error}; correct the card") from error
     return network.eval()
+
+
+def load(name: str, root: str | Path | None = None):
+    """The ``torch.nn.Module`` of the model ``name`` (models.py): CPU, float32, eval mode, weights loaded.
+
+    Raises ModelError if the card does not match its weights.
+    """
+    import torch
+
+    card = models.card(name, root)
+    weights = {key: torch.from_numpy(np.array(value)) for key, value in models.load_weights(name, root).items()}
+    module = build(card)
+    try:
+        module.load_state_dict({k: v.float() if v.dtype.is_floating_point else v for k, v in weights.items()})
+    except RuntimeError as error:
+        raise ModelError(f"the weights of {name!r} do not fit its card ({card['architecture']} {card['options']}): "
+                         f"{str(error).splitlines()[-1].strip()}; export the model again") from error
+    return module.eval()
 
 
 def _entry(name):

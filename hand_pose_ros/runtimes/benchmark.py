@@ -39,10 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=2, help="processors that each measured process may use")
     parser.add_argument("--runtime", nargs="+", metavar="NAME", choices=list(ladder.RUNTIMES),
                         help=f"default: all that run here, of {', '.join(ladder.RUNTIMES)}")
-    parser.add_argument("--precision", choices=("auto", "fp32", "fp16", "int8"), default="auto")
+    parser.add_argument("--precision", choices=("auto", "fp32", "fp16", "int8"), default="auto",
+                        help="of the networks; auto: what each runtime does best")
     parser.add_argument("--spinning", action="store_true", help="let idle ONNX Runtime threads poll")
-    parser.add_argument("--detector-model", default=DEFAULT_MODELS["detector"])
-    parser.add_argument("--pose-model", default=DEFAULT_MODELS["pose"])
+    parser.add_argument("--detector-model", default=DEFAULT_MODELS["detector"],
+                        help="a folder of models/, or a path to one")
+    parser.add_argument("--pose-model", default=DEFAULT_MODELS["pose"],
+                        help="a folder of models/, or a path to one")
     parser.add_argument("--cache", metavar="FOLDER", help="engine cache")
     parser.add_argument("--mediapipe", metavar="PYTHON", help="Python of an environment with mediapipe 0.10.21: it is "
                                                               "measured too (benchmarks/mediapipe_peer.py says how)")
