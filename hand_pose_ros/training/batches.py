@@ -33,9 +33,10 @@ class Shelf:
             if not self.state["held_" + kind]:
                 self.state["held_" + kind] = held or found[:1]
             used, held = self.state[kind], self.state["held_" + kind]
-            used += [p for p in found if p not in held and p not in used]
+            used[:] = [p for p in used if p in found] + [p for p in found if p not in held and p not in used]
         if not (self.state["crops"] or self.state["frames"]):
-            raise DataError(f"{self.folder} holds no crops*.tar or frames*.tar to train on (beside those held out): render some")
+            raise DataError(f"{self.folder} holds no crops*.tar or frames*.tar to train on, beside those held out: render "
+                            "some")
 
 
 class _Keys(Sampler):

@@ -103,6 +103,8 @@ class Trainer:
         """
         began = time.monotonic()
         self.shelf.rescan()
+        if self.rank == 0:
+            self._hold_out()                            # before it might be moved away
         module = self.network
         if self.world > 1:
             module = torch.nn.parallel.DistributedDataParallel(_Raw(self.network))
@@ -162,11 +164,7 @@ class Trainer:
         """Errors of the averaged weights on held-out virtual images and, if given, on photographs; logged."""
         self.average.eval()
         kind, size = self.settings.kind, self.settings.size
-        if self.held_out is None:
-            paths = self.shelf.state["held_crops" if kind == "pose" else "held_frames"] or \
-                self.shelf.state["held_crops"] + self.shelf.state["held_frames"]
-            samples = measure.held_out(kind, paths, size, self.held_out_count)
-            self.held_out = {k: v.to(self.device) for k, v in samples.items()}
+        self._hold_out()
         on_samples, on_photographs = (measure.pose_on_samples, measure.pose_on_photographs) if kind == "pose" else \
             (measure.detector_on_samples, measure.detector_on_photographs)
         result = {"virtual": on_samples(self.average, self.held_out)}
@@ -181,6 +179,14 @@ class Trainer:
         if not self.pieces and path.is_file():
             os.replace(path, self._path(".old"))
         checkpoint.save(path, self.state(), self.pieces)
+
+    def _hold_out(self) -> None:
+        """Read the held-out samples, once."""
+        if self.held_out is None:
+            kind, state = self.settings.kind, self.shelf.state
+            paths = state["held_crops" if kind == "pose" else "held_frames"] or state["held_crops"] + state["held_frames"]
+            samples = measure.held_out(kind, paths, self.settings.size, self.held_out_count)
+            self.held_out = {k: v.to(self.device) for k, v in samples.items()}
 
     def _path(self, suffix: str = "") -> Path:
         return self.folder / f"last.pt{suffix}"

@@ -115,8 +115,9 @@ class Pool:
 def find(folder: str | Path, kind: str) -> tuple[list[str], list[str]]:
     """(training, held out): finished shards of ``kind`` ("crops" or "frames") below ``folder``, sorted.
 
-    The kind is what the name, or else the folder, begins with; held out are those in a folder "val".
+    The kind is what the name, or else the folder, begins with; held out are those in a folder "val" and
+    those whose name begins so.
     """
     found = [p for p in sorted(Path(folder).rglob("*.tar")) if p.name.startswith(kind) or p.parent.name.startswith(kind)]
-    held = [p for p in found if "val" in p.relative_to(folder).parts[:-1]]
+    held = [p for p in found if "val" in p.relative_to(folder).parts[:-1] or p.name.startswith("val")]
     return [str(p) for p in found if p not in held], [str(p) for p in held]

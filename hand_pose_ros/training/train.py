@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from hand_pose_ros import models, resources
+from hand_pose_ros import networks, resources
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.training import curve, measure
 from hand_pose_ros.training.export import export
@@ -42,7 +42,7 @@ def main(args) -> int:
     settings = load(_settings_file(args.settings))
     if args.steps is not None:
         settings = from_dict({**settings.as_dict(), "steps": args.steps})
-    initial = models.network(args.from_model).state_dict() if args.from_model else None
+    initial = networks.load(args.from_model).state_dict() if args.from_model else None
     photographs = measure.Photographs(args.eval, args.eval_images) if args.eval else None
     trainer = Trainer(settings, args.shards, args.out, minutes=args.minutes, workers=args.workers, pieces=args.pieces,
                       held_out=args.held_out, photographs=photographs, measure_s=args.eval_every, initial=initial)
