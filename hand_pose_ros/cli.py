@@ -13,6 +13,9 @@ from hand_pose_ros import __version__
 from hand_pose_ros.errors import ConfigError, HandPoseError
 
 COMMANDS = {
+    "run": ("hand_pose_ros.ros.run", "start the node: camera images in, hands out"),
+    "demo": ("hand_pose_ros.ros.demo", "the main job on this machine: a recorded or live camera, the node, what it sends"),
+    "doctor": ("hand_pose_ros.ros.doctor", "check this machine, its cameras and a running node, with the fix for each fault"),
     "assets": ("hand_pose_ros.synthesis.assets", "fetch the meshes, skins and light probes of the virtual hands"),
     "render": ("hand_pose_ros.synthesis.render", "make labelled virtual pictures of hands"),
     "train": ("hand_pose_ros.training.train", "learn a network from virtual pictures of hands, and export it"),

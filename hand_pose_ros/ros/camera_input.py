@@ -35,6 +35,7 @@ class CameraInput:
         self.slot: Newest[Arrival] = Newest()
         self._node, self._monitor, self._values = node, monitor, values
         self._started_s = time.monotonic()
+        self._offered_s: float | None = None            # since when somebody publishes images
         self._first_image_s: float | None = None
         self._info: Any = None
         self._image: Any = None
@@ -106,7 +107,9 @@ class CameraInput:
         else:
             monitor.clear("qos")
         now = time.monotonic()
-        if now - self._started_s < self._values.silence_warning_s:
+        self._offered_s = (self._offered_s or now) if source.publishers else None
+        waiting_s = now - (self._offered_s or self._started_s)
+        if waiting_s < self._values.silence_warning_s:
             return
         if not source.publishers:
             monitor.problem("image source", f"nobody publishes images on {source.topic}; start the camera driver, or name "

@@ -5,20 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from ..skeleton import BONES, PARENTS
+from ..annotate import colour_of_joint
+from ..skeleton import BONES, WRIST
 from ..types import Hand
 from .transforms import hand_name
 
-WRIST_COLOR = (0.9, 0.9, 0.9)
-FINGER_COLORS = ((0.95, 0.35, 0.25), (0.98, 0.75, 0.20), (0.35, 0.80, 0.35), (0.25, 0.65, 0.95), (0.75, 0.45, 0.95))
 BONE_WIDTH_M, JOINT_SIZE_M, TEXT_SIZE_M = 0.006, 0.011, 0.03
 LIFETIME_S = 1
 """Markers of a node that died vanish after this; those of a lost hand are deleted at once."""
-
-
-def joint_color(joint: int) -> tuple[float, float, float]:
-    """RGB 0..1 of a joint and of the bone that ends in it."""
-    return WRIST_COLOR if PARENTS[joint] < 0 else FINGER_COLORS[(joint - 1) // 4]
 
 
 class HandMarkers:
@@ -57,14 +51,14 @@ class HandMarkers:
         marker.scale.x = BONE_WIDTH_M
         for bone in BONES:
             for joint in bone:
-                self._add(marker, hand.joints_m[joint], joint_color(bone[1]))
+                self._add(marker, hand.joints_m[joint], colour_of_joint(bone[1]))
         return marker
 
     def _joints(self, header: Any, name: str, hand: Hand) -> Any:
         marker = self._new(header, name, 1, self._marker.SPHERE_LIST)
         marker.scale.x = marker.scale.y = marker.scale.z = JOINT_SIZE_M
         for joint, position in enumerate(hand.joints_m):
-            self._add(marker, position, joint_color(joint))
+            self._add(marker, position, colour_of_joint(joint))
         return marker
 
     def _label(self, header: Any, name: str, hand: Hand) -> Any:
@@ -72,15 +66,15 @@ class HandMarkers:
         marker.scale.z = TEXT_SIZE_M
         position = marker.pose.position
         position.x, position.y, position.z = (float(value) for value in hand.joints_m[0])
-        marker.color = self._rgba(WRIST_COLOR)
+        marker.color = self._rgba(colour_of_joint(WRIST))
         marker.text = f"{'right' if hand.is_right else 'left'} {hand.track_id}"
         return marker
 
-    def _add(self, marker: Any, position: np.ndarray, color: tuple[float, float, float]) -> None:
+    def _add(self, marker: Any, position: np.ndarray, color: tuple[int, int, int]) -> None:
         x, y, z = (float(value) for value in position)
         marker.points.append(self._point(x=x, y=y, z=z))
         marker.colors.append(self._rgba(color))
 
-    def _rgba(self, color: tuple[float, float, float]) -> Any:
-        red, green, blue = color
-        return self._color(r=float(red), g=float(green), b=float(blue), a=1.0)
+    def _rgba(self, color: tuple[int, int, int]) -> Any:
+        red, green, blue = (value / 255.0 for value in color)
+        return self._color(r=red, g=green, b=blue, a=1.0)

@@ -36,6 +36,7 @@ from .publishers import OLDEST_PLAUSIBLE_NS, Latency, Outputs
 NODE_NAME = "hand_pose"
 WAIT_FOR_IMAGE_S = 0.1
 SPIN_S = 0.2
+GRAPH_PERIOD_S = 0.25
 REORDER_NS = 200_000_000
 """An image that is older than the last one by less than this came out of order; by more, and time has jumped back."""
 
@@ -60,7 +61,8 @@ class HandPoseNode(LifecycleNode):
         self._parameters_ = Parameters(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         steady = Clock(clock_type=ClockType.STEADY_TIME)    # also while a paused bag stops the ROS clock
-        self._timer = self.create_timer(self._values.diagnostics_period_s, self._report, clock=steady)
+        self._timers_ = [self.create_timer(self._values.diagnostics_period_s, self._report, clock=steady),
+                         self.create_timer(GRAPH_PERIOD_S, self._look_at_graph, clock=steady)]
         self._jump = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
             post_callback=self._time_jumped)
@@ -162,9 +164,11 @@ class HandPoseNode(LifecycleNode):
 
     # ------------------------------------------------------------------------------------------------- every second
 
-    def _report(self) -> None:
+    def _look_at_graph(self) -> None:
         if self._input is not None:
             self._input.refresh()
+
+    def _report(self) -> None:
         if self._engine is not None:                        # the runtime may have climbed while it served
             self._monitor.fact("runtime", f"{self._engine.runtime} ({self._engine.runtime_reason})")
         self._look_for_twins()

@@ -93,7 +93,7 @@ class Outputs:
         if self._markers.get_subscription_count():
             self._markers.publish(self._marker_maker.message(header, result.hands))
         if self._debug.get_subscription_count() or self._debug_compressed.get_subscription_count():
-            self._send_debug(header, annotate.draw(rgb, result.hands))
+            self._send_debug(header, annotate.draw(rgb, result.hands, values.draw_labels))
 
     def _array(self, header: Any, hands: tuple[Hand, ...], info: messages.ArrayInfo, latency: Latency) -> Any:
         info = replace(info, latency_publish_ns=latency.since_stamp_ns(time.monotonic()))

@@ -1,0 +1,352 @@
+"""``hand-pose demo``: the main job on this machine. Three processes over real DDS: a camera, the node, and this receiver.
+
+Prints what arrived (hands per second, latency, error against the truth where the source has it, the TF tree) and leaves
+an annotated video, a contact sheet and the numbers in the output folder.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from .. import annotate, imaging, messages
+from ..errors import DataError, HandPoseError
+from ..resources import folder
+from ..types import Hand
+from . import environment
+
+SAMPLE_BAG = ("test", "data/virtual_hands.mcap")
+START_TIMEOUT_S = 120.0
+GRACE_S = 1.0
+STOP_TIMEOUT_S = 8.0
+SAME_HAND = 0.5
+"""A hand belongs to a true hand if its joints are off by less than this many true box sides on average."""
+SHEET_COLUMNS, SHEET_ROWS, SHEET_TILE = 4, 3, (320, 240)
+JPEG_QUALITY = 90
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``hand-pose demo``."""
+    parser.add_argument("--source", default=None, metavar="SOURCE",
+                        help="webcam[:N], a video, a folder of pictures, a .mcap file or rosbag2 folder (default: the bag of "
+                             "virtual hands that comes with the package)")
+    parser.add_argument("--seconds", type=float, default=None, help="stop after this much of the source (default: 20 for a "
+                                                                    "webcam, else all of it)")
+    parser.add_argument("--hfov", type=float, default=None, metavar="DEGREES",
+                        help="horizontal field of view of a camera without calibration: gives metres and TF, as good as it is")
+    parser.add_argument("--out", default="out/demo", help="folder for video, contact sheet and numbers (default: %(default)s)")
+    parser.add_argument("--domain", type=int, default=None, help="ROS_DOMAIN_ID to use (default: one of its own)")
+    parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[], help="everything after this goes to the node")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the demo. Returns 0 if hands arrived, else 1."""
+    return demonstrate(args, [sys.executable, "-m", "hand_pose_ros", "run"])
+
+
+def demonstrate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
+    """The demo with any command that starts the node. Returns 0 if hands arrived, else 1."""
+    environment.use_large_image_profile()
+    environment.keep_to_this_machine(os.environ, args.domain if args.domain is not None else 1 + os.getpid() % 100)
+    from . import sources
+    location = args.source or str(folder(SAMPLE_BAG[0]) / SAMPLE_BAG[1])
+    source = sources.find(location)
+    seconds = args.seconds if args.seconds is not None else 20.0 if source.kind == "webcam" else 0.0
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+
+    parameters = {"image_topic": source.image_topic.removesuffix("/compressed")}
+    if source.kind == "folder":
+        parameters["track_timeout_s"] = "0.0"           # every picture is another scene
+    if args.hfov is not None:
+        parameters |= {"assumed_hfov_deg": f"{args.hfov:.1f}", "metric_without_calibration": "true"}
+    settings = [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")]
+    print(f"source: {source.kind} {location}, images on {source.image_topic}", flush=True)
+    started_s = time.monotonic()
+    node = subprocess.Popen([*node_command, "--ros-args", *settings, *args.ros_args])
+    player = None
+    try:
+        player = subprocess.Popen([sys.executable, "-m", "hand_pose_ros.ros.player", location, "--seconds", str(seconds),
+                                   "--listeners", "2"])
+        record = receive(source, node, player)
+    finally:
+        for process in (player, node):
+            stop(process)
+    record.started_s = started_s
+    numbers = summary(record, source)
+    print(report(numbers, record))
+    (out / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    for line in write_pictures(record, out):
+        print(line)
+    return 0 if numbers["images with a hand"] else 1
+
+
+def stop(process: subprocess.Popen | None) -> None:
+    """End a child as Ctrl-C would; kill it if it does not listen."""
+    if process is None or process.poll() is not None:
+        return
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@dataclass(eq=False)
+class Record:
+    """What this process received. Times of arrival are seconds of time.monotonic()."""
+
+    started_s: float = 0.0
+    images: dict[int, Any] = field(default_factory=dict)            # stamp -> compressed bytes (JPEG or PNG)
+    hands: dict[int, tuple[Hand, ...]] = field(default_factory=dict)
+    infos: dict[int, messages.ArrayInfo] = field(default_factory=dict)
+    truth: dict[int, tuple[Hand, ...]] = field(default_factory=dict)
+    arrived_s: list[float] = field(default_factory=list)
+    age_ms: list[float] = field(default_factory=list)               # stamp -> this process has the hands
+    parents: dict[str, str] = field(default_factory=dict)           # TF child -> parent
+    transforms: dict[str, int] = field(default_factory=dict)        # TF child -> count
+    problems: dict[str, str] = field(default_factory=dict)          # from /diagnostics
+
+
+def receive(source: Any, node_process: subprocess.Popen, player: subprocess.Popen) -> Record:
+    """Listen until the player has ended. Raises HandPoseError if the node or the player fails."""
+    import rclpy
+    from diagnostic_msgs.msg import DiagnosticArray
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+    from tf2_msgs.msg import TFMessage
+
+    from hand_pose_ros.msg import HandPose21Array
+
+    from . import compat
+
+    record = Record()
+    rclpy.init(args=[])
+    node = rclpy.create_node("demo_receiver")
+
+    def on_image(message: Any) -> None:
+        record.images[messages.stamp_ns(message.header)] = _kept(message)
+
+    def on_hands(message: Any) -> None:
+        stamp_ns = messages.stamp_ns(message.header)
+        record.hands[stamp_ns], record.infos[stamp_ns] = messages.read_array(message)
+        record.arrived_s.append(time.monotonic())
+        record.age_ms.append((node.get_clock().now().nanoseconds - stamp_ns) / 1e6)
+
+    def on_truth(message: Any) -> None:
+        record.truth[messages.stamp_ns(message.header)] = messages.read_array(message)[0]
+
+    def on_tf(message: Any) -> None:
+        for transform in message.transforms:
+            child = transform.child_frame_id
+            record.parents[child] = transform.header.frame_id
+            record.transforms[child] = record.transforms.get(child, 0) + 1
+
+    def on_diagnostics(message: Any) -> None:
+        if not record.hands or player.poll() is not None:      # before and after, there are no images, of course
+            return
+        for status in message.status:
+            if int.from_bytes(status.level, "little") and not status.name.endswith(": summary"):
+                record.problems[status.name] = status.message
+
+    latched = QoSProfile(depth=50, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    node.create_subscription(source.image_type, source.image_topic, on_image, 20)
+    node.create_subscription(HandPose21Array, "/hand_pose/hands", on_hands, 20)
+    node.create_subscription(TFMessage, "/tf", on_tf, 100)
+    node.create_subscription(TFMessage, "/tf_static", on_tf, latched)
+    node.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
+    if source.truth_topic:
+        node.create_subscription(HandPose21Array, source.truth_topic, on_truth, 20)
+    executor = compat.executor()
+    executor.add_node(node)
+    begun_s, ended_s = time.monotonic(), None
+    try:
+        while ended_s is None or time.monotonic() - ended_s < GRACE_S:
+            executor.spin_once(timeout_sec=0.1)
+            if node_process.poll() is not None:
+                raise HandPoseError(f"the node ended with exit code {node_process.returncode}; it says why above")
+            if ended_s is None and player.poll() is not None:
+                ended_s = time.monotonic()
+            if not record.images and time.monotonic() - begun_s > START_TIMEOUT_S:
+                raise HandPoseError(f"no image after {START_TIMEOUT_S:.0f} s; see the lines above")
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C; this is what arrived until then")
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    if player.returncode:
+        raise HandPoseError("the player failed; it says why above")
+    return record
+
+
+def _kept(message: Any) -> bytes:
+    """An image as it is best kept in memory: compressed."""
+    if hasattr(message, "format"):
+        return bytes(message.data)
+    bgr = cv2.cvtColor(np.ascontiguousarray(imaging.decode(message)), cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+
+
+def matched(hands: Sequence[Hand], truth: Sequence[Hand]) -> list[tuple[Hand, Hand]]:
+    """(received, true) pairs, nearest first, each hand in one pair at most, not further apart than SAME_HAND."""
+    pairs = []
+    for hand in hands:
+        for true in truth:
+            side = float(np.max(true.box[2:] - true.box[:2]))
+            pairs.append((float(np.nanmean(np.linalg.norm(hand.joints_px - true.joints_px, axis=1))) / side, hand, true))
+    out: list[tuple[Hand, Hand]] = []
+    for distance, hand, true in sorted(pairs, key=lambda pair: pair[0]):
+        taken = any(hand is other or true is another for other, another in out)
+        if distance < SAME_HAND and not taken:
+            out.append((hand, true))
+    return out
+
+
+def summary(record: Record, source: Any) -> dict[str, Any]:
+    """Numbers of a record: counts, rates, latencies and, with truth, errors."""
+    span_s = max(record.arrived_s[-1] - record.arrived_s[0], 1e-3) if len(record.arrived_s) > 1 else float("nan")
+    infos = list(record.infos.values())
+    numbers: dict[str, Any] = {
+        "images received": len(record.images), "results received": len(record.hands),
+        "images dropped for newer ones": sum(info.dropped for info in infos),
+        "images with a hand": sum(bool(hands) for hands in record.hands.values()),
+        "hands received": sum(map(len, record.hands.values())),
+        "results per second": len(record.hands) / span_s,
+        "hands per second": sum(map(len, record.hands.values())) / span_s,
+        "start to first result [s]": record.arrived_s[0] - record.started_s if record.arrived_s else float("nan"),
+        "model": infos[-1].model if infos else "", "runtime": infos[-1].runtime if infos else "",
+        "detector ran [share]": float(np.mean([info.detector_ran for info in infos])) if infos else float("nan"),
+        "age on arrival p50 / p95 / p99 [ms]": _percentiles(record.age_ms),
+        "age at publication p50 / p95 / p99 [ms]": _percentiles([info.latency_publish_ns / 1e6 for info in infos
+                                                                 if info.latency_publish_ns >= 0]),
+    }
+    if source.truth_topic:
+        numbers |= errors(record)
+    return numbers
+
+
+def errors(record: Record) -> dict[str, Any]:
+    """Received hands against the true ones of the same image."""
+    stamps = [stamp for stamp in record.hands if stamp in record.truth]
+    pairs = [pair for stamp in stamps for pair in matched(record.hands[stamp], record.truth[stamp])]
+    true_hands = sum(len(record.truth[stamp]) for stamp in stamps)
+    received = sum(len(record.hands[stamp]) for stamp in stamps)
+
+    def mean(values: list[float]) -> float:
+        return float(np.nanmean(values)) if values else float("nan")
+
+    def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(a - b, axis=-1)
+
+    return {
+        "true hands in processed images": true_hands, "of these found": len(pairs),
+        "hands that are none": received - len(pairs),
+        "side right [share]": mean([float(hand.is_right == true.is_right) for hand, true in pairs]),
+        "2D error mean [px]": mean([float(np.nanmean(distance(h.joints_px, t.joints_px))) for h, t in pairs]),
+        "2D error mean [share of the box]": mean([float(np.nanmean(distance(h.joints_px, t.joints_px))
+                                                        / np.max(t.box[2:] - t.box[:2])) for h, t in pairs]),
+        "3D error relative to the wrist, mean [mm]": mean([1e3 * float(np.nanmean(distance(h.joints_rel_m, t.joints_rel_m)))
+                                                           for h, t in pairs]),
+        "3D error in the camera frame, mean [mm]": mean([1e3 * float(np.nanmean(distance(h.joints_m, t.joints_m)))
+                                                         for h, t in pairs if np.isfinite(h.joints_m).any()]),
+    }
+
+
+def _percentiles(values: Sequence[float]) -> str:
+    return " / ".join(f"{value:.1f}" for value in np.percentile(values, (50, 95, 99))) if len(values) else "unknown"
+
+
+def report(numbers: dict[str, Any], record: Record) -> str:
+    """The numbers, the problems the node reported and the TF tree as text."""
+    width = max(map(len, numbers))
+    lines = ["", "What another process received:"]
+    lines += [f"  {name:<{width}}  {value:.3g}" if isinstance(value, float) else f"  {name:<{width}}  {value}"
+              for name, value in numbers.items()]
+    lines += ["", "What the node reported:"] + [f"  {name}: {text}" for name, text in sorted(record.problems.items())]
+    if not record.problems:
+        lines.append("  no problems")
+    lines += ["", "TF tree (frames received):", *_tree(record)]
+    return "\n".join(lines)
+
+
+def _tree(record: Record) -> list[str]:
+    children: dict[str, list[str]] = {}
+    for child, parent in sorted(record.parents.items()):
+        children.setdefault(parent, []).append(child)
+    if not children:
+        return ["  none: no hand was known in metres"]
+
+    def lines(frame: str, depth: int) -> list[str]:
+        count = f"  ({record.transforms[frame]})" if frame in record.transforms else ""
+        below = [line for child in children.get(frame, ()) for line in lines(child, depth + 1)]
+        return [f"{'  ' * (depth + 1)}{frame}{count}", *below]
+    return [line for root in sorted(set(children) - set(record.parents)) for line in lines(root, 0)]
+
+
+def write_pictures(record: Record, out: Path) -> list[str]:
+    """Annotated video and contact sheet of the images that have a result. Returns what was written, as lines."""
+    stamps = sorted(stamp for stamp in record.hands if stamp in record.images)
+    if not stamps:
+        return ["no image with a result: no video"]
+    seconds = (stamps[-1] - stamps[0]) / 1e9
+    rate_hz = float(np.clip((len(stamps) - 1) / seconds if seconds else 1.0, 1.0, 60.0))
+    first = _drawn(record, stamps[0])
+    video = write_video(out / "hands.mp4", (_drawn(record, stamp) for stamp in stamps), first.shape[1::-1], rate_hz)
+    chosen = [stamps[int(k)] for k in np.linspace(0, len(stamps) - 1, min(len(stamps), SHEET_COLUMNS * SHEET_ROWS))]
+    sheet = out / "contact_sheet.png"
+    cv2.imwrite(str(sheet), cv2.cvtColor(contact_sheet([_drawn(record, stamp) for stamp in chosen]), cv2.COLOR_RGB2BGR))
+    return [video, f"contact sheet: {sheet}", f"numbers: {out / 'numbers.json'}"]
+
+
+def _drawn(record: Record, stamp: int) -> np.ndarray:
+    bgr = cv2.imdecode(np.frombuffer(record.images[stamp], np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return annotate.draw(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), record.hands[stamp])
+
+
+def write_video(path: Path, pictures: Any, size: Sequence[int], rate_hz: float) -> str:
+    """Write RGB pictures with the first codec that this OpenCV can write and read back. Returns a line about it."""
+    pictures = [cv2.cvtColor(cv2.resize(picture, tuple(size)), cv2.COLOR_RGB2BGR)
+                if picture.shape[1::-1] != tuple(size) else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+                for picture in pictures]
+    for codec in ("mp4v", "avc1"):
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), rate_hz, tuple(size))
+        if not writer.isOpened():
+            continue
+        for picture in pictures:
+            writer.write(picture)
+        writer.release()
+        if decodable(path) == len(pictures):
+            return f"video: {path} ({len(pictures)} pictures, {rate_hz:.1f} Hz, {codec})"
+    raise DataError(f"this OpenCV can write neither mp4v nor avc1 to {path}; install opencv-python-headless")
+
+
+def decodable(path: Path) -> int:
+    """Number of pictures that come out of a video."""
+    capture, count = cv2.VideoCapture(str(path)), 0
+    while capture.read()[0]:
+        count += 1
+    return count
+
+
+def contact_sheet(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """RGB pictures of any size as tiles of one picture, with their proportions kept."""
+    width, height = SHEET_TILE
+    rows = -(-len(pictures) // SHEET_COLUMNS)
+    sheet = np.zeros((rows * height, SHEET_COLUMNS * width, 3), np.uint8)
+    for number, picture in enumerate(pictures):
+        scale = min(width / picture.shape[1], height / picture.shape[0])
+        tile = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:height, :width]
+        y, x = number // SHEET_COLUMNS * height, number % SHEET_COLUMNS * width
+        sheet[y:y + tile.shape[0], x:x + tile.shape[1]] = tile
+    return sheet

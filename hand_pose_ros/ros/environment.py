@@ -1,0 +1,37 @@
+"""Settings that ROS reads from the environment before rclpy starts."""
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from importlib import metadata
+
+from ..resources import folder
+
+FASTDDS_PROFILE = "fastdds.xml"
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+FIRST_RCLPY_WITH_FASTDDS_3 = 9
+
+
+def use_large_image_profile(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Point Fast DDS to config/fastdds.xml, unless the user has a profile: its default shared memory loses large images.
+
+    The sender of the images needs the profile too.
+    """
+    if not any(name in environment for name in PROFILE_VARIABLES):
+        environment[profile_variable()] = str(folder("config") / FASTDDS_PROFILE)
+
+
+def profile_variable() -> str:
+    """The variable that this ROS version's Fast DDS reads without a warning: Fast DDS 3 (Kilted) renamed it."""
+    try:
+        old = int(metadata.version("rclpy").partition(".")[0]) < FIRST_RCLPY_WITH_FASTDDS_3
+    except (metadata.PackageNotFoundError, ValueError):
+        old = os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
+    return PROFILE_VARIABLES[1 if old else 0]
+
+
+def keep_to_this_machine(environment: MutableMapping[str, str], domain: int) -> None:
+    """Nobody else hears or disturbs what runs with this environment (Jazzy and later; Humble reads the second name)."""
+    environment["ROS_DOMAIN_ID"] = str(domain)
+    environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    environment["ROS_LOCALHOST_ONLY"] = "1"

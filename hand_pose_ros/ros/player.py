@@ -1,0 +1,119 @@
+"""A camera made of a bag, a video, a folder or a webcam: a process of its own that publishes with fresh stamps.
+
+python -m hand_pose_ros.ros.player SOURCE [--seconds S] [--listeners N]
+"""
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.qos import DurabilityPolicy, QoSProfile
+
+from hand_pose_ros.msg import HandPose21Array
+
+from .. import messages
+from ..errors import HandPoseError
+from . import sources
+
+SETTLE_S = 0.5
+LISTENERS_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 5.0
+
+
+class Player:
+    """Publishes a source. Every message gets the stamp of its own time of sending; truth keeps that of its image."""
+
+    def __init__(self, node: Any, source: sources.Source) -> None:
+        self._node, self._source = node, source
+        self._publishers: dict[str, Any] = {}
+        self._answered_ns = 0
+        node.create_subscription(HandPose21Array, "/hand_pose/hands", self._on_hands, 10)
+        self.sent = 0
+
+    def _on_hands(self, message: Any) -> None:
+        self._answered_ns = messages.stamp_ns(message.header)
+
+    def play(self, seconds: float, listeners: int) -> None:
+        """Send everything: at its own speed, or, for pictures, each after the answer to the last."""
+        timed = self._source.kind in ("bag", "video")
+        camera = self._publisher(self._source.image_topic, self._source.image_type)
+        for topic, message_type in self._source.others:
+            self._publisher(topic, message_type)
+        self._wait_for(lambda: camera.get_subscription_count() >= listeners, LISTENERS_TIMEOUT_S)
+        self._wait_for(lambda: False, SETTLE_S)      # the other topics are found a moment later
+        started_s, started_ns = time.monotonic(), self._node.get_clock().now().nanoseconds
+        for item in sources.items(self._source):
+            if seconds and item.at_s > seconds:
+                return
+            if timed:
+                self._sleep_until(started_s + item.at_s)
+                stamp_ns = started_ns + int(item.at_s * 1e9)
+            else:
+                stamp_ns = self._node.get_clock().now().nanoseconds
+            _stamp(item.message, stamp_ns)
+            self._publisher(item.topic, type(item.message)).publish(item.message)
+            self.sent += item.is_image
+            if self._source.kind == "folder":
+                self._wait_for(lambda: self._answered_ns >= stamp_ns, ANSWER_TIMEOUT_S)
+
+    def _publisher(self, topic: str, message_type: Any) -> Any:
+        if topic not in self._publishers:
+            latched = topic == "/tf_static"
+            profile = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE)
+            self._publishers[topic] = self._node.create_publisher(message_type, topic, profile)
+        return self._publishers[topic]
+
+    def _wait_for(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        """Spin until the condition holds or the time is over."""
+        end_s = time.monotonic() + timeout_s
+        while not condition() and time.monotonic() < end_s:
+            rclpy.spin_once(self._node, timeout_sec=0.02)
+
+    def _sleep_until(self, instant_s: float) -> None:
+        while (left_s := instant_s - time.monotonic()) > 0:
+            rclpy.spin_once(self._node, timeout_sec=min(left_s, 0.05))
+
+
+def _stamp(message: Any, stamp_ns: int) -> None:
+    if not hasattr(message, "header"):
+        return
+    for header in (message.header, *(hand.header for hand in getattr(message, "hands", ()))):
+        header.stamp.sec, header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Play one source and end. Returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", help="webcam[:N], video, folder of pictures, .mcap file or rosbag2 folder")
+    parser.add_argument("--seconds", type=float, default=0.0, help="stop after this much of the source (0: at its end)")
+    parser.add_argument("--listeners", type=int, default=1, help="wait for so many subscribers of the images")
+    options = parser.parse_args(args)
+    node = None
+    try:
+        rclpy.init(args=[])
+        node = rclpy.create_node("camera_player")
+        player = Player(node, sources.find(options.source))
+        player.play(options.seconds, options.listeners)
+        print(f"{player.sent} images sent")
+        return 0
+    except HandPoseError as error:
+        print(f"player: {error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
