@@ -72,27 +72,33 @@ def exported_program(source: NetworkSource, options: Options, device: str = "cud
         return torch.export.export(module, (example,), dynamic_shapes=free), example
 
 
+def described_input(torch_tensorrt, source: NetworkSource, options: Options):
+    """The shapes that the engine must take: one crop fastest, up to ``max_batch`` of them."""
+    import torch
+    limit, shape = source.batch_limit(options.max_batch), tuple(source.input_shape)
+    if limit == 1:
+        return torch_tensorrt.Input(shape=(1, *shape), dtype=torch.uint8)
+    return torch_tensorrt.Input(min_shape=(1, *shape), opt_shape=(1, *shape), max_shape=(limit, *shape),
+                                dtype=torch.uint8)
+
+
 def compile_engine(source: NetworkSource, options: Options) -> bytes:
     """Builds the engine for this GPU; minutes on a Jetson. Returns a serialised ExportedProgram that holds it.
 
     Raises ModelError if an operation has no converter or TensorRT refuses the network.
     """
     torch_tensorrt = import_torch_tensorrt()
-    import torch
     limit = source.batch_limit(options.max_batch)
     options.report(f"{source.model}: torch.export")
     program, example = exported_program(source, options)
-    shape = tuple(source.input_shape)
-    described = torch_tensorrt.Input(min_shape=(1, *shape), opt_shape=(1, *shape), max_shape=(limit, *shape),
-                                     dtype=torch.uint8, name="images")
     options.report(f"{source.model}: TensorRT builds the engine ({precision(options)}, batch 1 to {limit})")
     folder = options.cache.folder
     folder.mkdir(parents=True, exist_ok=True)
     arguments = supported_arguments(torch_tensorrt.dynamo.compile,
                                     {**COMPILE_OPTIONS, "timing_cache_path": str(folder / "timing_cache.bin")})
     try:
-        compiled = torch_tensorrt.dynamo.compile(program, arg_inputs=[described if limit > 1 else example],
-                                                 **arguments)
+        described = described_input(torch_tensorrt, source, options)
+        compiled = torch_tensorrt.dynamo.compile(program, arg_inputs=[described], **arguments)
         return saved(torch_tensorrt, compiled, example, folder)
     except Exception as error:
         raise ModelError(f"runtime tensorrt: {source.model} does not compile ({type(error).__name__}: {error}); "
