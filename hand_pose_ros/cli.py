@@ -46,14 +46,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run_for_ros(name: str) -> int:
-    """Entry of ``ros2 run hand_pose_ros NAME``: the command, without the ROS arguments that launch files append."""
-    argv = sys.argv[1:]
-    return main([name, *(argv[:argv.index("--ros-args")] if "--ros-args" in argv else argv)])
+    """Entry of ``ros2 run hand_pose_ros NAME``."""
+    return main([name, *sys.argv[1:]])
 
 
 def run(name: str, arguments: list[str]) -> int:
-    """Import the command's module, parse its arguments, run it. Raises ConfigError for an unknown name and for an
-    optional dependency that is not installed."""
+    """Import the command's module, parse its arguments, run it.
+
+    ``--ros-args`` and what follows it, which launch files append to everything they start, is not the command's: one
+    that starts a node hands sys.argv to rclpy. Raises ConfigError for an unknown name and for an optional dependency
+    that is not installed.
+    """
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
@@ -63,6 +66,8 @@ def run(name: str, arguments: list[str]) -> int:
     try:
         module = import_module(module_name)
         module.add_arguments(parser)
+        if "--ros-args" in arguments:
+            arguments = arguments[:arguments.index("--ros-args")]
         return module.main(parser.parse_args(arguments)) or 0
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]

@@ -117,6 +117,7 @@ def test_ros_arguments_of_a_launch_file_are_left_out(tmp_path, monkeypatch):
     monkeypatch.setitem(cli.COMMANDS, "echo", ("echo_command", "help"))
     monkeypatch.setattr(sys, "argv", ["echo", "four", "--ros-args", "-r", "__node:=x"])
     assert cli.run_for_ros("echo") == 4
+    assert cli.main(["echo", "three", "--ros-args", "-p", "x:=1"]) == 5
 
 
 def test_share_folders_are_found_in_source_and_in_any_prefix(tmp_path):
