@@ -173,13 +173,13 @@ def load(config) -> Pipeline:
 
 
 def needs_detector(state: PipelineState, followed: int, stamp_ns: int, config) -> bool:
-    """No hand is followed, or one was just lost, or there is room for another and the last look is long ago.
+    """No hand is followed; or there is room for another, and one was just lost or the last look is long ago.
 
     With stamp 0 there is no telling how long ago; then it is long ago."""
-    if followed == 0 or tracking.any_lost(state.tracker):
-        return True
-    since_s = (stamp_ns - state.detected_ns) * 1e-9 if stamp_ns else float("inf")
-    return followed < config.max_hands and (since_s < 0 or since_s >= config.detect_every_s)
+    if followed == 0 or followed >= config.max_hands:
+        return followed == 0
+    since_s = (stamp_ns - state.detected_ns) * 1e-9
+    return not stamp_ns or tracking.any_lost(state.tracker) or not 0 <= since_s < config.detect_every_s
 
 
 def check_frame(frame: Frame) -> None:

@@ -81,6 +81,28 @@ def test_a_lost_hand_calls_the_detector_at_once():
     assert not results[3].hands and results[4].detector_ran and len(results[4].hands) == 1
 
 
+def test_one_lost_hand_of_two_calls_the_detector_at_once():
+    oracle = Oracle(make("pinhole"))
+    one, two, far = ((hand(at=(x, y, 0.8)), True) for x, y in ((-0.2, -0.1), (0.2, -0.1), (0.2, 0.15)))
+    results = play(oracle, [[one, two]] * 3 + [[one, far]] * 3, Config(detect_every_s=10.0))
+    assert [r.detector_ran for r in results] == [True, False, False, False, True, False]
+    assert [len(r.hands) for r in results] == [2, 2, 2, 1, 2, 2]
+
+
+def test_a_hand_that_was_mirrored_wrongly_is_looked_at_mirrored_the_other_way():
+    oracle = Oracle(make("pinhole"), [(hand(right=False), False)])
+    seen = []
+
+    def estimate(crops):
+        seen.append([crop.mirrored for crop in crops])
+        return oracle.estimate(crops)
+
+    def detect(image, score):
+        return [replace(d, right_probability=0.9) for d in oracle.detect(image)]
+    _, result = Pipeline(detect, estimate, 224).step(PipelineState(), Frame(BLACK, oracle.camera, 1), CONFIG)
+    assert seen == [[False], [True]] and not result.hands[0].is_right
+
+
 def test_a_hand_without_direction_and_side_is_found_by_the_second_look():
     oracle = Oracle(make("pinhole"), with_up=False)
     joints = hand(right=False, at=(0.1, 0, 0.6), turn=(0, 0, 1.2))
@@ -110,10 +132,13 @@ def test_two_boxes_on_one_hand_are_one_hand():
 
 def test_clasped_hands_of_two_sides_stay_two():
     oracle = Oracle(make("pinhole"))
-    scene = [(hand(at=(0, 0, 0.6)), True), (hand(right=False, at=(0.045, 0, 0.62)), False)]
-    pairs = [pipelines.without_duplicates(play(oracle, [[one]])[0].raw + play(oracle, [[two]])[0].raw)
-             for one, two in [scene]]
-    assert [len(p) for p in pairs] == [2]
+    one = play(oracle, [[(hand(at=(0, 0, 0.6), turn=(0, 1.4, 0)), True)]])[0].raw
+    two = play(oracle, [[(hand(right=False, at=(0.02, 0, 0.61), turn=(0, -1.4, 0)), False)]])[0].raw
+    size = (one[0].box[2:] - one[0].box[:2]).max()
+    apart = np.linalg.norm(one[0].joints_px - two[0].joints_px, axis=-1).mean() / size
+    assert pipelines.SAME_HAND_OTHER_SIDE < apart < pipelines.SAME_HAND      # nearer than two poses of one hand may be
+    assert len(pipelines.without_duplicates(one + two)) == 2
+    assert len(pipelines.without_duplicates((one[0], replace(two[0], right_probability=0.9)))) == 1
 
 
 def test_max_hands_is_kept_and_tracks_come_first():

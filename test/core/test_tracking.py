@@ -73,6 +73,26 @@ def test_hands_that_cross_keep_their_ids(fps, rights):
     assert all(first[i] * last[i] < 0 for i in first)                        # each went to the other side
 
 
+def swapped(a, b, c, d):
+    """Ids of c and d after a (id 1) and b (id 2) were seen in the image before."""
+    _, out = run([(a, b), (c, d)])
+    by_x = sorted(out[1][1], key=lambda h: h.joints_px[9, 0])
+    return [h.track_id for h in (by_x if c.joints_px[9, 0] < d.joints_px[9, 0] else by_x[::-1])]
+
+
+def test_side_tells_apart_what_place_does_not():
+    def at(x, right):
+        return observed(hand(at=(x, 0, 0.6)), 0.95 if right else 0.05)
+    assert swapped(at(-0.01, True), at(0.01, False), at(0.01, True), at(-0.01, False)) == [1, 2]
+    assert swapped(at(-0.01, True), at(0.01, True), at(0.01, True), at(-0.01, True)) == [2, 1]
+
+
+def test_distance_tells_apart_what_place_does_not():
+    def at(x, z):                                       # of one size in pixels: a near small and a far large hand
+        return observed(hand(at=(x * z, 0, z), length_m=0.3 * z))
+    assert swapped(at(-0.01, 0.5), at(0.01, 0.7), at(0.01, 0.5), at(-0.01, 0.7)) == [1, 2]
+
+
 def test_order_of_hands_in_the_list_does_not_matter():
     frames = crossing(0.5)
     _, a = run(frames)
@@ -99,6 +119,13 @@ def test_one_odd_side_does_not_flip_a_track_and_steady_evidence_flips_it_once():
     assert not shown[-1] and sum(a != b for a, b in zip(shown, shown[1:])) == 1
     assert out[20][1][0].right_probability == 0.03                           # raw says what was measured
     assert all((o[0][0].right_probability >= 0.5) == right for o, right in zip(out, shown))
+
+
+def test_undecided_evidence_does_not_make_a_side_flicker():
+    rng = np.random.default_rng(1)
+    _, out = run([(observed(hand(), p),) for p in rng.choice([0.4, 0.6], 300)])
+    shown = [o[0][0].is_right for o in out]
+    assert sum(a != b for a, b in zip(shown, shown[1:])) <= 2
 
 
 def test_voting_takes_as_long_at_any_frame_rate():
