@@ -4,7 +4,12 @@ Labels here follow MANO as FreiHAND uses it: tips on the skin at the fingers' en
 """
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+
+from hand_pose_ros.errors import ConfigError
+from hand_pose_ros.skeleton import FINGERTIPS, hand_length
 
 WEBXR_25 = (0, 1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 16, 17, 18, 19, 21, 22, 23, 24)
 """Rows of the 25 WebXR joints that are the 21: wrist; thumb metacarpal, proximal, distal, tip; then per finger
@@ -21,3 +26,55 @@ in the order thumb, index, middle, ring, little (Romero et al., SIGGRAPH Asia 20
 def reorder(joints: np.ndarray, rows: tuple[int, ...]) -> np.ndarray:
     """Joints in this project's order. joints: (..., N, d) in the other order; rows: one of the tables above."""
     return joints[..., list(rows), :]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """Where a convention puts its joints, as distances from this project's (MANO / FreiHAND), in hand lengths."""
+
+    tip_back: float                             # tips lie this far inwards of the finger's end, along the last bone
+    wrist_forward: float                        # the wrist lies this far towards the middle knuckle
+    measured: bool                              # False: from the makers' words only, which give no number
+    source: str
+
+
+DEFINITIONS = {
+    "freihand": Definition(0.0, 0.0, True, "Zimmermann et al., ICCV 2019, section 3: joints and tips of fitted MANO hands"),
+    "mediapipe": Definition(
+        0.05, 0.075, True,
+        "MediaPipe 0.10.21 hand landmarker run on rendered hands with known joints: tips 3 to 7 % of the hand length "
+        "inside the finger's end, wrist 14 mm of a 186 mm hand nearer to the fingers"),
+    "rhd": Definition(
+        0.0, 0.0, False,
+        "Zimmermann & Brox, ICCV 2017, section 4.3: joints of the rendered characters' own skeletons, finger ends as tips"),
+    "interhand26m": Definition(
+        0.0, 0.0, False,
+        "Moon et al., ECCV 2020, section 3: rotation centres and finger ends, labelled in many views; the makers say "
+        "that fitted MANO joints differ by millimetres, in no fixed direction (InterHand2.6M issue 136)"),
+    "panoptic": Definition(
+        0.0, 0.0, False,
+        "Simon et al., CVPR 2017, section 3: detections of a network trained on clicked joints, triangulated"),
+    "onehand10k": Definition(
+        0.0, 0.0, False,
+        "Wang et al., TCSVT 2019, section III: clicked in single photographs, visible joints only"),
+}
+"""Systematic differences only. Where no number was ever published or measured the entry is zero and says so: a made-up
+offset would be worse than none. Clicked joints scatter by several per cent of the hand's length on top."""
+
+
+def convert(joints: np.ndarray, name: str) -> np.ndarray:
+    """Joints as another convention would place them. joints: (..., 21, d) as this project places them, any unit.
+
+    Returns (..., 21, d). Raises ConfigError for an unknown convention.
+    """
+    if name not in DEFINITIONS:
+        raise ConfigError(f"unknown joint convention '{name}'; choose one of: {', '.join(DEFINITIONS)}")
+    definition, out = DEFINITIONS[name], np.array(joints, dtype=float)
+    length = hand_length(joints)[..., None]
+    tips = list(FINGERTIPS)
+    last = joints[..., tips, :] - joints[..., [tip - 1 for tip in tips], :]
+    last = last / np.linalg.norm(last, axis=-1, keepdims=True)
+    out[..., tips, :] -= definition.tip_back * length[..., None] * last
+    ahead = joints[..., 9, :] - joints[..., 0, :]
+    out[..., 0, :] += definition.wrist_forward * length * ahead / np.linalg.norm(ahead, axis=-1, keepdims=True)
+    return out
