@@ -16,6 +16,7 @@ COMMANDS = {
     "run": ("hand_pose_ros.ros.run", "start the node: camera images in, hands out"),
     "demo": ("hand_pose_ros.ros.demo", "the main job on this machine: a recorded or live camera, the node, what it sends"),
     "doctor": ("hand_pose_ros.ros.doctor", "check this machine, its cameras and a running node, with the fix for each fault"),
+    "calibrate": ("hand_pose_ros.ros.calibrate", "measure the operator's hand with the running node: true metres"),
     "assets": ("hand_pose_ros.synthesis.assets", "fetch the meshes, skins and light probes of the virtual hands"),
     "render": ("hand_pose_ros.synthesis.render", "make labelled virtual pictures of hands"),
     "train": ("hand_pose_ros.training.train", "learn a network from virtual pictures of hands, and export it"),
@@ -23,6 +24,9 @@ COMMANDS = {
     "score": ("hand_pose_ros.training.score", "accuracy of the models on a folder of labelled photographs"),
     "build-engine": ("hand_pose_ros.runtimes.build", "build what a runtime needs ahead of time, into the engine cache"),
     "benchmark": ("hand_pose_ros.runtimes.benchmark", "time per stage and frame, of every runtime that runs here"),
+    "evaluate": ("hand_pose_ros.evaluation.evaluate", "data sets, bags and videos -> metrics and a report"),
+    "labels": ("hand_pose_ros.evaluation.labels", "predictions as a draft label file that a person corrects"),
+    "bag": ("hand_pose_ros.evaluation.video_bag", "turn a video or a folder of pictures into a bag"),
 }
 """name: (module, help)"""
 

@@ -149,6 +149,14 @@ def test_max_hands_is_kept_and_tracks_come_first():
     assert 1 in {h.track_id for h in results[-1].hands}
 
 
+def test_no_more_crops_than_hands_wanted():
+    camera, sizes = make("pinhole"), []
+    oracle = Oracle(camera, [(hand(at=(x, 0, 0.9)), True) for x in (-0.3, 0.0, 0.3)])
+    pipe = Pipeline(oracle.detect, lambda crops: sizes.append(len(crops)) or oracle.estimate(crops), 224)
+    pipe.step(PipelineState(), Frame(BLACK, camera, 1), Config(max_hands=2))
+    assert max(sizes) == 2
+
+
 def test_a_hand_that_leaves_the_image_is_dropped_with_its_track():
     camera = make("pinhole")
     oracle = Oracle(camera)

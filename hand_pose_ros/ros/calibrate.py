@@ -1,0 +1,75 @@
+"""``hand-pose calibrate``: measure the operator's hand length with the running node, and store it in a file."""
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+
+from hand_pose_ros.msg import HandPose21Array
+
+from .. import calibration, messages
+from ..errors import ConfigError
+from .qos import RESULTS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``hand-pose calibrate``."""
+    parser.add_argument("--out", required=True, metavar="FILE", help="the file for the parameter hand_calibration_file")
+    parser.add_argument("--hands", default="/hand_pose/hands_raw", metavar="TOPIC", help="raw hands of the running node "
+                        "(default: %(default)s)")
+    parser.add_argument("--distance", type=float, default=math.nan, metavar="M", help="distance from the camera to the palm "
+                        "along the viewing direction, measured with a tape; without it the node needs a depth image")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="give up after this (default: %(default)s)")
+    parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[], help="everything after this goes to ROS")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Say what to do until the hand is measured; 1 if it was not within the time. Raises ConfigError for a bad value."""
+    if not math.isnan(args.distance) and not 0.1 <= args.distance <= 5.0:
+        raise ConfigError(f"--distance is {args.distance}; it must be 0.1 to 5 m")
+    if not Path(args.out).expanduser().parent.is_dir():
+        raise ConfigError(f"--out {args.out}: there is no folder {Path(args.out).expanduser().parent}")
+    print("Hold one flat hand still for two seconds, its palm or back to the camera.", flush=True)
+    size, said = measure(args.hands, args.distance, args.timeout, ["--ros-args", *args.ros_args] if args.ros_args else [])
+    if size is None:
+        print(f"not measured within {args.timeout:g} s; last: {said}")
+        return 1
+    calibration.save(args.out, size)
+    print(f"hand length {1000 * size.hand_length_m:.0f} mm, from {size.samples} images and the {size.method}; stored in "
+          f"{args.out}\nuse it: hand_calibration_file:={Path(args.out).expanduser().resolve()}")
+    return 0
+
+
+def measure(topic: str, distance_m: float, timeout_s: float, ros_args: list[str] | None = None):
+    """(HandSize or None, the last thing said). Listens to HandPose21Array on the topic for at most timeout_s."""
+    context = Context()
+    rclpy.init(args=ros_args or [], context=context)
+    node = rclpy.create_node("hand_pose_calibrate", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    state, progress = calibration.CalibrationState(), calibration.Progress(0.0, f"nothing arrives on {topic}")
+
+    def on_hands(message) -> None:
+        nonlocal state, progress
+        if progress.result is None:
+            before = progress.message
+            hands, _ = messages.read_array(message)
+            state, progress = calibration.step(state, hands, messages.stamp_ns(message.header), distance_m)
+            if progress.message != before:
+                print(progress.message, flush=True)
+
+    node.create_subscription(HandPose21Array, topic, on_hands, RESULTS)
+    end_s = time.monotonic() + timeout_s
+    try:
+        while progress.result is None and time.monotonic() < end_s and context.ok():
+            executor.spin_once(timeout_sec=0.1)
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        context.try_shutdown()
+    return progress.result, progress.message

@@ -1,0 +1,79 @@
+"""The calibration command over real DDS: a node's raw hands in, a file out."""
+import argparse
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import rclpy
+from rclpy.context import Context
+from std_msgs.msg import Header
+
+sys.path.append(str(Path(__file__).parents[1] / "core"))
+from oracle import hand  # noqa: E402
+from test_tracking import observed  # noqa: E402
+
+from hand_pose_ros import calibration, messages  # noqa: E402
+from hand_pose_ros.errors import ConfigError  # noqa: E402
+from hand_pose_ros.msg import HandPose21, HandPose21Array  # noqa: E402
+from hand_pose_ros.ros import calibrate, qos  # noqa: E402
+
+TOPIC = "/test_calibrate/hands_raw"
+FLAT = replace(observed(hand(bend=0.05, length_m=0.186, at=(0, 0, 0.6))), track_id=1)
+
+
+@pytest.fixture
+def publisher():
+    """Publishes a flat hand every 5 ms whose stamps are 100 ms apart, until the test ends."""
+    context, stop = Context(), threading.Event()
+    rclpy.init(args=[], context=context)
+    node = rclpy.create_node("test_calibrate_publisher", context=context)
+    out = node.create_publisher(HandPose21Array, TOPIC, qos.RESULTS)
+
+    def send():
+        stamp_ms = 1000
+        while not stop.is_set():
+            header = Header(frame_id="camera")
+            header.stamp.sec, header.stamp.nanosec = stamp_ms // 1000, stamp_ms % 1000 * 1_000_000
+            out.publish(messages.fill_array(HandPose21Array(), [FLAT], header, HandPose21, messages.ArrayInfo()))
+            stamp_ms += 100
+            time.sleep(0.005)
+    thread = threading.Thread(target=send)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+    node.destroy_node()
+    context.try_shutdown()
+
+
+def arguments(*given):
+    parser = argparse.ArgumentParser()
+    calibrate.add_arguments(parser)
+    return parser.parse_args(given)
+
+
+def test_a_known_distance_measures_the_hand_and_stores_it(publisher, tmp_path, capsys):
+    out = tmp_path / "hand.json"
+    seen_m = FLAT.joints_m[[0, 5, 9, 13, 17], 2].mean()
+    args = arguments("--hands", TOPIC, "--distance", str(0.9 * seen_m), "--out", str(out), "--timeout", "20")
+    assert calibrate.main(args) == 0
+    assert calibration.load(out).hand_length_m == pytest.approx(0.9 * 0.186, rel=1e-3)
+    assert "hand_calibration_file:=" in capsys.readouterr().out
+
+
+def test_without_distance_and_depth_it_says_what_is_missing(publisher, tmp_path, capsys):
+    args = arguments("--hands", TOPIC, "--out", str(tmp_path / "hand.json"), "--timeout", "3")
+    assert calibrate.main(args) == 1
+    assert "give a depth image, or the distance" in capsys.readouterr().out
+
+
+def test_silence_and_bad_values_are_said(tmp_path, capsys):
+    assert calibrate.main(arguments("--hands", "/nobody", "--out", str(tmp_path / "h.json"), "--timeout", "0.3")) == 1
+    assert "nothing arrives on /nobody" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="--distance is 60"):
+        calibrate.main(arguments("--distance", "60", "--out", str(tmp_path / "h.json")))
+    with pytest.raises(ConfigError, match="there is no folder"):
+        calibrate.main(arguments("--out", str(tmp_path / "no" / "h.json")))
