@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import ModelError
 from . import host
+from .agreement import refuse_disagreement
 from .base import Options, Runtime
 from .source import NetworkSource
 
@@ -22,23 +23,24 @@ WARM_UP_RUNS = 3
 """Runs before capture: cuDNN picks its algorithms and libraries allocate their workspaces in the first ones."""
 
 
-class EagerCpu(Runtime):
-    """torch on the CPU, float32, channels last."""
+class Eager(Runtime):
+    """The module as it is, float32: the reference that other runtimes are compared with, and on the CPU a rung."""
 
     name = "cpu"
 
-    def __init__(self, source: NetworkSource, options: Options) -> None:
+    def __init__(self, source: NetworkSource, options: Options, device: str = "cpu") -> None:
         import torch
         super().__init__(source, source.batch_limit(options.max_batch))
-        if options.threads:
+        if options.threads and device == "cpu":
             torch.set_num_threads(options.threads)
-        self.module = source.module().eval().to(memory_format=torch.channels_last)
+        self.device = device
+        self.module = source.module().eval().to(device, memory_format=torch.channels_last)
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         import torch
         with torch.inference_mode():
-            outputs = self.module(torch.from_numpy(np.ascontiguousarray(batch)))
-        return tuple(output.float().numpy() for output in as_tuple(outputs))
+            outputs = self.module(torch.from_numpy(np.ascontiguousarray(batch)).to(self.device))
+        return tuple(output.float().cpu().numpy() for output in as_tuple(outputs))
 
 
 def as_tuple(outputs) -> tuple:
@@ -141,19 +143,36 @@ def open_cpu(source: NetworkSource, options: Options) -> Runtime:
     problem = host.torch_problem()
     if problem:
         raise ModelError(f"runtime cpu: {problem}")
-    return EagerCpu(source, options)
+    return Eager(source, options)
 
 
 def open_cuda(source: NetworkSource, options: Options) -> Runtime:
-    """The network in torch on the GPU, half precision unless ``options.precision`` is fp32, in CUDA graphs.
+    """The network in torch on the GPU, in CUDA graphs: half precision if it then says what float32 says.
 
-    Raises ModelError without a usable GPU.
+    Half precision that disagrees is refused; ``info["half_precision_refused"]`` says why and float32 serves, unless
+    ``options.precision`` asks for fp16 by name. Raises ModelError then, and without a usable GPU.
     """
     problem = host.cuda_problem()
     if problem:
         raise ModelError(f"runtime cuda: {problem}")
     import torch
-    module = source.module().eval().to("cuda", memory_format=torch.channels_last)
+    torch.backends.cudnn.benchmark = True            # shapes are fixed, so trying the algorithms once pays
+    reference = Eager(source, options, "cuda")
+    limit = source.batch_limit(options.max_batch)
+    refused = ""
     if options.precision != "fp32":
-        module = module.half()                       # the network casts its input to the type of its weights
-    return GraphedCuda(source, module, source.batch_limit(options.max_batch), "cuda")
+        # the network casts its input to the type of its weights
+        half = source.module().eval().half().to("cuda", memory_format=torch.channels_last)
+        runtime = GraphedCuda(source, half, limit, "cuda")
+        try:
+            runtime.info["agreement"] = refuse_disagreement(runtime, reference)
+            return runtime
+        except ModelError as error:
+            if options.precision == "fp16":
+                raise
+            refused = str(error)
+    runtime = GraphedCuda(source, reference.module, limit, "cuda")
+    runtime.info["agreement"] = refuse_disagreement(runtime, reference)
+    if refused:
+        runtime.info["half_precision_refused"] = refused
+    return runtime

@@ -15,7 +15,7 @@ from . import host
 from .agreement import refuse_disagreement
 from .base import Options, Runtime
 from .cache import Entry
-from .eager import EagerCpu
+from .eager import Eager
 from .source import NetworkSource
 
 OPSET = 17
@@ -102,7 +102,7 @@ def built(source: NetworkSource, options: Options) -> Entry:
         options.report(f"exporting {source.model} to ONNX")
         model = export(source)
         candidate = OnnxRuntime(source, model, options, "CPUExecutionProvider", "onnxruntime")
-        difference = refuse_disagreement(candidate, EagerCpu(source, options))
+        difference = refuse_disagreement(candidate, Eager(source, options))
         return model, {"agreement": difference}
 
     ingredients = source.key_ingredients("onnxruntime", "fp32", (0,), {"opset": OPSET})

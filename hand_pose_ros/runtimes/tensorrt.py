@@ -16,7 +16,7 @@ from . import host
 from .agreement import refuse_disagreement
 from .base import NotBuilt, Options, Runtime
 from .cache import Entry, key_of
-from .eager import EagerCpu, GraphedCuda
+from .eager import Eager, GraphedCuda
 from .source import NetworkSource
 
 COMPILE_OPTIONS = {
@@ -133,7 +133,7 @@ def built(source: NetworkSource, options: Options) -> Entry:
         payload = compile_engine(source, options)
         candidate = GraphedCuda(source, load_engine(payload), source.batch_limit(options.max_batch), "tensorrt")
         options.report(f"{source.model}: comparing the engine with eager")
-        return payload, {"agreement": refuse_disagreement(candidate, EagerCpu(source, options)),
+        return payload, {"agreement": refuse_disagreement(candidate, Eager(source, options)),
                          "cuda_graphs": candidate.info["cuda_graphs"]}
 
     return options.cache.get_or_build(key_ingredients(source, options), build)

@@ -104,7 +104,7 @@ def test_letterbox_equals_the_detectors_own(shape, size):
 
 
 def test_a_frame_is_uploaded_once_and_every_hand_is_answered_in_order():
-    class OnCpu(eager.EagerCpu):
+    class OnCpu(eager.Eager):
         def run_on_device(self, images):
             assert len(images) <= self.max_batch
             return self.run(images.numpy())
