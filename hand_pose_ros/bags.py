@@ -198,12 +198,13 @@ class BagWriter:
         self.write("/tf_static" if static else "/tf", TF_MESSAGE, message, stamp_ns)
 
     def hands(self, topic: str, stamp_ns: int, frame_id: str, hands: Sequence[Hand],
-              info: messages.ArrayInfo = messages.ArrayInfo()) -> None:
-        """Write a HandPose21Array. Raises DataError for a hand without track id or with arrays of a wrong shape."""
+              info: messages.ArrayInfo = messages.ArrayInfo(), log_ns: int | None = None) -> None:
+        """Write a HandPose21Array. log_ns: recording time, the stamp if None. Raises DataError for a hand without track
+        id or with arrays of a wrong shape."""
         message = new_message(HANDS)
         stamp_header(message.header, stamp_ns, frame_id)
         messages.fill_array(message, hands, message.header, lambda: new_message(HAND), info)
-        self.write(topic, HANDS, message, stamp_ns)
+        self.write(topic, HANDS, message, stamp_ns if log_ns is None else log_ns)
 
     def _connection(self, topic: str, type_name: str, store: Any, qos: Sequence[Any] = ()) -> Any:
         key = (topic, type_name)

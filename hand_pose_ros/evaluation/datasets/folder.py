@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +35,31 @@ def load(folder: Path, split: str | None = None) -> DataSet:
     """Every line. Raises DataError, with the line's number, for one that is not a label."""
     problems: Counter[str] = Counter()
     items, names = [], set()
-    path = folder / "annotations.jsonl"
-    for number, line in enumerate(path.read_text("utf8").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            item = _item(folder, row, problems)
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}:{number}: not a label line ({type(error).__name__}: {error})") from error
+    for _, item in rows(folder / "annotations.jsonl", problems):
         if item.name in names:
             problems[f"{item.name}: labelled twice, only the first is used"] += 1
             continue
         names.add(item.name)
         items.append(item)
     return from_items("folder", items, LICENCE, problems, "all")
+
+
+def rows(path: Path, problems: Counter[str] | None = None) -> Iterator[tuple[dict[str, Any], Item]]:
+    """Every line of an annotations.jsonl, parsed and as an item. Raises DataError, with the line's number."""
+    problems = Counter() if problems is None else problems
+    try:
+        text = path.read_text("utf8")
+    except OSError as error:
+        raise DataError(f"{path}: {error}") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            item = _item(path.parent, row, problems)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}:{number}: not a label line ({type(error).__name__}: {error})") from error
+        yield row, item
 
 
 def _item(folder: Path, row: dict[str, Any], problems: Counter[str]) -> Item:

@@ -1,0 +1,318 @@
+"""``hand-pose evaluate``: data sets, bags and videos through the robot's own pipeline, then metrics and a report.
+
+Every frame goes through pipeline.step in stamp order, none is dropped; two runs give the same bytes in every file but
+latency.* and parts/*.timing.jsonl, where the clock is. An interrupted run goes on where it stopped.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import config as configs
+from ..bags import BagReader
+from ..errors import ConfigError, DataError
+from . import bag_truth, datasets, fail_if, latency, predictions, report, scale, scoring, work
+
+PROTOCOLS = ("full", "box")
+IMAGES_PER_UNIT = 64
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    source = parser.add_argument_group("what to evaluate (one of)")
+    source.add_argument("--data", metavar="FOLDER", help="a data set, in the layout of its makers' download")
+    source.add_argument("--bag", metavar="BAG", nargs="+", help=".mcap, .db3 or rosbag2 folders; each is one recording")
+    source.add_argument("--bags", metavar="FOLDER", help="every bag in a folder")
+    source.add_argument("--video", metavar="FILE", nargs="+", help="video files")
+    source.add_argument("--compare", metavar="RUN", nargs="+", help="earlier run(s) to compare with; two runs alone "
+                        "are compared with each other")
+    parser.add_argument("--out", metavar="FOLDER", help="where everything goes (default: evaluation)",
+                        default="evaluation")
+    data = parser.add_argument_group("data sets")
+    data.add_argument("--dataset", metavar="NAME",
+                      help=f"default: what the folder looks like; {', '.join(datasets.DATASETS)}")
+    data.add_argument("--split", help="default: the test part if it is there")
+    data.add_argument("--protocol", choices=PROTOCOLS, default="full",
+                      help="full: detector, then joints; box: joints in the labelled box, as most papers do")
+    data.add_argument("--limit", type=int, metavar="N", help="only N images, spread over the set")
+    data.add_argument("--predictions", metavar="FILE", help="score this file of JSON lines, run no networks")
+    data.add_argument("--min-iou", type=float, default=0.3, help="least overlap of a truth hand and its prediction")
+    bag = parser.add_argument_group("bags and videos")
+    bag.add_argument("--image-topic", help="default: the only colour image topic")
+    bag.add_argument("--info-topic", help="default: camera_info beside the image topic")
+    bag.add_argument("--depth-topic", help="default: the only topic called aligned_depth or depth_registered")
+    bag.add_argument("--truth-topic", help="HandPose21Array with the truth (default: the topic with truth in its name)")
+    bag.add_argument("--labels", metavar="FILE", help="annotations.jsonl with stamp_ns, from hand-pose labels")
+    bag.add_argument("--realtime", action="store_true", help="drop frames as the node would at this machine's speed")
+    bag.add_argument("--no-video", action="store_true", help="write no annotated video")
+    bag.add_argument("--no-results-bag", action="store_true", help="write no bag with the hands in it")
+    speed = parser.add_argument_group("speed")
+    speed.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
+    speed.add_argument("--engine", choices=tuple(scale.ENGINES), default="local", help="what spreads the work")
+    speed.add_argument("--ray-address", metavar="HOST:PORT", help="Ray cluster (default: this machine)")
+    speed.add_argument("--restart", action="store_true", help="do finished parts of an interrupted run again")
+    parser.add_argument("--fail-if", metavar="EXPRESSION", action="append", default=[],
+                        help='exit with 1 if true, e.g. "pa_mpjpe_mm > 9 or recall < 0.9"')
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    configs.add_arguments(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command. Returns 0, or 1 if a --fail-if expression is true or a recording could not be read."""
+    conditions = [fail_if.parse(text) for text in args.fail_if]
+    if args.compare and len(args.compare) == 2 and not (args.data or args.bag or args.bags or args.video):
+        text = report.compare_text([report.read_run(path) for path in args.compare])
+        print(text)
+        return 0
+    settings = configs.from_arguments(args)
+    run = {"out": str(Path(args.out)), "settings": dict(vars(settings)), "factory": "hand_pose_ros.pipeline:load",
+           "video": not args.no_video, "results_bag": not args.no_results_bag, "labels": args.labels,
+           "truth_topic": args.truth_topic}
+    result = evaluate(args, run)
+    print(report.summary_text(result))
+    print(f"report: {Path(args.out) / 'report.html'}")
+    failed = [condition.text for condition in conditions if condition.holds(result["metrics"])]
+    for text in failed:
+        print(f"failed: {text}", file=sys.stderr)
+    return 1 if failed or result["failed_units"] else 0
+
+
+def evaluate(args: argparse.Namespace, run: dict[str, Any]) -> dict[str, Any]:
+    """Plan, run, score and report. Returns the result that results.json holds. Raises ConfigError for options that do
+    not fit together and DataError if nothing can be read."""
+    out = Path(run["out"])
+    out.mkdir(parents=True, exist_ok=True)
+    run = {**run, **model_versions(run, bool(args.predictions)), "commit": commit()}
+    units, source = plan(args, run)
+    failed: dict[str, str] = {}
+    if not args.predictions:
+        failed = carry_out(units, run, args)
+        if len(failed) == len(units):
+            raise DataError("nothing could be evaluated: " + "; ".join(failed.values()))
+    units = [unit for unit in units if unit["name"] not in failed]
+    if source["kind"] == "dataset":
+        images, rows, problems = score_data_set(args, run, units)
+        tracks = {}
+    else:
+        images, rows, problems, tracks = score_recordings(args, run, units)
+    result = {
+        "source": source, "run": _stable(run), "frames": len(rows), "failed_units": failed,
+        "problems": dict(sorted(problems.items())), "metrics": {}, "intervals": {}, "tables": {}, "tracks": tracks}
+    if images:
+        result["tables"] = scoring.tables(images)
+        result["metrics"] = scoring.summary(images)
+        result["intervals"] = scoring.intervals(images)
+    result["metrics"].update(_over_recordings(tracks))
+    earlier = [report.read_run(path) for path in args.compare or []]
+    report.write_all(out, result, images, rows, units, run, earlier)
+    if not args.predictions:
+        latency.write(out, [work.part_path(unit, run).with_suffix(".timing.jsonl") for unit in units])
+    return result
+
+
+def _stable(run: dict[str, Any]) -> dict[str, Any]:
+    """What of a run is told in the results: not where it lies on this machine."""
+    return {key: value for key, value in run.items() if key not in ("out", "factory", "labels")}
+
+
+def model_versions(run: dict[str, Any], not_used: bool = False) -> dict[str, Any]:
+    """Names and checksums of the two models, for the record and for resuming."""
+    from .. import models
+
+    names = {} if not_used else {kind: run["settings"][f"{kind}_model"] for kind in ("detector", "pose")}
+    if run["factory"] != "hand_pose_ros.pipeline:load":
+        names = {}
+    hashes = {kind: {"name": name, "sha256": models.card(name)["sha256"]} for kind, name in names.items()}
+    return {"models": hashes, "model_names": ", ".join(f"{m['name']} {m['sha256'][:8]}" for m in hashes.values())}
+
+
+def commit() -> str:
+    """The commit of the source tree, with "+" if files differ from it; "" outside a source tree."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        head, changed = (subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=30,
+                                        check=True).stdout.strip()
+                         for words in (("rev-parse", "--short=12", "HEAD"),
+                                       ("status", "--porcelain", "--untracked-files=no")))
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return head + ("+" if changed else "")
+
+
+# ------------------------------------------------------------------------------------------------------------ planning
+
+def plan(args: argparse.Namespace, run: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Units of work in a fixed order, and the source in words. Raises ConfigError unless one source is given."""
+    given = [name for name in ("data", "bag", "bags", "video") if getattr(args, name)]
+    if len(given) != 1:
+        raise ConfigError(f"give one of --data, --bag, --bags, --video ({'none' if not given else ' and '.join(given)} "
+                          f"given)")
+    if args.predictions and not args.data:
+        raise ConfigError("--predictions needs --data: the truth to score against")
+    if args.data:
+        name = args.dataset or datasets.recognise(args.data)
+        data = work.data_set(name, args.data, args.split)
+        chosen = range(len(data))
+        if args.limit is not None:
+            if args.limit < 1:
+                raise ConfigError(f"--limit {args.limit}: give at least 1")
+            chosen = sorted({int(i) for i in np.linspace(0, len(data) - 1, min(args.limit, len(data))).round()})
+        units = [{"name": f"{name}_{start:07d}", "kind": "images", "dataset": name, "folder": args.data,
+                  "split": args.split, "protocol": args.protocol,
+                  "indices": [int(i) for i in chosen[start:start + IMAGES_PER_UNIT]]}
+                 for start in range(0, len(chosen), IMAGES_PER_UNIT)]
+        protocol = "predictions of another program" if args.predictions else args.protocol
+        return units, {"kind": "dataset", "name": name, "split": data.split, "images": len(chosen),
+                       "licence": data.licence, "protocol": protocol}
+    if args.video:
+        units = [{"name": Path(path).stem, "kind": "video", "path": path, **_video_facts(path)} for path in args.video]
+        kind = "video"
+    else:
+        paths = [Path(path) for path in args.bag] if args.bag else bags_in(Path(args.bags))
+        topics = {key: getattr(args, key) for key in ("image_topic", "info_topic", "depth_topic") if getattr(args, key)}
+        units = [{"name": path.name.replace(".zstd", "").rsplit(".", 1)[0] if path.is_file() else path.name,
+                  "kind": "bag", "paths": [str(path)], **topics} for path in paths]
+        for unit in units:
+            unit.update(_bag_facts(unit))
+        kind = "bag"
+    for unit in units:
+        unit["realtime"] = bool(args.realtime)
+    for name, count in Counter(unit["name"] for unit in units).items():         # two bags may have one name
+        for number, unit in enumerate(unit for unit in units if unit["name"] == name and count > 1):
+            unit["name"] = f"{name}_{number}"
+    return units, {"kind": kind, "recordings": [unit["name"] for unit in units], "realtime": bool(args.realtime)}
+
+
+def bags_in(folder: Path) -> list[Path]:
+    """Every bag directly in a folder: single files, and rosbag2 folders. Raises DataError for none."""
+    found = [path for path in sorted(folder.iterdir() if folder.is_dir() else [])
+             if (path.is_dir() and any(path.glob("*.mcap*")) or path.is_dir() and any(path.glob("*.db3*")))
+             or (path.is_file() and path.suffix in (".mcap", ".db3", ".zstd"))]
+    if not found:
+        raise DataError(f"{folder}: no bag in this folder (.mcap, .db3, or rosbag2 folders)")
+    return found
+
+
+def _bag_facts(unit: dict[str, Any]) -> dict[str, Any]:
+    """Frame rate for the annotated video. A bag that cannot be opened is found out when its turn comes."""
+    try:
+        with BagReader(unit["paths"]) as reader:
+            topic = reader.image_topic(unit.get("image_topic"))
+            stamps = [recorded.log_ns for _, recorded in zip(range(60), reader.messages([topic.name]))]
+    except DataError:
+        return {}
+    step = float(np.median(np.diff(stamps))) if len(stamps) > 1 else 0.0
+    return {"fps": round(1e9 / step, 3) if step > 0 else 30.0}
+
+
+def _video_facts(path: str) -> dict[str, Any]:
+    import cv2
+
+    video = cv2.VideoCapture(path)
+    facts = {"fps": round(video.get(cv2.CAP_PROP_FPS) or 30.0, 3), "frames": int(video.get(cv2.CAP_PROP_FRAME_COUNT))}
+    video.release()
+    return facts
+
+
+def carry_out(units: Sequence[dict[str, Any]], run: dict[str, Any], args: argparse.Namespace) -> dict[str, str]:
+    """Do the units that are not done yet. Returns the failed ones with their reasons; finished ones are kept."""
+    waiting = [unit for unit in units if args.restart or not work.is_done(unit, run)]
+    done, failed = len(units) - len(waiting), {}
+    if done and not args.quiet:
+        print(f"{done} of {len(units)} parts are there already", file=sys.stderr)
+    for unit, error in scale.spread(waiting, work.process, run, args.jobs, args.engine, args.ray_address):
+        done += 1
+        if error is not None:
+            failed[unit["name"]] = str(error)
+            print(f"{unit['name']}: {error}", file=sys.stderr)
+        if not args.quiet:
+            print(f"\r{done}/{len(units)} parts", end="" if done < len(units) else "\n", file=sys.stderr, flush=True)
+    return dict(sorted(failed.items()))
+
+
+# ------------------------------------------------------------------------------------------------------------- scoring
+
+def _gather(units: Sequence[dict[str, Any]], run: dict[str, Any]) -> tuple[dict[str, predictions.Row], Counter[str]]:
+    """Rows and problems of all parts, in the order of the plan; also written as one predictions.jsonl."""
+    rows: dict[str, predictions.Row] = {}
+    problems: Counter[str] = Counter()
+    out = Path(run["out"])
+    with (out / "predictions.jsonl.part").open("w", encoding="utf8", newline="\n") as file:
+        for unit in units:
+            part = work.part_path(unit, run)
+            rows.update(predictions.read(part))
+            file.write(part.read_text("utf8"))
+            problems.update(json.loads(part.with_suffix(".problems.json").read_text("utf8")))
+    (out / "predictions.jsonl.part").replace(out / "predictions.jsonl")
+    return rows, problems
+
+
+def score_data_set(args: argparse.Namespace, run: dict[str, Any], units: Sequence[dict[str, Any]]) \
+        -> tuple[list[scoring.ImageScore], dict[str, predictions.Row], Counter[str]]:
+    """Scores of a data set's images. Pictures that could not be read are counted and left out."""
+    problems: Counter[str] = Counter()
+    data = work.data_set(units[0]["dataset"], units[0]["folder"], units[0]["split"])
+    if args.predictions:
+        rows = predictions.read(args.predictions)
+    else:
+        rows, problems = _gather(units, run)
+    images, known = [], set()
+    for unit in units:
+        for index in unit["indices"]:
+            item = data[index]
+            known.add(item.name)
+            row = rows.get(item.name)
+            if row is None and not args.predictions:
+                continue                            # its picture could not be read: counted when that was tried
+            if row is None:
+                problems["image without a prediction line, counted as no hands"] += 1
+            images.append(scoring.score_image(item, row.hands if row else (), args.min_iou))
+    unknown = len(set(rows) - known)
+    if unknown:
+        problems["prediction for an image that has no label, not used"] += unknown
+    problems.update(data.problems)
+    return images, rows, problems
+
+
+def score_recordings(args: argparse.Namespace, run: dict[str, Any], units: Sequence[dict[str, Any]]) \
+        -> tuple[list[scoring.ImageScore], dict[str, predictions.Row], Counter[str], dict[str, Any]]:
+    """Scores against the truth that bags or labels file hold (none: no images), and every recording's tracks."""
+    rows, problems = _gather(units, run)
+    images, tracks, used = [], {}, set()
+    for unit in units:
+        own = {row.stamp_ns: row for name, row in rows.items() if name.rpartition("/")[0] == unit["name"]}
+        items = bag_truth.items_of(unit, run, problems)
+        if run["labels"]:                           # one file may hold the labels of several recordings
+            items = {stamp_ns: item for stamp_ns, item in items.items() if stamp_ns in own}
+            used |= set(items)
+        for stamp_ns in sorted(items):
+            if stamp_ns in own:
+                images.append(scoring.score_image(items[stamp_ns], own[stamp_ns].hands, args.min_iou))
+            else:
+                problems["label without image: no frame has its stamp"] += 1
+        if items and len(own) > len(items):
+            problems["image without label, not scored"] += len(set(own) - set(items))
+        tracks[unit["name"]] = bag_truth.track_metrics(own, items)
+    lost = len(bag_truth.read_labels(run["labels"]).keys() - used) if run["labels"] else 0
+    if lost:
+        problems["label without image: no frame has its stamp"] += lost
+    return images, rows, problems, tracks
+
+
+def _over_recordings(tracks: dict[str, Any]) -> dict[str, float]:
+    """Means over recordings, weighted by frames."""
+    out = {}
+    for name in ("jitter_px", "jitter_mm_s2", "acceleration_error_mm_s2"):
+        pairs = [(facts[name], facts["frames"]) for facts in tracks.values() if facts.get(name) is not None]
+        if pairs:
+            out[name] = float(np.average([value for value, _ in pairs], weights=[count for _, count in pairs]))
+    return out

@@ -1,0 +1,115 @@
+"""``hand-pose labels``: predictions of a bag, a video or a folder of pictures as draft labels that a person corrects.
+
+Writes a folder with images/ and annotations.jsonl (see datasets/folder.py). Every line starts as ``"truth": "draft"``:
+it scores as a label made with a model until a person has corrected it and written "independent" in its place. Feed it
+back as ``evaluate --data FOLDER``, or with the recording it came from as ``evaluate --bag ... --labels FOLDER``.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from .. import config as configs
+from ..errors import ConfigError, DataError, FrameError
+from ..pipeline import PipelineState
+from ..types import Frame, Hand, JointState
+from . import predictions, video_bag, work
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("source", metavar="SOURCE", help="a bag, a video, or a folder of pictures")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="new folder for images/ and annotations.jsonl")
+    parser.add_argument("--every", type=int, default=10, metavar="N", help="keep every Nth frame (default: 10)")
+    parser.add_argument("--image-topic", help="default: the only colour image topic of the bag")
+    parser.add_argument("--name", help="name of the set in the labels (default: the source's name)")
+    configs.add_arguments(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command. Returns 0."""
+    settings = configs.from_arguments(args)
+    run = {"settings": dict(vars(settings)), "factory": "hand_pose_ros.pipeline:load"}
+    count, hands, problems = draft(args, run)
+    print(f"{args.out}: {count} pictures with {hands} hands to correct")
+    for problem, number in sorted(problems.items()):
+        print(f"{number} x {problem}")
+    return 0
+
+
+def draft(args: argparse.Namespace, run: dict[str, Any]) -> tuple[int, int, Counter[str]]:
+    """Write the label folder. Returns pictures, hands and problems. Raises DataError if the folder is not empty."""
+    out, source = Path(args.out), Path(args.source)
+    if args.every < 1:
+        raise ConfigError(f"--every {args.every}: give at least 1")
+    if out.exists() and any(out.iterdir()):
+        raise DataError(f"{out} is not empty: give a new folder, so that no corrected label is lost")
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    chain, config = work.load_pipeline(run)
+    name, problems, lines = args.name or source.stem, Counter(), []
+    state, hands = PipelineState(), 0
+    for number, (picture, frame) in enumerate(_frames(args, source, config, problems)):
+        try:
+            state, result = chain.step(PipelineState() if picture else state, frame, config)
+        except FrameError as error:
+            problems[str(error)] += 1
+            continue
+        if picture is None and number % args.every:
+            continue
+        path = f"images/{picture or frame.stamp_ns}.png"
+        cv2.imwrite(str(out / path), cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
+        lines.append(json.dumps(_label(path, frame, result.hands, name, picture is None), allow_nan=False) + "\n")
+        hands += len(result.hands)
+    if not lines:
+        raise DataError(f"{source}: no frame could be used: {dict(problems)}")
+    predictions.write(out / "annotations.jsonl", lines)
+    return len(lines), hands, problems
+
+
+def _frames(args: argparse.Namespace, source: Path, config: Any, problems: Counter[str]) \
+        -> Iterator[tuple[str | None, Frame]]:
+    """Frames with the name of their picture, None for those of a recording."""
+    if source.is_dir() and any(path.suffix.lower() in video_bag.PICTURES for path in source.iterdir()):
+        from .datasets.base import Item
+
+        for path in sorted(path for path in source.iterdir() if path.suffix.lower() in video_bag.PICTURES):
+            try:
+                yield path.stem, work.still_frame(Item(path.name, path, ()), config)
+            except FrameError as error:
+                problems[f"{path.name}: {error}"] += 1
+    elif source.suffix.lower() in (".mp4", ".avi", ".mov", ".mkv", ".webm"):
+        yield from ((None, frame) for frame, _ in work.video_frames(str(source), config))
+    else:
+        unit = {"name": source.stem, "paths": [str(source)], "image_topic": args.image_topic}
+        with work.open_bag(unit) as reader:
+            yield from ((None, frame) for frame, _ in work.bag_frames(reader, unit, config))
+            problems.update(reader.problems)
+
+
+def _label(path: str, frame: Frame, hands: tuple[Hand, ...], name: str, recorded: bool) -> dict[str, Any]:
+    height, width = frame.image.shape[:2]
+    K = frame.camera.K.tolist() if frame.camera.calibrated and not np.any(frame.camera.D) else None
+    row: dict[str, Any] = {"image": path, "width": width, "height": height, "dataset": name, "group": name,
+                           "truth": "draft", "synthetic": False, "exhaustive": True, "ignore": []}
+    if recorded:
+        row["stamp_ns"] = frame.stamp_ns
+    row["hands"] = [_hand(hand, K) for hand in hands]
+    return row
+
+
+def _hand(hand: Hand, K: list | None) -> dict[str, Any]:
+    """What a person can correct: joints and side. 3D joints are the network's and stay out of a label for it."""
+    seen = hand.state != JointState.OUTSIDE_IMAGE
+    x0, y0, x1, y1 = (round(float(value), 2) for value in hand.box)
+    return {"bbox": [x0, y0, round(x1 - x0, 2), round(y1 - y0, 2)], "score": round(float(hand.score), 4),
+            "joints_2d": np.round(hand.joints_px, 2).tolist(), "valid_2d": [int(value) for value in seen],
+            "joints_3d": None, "valid_3d": None, "K": K,
+            "handedness": None if np.isnan(hand.right_probability) else "right" if hand.is_right else "left",
+            "handedness_source": "draft"}

@@ -1,0 +1,492 @@
+"""Results as JSON for machines, Markdown for reviews, and one HTML page, self-contained, for people."""
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, FrameError
+from ..skeleton import JOINT_NAMES
+from . import anchors, datasets, figures, metrics, scoring, work
+from .datasets.base import Item
+from .predictions import Row
+from .predictions import write as write_whole
+from .scoring import COLUMNS, HandScore, ImageScore, shown
+
+TITLES = {
+    "images": "images", "hands": "hands", "recall": "recall %", "precision": "precision %", "nme": "NME %",
+    "nme_median": "median NME %", "nme_area": "NME (area) %", "epe_px": "EPE px", "pck_0.1": "PCK@0.1 %",
+    "pck_0.2": "PCK@0.2 %", "pck_0.2_all": "PCK@0.2 all %", "auc_2d": "AUC 2D", "auc_30px": "AUC 30 px",
+    "mpjpe_mm": "MPJPE mm", "scale_mpjpe_mm": "scale-aligned MPJPE mm", "pa_mpjpe_mm": "PA-MPJPE mm",
+    "hands_3d": "hands with 3D", "handedness": "handedness %", "images_with_false": "images with false alarm",
+    "camera_mpjpe_mm": "camera-space MPJPE mm", "mrrpe_mm": "MRRPE mm", "ap": "AP %", "ap50": "AP50 %",
+    "ap75": "AP75 %",
+    "auc_3d_0_50": "3D AUC 0-50 mm", "auc_3d_20_50": "3D AUC 20-50 mm", "auc_pa_0_50": "aligned 3D AUC 0-50 mm",
+    "auc_pa_20_50": "aligned 3D AUC 20-50 mm", "coverage_1sigma_ray": "within 1 sigma along the ray % (68.3)",
+    "coverage_2sigma_ray": "within 2 sigma along the ray % (95.4)", "nees_ray": "NEES along the ray (1)",
+    "coverage_1sigma_across": "within 1 sigma across % (68.3)",
+    "coverage_2sigma_across": "within 2 sigma across % (95.4)", "nees_across": "NEES across (1)",
+    "jitter_px": "jitter px", "jitter_mm_s2": "jitter mm/s2", "acceleration_error_mm_s2": "acceleration error mm/s2"}
+HIGHER_IS_BETTER = ("recall", "precision", "pck", "auc", "handedness", "ap")
+NO_DIRECTION = ("images", "hands", "hands_3d", "coverage", "nees")
+CASES = 8
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+def write_all(out: Path, result: dict[str, Any], images: Sequence[ImageScore], rows: dict[str, Row],
+              units: Sequence[dict[str, Any]], run: dict[str, Any], earlier: Sequence[dict[str, Any]]) -> None:
+    """results.json, hands.jsonl, report.md and report.html in ``out``."""
+    write_whole(out / "results.json", [json.dumps(_plain(result), indent=1, sort_keys=True) + "\n"])
+    write_whole(out / "hands.jsonl", (json.dumps(_hand_row(hand)) + "\n" for image in images for hand in image.hands))
+    write_whole(out / "report.md", [markdown(result, earlier)])
+    write_whole(out / "report.html", [page(result, images, rows, units, run, earlier)])
+
+
+def read_run(path: str | Path) -> dict[str, Any]:
+    """The results of an earlier run, from its folder or its results.json. Raises DataError if it is none."""
+    path = Path(path)
+    path = path / "results.json" if path.is_dir() else path
+    try:
+        result = json.loads(path.read_text("utf8"))
+        result["metrics"] = {key: float("nan") if value is None else value for key, value in result["metrics"].items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not the results.json of a run ({type(error).__name__}: {error})") from error
+    return {**result, "name": path.parent.name}
+
+
+def _plain(value: Any) -> Any:
+    """JSON without NaN, numpy types or -0."""
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, (float, np.floating)):
+        return None if not np.isfinite(value) else float(value) + 0.0
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def _hand_row(hand: HandScore) -> dict[str, Any]:
+    nme = metrics.nme(hand.errors_px[np.isfinite(hand.errors_px)], hand.extent_px) \
+        if np.isfinite(hand.errors_px).any() else None
+    return _plain({"image": hand.image, "hand": hand.index, "subset": hand.subset, "group": hand.group,
+                   "size_px": hand.size_px, "view": hand.view, "side": hand.side, "found": hand.found, "iou": hand.iou,
+                   "score": hand.score, "side_right": hand.side_right, "nme": nme, "mpjpe_mm": hand.mpjpe_mm,
+                   "pa_mpjpe_mm": hand.pa_mpjpe_mm, "camera_mpjpe_mm": hand.camera_mpjpe_mm})
+
+
+def summary_text(result: dict[str, Any]) -> str:
+    """A few lines for the terminal."""
+    lines = [f"{result['frames']} frames"]
+    if result["tables"]:
+        lines.append(_text_table(_main_table(result)))
+    for name, facts in result["tracks"].items():
+        lines.append(f"{name}: a hand in {facts['frames_with_hand']} of {facts['frames']} frames, "
+                     f"{facts['tracks']} tracks, detector ran {facts['detector_ran']} times"
+                     + (f", jitter {facts['jitter_px']:.2f} px" if facts["jitter_px"] is not None else ""))
+    for problem, count in result["problems"].items():
+        lines.append(f"{count} x {problem}")
+    for name, reason in result["failed_units"].items():
+        lines.append(f"FAILED {name}: {reason}")
+    return "\n".join(lines)
+
+
+def _text_table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.rjust(w) if k else cell.ljust(w) for k, (cell, w) in enumerate(zip(row, widths)))
+                     for row in rows)
+
+
+# -------------------------------------------------------------------------------------------------------------- tables
+
+def _main_table(result: dict[str, Any]) -> list[list[str]]:
+    """Header and one row per subset, kind of label, and size, with the columns that have anything in them."""
+    tables = result["tables"]
+    rows = [(name, row) for part in ("subsets", "kinds") for name, row in tables[part].items()]
+    rows += [(f"size {name}", row) for name, row in tables["sizes"].items()]
+    columns = [c for c in COLUMNS if any(shown(c, row.get(c, np.nan)) not in ("-", "0") for _, row in rows)]
+    out = [["set", *[TITLES[c] for c in columns]]]
+    out += [[name, *["" if c not in row else shown(c, row[c]) for c in columns]] for name, row in rows]
+    mean = tables.get("mean_of_real_subsets")
+    if mean:
+        cells = ["" if np.isnan(mean.get(c, np.nan)) else f"{mean[c]:.{3 if c == 'auc_2d' else 1}f}" for c in columns]
+        out.insert(1 + len(tables["subsets"]) + len(tables["kinds"]),
+                   [f"mean of the {mean['subsets']} real sets", *cells])
+    return out
+
+
+def _metric_rows(result: dict[str, Any]) -> list[list[str]]:
+    """Every metric with its interval."""
+    out = [["metric", "value", "95 % interval"]]
+    for name, value in result["metrics"].items():
+        if name in ("images", "hands", "hands_3d") or value is None or np.isnan(value):
+            continue
+        low, high = result["intervals"].get(name, (np.nan, np.nan))
+        known = low is not None and high is not None and np.isfinite([low, high]).all()
+        span = f"{shown(name, low)} to {shown(name, high)}" if known else ""
+        out.append([TITLES.get(name, name), shown(name, value), span])
+    return out
+
+
+def direction(metric: str) -> int:
+    """+1 if more is better, -1 if less is, 0 if neither."""
+    if metric.startswith(NO_DIRECTION) and metric != "handedness":
+        return 0
+    return 1 if metric.startswith(HIGHER_IS_BETTER) else -1
+
+
+def comparison(result: dict[str, Any], earlier: dict[str, Any]) -> list[list[str]]:
+    """What got better or worse. A change inside the earlier run's own interval is called small."""
+    rows = [["metric", "before", "now", "change", ""]]
+    for name, now in result["metrics"].items():
+        before = earlier["metrics"].get(name)
+        if before is None or now is None or not np.isfinite([before, now]).all() or name in ("images", "hands"):
+            continue
+        sign = direction(name)
+        low, high = (earlier["intervals"].get(name) or (None, None))
+        small = low is not None and high is not None and low <= now <= high
+        word = "same" if shown(name, now) == shown(name, before) else "" if sign == 0 else \
+            ("better" if (now - before) * sign > 0 else "worse") + (" (small)" if small else "")
+        change = shown(name, now - before)
+        rows.append([TITLES.get(name, name), shown(name, before), shown(name, now),
+                     change if change.startswith("-") else f"+{change}", word])
+    return rows
+
+
+def _comparable(result: dict[str, Any], earlier: dict[str, Any]) -> str:
+    """A warning if two runs did not measure the same thing; "" if they did."""
+    keys = [key for key in ("kind", "name", "split", "protocol", "images", "realtime", "recordings")
+            if result["source"].get(key) != earlier["source"].get(key)]
+    return "" if not keys else "The two runs differ in " + ", ".join(
+        f"{key} ({earlier['source'].get(key)} before, {result['source'].get(key)} now)" for key in keys) + \
+        ": read differences with care."
+
+
+def compare_text(runs: Sequence[dict[str, Any]]) -> str:
+    """Two runs beside each other, the first as the earlier one, as Markdown."""
+    before, now = runs[0], runs[1]
+    warning = _comparable(now, before)
+    return "\n".join([f"{before['name']} (before), {now['name']} (now)", *([warning] if warning else []), "",
+                      _markdown_table(comparison(now, before))])
+
+
+def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([lines[0], "|---" + "|---:" * (len(rows[0]) - 1) + "|", *lines[1:]])
+
+
+def _anchor_rows(result: dict[str, Any]) -> list[list[str]]:
+    rows = [["method", "metric", "value", "protocol", "source"]]
+    for anchor in anchors.ANCHORS.get(result["source"].get("name", ""), ()):
+        rows.append([anchor.method, TITLES[anchor.metric], f"{anchor.value:g}", anchor.protocol, anchor.source])
+    return rows if len(rows) > 1 else []
+
+
+# ------------------------------------------------------------------------------------------------------------ Markdown
+
+def markdown(result: dict[str, Any], earlier: Sequence[dict[str, Any]]) -> str:
+    """The report without pictures."""
+    parts = [f"# {_title(result)}", "", f"Protocol: {anchors.protocol(result['source'])}.", ""]
+    if result["tables"]:
+        parts += ["## Result", "", _markdown_table(_main_table(result)), "", _markdown_table(_metric_rows(result)), ""]
+    elif result["source"]["kind"] != "dataset":
+        parts += ["No truth: neither the recordings nor a labels file hold labelled hands.", ""]
+    if result["tracks"]:
+        parts += ["## Recordings", "", _markdown_table(_track_rows(result)), ""]
+    for run in earlier:
+        warning = _comparable(result, run)
+        parts += [f"## Compared with {run['name']}", "", *([warning, ""] if warning else []),
+                  _markdown_table(comparison(result, run)), ""]
+    if _anchor_rows(result):
+        parts += ["## Published figures", "", "Each under its own protocol; compare only where it equals ours.", "",
+                  _markdown_table(_anchor_rows(result)), ""]
+    parts += ["## Problems", "", *_problem_lines(result), ""]
+    parts += ["## Run", "", *[f"- {name}: {value}" for name, value in _facts(result)], ""]
+    return "\n".join(parts)
+
+
+def _title(result: dict[str, Any]) -> str:
+    source = result["source"]
+    if source["kind"] == "dataset":
+        return f"Evaluation on {datasets.module(source['name']).TITLE}, {source['split']}"
+    names = source["recordings"]
+    return f"Evaluation of {names[0] if len(names) == 1 else f'{len(names)} recordings'}"
+
+
+def _track_rows(result: dict[str, Any]) -> list[list[str]]:
+    rows = [["recording", "frames", "seconds", "with a hand", "tracks", "longest track", "detector ran", "jitter px",
+             "jitter mm/s2", "acceleration error mm/s2"]]
+    for name, facts in result["tracks"].items():
+        number = [("-" if facts[key] is None else f"{facts[key]:.{digits}f}")
+                  for key, digits in (("jitter_px", 2), ("jitter_mm_s2", 0), ("acceleration_error_mm_s2", 0))]
+        rows.append([name, str(facts["frames"]), f"{facts['seconds']:.1f}", str(facts["frames_with_hand"]),
+                     str(facts["tracks"]), str(facts["longest_track_frames"]), str(facts["detector_ran"]), *number])
+    return rows
+
+
+def _problem_lines(result: dict[str, Any]) -> list[str]:
+    lines = [f"- {count} x {problem}" for problem, count in result["problems"].items()]
+    lines += [f"- not evaluated: {name}: {reason}" for name, reason in result["failed_units"].items()]
+    return lines or ["None."]
+
+
+def _facts(result: dict[str, Any]) -> list[tuple[str, str]]:
+    run, source = result["run"], result["source"]
+    facts = [("commit", run.get("commit") or "unknown"), ("frames", str(result["frames"]))]
+    facts += [(f"{kind} model", f"{model['name']}, sha256 {model['sha256']}") for kind, model in run["models"].items()]
+    if source.get("licence"):
+        facts.append(("licence of the data", source["licence"]))
+    facts.append(("settings", ", ".join(f"{key}={value}" for key, value in sorted(run["settings"].items()))))
+    return facts
+
+
+# ---------------------------------------------------------------------------------------------------------------- HTML
+
+STYLE = """
+:root{color-scheme:light}body{font:15px/1.5 system-ui,sans-serif;color:#1f2937;background:#fff;margin:0}
+main{max-width:1080px;margin:0 auto;padding:24px}h1{font-size:26px;margin:0 0 4px}h2{font-size:19px;margin:34px 0 10px;
+border-bottom:1px solid #e5e7eb;padding-bottom:4px}
+h3{font-size:15px;margin:16px 0 6px}.lead{color:#4b5563;margin:0 0 18px}
+.cards{display:flex;flex-wrap:wrap;gap:12px}
+.card{border:1px solid #e5e7eb;border-radius:8px;padding:10px 16px;min-width:120px}
+.card b{display:block;font-size:24px;font-weight:600}.card span{color:#6b7280;font-size:13px}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;font-size:13px;margin:8px 0}th,td{padding:4px 9px;text-align:right;
+border-bottom:1px solid #e5e7eb;font-variant-numeric:tabular-nums}th{background:#f9fafb;vertical-align:bottom}
+th:first-child,td:first-child{text-align:left;white-space:nowrap}td.text{text-align:left;white-space:normal}
+.better{color:#047857}.worse{color:#b91c1c}.row{display:flex;flex-wrap:wrap;gap:26px;align-items:flex-start}
+.pictures{display:flex;flex-wrap:wrap;gap:10px}figure{margin:0;width:220px}figure.thumb{width:116px}
+figure img{width:100%;border-radius:6px;display:block}figcaption{font-size:12px;color:#4b5563;overflow-wrap:anywhere}
+svg text{font:12px system-ui,sans-serif;fill:#374151}svg .grid{stroke:#e5e7eb}svg .bone{stroke:#cbd5e1;stroke-width:5;
+stroke-linecap:round}svg .joint{font-size:9px;fill:#111827}svg .faint,.faint{fill:#9ca3af;color:#9ca3af}
+svg{max-width:100%;height:auto}.note{background:#fffbeb;border:1px solid #fde68a;border-radius:6px;padding:8px 12px}
+"""
+
+
+def page(result: dict[str, Any], images: Sequence[ImageScore], rows: dict[str, Row], units: Sequence[dict[str, Any]],
+         run: dict[str, Any], earlier: Sequence[dict[str, Any]]) -> str:
+    """The whole HTML page."""
+    body = [f"<h1>{_e(_title(result))}</h1><p class=lead>{_e(anchors.protocol(result['source']))}.</p>", _cards(result)]
+    if result["tables"]:
+        body += ["<h2>Result</h2><div class=scroll>", _table(_main_table(result)), "</div>"]
+    elif result["source"]["kind"] != "dataset":
+        body.append("<p class=note>No truth: neither the recordings nor a labels file hold labelled hands, so nothing "
+                    "is scored. What can be told without truth is below.</p>")
+    for other in earlier:
+        warning = _comparable(result, other)
+        body += [f"<h2>Compared with {_e(other['name'])}</h2>", f"<p class=note>{_e(warning)}</p>" if warning else "",
+                 "<div class=scroll>", _table(comparison(result, other)), "</div>"]
+    if images:
+        body += [_curve_section(images), _joint_section(images), _group_section(result)]
+    body += [_recording_section(result, rows, units, run)]
+    if images:
+        body.append(_case_section(images, rows, units, run))
+        body += ["<h2>All metrics</h2><div class=scroll>", _table(_metric_rows(result)), "</div>"]
+    if _anchor_rows(result):
+        body += ["<h2>Published figures</h2><p>Each under its own protocol; compare only where it equals ours: ",
+                 _e(anchors.protocol(result["source"])), ".</p><div class=scroll>", _table(_anchor_rows(result), 3),
+                 "</div>"]
+    body.append("<h2>Problems</h2><ul>" + "".join(f"<li>{_e(line[2:] if line.startswith('- ') else line)}</li>"
+                                                  for line in _problem_lines(result)) + "</ul>")
+    body.append("<h2>Run</h2><table>" + "".join(f"<tr><td>{_e(a)}</td><td class=text>{_e(b)}</td></tr>"
+                                                for a, b in _facts(result)) + "</table>")
+    return (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+            f'content="width=device-width,initial-scale=1"><title>{_e(_title(result))}</title><style>{STYLE}</style>'
+            f'</head><body><main>{"".join(body)}</main></body></html>\n')
+
+
+def _e(text: str) -> str:
+    return html.escape(str(text))
+
+
+def _table(rows: Sequence[Sequence[str]], text_from: int = 99) -> str:
+    def cell(k: int, value: str) -> str:
+        kind = " class=better" if value.startswith("better") else " class=worse" if value.startswith("worse") else \
+            " class=text" if k >= text_from else ""
+        return f"<td{kind}>{_e(value)}</td>"
+
+    head = "".join(f"<th>{_e(value)}</th>" for value in rows[0])
+    return f"<table><tr>{head}</tr>" + "".join(
+        "<tr>" + "".join(cell(k, value) for k, value in enumerate(row)) + "</tr>" for row in rows[1:]) + "</table>"
+
+
+def _cards(result: dict[str, Any]) -> str:
+    cards = []
+    for name in ("pa_mpjpe_mm", "mpjpe_mm", "camera_mpjpe_mm", "nme", "pck_0.2_all", "recall", "precision", "ap50",
+                 "handedness", "jitter_px"):
+        value = result["metrics"].get(name)
+        if value is not None and np.isfinite(value):
+            low, high = result["intervals"].get(name) or (np.nan, np.nan)
+            span = f"{shown(name, low)} to {shown(name, high)}" if np.isfinite([low, high]).all() else ""
+            digits = shown(name, value)
+            cards.append(f"<div class=card><b>{digits}</b>{_e(TITLES[name])}<br><span>{span}&nbsp;</span></div>")
+    return f"<div class=cards>{''.join(cards)}</div>"
+
+
+def _curve_section(images: Sequence[ImageScore]) -> str:
+    hands = [hand for image in images for hand in image.hands if hand.found]
+    shares = [hand.errors_px / hand.extent_px for hand in hands if np.isfinite(hand.errors_px).any()]
+    out = []
+    if shares:
+        flat = np.concatenate(shares)
+        flat = flat[np.isfinite(flat)]
+        missed = sum(hand.labelled_joints for image in images for hand in image.hands if not hand.found)
+        x = metrics.PCK_2D_THRESHOLDS
+        out.append("<div><h3>2D: joints within a share of the hand's size</h3>" + figures.curves([
+            ("found hands", x, metrics.pck(flat, x)),
+            ("all hands", x, metrics.pck(np.concatenate([flat, np.full(missed, np.nan)]), x))],
+            "error / size of the hand", "joints, %") + "</div>")
+    series = []
+    for name, key in (("wrist at origin", "errors_mm"), ("aligned (PA)", "pa_errors_mm")):
+        flat = np.concatenate([getattr(hand, key) for hand in hands] or [np.zeros(0)])
+        flat = flat[np.isfinite(flat)]
+        if flat.size:
+            x = np.linspace(0, 50, 101)
+            series.append((name, x, metrics.pck(flat, x)))
+    if series:
+        drawn = figures.curves(series, "error, mm", "joints, %")
+        out.append(f"<div><h3>3D: joints within a distance</h3>{drawn}</div>")
+    return f"<h2>PCK curves</h2><div class=row>{''.join(out)}</div>" if out else ""
+
+
+def _joint_section(images: Sequence[ImageScore]) -> str:
+    hands = [hand for image in images for hand in image.hands if hand.found]
+    out = []
+    for title, unit, values in (
+            ("2D, share of the hand's size", "% of the hand's size",
+             [100 * hand.errors_px / hand.extent_px for hand in hands if np.isfinite(hand.errors_px).any()]),
+            ("3D, wrist at the origin", "mm", [h.errors_mm for h in hands if np.isfinite(h.errors_mm).any()]),
+            ("3D, aligned (PA)", "mm", [h.pa_errors_mm for h in hands if np.isfinite(h.pa_errors_mm).any()])):
+        if values:
+            stack = np.array(values)
+            counts = np.isfinite(stack).sum(axis=0)
+            mean = np.where(counts > 0, np.nansum(stack, axis=0) / np.maximum(counts, 1), np.nan)
+            worst = int(np.nanargmax(mean))
+            out.append(f"<div><h3>{_e(title)}</h3>{figures.hand(mean, unit)}"
+                       f"<p class=faint>largest: {JOINT_NAMES[worst].replace('_', ' ')}</p></div>")
+    return f"<h2>Error by joint</h2><div class=row>{''.join(out)}</div>" if out else ""
+
+
+def _group_section(result: dict[str, Any]) -> str:
+    out = []
+    for title, part in (("By size of the hand in the image", "sizes"), ("By the side that faces the camera", "views"),
+                        ("By hand", "sides")):
+        table = result["tables"][part]
+        if not table:
+            continue
+        parts = [f"<h3>{title}</h3>"]
+        for metric, unit, factor in (("recall", "% found", 100), ("nme", "% NME", 100),
+                                     ("pa_mpjpe_mm", "mm PA-MPJPE", 1)):
+            rows = [(name, factor * row[metric], row["hands"]) for name, row in table.items()
+                    if np.isfinite(row[metric])]
+            if rows:
+                parts.append(figures.bars(rows, unit))
+        out.append("<div>" + "".join(parts) + "</div>")
+    return "<h2>By size and view</h2><p class=faint>In brackets: number of hands.</p><div class=row>" + "".join(out) + \
+        "</div>"
+
+
+def _recording_section(result: dict[str, Any], rows: dict[str, Row], units: Sequence[dict[str, Any]],
+                       run: dict[str, Any]) -> str:
+    if not result["tracks"]:
+        return ""
+    out = ["<h2>Recordings</h2><div class=scroll>", _table(_track_rows(result)), "</div>",
+           "<p class=faint>Blue: right hand, orange: left; the paler, the lower the score. Grey: the detector ran.</p>"]
+    for unit in units[:12]:
+        own = [row for name, row in rows.items() if name.rpartition("/")[0] == unit["name"]]
+        own.sort(key=lambda row: row.stamp_ns)
+        if not own:
+            continue
+        start = own[0].stamp_ns
+        frames = [((row.stamp_ns - start) / 1e9, row.detector_ran,
+                   [(hand.track_id, hand.handedness or "", hand.score) for hand in row.hands]) for row in own]
+        thumbs = sorted(work.part_path(unit, run).with_suffix(".thumbs").glob("*.jpg"), key=lambda path: int(path.stem))
+        step = max(1, -(-len(thumbs) // 8))
+        pictures = "".join(f'<figure class=thumb><img alt="" src="{_file_url(path)}"><figcaption>'
+                           f'{(int(path.stem) - start) / 1e9:.1f} s</figcaption></figure>' for path in thumbs[::step])
+        out.append(f"<h3>{_e(unit['name'])}</h3><div class=pictures>{pictures}</div>{figures.timeline(frames)}")
+    return "".join(out)
+
+
+def _file_url(path: Path) -> str:
+    import base64
+
+    return "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+# --------------------------------------------------------------------------------------------------------------- cases
+
+def _case_section(images: Sequence[ImageScore], rows: dict[str, Row], units: Sequence[dict[str, Any]],
+                  run: dict[str, Any]) -> str:
+    """Worst, typical and missed hands and false alarms as pictures, with truth (white) and prediction (colour)."""
+    def error(hand: HandScore) -> float:
+        return float(np.nanmean(hand.errors_px) / hand.extent_px)
+
+    found = sorted((h for image in images for h in image.hands if h.found and np.isfinite(h.errors_px).any()),
+                   key=lambda hand: (error(hand), hand.image, hand.index))
+    missed = sorted((h for image in images for h in image.hands if not h.found),
+                    key=lambda hand: (-hand.size_px, hand.image, hand.index))
+    false = [image for image in images if image.false]
+    middle = max(0, len(found) // 2 - CASES // 2)
+    wanted = [("Worst", [(h.image, h) for h in found[::-1][:CASES]]),
+              ("Typical (round the median)", [(h.image, h) for h in found[middle:middle + CASES]]),
+              ("Missed, the largest first", [(h.image, h) for h in missed[:CASES]]),
+              ("False alarms", [(image.name, None) for image in false[:CASES]])]
+    names = {name for _, cases in wanted for name, _ in cases}
+    pictures = {name: (item, rgb) for name, item, rgb in _pictures(names, units, run)}
+    out = ["<h2>Cases</h2><p class=faint>White: truth. Colours: prediction, one per finger.</p>"]
+    for title, cases in wanted:
+        shots = [_case(*pictures[name], hand, rows.get(name)) for name, hand in cases if name in pictures]
+        if shots:
+            out.append(f"<h3>{_e(title)}</h3><div class=pictures>{''.join(shots)}</div>")
+    return "".join(out)
+
+
+def _case(item: Item, rgb: np.ndarray, hand: HandScore | None, row: Row | None) -> str:
+    predicted = row.hands if row else ()
+    if hand is None:
+        pairs = scoring.match(item.hands, predicted, 0.3)
+        loose = [p for k, p in enumerate(predicted) if k not in {k for _, k, _ in pairs}
+                 and scoring.prediction_box(p) is not None]
+        if not loose:
+            return ""
+        shot = figures.case(rgb, None, loose[0].joints_px, scoring.prediction_box(loose[0]))
+        text = f"{item.name}, score {loose[0].score:.2f}"
+    else:
+        truth = item.hands[hand.index]
+        match = {t: p for t, p, _ in scoring.match(item.hands, predicted, 0.0)} if hand.found else {}
+        joints = predicted[match[hand.index]].joints_px if hand.index in match else None
+        shot = figures.case(rgb, truth.joints_px if truth.valid_px.any() else None, joints, truth.box)
+        nme = f"NME {100 * np.nanmean(hand.errors_px) / hand.extent_px:.1f} %" if np.isfinite(hand.errors_px).any() \
+            else f"{hand.size_px:.0f} px"
+        pa = f", PA {hand.pa_mpjpe_mm:.1f} mm" if np.isfinite(hand.pa_mpjpe_mm) else ""
+        text = f"{item.name}: {nme}{pa}"
+    return f'<figure><img alt="" src="{figures.data_url(shot)}"><figcaption>{_e(text)}</figcaption></figure>'
+
+
+def _pictures(names: set[str], units: Sequence[dict[str, Any]], run: dict[str, Any]) \
+        -> Iterator[tuple[str, Item, np.ndarray]]:
+    """Items and pixels of the named images, read again from their source."""
+    from . import bag_truth
+
+    for unit in units:
+        if unit["kind"] == "images":
+            data = work.data_set(unit["dataset"], unit["folder"], unit["split"])
+            for index in unit["indices"]:
+                item = data[index]
+                if item.name in names:
+                    try:
+                        yield item.name, item, item.image()
+                    except FrameError:              # scored from another program's predictions; there is no picture
+                        continue
+            continue
+        stamps = {int(name.rpartition("/")[2]) for name in names if name.rpartition("/")[0] == unit["name"]}
+        if stamps:
+            items = bag_truth.items_of(unit, run)
+            for frame in work.source_frames(unit, run):
+                if frame.stamp_ns in stamps and frame.stamp_ns in items:
+                    yield f"{unit['name']}/{frame.stamp_ns}", items[frame.stamp_ns], frame.image

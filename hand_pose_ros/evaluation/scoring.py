@@ -1,0 +1,372 @@
+"""Truth and predictions -> one record per image and per truth hand -> tables of metrics with intervals.
+
+Matching   A truth hand and a prediction may pair if the IoU of their boxes reaches the threshold; the predicted box is
+           taken round those joints that are valid in the truth. Pairs are made one to one, the pair with the least mean
+           joint distance (in sizes of the hand) first; for truth without joints, the greatest IoU first.
+Missed     Hands without a prediction count in recall and in PCK@0.2 of all joints, not in mean errors.
+False      Only images whose hands are all labelled count for precision and AP; a prediction that lies by more than half
+           in an ignore region counts neither way.
+Size       Longer side of the tight box round the valid truth joints.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..frames import wrist_rotation
+from ..skeleton import NUM_JOINTS
+from . import metrics
+from .datasets.base import Item, TruthHand
+from .predictions import Predicted
+
+MIN_3D_JOINTS = 8
+"""A hand needs its wrist and this many valid 3D joints to be scored in 3D."""
+SIZES = ((0, 32, "<32 px"), (32, 64, "32-64 px"), (64, 128, "64-128 px"), (128, 1e9, ">=128 px"))
+IGNORE_SHARE = 0.5
+
+
+@dataclass(eq=False)
+class HandScore:
+    """What one truth hand got. Errors are NaN where there is nothing to compare."""
+
+    image: str
+    index: int                                      # of the hand in its image
+    subset: str
+    kind: str
+    group: str
+    size_px: float
+    view: str = "unknown"                           # palm | back | edge | unknown: side that faces the camera
+    side: str = "unknown"                           # left | right | unknown
+    found: bool = False
+    iou: float = float("nan")
+    score: float = float("nan")
+    labelled_joints: int = 0
+    side_right: bool | None = None                  # whether left or right was told correctly; None: not known
+    errors_px: np.ndarray = field(default_factory=lambda: np.full(NUM_JOINTS, np.nan))
+    box_size_px: tuple[float, float] = (float("nan"), float("nan"))
+    errors_mm: np.ndarray = field(default_factory=lambda: np.full(NUM_JOINTS, np.nan))          # wrist at the origin
+    pa_errors_mm: np.ndarray = field(default_factory=lambda: np.full(NUM_JOINTS, np.nan))
+    mpjpe_mm: float = float("nan")
+    scale_mpjpe_mm: float = float("nan")
+    pa_mpjpe_mm: float = float("nan")
+    camera_mpjpe_mm: float = float("nan")
+    ray_errors_m: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    ray_sigma_m: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    across_errors_m: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    across_sigma_m: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def extent_px(self) -> float:
+        """Longer side of the tight box round the valid joints."""
+        return max(self.box_size_px)
+
+
+@dataclass(eq=False)
+class ImageScore:
+    """What one image got."""
+
+    name: str
+    subset: str
+    kind: str
+    group: str
+    exhaustive: bool
+    counted: int = 0                                # predictions that count for precision
+    right: int = 0                                  # of these, paired ones
+    false: int = 0
+    boxes: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None] | None = None      # for AP
+    mrrpe_mm: float = float("nan")
+    hands: list[HandScore] = field(default_factory=list)
+
+
+def match(truth: Sequence[TruthHand], predicted: Sequence[Predicted], min_iou: float) -> list[tuple[int, int, float]]:
+    """Pairs (truth index, prediction index, IoU) by the rule in the module's text."""
+    candidates = []
+    for t, hand in enumerate(truth):
+        valid = hand.valid_px
+        has_joints = bool(valid.any())
+        truth_box = metrics.tight_box(hand.joints_px[valid]) if has_joints else hand.box
+        for p, prediction in enumerate(predicted):
+            box = prediction_box(prediction, valid if has_joints else None)
+            if box is None:
+                continue
+            overlap = metrics.box_iou(truth_box, box)
+            if overlap < min_iou:
+                continue
+            if has_joints and prediction.joints_px is not None:
+                distance = metrics.epe_px(prediction.joints_px[valid], hand.joints_px[valid]).mean()
+                cost = distance / max(truth_box[2] - truth_box[0], truth_box[3] - truth_box[1], 1e-9)
+            else:
+                cost = 1.0 - overlap
+            candidates.append((cost, t, p, overlap))
+    pairs, used_truth, used_predictions = [], set(), set()
+    for _, t, p, overlap in sorted(candidates):
+        if t not in used_truth and p not in used_predictions:
+            used_truth.add(t)
+            used_predictions.add(p)
+            pairs.append((t, p, overlap))
+    return pairs
+
+
+def prediction_box(prediction: Predicted, valid: np.ndarray | None = None) -> np.ndarray | None:
+    """Box of a prediction: tight round its joints (those that are valid in the truth), else its own box; None if it has
+    neither, or numbers that are not finite: such a prediction can neither be right nor wrong."""
+    box = prediction.box
+    if prediction.joints_px is not None:
+        joints = prediction.joints_px if valid is None or not valid.any() else prediction.joints_px[valid]
+        box = metrics.tight_box(joints)
+    return box if box is not None and np.isfinite(box).all() else None
+
+
+def score_image(item: Item, predicted: Sequence[Predicted], min_iou: float = 0.3) -> ImageScore:
+    """One image: its truth against the predictions for it."""
+    subset = item.subset or "all"
+    kind = item.kind if item.hands else "negative"
+    image = ImageScore(item.name, subset, kind, item.group, item.exhaustive)
+    pairs = match(item.hands, predicted, min_iou)
+    of_truth = {t: (p, overlap) for t, p, overlap in pairs}
+    used = {p for _, p, _ in pairs}
+    ignore = [np.asarray(region, float) for region in item.ignore]
+    if item.exhaustive:
+        for p, prediction in enumerate(predicted):
+            box = prediction_box(prediction)
+            if p not in used and box is not None and \
+                    any(metrics.share_inside(box, region) > IGNORE_SHARE for region in ignore):
+                continue
+            if box is None:
+                continue
+            image.counted += 1
+            image.right += p in used
+            image.false += p not in used
+        boxes = [(box, prediction.score) for prediction in predicted
+                 if (box := prediction_box(prediction)) is not None]
+        image.boxes = (np.array([box for box, _ in boxes]).reshape(-1, 4), np.array([s for _, s in boxes]),
+                       np.array([_truth_box(hand) for hand in item.hands]).reshape(-1, 4),
+                       np.array(ignore) if ignore else None)
+    for t, hand in enumerate(item.hands):
+        score = HandScore(item.name, t, subset, kind, item.group, hand.size_px, view_of(hand),
+                          hand.handedness or "unknown", labelled_joints=int(hand.valid_px.sum()))
+        if hand.valid_px.any():
+            low_high = metrics.tight_box(hand.joints_px[hand.valid_px])
+            score.box_size_px = (low_high[2] - low_high[0], low_high[3] - low_high[1])
+        if t in of_truth:
+            _score_pair(score, item, hand, predicted[of_truth[t][0]], of_truth[t][1])
+        image.hands.append(score)
+    image.mrrpe_mm = _mrrpe(item, predicted, of_truth)
+    return image
+
+
+def _truth_box(hand: TruthHand) -> np.ndarray:
+    return metrics.tight_box(hand.joints_px[hand.valid_px]) if hand.valid_px.any() else hand.box
+
+
+def _score_pair(score: HandScore, item: Item, truth: TruthHand, predicted: Predicted, overlap: float) -> None:
+    score.found, score.iou, score.score = True, float(overlap), predicted.score
+    valid = truth.valid_px
+    if valid.any() and predicted.joints_px is not None:
+        score.errors_px[valid] = metrics.epe_px(predicted.joints_px[valid], truth.joints_px[valid])
+    if truth.joints_m is not None and predicted.joints_m is not None:
+        valid_m = truth.valid_m
+        if valid_m[0] and valid_m.sum() >= MIN_3D_JOINTS:
+            score.mpjpe_mm = metrics.mpjpe_mm(predicted.joints_m, truth.joints_m, valid_m)
+            score.scale_mpjpe_mm = metrics.scale_aligned_mpjpe_mm(predicted.joints_m, truth.joints_m, valid_m)
+            score.pa_mpjpe_mm = metrics.pa_mpjpe_mm(predicted.joints_m, truth.joints_m, valid_m)
+            relative = [joints - joints[0] for joints in (predicted.joints_m, truth.joints_m)]
+            score.errors_mm[valid_m] = metrics.joint_errors_mm(*relative)[valid_m]
+            finite = valid_m & np.isfinite(predicted.joints_m).all(axis=1)
+            if finite.sum() >= MIN_3D_JOINTS:
+                moved = metrics.procrustes(relative[0][finite], relative[1][finite])
+                score.pa_errors_mm[finite] = metrics.joint_errors_mm(moved, relative[1][finite])
+    if truth.joints_m is not None and predicted.joints_camera_m is not None and item.camera is not None:
+        score.camera_mpjpe_mm = metrics.camera_space_mpjpe_mm(predicted.joints_camera_m, truth.joints_m, truth.valid_m)
+        _calibration(score, truth, predicted)
+    if truth.handedness and predicted.handedness:
+        score.side_right = predicted.handedness == truth.handedness
+
+
+def _calibration(score: HandScore, truth: TruthHand, predicted: Predicted) -> None:
+    """Errors along and across the viewing ray of each true joint, with the stated standard deviations."""
+    if predicted.sigma_ray_m is None or predicted.sigma_across_m is None:
+        return
+    keep = truth.valid_m & np.isfinite(predicted.joints_camera_m).all(axis=1)
+    joints = truth.joints_m[keep]
+    ray = joints / np.linalg.norm(joints, axis=1, keepdims=True)
+    error = predicted.joints_camera_m[keep] - joints
+    along = (error * ray).sum(axis=1)
+    across = error - along[:, None] * ray
+    u = np.cross(ray, (0.0, 1.0, 0.0))
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    v = np.cross(ray, u)
+    score.ray_errors_m, score.ray_sigma_m = along, predicted.sigma_ray_m[keep]
+    score.across_errors_m = np.concatenate([(across * u).sum(axis=1), (across * v).sum(axis=1)])
+    score.across_sigma_m = np.tile(predicted.sigma_across_m[keep], 2)
+
+
+def _mrrpe(item: Item, predicted: Sequence[Predicted], of_truth: dict[int, tuple[int, float]]) -> float:
+    """Of the image's one left and one right hand, if both were found with metric joints; else NaN."""
+    sides = {hand.handedness: t for t, hand in enumerate(item.hands)
+             if hand.joints_m is not None and hand.valid_m[0] and t in of_truth
+             and predicted[of_truth[t][0]].joints_camera_m is not None}
+    if item.camera is None or not {"left", "right"} <= sides.keys():
+        return float("nan")
+    left, right = sides["left"], sides["right"]
+    return metrics.mrrpe_mm(predicted[of_truth[left][0]].joints_camera_m, predicted[of_truth[right][0]].joints_camera_m,
+                            item.hands[left].joints_m, item.hands[right].joints_m)
+
+
+def view_of(hand: TruthHand) -> str:
+    """Which side of the hand faces the camera: palm, back, or edge (between 60 and 120 degrees); from 3D truth only."""
+    if hand.joints_m is None or hand.handedness is None or not hand.valid_m[[0, 5, 9, 17]].all():
+        return "unknown"
+    dorsal = wrist_rotation(hand.joints_m, hand.handedness == "right")[:, 2]
+    facing = -float(dorsal[2])                      # the camera looks along +z
+    return "unknown" if np.isnan(facing) else "back" if facing > 0.5 else "palm" if facing < -0.5 else "edge"
+
+
+# ------------------------------------------------------------------------------------------------------------- tables
+
+COLUMNS = ("images", "hands", "recall", "precision", "nme", "nme_median", "nme_area", "epe_px", "pck_0.1", "pck_0.2",
+           "pck_0.2_all", "auc_2d", "mpjpe_mm", "scale_mpjpe_mm", "pa_mpjpe_mm", "hands_3d", "handedness",
+           "images_with_false")
+"""Columns of the main table, in order."""
+
+
+def summary(images: Iterable[ImageScore], hands: Sequence[HandScore] | None = None) -> dict[str, float]:
+    """Every metric over some images. hands: only these of their hands (by size, by view); then nothing that needs whole
+    images is given. NaN: nothing to average."""
+    images = list(images)
+    chosen = [hand for image in images for hand in image.hands] if hands is None else list(hands)
+    found = [hand for hand in chosen if hand.found]
+    with_px = [hand for hand in found if np.isfinite(hand.errors_px).any()]
+    per_joint = [hand.errors_px[np.isfinite(hand.errors_px)] for hand in with_px]
+    relative = np.concatenate([e / hand.extent_px for e, hand in zip(per_joint, with_px)]) if with_px else np.zeros(0)
+    nme = [metrics.nme(e, hand.extent_px) for e, hand in zip(per_joint, with_px)]
+    with_3d = [hand for hand in found if np.isfinite(hand.mpjpe_mm)]
+    sides = [hand.side_right for hand in found if hand.side_right is not None]
+    joints = sum(hand.labelled_joints for hand in chosen)
+    good = sum(int((e <= 0.2 * hand.extent_px).sum()) for e, hand in zip(per_joint, with_px))
+    out: dict[str, float] = {
+        "images": len(images) if hands is None else 0, "hands": len(chosen),
+        "recall": _ratio(len(found), len(chosen)), "nme": _mean(nme),
+        "nme_median": float(np.median(nme)) if nme else float("nan"),
+        "nme_area": _mean([e.mean() / np.sqrt(max(np.prod(hand.box_size_px), 1e-9))
+                           for e, hand in zip(per_joint, with_px)]),
+        "epe_px": _mean([e.mean() for e in per_joint]),
+        "pck_0.1": float(metrics.pck(relative, 0.1)[0]), "pck_0.2": float(metrics.pck(relative, 0.2)[0]),
+        "pck_0.2_all": _ratio(good, joints), "auc_2d": metrics.auc_2d(relative),
+        "auc_30px": metrics.auc_30px(np.concatenate(per_joint) if per_joint else np.zeros(0)),
+        "mpjpe_mm": _mean([hand.mpjpe_mm for hand in with_3d]),
+        "scale_mpjpe_mm": _mean([hand.scale_mpjpe_mm for hand in with_3d]),
+        "pa_mpjpe_mm": _mean([hand.pa_mpjpe_mm for hand in with_3d]),
+        "hands_3d": len(with_3d),
+        "camera_mpjpe_mm": _mean([hand.camera_mpjpe_mm for hand in found if np.isfinite(hand.camera_mpjpe_mm)]),
+        "handedness": _mean([float(side) for side in sides])}
+    for name, key in (("auc_3d", "errors_mm"), ("auc_pa", "pa_errors_mm")):
+        errors = [getattr(hand, key)[np.isfinite(getattr(hand, key))] for hand in with_3d]
+        for span, (low, high) in metrics.PCK_3D_RANGES_MM.items():
+            out[f"{name}_{span}"] = metrics.auc_3d(np.concatenate(errors), low, high) if errors else float("nan")
+    for name in ("ray", "across"):
+        errors = np.concatenate([getattr(hand, f"{name}_errors_m") for hand in found] or [np.zeros(0)])
+        sigma = np.concatenate([getattr(hand, f"{name}_sigma_m") for hand in found] or [np.zeros(0)])
+        one, two = metrics.coverage(errors, sigma)
+        out.update({f"coverage_1sigma_{name}": one, f"coverage_2sigma_{name}": two,
+                    f"nees_{name}": metrics.nees(errors, sigma)})
+    if hands is None:
+        counted = sum(image.counted for image in images)
+        out["precision"] = _ratio(sum(image.right for image in images), counted)
+        out["images_with_false"] = sum(image.false > 0 for image in images)
+        out["mrrpe_mm"] = _mean([image.mrrpe_mm for image in images if np.isfinite(image.mrrpe_mm)])
+        out.update(metrics.coco_ap([image.boxes for image in images if image.boxes is not None]))
+    return out
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")
+
+
+KINDS = {"real": "all independent labels, real", "rendered": "all independent labels, rendered",
+         "model": "all labels made with a model", "negative": "no hand in the picture"}
+
+
+def tables(images: Sequence[ImageScore]) -> dict[str, dict[str, Any]]:
+    """Summaries by subset, by kind of label, by size and by view: {"subsets": {...}, "kinds": ..., "sizes", "views"}.
+
+    "mean of real subsets" gives every real subset the same weight, however many hands it has, and averages the values
+    as they are shown (see ``shown``), so that the row can be checked from the table.
+    """
+    subsets = sorted({image.subset for image in images})
+    by_subset = {name: summary(image for image in images if image.subset == name) for name in subsets}
+    by_kind = {title: summary(chosen) for kind, title in KINDS.items()
+               if (chosen := [image for image in images if image.kind == kind])}
+    kind_of = {image.subset: image.kind for image in images}
+    real = [by_subset[name] for name in subsets if kind_of[name] == "real"]
+    hands = [hand for image in images for hand in image.hands]
+    out = {"subsets": by_subset, "kinds": by_kind, "sizes": {}, "views": {}, "sides": {}}
+    if real:
+        out["mean_of_real_subsets"] = {"subsets": len(real), **{
+            column: float(np.mean(values)) if (values := [float(shown(column, row[column])) for row in real
+                                                          if shown(column, row[column]) != "-"]) else float("nan")
+            for column in COLUMNS if column not in ("images", "hands", "hands_3d", "images_with_false", "epe_px")}}
+    for low, high, title in SIZES:
+        chosen = [hand for hand in hands if low <= hand.size_px < high]
+        if chosen:
+            out["sizes"][title] = summary(images, chosen)
+    for key, values in (("views", ("palm", "back", "edge")), ("sides", ("left", "right"))):
+        for value in values:
+            chosen = [hand for hand in hands if (hand.view if key == "views" else hand.side) == value]
+            if chosen:
+                out[key][value] = summary(images, chosen)
+    return out
+
+
+_SHOWN = {"recall": (100, 1), "precision": (100, 1), "nme": (100, 2), "nme_median": (100, 2), "nme_area": (100, 2),
+          "epe_px": (1, 2), "pck_0.1": (100, 1), "pck_0.2": (100, 1), "pck_0.2_all": (100, 1), "auc_2d": (1, 3),
+          "auc_30px": (1, 3), "mpjpe_mm": (1, 1), "scale_mpjpe_mm": (1, 1), "pa_mpjpe_mm": (1, 1),
+          "camera_mpjpe_mm": (1, 1), "mrrpe_mm": (1, 1), "handedness": (100, 1), "ap": (100, 1), "ap50": (100, 1),
+          "ap75": (100, 1), "nees_ray": (1, 2), "nees_across": (1, 2)}
+"""Column: factor and digits as shown; shares and NME in percent."""
+
+
+def shown(column: str, value: float) -> str:
+    """A value as the tables show it; "-" where there is nothing."""
+    if column in ("images", "hands", "hands_3d", "images_with_false", "subsets"):
+        return "-" if column == "hands_3d" and not value else str(int(value))
+    if value is None or np.isnan(value):
+        return "-"
+    factor, digits = _SHOWN.get(column, (100 if column.startswith("coverage") else 1, 1 if column.startswith("coverage")
+                                         else 3))
+    return f"{factor * value:.{digits}f}"
+
+
+INTERVALS = ("nme", "epe_px", "mpjpe_mm", "scale_mpjpe_mm", "pa_mpjpe_mm", "camera_mpjpe_mm", "recall", "handedness")
+"""Metrics that get a bootstrap interval."""
+
+
+def intervals(images: Sequence[ImageScore], seed: int = 0) -> dict[str, tuple[float, float]]:
+    """95 % bootstrap intervals over whole groups of images (recordings, persons), so that neighbours do not feign more
+    data than there is. No interval for a single group."""
+    hands = [hand for image in images for hand in image.hands]
+
+    def values(metric: str, hand: HandScore) -> float:
+        if metric == "recall":
+            return float(hand.found)
+        if metric == "handedness":
+            return float("nan") if hand.side_right is None else float(hand.side_right)
+        if metric in ("nme", "epe_px"):
+            error = np.nanmean(hand.errors_px) if np.isfinite(hand.errors_px).any() else float("nan")
+            return error / hand.extent_px if metric == "nme" else error
+        return getattr(hand, metric)
+
+    out = {}
+    for metric in INTERVALS:
+        pairs = [(value, hand.group) for hand in hands if np.isfinite(value := values(metric, hand))]
+        if pairs:
+            out[metric] = metrics.bootstrap(np.array([value for value, _ in pairs]), [group for _, group in pairs],
+                                            seed=seed)
+    return out

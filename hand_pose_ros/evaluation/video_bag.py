@@ -1,0 +1,129 @@
+"""``hand-pose bag VIDEO --out x.mcap``: a video, or a folder of pictures, as a bag with camera_info."""
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .. import camera as cameras
+from ..bags import BagWriter
+from ..errors import ConfigError, DataError
+from ..types import Camera
+
+START_NS = 1_700_000_000_000_000_000
+"""Stamp of the first picture: fixed, so that the same video gives the same bag."""
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("source", metavar="VIDEO", help="a video file, or a folder of pictures (in the order of names)")
+    parser.add_argument("--out", required=True, metavar="BAG", help="x.mcap, or a name for a rosbag2 folder")
+    parser.add_argument("--hfov-deg", type=float, metavar="DEG", help="horizontal field of view; without it and "
+                        "without --calibration the bag has no camera_info")
+    parser.add_argument("--calibration", metavar="FILE", help="YAML file of camera_calibration")
+    parser.add_argument("--fps", type=float, help="default: the video's own, 30 for pictures")
+    parser.add_argument("--topic", default="/camera/color/image_raw", help="default: /camera/color/image_raw")
+    parser.add_argument("--frame-id", default="camera_color_optical_frame", help="default: camera_color_optical_frame")
+    parser.add_argument("--raw", action="store_true", help="raw images in place of JPEG")
+    parser.add_argument("--start-ns", type=int, default=START_NS, help="stamp of the first picture")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the command. Raises DataError if the source cannot be read or the bag exists."""
+    count, size = convert(args)
+    print(f"{args.out}: {count} pictures of {size[0]} x {size[1]}"
+          + ("" if args.hfov_deg or args.calibration else ", without camera_info"))
+    return 0
+
+
+def convert(args: argparse.Namespace) -> tuple[int, tuple[int, int]]:
+    """Write the bag. Returns the number of pictures and their (width, height)."""
+    if args.hfov_deg is not None and args.calibration:
+        raise ConfigError("give --hfov-deg or --calibration, not both")
+    source = Path(args.source)
+    fps = args.fps or (30.0 if source.is_dir() else video_rate(source))
+    if not fps > 0:
+        raise ConfigError(f"--fps is {fps}: give the frame rate, above 0")
+    info_topic = args.topic.rpartition("/")[0] + "/camera_info"
+    pictures = read(source)
+    camera, count, size = None, 0, (0, 0)
+    first = next(pictures, None)
+    if first is None:
+        raise DataError(f"{source}: no picture could be read")
+    with BagWriter(args.out) as bag:
+        for rgb in _chain(first, pictures):
+            if args.limit is not None and count >= args.limit:
+                break
+            if (rgb.shape[1], rgb.shape[0]) != size and count:
+                raise DataError(f"{source}: picture {count} is {rgb.shape[1]} x {rgb.shape[0]}, the ones before "
+                                f"{size[0]} x {size[1]}; a camera's pictures have one size")
+            size = (rgb.shape[1], rgb.shape[0])
+            stamp_ns = args.start_ns + round(1e9 * count / fps)
+            camera = camera or camera_of(args, *size)
+            if camera is not None:
+                bag.camera_info(info_topic, stamp_ns, camera)
+            if args.raw:
+                bag.image(args.topic, stamp_ns, args.frame_id, rgb)
+            else:
+                bag.compressed_image(args.topic + "/compressed", stamp_ns, args.frame_id, rgb)
+            count += 1
+    return count, size
+
+
+def _chain(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    yield first
+    yield from rest
+
+
+def video_rate(path: Path) -> float:
+    """Frames per second of a video. Raises DataError if it cannot be opened."""
+    video = cv2.VideoCapture(str(path))
+    if not path.is_file() or not video.isOpened():
+        raise DataError(f"{path}: not a video that OpenCV can read, nor a folder of pictures")
+    rate = video.get(cv2.CAP_PROP_FPS)
+    video.release()
+    return rate or 30.0
+
+
+def read(source: Path) -> Iterator[np.ndarray]:
+    """Pictures of a video or a folder, (H, W, 3) uint8 RGB, in order."""
+    if source.is_dir():
+        for path in sorted(path for path in source.iterdir() if path.suffix.lower() in PICTURES):
+            bgr = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+            if bgr is None:
+                raise DataError(f"{path}: not a picture that OpenCV can read")
+            yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        return
+    video = cv2.VideoCapture(str(source))
+    while True:
+        ok, bgr = video.read()
+        if not ok:
+            break
+        yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    video.release()
+
+
+def camera_of(args: argparse.Namespace, width: int, height: int) -> Camera | None:
+    """The camera of the options; None if they say nothing about it. Raises DataError for an unusable calibration."""
+    if args.hfov_deg is not None:
+        return cameras.assumed(width, height, args.hfov_deg, args.frame_id)
+    if not args.calibration:
+        return None
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(args.calibration).read_text("utf8"))
+        K = np.array(values["camera_matrix"]["data"], float).reshape(3, 3)
+        D = np.array(values["distortion_coefficients"]["data"], float).ravel()
+        model = values.get("distortion_model", "plumb_bob")
+        sized = (int(values["image_width"]), int(values["image_height"]))
+    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{args.calibration}: not a calibration file of camera_calibration ({type(error).__name__}: "
+                        f"{error})") from error
+    cameras.check_distortion(model, D)
+    return cameras.resized(Camera(*sized, K, model, D, args.frame_id), width, height)

@@ -1,0 +1,328 @@
+"""One unit of an evaluation: some images of a data set, or one bag or video, through the robot's own pipeline.
+
+A unit is a plain dict, so that it can go to another process or machine; it leaves files and nothing else:
+``<out>/parts/<unit>.jsonl`` (predictions) last, and before it ``.timing.jsonl``, ``.problems.json`` and for recordings
+``.thumbs/``. What a part holds depends on the unit and the settings alone, not on who made it or when.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from .. import annotate
+from .. import camera as cameras
+from ..bags import BagReader, BagWriter
+from ..config import Config
+from ..errors import DataError, FrameError
+from ..messages import ArrayInfo
+from ..pipeline import PipelineState
+from ..types import Camera, Frame, ScaleSource
+from . import datasets, predictions
+
+STILL_STAMP_NS = 1_000_000_000
+"""Stamp given to a still picture; each has its own fresh tracker."""
+THUMBNAILS = 24
+THUMBNAIL_WIDTH = 240
+HANDS_TOPIC, RAW_TOPIC = "/hand_pose/hands", "/hand_pose/hands_raw"
+"""Topics of the results bag: those of a node called hand_pose."""
+
+
+@lru_cache(maxsize=2)
+def pipeline(factory: str, settings: str) -> tuple[Any, Config]:
+    """The pipeline and settings of this process. factory: "module:function" called with the Config."""
+    config = Config.from_dict(json.loads(settings))
+    module, _, function = factory.partition(":")
+    return getattr(import_module(module), function)(config), config
+
+
+@lru_cache(maxsize=1)
+def data_set(name: str, folder: str, split: str | None) -> datasets.DataSet:
+    """The data set, loaded once in each process."""
+    return datasets.load(name, folder, split)
+
+
+def fingerprint(unit: dict[str, Any], run: dict[str, Any]) -> str:
+    """Changes when the unit or anything that can change its result does; a part with another one is made again."""
+    text = json.dumps([unit, run["settings"], run["factory"], run["models"], run["commit"]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_done(unit: dict[str, Any], run: dict[str, Any]) -> bool:
+    """True if an earlier, perhaps interrupted, run has finished this unit with the same settings and models."""
+    part = part_path(unit, run)
+    mark = part.with_suffix(".done")
+    return part.is_file() and mark.is_file() and mark.read_text("utf8") == fingerprint(unit, run)
+
+
+def part_path(unit: dict[str, Any], run: dict[str, Any]) -> Path:
+    """File of the unit's predictions."""
+    return Path(run["out"]) / "parts" / f"{unit['name']}.jsonl"
+
+
+def process(unit: dict[str, Any], run: dict[str, Any]) -> str:
+    """Do one unit and write its part. Returns the unit's name. Raises DataError for a source that cannot be read."""
+    part = part_path(unit, run)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    mark = part.with_suffix(".done")
+    mark.unlink(missing_ok=True)
+    lines, timing, problems = {"images": _images, "bag": _bag, "video": _video}[unit["kind"]](unit, run)
+    predictions.write(part.with_suffix(".timing.jsonl"), (json.dumps(row) + "\n" for row in timing))
+    predictions.write(part.with_suffix(".problems.json"), [json.dumps(dict(sorted(problems.items())), indent=1)])
+    predictions.write(part, lines)
+    predictions.write(mark, [fingerprint(unit, run)])
+    return unit["name"]
+
+
+def load_pipeline(run: dict[str, Any]) -> tuple[Any, Config]:
+    """Pipeline and settings of a run, loaded once in each process."""
+    return pipeline(run["factory"], json.dumps(run["settings"], sort_keys=True))
+
+
+def _times(start: float, result: Any, name: str, read_s: float) -> dict[str, Any]:
+    """Durations of one frame's stages in ms."""
+    marks = result.marks_s
+    return {"image": name, "read_ms": 1e3 * read_s, "detect_ms": 1e3 * (marks["detect"] - start),
+            "pose_ms": 1e3 * (marks["pose"] - marks["detect"]), "lift_ms": 1e3 * (marks["lift"] - marks["pose"]),
+            "detector_ran": result.detector_ran, "hands": len(result.hands)}
+
+
+# ---------------------------------------------------------------------------------------------------- stills
+
+def _images(unit: dict[str, Any], run: dict[str, Any]) -> tuple[list[str], list[dict[str, Any]], Counter[str]]:
+    chain, config = load_pipeline(run)
+    data = data_set(unit["dataset"], unit["folder"], unit["split"])
+    lines, timing, problems = [], [], Counter()
+    for index in unit["indices"]:
+        item = data[index]
+        begin = time.monotonic()
+        try:
+            frame = still_frame(item, config)
+            read_s = time.monotonic() - begin
+            if unit["protocol"] == "box":
+                start = time.monotonic()
+                hands = [chain.estimate_in_box(frame, hand.box, config) for hand in item.hands]
+                timing.append({"image": item.name, "read_ms": 1e3 * read_s, "pose_ms": 1e3 * (time.monotonic() - start),
+                               "hands": len(hands)})
+                lines.append(predictions.line(item.name, hands, detector_ran=False))
+                continue
+            start = time.monotonic()
+            _, result = chain.step(PipelineState(), frame, config)
+        except FrameError as error:
+            problems[f"{data.name}: {error}"] += 1
+            continue
+        timing.append(_times(start, result, item.name, read_s))
+        lines.append(predictions.line(item.name, result.hands, detector_ran=result.detector_ran))
+    return lines, timing, problems
+
+
+def still_frame(item: datasets.base.Item, config: Config) -> Frame:
+    """The item as a frame; without a calibration the field of view is assumed. Raises FrameError if image and labels do
+    not belong together."""
+    image = item.image()
+    height, width = image.shape[:2]
+    camera = item.camera or cameras.assumed(width, height, config.assumed_hfov_deg)
+    if (camera.width, camera.height) != (width, height):
+        raise FrameError(f"image of another size ({width} x {height}) than its label says ({camera.width} x "
+                         f"{camera.height})")
+    return Frame(image, camera, STILL_STAMP_NS)
+
+
+# ------------------------------------------------------------------------------------------------ recordings
+
+class _Recording:
+    """What a recording's frames leave: predictions, times, a video, thumbnails and messages for the results bag."""
+
+    def __init__(self, unit: dict[str, Any], run: dict[str, Any], count: int, model: str) -> None:
+        self.lines: list[str] = []
+        self.timing: list[dict[str, Any]] = []
+        self.messages: list[tuple[int, int, str, Any, ArrayInfo]] = []
+        self._unit, self._run, self._model = unit, run, model
+        self._video: cv2.VideoWriter | None = None
+        self._every = max(1, -(-count // THUMBNAILS))
+        self._thumbs = part_path(unit, run).with_suffix(".thumbs")
+        shutil.rmtree(self._thumbs, ignore_errors=True)
+        self._thumbs.mkdir(parents=True)
+
+    def add(self, frame: Frame, log_ns: int, result: Any, timing: dict[str, Any], dropped: int) -> None:
+        number = len(self.lines)
+        self.lines.append(predictions.line(f"{self._unit['name']}/{frame.stamp_ns}", result.hands, frame.stamp_ns,
+                                           result.detector_ran, **({"dropped": dropped} if dropped else {})))
+        self.timing.append(timing)
+        metric = frame.camera.calibrated and all(hand.scale_source != ScaleSource.NONE for hand in result.hands)
+        self.messages.append((log_ns, frame.stamp_ns, frame.camera.frame_id, result, ArrayInfo(
+            model=self._model, metric=metric, detector_ran=result.detector_ran, dropped=dropped)))
+        drawn = None
+        if self._run["video"]:
+            drawn = annotate.draw(frame.image, result.hands)
+            self._write_video(drawn)
+        if number % self._every == 0:
+            drawn = annotate.draw(frame.image, result.hands) if drawn is None else drawn
+            height = max(1, round(drawn.shape[0] * THUMBNAIL_WIDTH / drawn.shape[1]))
+            small = cv2.resize(drawn, (THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
+            cv2.imwrite(str(self._thumbs / f"{frame.stamp_ns}.jpg"), cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+
+    def _write_video(self, drawn: np.ndarray) -> None:
+        height, width = drawn.shape[:2]
+        if self._video is None:
+            path = Path(self._run["out"]) / f"{self._unit['name']}.mp4"
+            self._video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), self._unit.get("fps") or 30.0,
+                                          (width, height))
+            if not self._video.isOpened():
+                raise DataError(f"{path}: this OpenCV cannot write MP4; run again with --no-video")
+        self._video.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+
+    def close(self) -> None:
+        if self._video is not None:
+            self._video.release()
+
+
+def _run_frames(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], run: dict[str, Any], count: int,
+                problems: Counter[str]) -> _Recording:
+    """Every frame in order through one pipeline with tracking, or with ``realtime`` those the node would take.
+
+    Real time: a frame that arrives (by its stamp) while the one before is still being worked on waits, and a newer one
+    takes its place; so the measured time of each frame decides which are dropped.
+    """
+    chain, config = load_pipeline(run)
+    out = _Recording(unit, run, count, run["model_names"])
+    state, free_ns, waiting, dropped = PipelineState(), None, None, 0
+
+    def work(frame: Frame, log_ns: int, read_s: float, dropped: int) -> int:
+        nonlocal state
+        start = time.monotonic()
+        try:
+            state, result = chain.step(state, frame, config)
+        except FrameError as error:
+            problems[str(error)] += 1
+            return 0
+        spent_ns = int(1e9 * (time.monotonic() - start))
+        out.add(frame, log_ns, result, _times(start, result, str(frame.stamp_ns), read_s), dropped)
+        return spent_ns
+
+    begin = time.monotonic()
+    for frame, log_ns in frames:
+        read_s = time.monotonic() - begin
+        if not unit.get("realtime"):
+            work(frame, log_ns, read_s, 0)
+        else:
+            if waiting is not None and free_ns <= frame.stamp_ns:
+                free_ns = max(free_ns, waiting[0].stamp_ns) + work(*waiting, dropped)
+                waiting, dropped = None, 0
+            if free_ns is None or free_ns <= frame.stamp_ns:
+                free_ns = frame.stamp_ns + work(frame, log_ns, read_s, dropped)
+                dropped = 0
+            else:
+                if waiting is not None:
+                    dropped += 1
+                    problems["frame dropped because a newer one had arrived (real time)"] += 1
+                waiting = (frame, log_ns, read_s)
+        begin = time.monotonic()
+    if waiting is not None:
+        work(*waiting, dropped)
+    out.close()
+    return out
+
+
+def open_bag(unit: dict[str, Any]) -> BagReader:
+    """The bag of a unit."""
+    return BagReader(unit["paths"])
+
+
+def bag_frames(reader: BagReader, unit: dict[str, Any], config: Config) -> Iterator[tuple[Frame, int]]:
+    """Frames of a unit's bag with their recording times; without calibration the field of view is assumed."""
+    def assume(width: int, height: int, frame_id: str) -> Camera:
+        return cameras.assumed(width, height, config.assumed_hfov_deg, frame_id)
+
+    found = reader.frames(unit.get("image_topic"), unit.get("info_topic"), unit.get("depth_topic"), assume)
+    return ((item.frame, item.log_ns) for item in found)
+
+
+def _bag(unit: dict[str, Any], run: dict[str, Any]) -> tuple[list[str], list[dict[str, Any]], Counter[str]]:
+    problems: Counter[str] = Counter()
+    _, config = load_pipeline(run)
+    with open_bag(unit) as reader:
+        topic = reader.image_topic(unit.get("image_topic"))
+        out = _run_frames(bag_frames(reader, unit, config), unit, run, topic.count, problems)
+        if run["results_bag"]:
+            _write_results(Path(run["out"]) / f"{unit['name']}.mcap", reader, out.messages)
+        problems.update(reader.problems)
+    if not out.lines:
+        raise DataError(f"{unit['name']}: no frame of {topic.name} could be used: {dict(problems)}")
+    return out.lines, out.timing, problems
+
+
+def _write_results(path: Path, reader: BagReader, results: list[tuple[int, int, str, Any, ArrayInfo]]) -> None:
+    """The original topics with the hands beside them, in recording order."""
+    path.unlink(missing_ok=True)
+    pending = sorted(results, key=lambda entry: entry[0])
+    seen = Counter(reader.problems)                 # copying reads everything a second time; count problems once
+    place = 0
+    with BagWriter(path, compressed=True) as bag:
+        def put(limit_ns: float) -> None:
+            nonlocal place
+            while place < len(pending) and pending[place][0] <= limit_ns:
+                _, stamp_ns, frame_id, result, info = pending[place]
+                filtered = ArrayInfo(**{**info.__dict__, "filtered": True})
+                bag.hands(HANDS_TOPIC, stamp_ns, frame_id, result.hands, filtered, pending[place][0])
+                bag.hands(RAW_TOPIC, stamp_ns, frame_id, result.raw, info, pending[place][0])
+                place += 1
+
+        for recorded in reader.messages():
+            put(recorded.log_ns - 1)
+            if recorded.topic not in (HANDS_TOPIC, RAW_TOPIC):
+                try:
+                    bag.copy(recorded)
+                except DataError as error:
+                    seen[f"{recorded.topic}: not copied into the results bag: {error}"] += 1
+        put(float("inf"))
+    reader.problems.clear()
+    reader.problems.update(seen)
+
+
+def source_frames(unit: dict[str, Any], run: dict[str, Any]) -> Iterator[Frame]:
+    """Frames of a recording once more, for pictures in the report."""
+    _, config = load_pipeline(run)
+    if unit["kind"] == "video":
+        yield from (frame for frame, _ in video_frames(unit["path"], config))
+        return
+    with open_bag(unit) as reader:
+        yield from (frame for frame, _ in bag_frames(reader, unit, config))
+
+
+def video_frames(path: str, config: Config) -> Iterator[tuple[Frame, int]]:
+    """Frames of a video file, stamped from its own clock. Raises DataError if it cannot be opened."""
+    video = cv2.VideoCapture(path)
+    if not video.isOpened():
+        raise DataError(f"{path} is not a video that OpenCV can read")
+    rate = video.get(cv2.CAP_PROP_FPS) or 30.0
+    number, camera = 0, None
+    while True:
+        ok, bgr = video.read()
+        if not ok:
+            break
+        if camera is None:
+            camera = cameras.assumed(bgr.shape[1], bgr.shape[0], config.assumed_hfov_deg)
+        stamp_ns = STILL_STAMP_NS + round(1e9 * number / rate)
+        yield Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), camera, stamp_ns), stamp_ns
+        number += 1
+    video.release()
+
+
+def _video(unit: dict[str, Any], run: dict[str, Any]) -> tuple[list[str], list[dict[str, Any]], Counter[str]]:
+    problems: Counter[str] = Counter()
+    _, config = load_pipeline(run)
+    out = _run_frames(video_frames(unit["path"], config), unit, run, unit.get("frames", 0), problems)
+    if not out.lines:
+        raise DataError(f"{unit['path']} holds no frame that can be read")
+    return out.lines, out.timing, problems
