@@ -22,7 +22,7 @@ def export(network: torch.nn.Module, settings: Settings, folder: str | Path, *, 
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {k: _stored(k, v) for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    state = {k: _stored(k, v) for k, v in network.state_dict().items()}
     data_bytes = safetensors_bytes(state)
     card = {
         "name": folder.name, "kind": networks.kind(settings.architecture), "architecture": settings.architecture,

@@ -10,7 +10,7 @@ HEAT_SIGMA = 0.09
 """Standard deviation of the heatmap that is asked for, in half crops: about 6 of 128 pixels."""
 
 POSE_WEIGHTS = {"heat": 0.4, "uv0": 4.0, "uv": 8.0, "xyz": 6.0, "bones": 1.0, "uv_scale": 0.05, "z_scale": 0.05,
-                "visibility": 0.2, "presence": 0.3, "right": 0.3}
+                "visibility": 0.2, "presence": 0.3, "right": 1.0}
 DETECTOR_WEIGHTS = {"heat": 1.0, "box": 1.0, "side": 0.4, "up": 0.5}
 
 

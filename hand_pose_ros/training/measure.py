@@ -35,9 +35,11 @@ def held_out(kind: str, paths, size, count: int) -> dict:
 @torch.no_grad()
 def pose_on_samples(network, samples: dict, batch: int = 64) -> dict:
     """Virtual validation: nme (% of the longer side of the tight box), xyz (% of a hand length), sigma (mean of |error|
-    over expected |error|, 1 is calibrated), visible, presence and right (% correct)."""
+    over expected |error|, 1 is calibrated), visible and presence (% correct), right (% correct of the pictures and of
+    their mirror images)."""
     outputs = [network(images) for images in samples["image"].split(batch)]
     uv, xyz, uv_sigma, z_sigma, visible, presence, right = (torch.cat(o) for o in zip(*outputs))
+    mirrored = torch.cat([network(images.flip(2))[6] for images in samples["image"].split(batch)])
     hand = samples["labelled"] > 0
     size = samples["image"].shape[1]
     truth = (samples["uv"][hand] + 1) * (0.5 * size) - 0.5
@@ -53,7 +55,7 @@ def pose_on_samples(network, samples: dict, batch: int = 64) -> dict:
         "z_calibration": (z_error.mean() / (z_sigma[hand] * 2 ** -0.5)[:, 1:].mean() * 20 / 21).item(),
         "visible": 100 * ((visible > 0.5) == (samples["visible"] > 0))[known].float().mean().item(),
         "presence": 100 * ((presence > 0.5) == (samples["presence"] > 0)).float().mean().item(),
-        "right": 100 * ((right[hand] > 0.5) == (samples["right"][hand] > 0.5)).float().mean().item(),
+        "right": 50 * ((right > 0.5).float() + (mirrored < 0.5).float())[hand].mean().item(),
     }
 
 
@@ -86,8 +88,9 @@ class Photographs:
 
 @torch.no_grad()
 def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
-    """By set: nme, pa_mm, right (%) with the box given and one refinement from the network's own joints, as the
-    tracker does; the first crop is not turned, since boxes do not tell which way a hand points."""
+    """By set: nme, pa_mm, presence and right (%, of the crops and of their mirror images), with the box given and one
+    refinement from the network's own joints, as the tracker does; the first crop is not turned, since boxes do not
+    tell which way a hand points."""
     rows = defaultdict(lambda: defaultdict(list))
     for record in photographs.records:
         image = None
@@ -112,7 +115,8 @@ def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
             span = np.ptp(truth[valid], axis=0).max()
             row["nme"].append(100 * np.linalg.norm(px - truth, axis=-1)[valid].mean() / span)
             row["presence"].append(100.0 * (presence > 0.5))
-            row["right"].append(100.0 * (right > 0.5))
+            mirror_right = network(batch.flip(2))[6].item()
+            row["right"].append(50.0 * (right > 0.5) + 50.0 * (mirror_right < 0.5))
             if hand.get("joints_3d") is not None and record["truth"] == "independent":
                 known = np.asarray(hand.get("valid_3d") or [1] * 21) > 0
                 mm = 1000 * np.asarray(hand["joints_3d"], float)

@@ -20,7 +20,7 @@ class PoseAugmentation:
     shift: float = 0.10                 # of the box's longer side, uniform +/- per axis
     roll_deg: float = 25.0              # standard deviation of the error of `up`
     any_roll: float = 0.25              # share of samples with `up` uniform
-    wrong_side: float = 0.2            # share mirrored that should not be, and the other way round
+    wrong_side: float = 0.3            # share mirrored that should not be, and the other way round
     negatives: float = 0.08             # share of crops without a hand
     occluders: float = 0.25             # share with a thing in front
     strength: float = 1.0               # of the photometric distortion

@@ -1,0 +1,79 @@
+"""Model folders: the right file or a clear error, never wrong weights."""
+import hashlib
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from hand_pose_ros import models
+from hand_pose_ros.errors import ConfigError, ModelError
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "some_pose"
+    folder.mkdir()
+    data = save({"a": np.arange(6, dtype=np.float16).reshape(2, 3)})
+    (folder / models.WEIGHTS).write_bytes(data)
+    card = {"name": "some_pose", "kind": "pose", "architecture": "pose_light", "options": {}, "input": [128, 128, 3],
+            "version": models.VERSION, "sha256": hashlib.sha256(data).hexdigest(), "licence": "Apache-2.0", "data": "none"}
+    (folder / models.CARD).write_text(json.dumps(card))
+    return tmp_path
+
+
+def change(root, **values):
+    file = root / "some_pose" / models.CARD
+    card = {**json.loads(file.read_text()), **values}
+    file.write_text(json.dumps({k: v for k, v in card.items() if v is not None}))
+
+
+def test_weights_come_back_as_written(root):
+    assert np.array_equal(models.load_weights("some_pose", root)["a"], np.arange(6).reshape(2, 3))
+    assert models.card(str(root / "some_pose"))["input"] == [128, 128, 3]
+
+
+def test_an_absent_model_names_those_there_are(root):
+    with pytest.raises(ModelError, match="no model 'other'.*some_pose"):
+        models.card("other", root)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:50], lambda b: b"", lambda b: b[:-1] + b"\x7f"])
+def test_a_changed_weight_file_is_refused(root, damage):
+    file = root / "some_pose" / models.WEIGHTS
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(ModelError, match="not the file that its card describes"):
+        models.load_weights("some_pose", root)
+
+
+def test_missing_weights_are_named(root):
+    (root / "some_pose" / models.WEIGHTS).unlink()
+    with pytest.raises(ModelError, match="weights.safetensors cannot be read"):
+        models.load_weights("some_pose", root)
+
+
+def test_right_checksum_of_something_else_is_refused(root):
+    (root / "some_pose" / models.WEIGHTS).write_bytes(b"not weights")
+    change(root, sha256=hashlib.sha256(b"not weights").hexdigest())
+    with pytest.raises(ModelError, match="not a safetensors file"):
+        models.load_weights("some_pose", root)
+
+
+@pytest.mark.parametrize("values, words", [({"version": 99}, "version 99"), ({"sha256": None}, "lacks sha256"),
+                                           ({"architecture": None, "kind": None}, "lacks kind, architecture")])
+def test_cards_of_other_versions_are_refused(root, values, words):
+    change(root, **values)
+    with pytest.raises(ModelError, match=words):
+        models.card("some_pose", root)
+
+
+def test_a_card_that_is_not_json_is_refused(root):
+    (root / "some_pose" / models.CARD).write_text("{")
+    with pytest.raises(ModelError, match="card.json cannot be read"):
+        models.card("some_pose", root)
+
+
+def test_a_pose_network_is_not_taken_for_a_detector(root):
+    assert models.source("pose", "some_pose", root).input_shape == (128, 128, 3)
+    with pytest.raises(ConfigError, match="pose network, not a detector"):
+        models.source("detector", "some_pose", root)
