@@ -19,8 +19,8 @@ OPENXR_26 = tuple(row + 1 for row in WEBXR_25)
 """Rows of the 26 OpenXR joints: as WebXR, with the palm first (OpenXR 1.0, XrHandJointEXT)."""
 
 MANO_21 = (0, 13, 14, 15, 16, 1, 2, 3, 17, 4, 5, 6, 18, 10, 11, 12, 19, 7, 8, 9, 20)
-"""Rows of MANO's 16 joints (wrist; index, middle, little, ring, thumb, each base first) followed by its five finger tips
-in the order thumb, index, middle, ring, little (Romero et al., SIGGRAPH Asia 2017; FreiHAND's own reordering)."""
+"""Rows of MANO's 16 joints (wrist; index, middle, little, ring, thumb, each base first) followed by its five finger
+tips in the order thumb, index, middle, ring, little (Romero et al., SIGGRAPH Asia 2017; FreiHAND's reordering)."""
 
 
 def reorder(joints: np.ndarray, rows: tuple[int, ...]) -> np.ndarray:
@@ -39,14 +39,15 @@ class Definition:
 
 
 DEFINITIONS = {
-    "freihand": Definition(0.0, 0.0, True, "Zimmermann et al., ICCV 2019, section 3: joints and tips of fitted MANO hands"),
+    "freihand": Definition(
+        0.0, 0.0, True, "Zimmermann et al., ICCV 2019, section 3: joints and tips of fitted MANO hands"),
     "mediapipe": Definition(
         0.05, 0.075, True,
         "MediaPipe 0.10.21 hand landmarker run on rendered hands with known joints: tips 3 to 7 % of the hand length "
         "inside the finger's end, wrist 14 mm of a 186 mm hand nearer to the fingers"),
     "rhd": Definition(
         0.0, 0.0, False,
-        "Zimmermann & Brox, ICCV 2017, section 4.3: joints of the rendered characters' own skeletons, finger ends as tips"),
+        "Zimmermann & Brox, ICCV 2017, section 4.3: joints of the rendered characters' own skeletons, finger ends too"),
     "interhand26m": Definition(
         0.0, 0.0, False,
         "Moon et al., ECCV 2020, section 3: rotation centres and finger ends, labelled in many views; the makers say "

@@ -26,7 +26,7 @@ class Mesh:
 
     faces: np.ndarray                           # (F, 3) int32, counter-clockwise from outside
     uv: np.ndarray                              # (V, 2) float32, (0, 0) bottom left; vertices are doubled at UV seams
-    weld: np.ndarray                            # (V,) int32: the skin vertex (row of the skinning arrays) of each vertex
+    weld: np.ndarray                            # (V,) int32: the skin vertex (row of the skinning arrays) of each one
     skin_faces: np.ndarray                      # (F, 3) int32: the same faces over skin vertices
     weights: np.ndarray                         # (S, 23) float64 skinning weights of the skin vertices
     part_ids: np.ndarray                        # (V,) uint8: 1 forearm, 2 palm, 3..7 thumb..little
@@ -48,7 +48,8 @@ class HandShape:
 
 @dataclass(frozen=True, eq=False)
 class PosedHand:
-    """One hand in the hand frame (rig.py): wrist at the origin, y to the middle knuckle, z dorsal, x to the little finger.
+    """One hand in the hand frame (rig.py): wrist at the origin, y to the middle knuckle, z dorsal, x to the little
+    finger.
 
     A left hand (``is_right`` False) is the mirror image: its x points to the thumb's side.
     """

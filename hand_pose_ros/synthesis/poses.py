@@ -24,7 +24,7 @@ LIMITS_DEG = {
     "little_mcp_abduction": (-25, 16),
 }
 """Active range of motion of healthy adults, degrees (AAOS, Joint Motion, 1965; Hume et al., J. Hand Surg. 15A, 1990;
-thumb saddle joint: Li & Tang, J. Biomech. 40, 2007, from this rig's rest). ``arch`` is 0..1, written in degrees here."""
+thumb saddle joint: Li & Tang, J. Biomech. 40, 2007, from this rig's rest). ``arch`` is 0..1."""
 SPREAD_DEG = (17.0, 14.0, 32.0)
 """Largest angle between neighbouring fingers 2-3, 3-4, 4-5 (Chatzioglou et al., Anat. Cell Biol. 57(2), 2024)."""
 DIP_FOLLOWS_PIP, DIP_FREEDOM_DEG = 0.62, 7.0

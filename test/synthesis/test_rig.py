@@ -1,0 +1,131 @@
+"""Kinematics of the virtual hand, told in anatomy: what bends where, and what never changes its length."""
+import numpy as np
+import pytest
+
+from hand_pose_ros.skeleton import FINGERS, bone_lengths
+from hand_pose_ros.synthesis import poses, rig
+from hand_pose_ros.synthesis.hand_model import HandModel
+
+NAMES = ["makehuman", "webxr"]
+
+
+def _skeleton(name):
+    return HandModel.load(name).shape().skeleton
+
+
+def _joints(skeleton, **degrees):
+    pose = np.zeros(rig.NUM_DOFS)
+    for dof, angle in degrees.items():
+        pose[rig.DOF[dof]] = np.radians(angle) if dof != "arch" else angle
+    return rig.posed_joints(skeleton, rig.motions(skeleton, pose))
+
+
+def _bend(joints, a, b, c):
+    """Angle in degrees between the bones a-b and b-c."""
+    one, two = joints[b] - joints[a], joints[c] - joints[b]
+    return np.degrees(np.arccos(one @ two / np.linalg.norm(one) / np.linalg.norm(two)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_rest_pose_does_not_move_anything(name):
+    skeleton = _skeleton(name)
+    motions = rig.motions(skeleton, skeleton.rest)
+    np.testing.assert_allclose(motions, np.broadcast_to(np.eye(4)[:3], motions.shape), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_hand_frame_is_what_it_says(name):
+    joints = _skeleton(name).joints
+    np.testing.assert_allclose(joints[0], 0.0, atol=1e-12)
+    assert joints[9, 1] > 0.08 and abs(joints[9, 0]) < 0.004                # y: towards the middle knuckle
+    assert joints[17, 0] - joints[5, 0] > 0.045                             # x: towards the little finger
+    assert joints[4, 0] < joints[5, 0]                                      # the thumb lies on the other side
+    assert joints[4, 2] < joints[5, 2] - 0.02                               # and palmar: z is dorsal
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bones_keep_their_lengths_in_every_pose(name):
+    model, rng = HandModel.load(name), np.random.default_rng(0)
+    shape = model.shape(rng)
+    pose = poses.LOWER + (poses.UPPER - poses.LOWER) * rng.random((200, rig.NUM_DOFS))
+    pose[:, rig.DOF["arch"]] = 0.0                                          # cupping moves knuckles about the carpus
+    lengths = bone_lengths(rig.posed_joints(shape.skeleton, rig.motions(shape.skeleton, pose)))
+    np.testing.assert_allclose(lengths, np.broadcast_to(bone_lengths(shape.skeleton.joints), lengths.shape), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cupping_the_palm_keeps_the_fingers_lengths(name):
+    skeleton = _skeleton(name)
+    cupped, flat = _joints(skeleton, arch=1.0), _joints(skeleton)
+    fingers = [bone for bone in range(20) if bone % 4]
+    np.testing.assert_allclose(bone_lengths(cupped)[fingers], bone_lengths(flat)[fingers], atol=1e-9)
+    assert cupped[17, 2] < flat[17, 2] - 0.015                              # the little knuckle comes palmar, most of all
+    assert abs(cupped[17, 2] - flat[17, 2]) > abs(cupped[9, 2] - flat[9, 2])
+
+
+@pytest.mark.parametrize("finger", FINGERS[1:])
+@pytest.mark.parametrize("name", NAMES)
+def test_flexion_bends_by_its_angle_towards_the_palm(name, finger):
+    skeleton, first = _skeleton(name), 1 + 4 * FINGERS.index(finger)
+    straight = _joints(skeleton)
+    for joint, at in (("pip", 1), ("dip", 2)):
+        bent = _joints(skeleton, **{f"{finger}_{joint}_flexion": 50})
+        assert _bend(bent, *(first + at + step for step in (-1, 0, 1))) == pytest.approx(50.0, abs=6.0)
+        assert bent[first + 3, 2] < straight[first + 3, 2] - 0.008
+    bent = _joints(skeleton, **{f"{finger}_mcp_flexion": 90})
+    assert (bent[first + 1] - bent[first]) @ [0.0, 0.0, -1.0] > 0.97 * np.linalg.norm(bent[first + 1] - bent[first])
+
+
+@pytest.mark.parametrize("finger", FINGERS[1:])
+def test_abduction_turns_towards_the_thumb_by_its_angle(finger):
+    skeleton, tip = _skeleton("makehuman"), 4 + 4 * FINGERS.index(finger)
+    straight, turned = _joints(skeleton), _joints(skeleton, **{f"{finger}_mcp_abduction": 12})
+    assert turned[tip, 0] < straight[tip, 0] - 0.008
+    one, two = (joints[tip - 2] - joints[tip - 3] for joints in (straight, turned))
+    angle = np.degrees(np.arccos(one @ two / np.linalg.norm(one) / np.linalg.norm(two)))
+    assert angle == pytest.approx(12.0, abs=0.3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_straight_fingers_are_straight_and_level(name):
+    joints = _joints(_skeleton(name))
+    for first in (5, 9, 13, 17):
+        assert _bend(joints, first, first + 1, first + 2) < 8.0
+        assert abs(joints[first + 3, 2] - joints[first, 2]) < 0.012
+
+
+def test_the_wrist_bends_the_forearm_and_leaves_the_hand():
+    skeleton = _skeleton("makehuman")
+    pose = np.zeros(rig.NUM_DOFS)
+    before = rig.motions(skeleton, pose)
+    pose[rig.DOF["wrist_flexion"]] = np.radians(40)
+    after = rig.motions(skeleton, pose)
+    np.testing.assert_allclose(after[rig.BONE["index_dip"]], before[rig.BONE["index_dip"]], atol=1e-12)
+    elbow = after[rig.BONE["forearm"]][:, :3] @ skeleton.elbow
+    assert elbow[2] < skeleton.elbow[2] - 0.1                               # a flexed palm turns towards the forearm
+    pose[:] = 0.0
+    pose[rig.DOF["wrist_deviation"]] = np.radians(20)
+    elbow = rig.motions(skeleton, pose)[rig.BONE["forearm"]][:, :3] @ skeleton.elbow
+    assert elbow[0] < skeleton.elbow[0] - 0.05                              # radial: the thumb's side closes
+
+
+def test_the_thumb_flexes_across_the_palm_and_abducts_out_of_its_plane():
+    skeleton = _skeleton("makehuman")
+    rest, across = _joints(skeleton), _joints(skeleton, thumb_cmc_flexion=40)
+    out = _joints(skeleton, thumb_cmc_abduction=20)
+    assert across[4, 0] > rest[4, 0] + 0.03
+    assert out[4, 2] < rest[4, 2] - 0.015
+    assert np.linalg.norm(_joints(skeleton, thumb_ip_flexion=60)[4] - rest[1]) < np.linalg.norm(rest[4] - rest[1])
+
+
+def test_many_poses_at_once_are_the_same_as_one_by_one():
+    skeleton, drawn = _skeleton("makehuman"), np.random.default_rng(0).normal(0.0, 0.4, (3, 2, rig.NUM_DOFS))
+    together = rig.motions(skeleton, drawn)
+    for index in np.ndindex(3, 2):
+        np.testing.assert_allclose(together[index], rig.motions(skeleton, drawn[index]), atol=1e-14)
+
+
+def test_every_joint_is_carried_by_its_own_finger():
+    for joint, bone in enumerate(rig.JOINT_BONE):
+        name = rig.BONES[bone]
+        assert name == "palm" if joint == 0 else name.startswith(FINGERS[(joint - 1) // 4])
