@@ -79,9 +79,8 @@ def _declared(node: Any, setting: Setting) -> Any:
     try:
         return check_value(setting, node.declare_parameter(setting.name, setting.default, descriptor(setting)).value)
     except ParameterException as error:
-        hint = "; ROS wants a decimal point in it: 20.0, not 20" if isinstance(setting.default, float) else ""
-        raise ConfigError(f"parameter {setting.name}: {error} It must be {setting.limits or 'of another type'}{hint}"
-                          ) from error
+        hint = " with a decimal point (20.0, not 20)" if isinstance(setting.default, float) else ""
+        raise ConfigError(f"{error}; it must be {setting.limits or type(setting.default).__name__}{hint}") from error
 
 
 def descriptor(setting: Setting) -> ParameterDescriptor:

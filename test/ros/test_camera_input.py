@@ -1,0 +1,134 @@
+"""Which publishers are heard: every pair of qualities of service, publishers that come late, raw or compressed."""
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import pytest
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from hand_pose_ros.ros.camera_input import CameraInput
+from hand_pose_ros.ros.diagnostics import Monitor
+
+WAIT_S = 5.0
+
+
+@pytest.fixture(scope="module")
+def world():
+    context = Context()
+    rclpy.init(context=context)
+    camera, listener = Node("driver", context=context, namespace="/front"), Node("listener", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    for node in (camera, listener):
+        executor.add_node(node)
+    yield SimpleNamespace(camera=camera, listener=listener, executor=executor)
+    executor.shutdown()
+    camera.destroy_node()
+    listener.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+class Ear:
+    """A CameraInput on a topic of its own."""
+
+    def __init__(self, world, topic, **settings):
+        self.world, self.said = world, []
+        values = dict(image_topic=topic, image_transport="auto", image_reliability="auto", camera_info_topic="", depth_topic="",
+                      depth_slop_s=0.02, silence_warning_s=0.5, camera_info_wait_s=0.0, assumed_hfov_deg=60.0,
+                      image_is_rectified=False)
+        self.monitor = Monitor(lambda level, text: self.said.append(text))
+        self.input = CameraInput(world.listener, self.monitor, SimpleNamespace(**{**values, **settings}))
+
+    def until(self, condition, send=lambda: None):
+        end_s = time.monotonic() + WAIT_S
+        while not condition():
+            if time.monotonic() > end_s:
+                return False
+            send()
+            self.input.refresh()
+            self.world.executor.spin_once(timeout_sec=0.02)
+        return True
+
+    def hears(self, publisher, message=None):
+        arrived = []
+
+        def took():
+            item, _ = self.input.slot.take(0.0)
+            if item is not None:
+                arrived.append(item)
+            return arrived
+        return self.until(took, lambda: publisher.publish(message or publisher.msg_type())) and arrived[0]
+
+
+def quality(reliability, durability="volatile"):
+    return QoSProfile(depth=5, reliability=getattr(ReliabilityPolicy, reliability.upper()),
+                      durability=getattr(DurabilityPolicy, durability.upper()))
+
+
+@pytest.mark.parametrize("asked, offered, heard", [
+    ("auto", "reliable", True), ("auto", "best_effort", True), ("best_effort", "reliable", True),
+    ("best_effort", "best_effort", True), ("reliable", "reliable", True), ("reliable", "best_effort", False)])
+@pytest.mark.parametrize("late", [False, True])
+def test_pairs_of_reliability(world, asked, offered, heard, late):
+    topic = f"/front/{asked}_{offered}_{late}/image"
+    ear = Ear(world, topic, image_reliability=asked) if late else None
+    publisher = world.camera.create_publisher(Image, topic, quality(offered))
+    ear = ear or Ear(world, topic, image_reliability=asked)
+    if heard:
+        assert ear.hears(publisher)
+        assert not ear.monitor.has("qos")
+    else:
+        assert ear.until(lambda: ear.monitor.has("qos"), lambda: publisher.publish(Image()))
+        sentence = next(text for text in ear.said if "RELIABLE" in text)
+        assert "/front/driver" in sentence and "BEST_EFFORT" in sentence and "image_reliability" in sentence
+    ear.input.destroy()
+    world.camera.destroy_publisher(publisher)
+
+
+def test_a_camera_info_that_was_sent_once_is_heard(world):
+    info = world.camera.create_publisher(CameraInfo, "/front/once/camera_info", quality("reliable", "transient_local"))
+    message = CameraInfo(width=4, height=2, k=[4.0, 0.0, 2.0, 0.0, 4.0, 1.0, 0.0, 0.0, 1.0], distortion_model="plumb_bob")
+    info.publish(message)
+    ear = Ear(world, "/front/once/image")
+    assert ear.until(lambda: ear.input.lens("eye", 4, 2).calibrated)
+    assert ear.input.lens("eye", 4, 2).frame_id == "eye"
+    ear.input.destroy()
+
+
+def test_raw_is_preferred_and_compressed_found(world):
+    ear = Ear(world, "/front/both/image")
+    compressed = world.camera.create_publisher(CompressedImage, "/front/both/image/compressed", 5)
+    assert hasattr(ear.hears(compressed).image, "format")
+    raw = world.camera.create_publisher(Image, "/front/both/image", 5)
+    assert ear.until(lambda: (item := ear.input.slot.take(0.0)[0]) is not None and hasattr(item.image, "encoding"),
+                     lambda: (raw.publish(Image()), compressed.publish(CompressedImage())))
+    ear.input.destroy()
+
+
+def test_nobody_and_silence_are_told_apart(world):
+    ear = Ear(world, "/front/quiet/image")
+    assert ear.until(lambda: any("nobody publishes" in text for text in ear.said))
+    world.camera.create_publisher(Image, "/front/quiet/image", 5)
+    assert ear.until(lambda: any("/front/driver publishes" in text for text in ear.said))
+    ear.input.destroy()
+
+
+def test_depth_comes_with_its_image(world):
+    ear = Ear(world, "/front/rgbd/image", depth_topic="/front/rgbd/depth")
+    color = world.camera.create_publisher(Image, "/front/rgbd/image", 5)
+    depth = world.camera.create_publisher(Image, "/front/rgbd/depth", 5)
+
+    def send():
+        for publisher, nanosec in ((color, 10_000_000), (depth, 12_000_000)):
+            message = Image()
+            message.header.stamp.sec, message.header.stamp.nanosec = int(time.monotonic()), nanosec
+            publisher.publish(message)
+    arrived = []
+    assert ear.until(lambda: (item := ear.input.slot.take(0.0)[0]) is not None and arrived.append(item) is None, send)
+    assert arrived[0].depth.header.stamp.nanosec == 12_000_000 and arrived[0].image.header.stamp.nanosec == 10_000_000
+    ear.input.destroy()

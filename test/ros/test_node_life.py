@@ -1,0 +1,174 @@
+"""Starting, stopping, overload, clocks, twins and several cameras: each test has nodes of its own."""
+from __future__ import annotations
+
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+from harness import ANSWER_S, START_S, STANDIN, NodeProcess, Rig
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rosgraph_msgs.msg import Clock
+
+from hand_pose_ros import messages
+
+RUN = [sys.executable, "-m", "hand_pose_ros", "run"]
+
+
+def test_without_autostart_a_lifecycle_manager_is_in_charge():
+    with NodeProcess("-p", "autostart:=false") as process, Rig() as rig:
+        def call(kind, service, request):
+            client = rig.node.create_client(kind, f"/hand_pose/{service}")
+            rig.until(client.service_is_ready, START_S, what=service)
+            future = client.call_async(request)
+            rig.until(future.done, what=f"an answer of {service}")
+            return future.result()
+
+        def change(number):
+            return call(ChangeState, "change_state", ChangeState.Request(transition=Transition(id=number))).success
+
+        def state():
+            return call(GetState, "get_state", GetState.Request()).current_state.label
+
+        assert state() == "unconfigured"
+        for _ in range(2):
+            assert change(Transition.TRANSITION_CONFIGURE) and state() == "inactive"
+            rig.send(rig.image())
+            rig.spin(0.3)
+            assert not rig.hands
+            assert change(Transition.TRANSITION_ACTIVATE) and state() == "active"
+            rig.ready()
+            assert change(Transition.TRANSITION_DEACTIVATE) and state() == "inactive"
+            rig.forget()
+            assert not rig.node.get_subscriptions_info_by_topic("/image")
+            assert change(Transition.TRANSITION_CLEANUP) and state() == "unconfigured"
+        assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN) and state() == "finalized"
+        assert process.stop() == 0
+
+
+def test_the_newest_image_is_taken_and_nothing_waits():
+    """A network of 80 ms and a camera of 60 Hz: every result is newer than the last, and none is old."""
+    with NodeProcess("-p", "max_hands:=1", command=[*STANDIN, "0.08"]) as process, Rig() as rig:
+        rig.ready()
+        sent = []
+        for _ in range(120):
+            image = rig.image()
+            sent.append(messages.stamp_ns(image.header))
+            rig.send(image)
+            rig.spin(1 / 60)
+        rig.spin(0.5)
+        results = [m for m in rig.hands if messages.stamp_ns(m.header) in sent]
+        stamps = [messages.stamp_ns(m.header) for m in results]
+        assert stamps == sorted(set(stamps)) and 5 <= len(stamps) < len(sent) / 2
+        gaps = [sent.index(b) - sent.index(a) - 1 for a, b in zip(stamps, stamps[1:])]
+        assert [m.dropped for m in results[1:]] == gaps           # every image is a result or counted as dropped
+        queued_s = [(m.latency_decode - m.latency_receive) * 1e-9 for m in results]
+        busy_s = [(m.latency_publish - m.latency_decode) * 1e-9 for m in results]
+        assert np.median(queued_s) < 1.5 * np.median(busy_s)        # at most one image's work ahead of it, never a queue
+        assert process.stop() == 0
+
+
+def test_sim_time_and_a_bag_that_starts_again():
+    with NodeProcess("-p", "use_sim_time:=true", "-p", "camera_info_wait_s:=0.0") as process, Rig() as rig:
+        def tick(seconds):
+            clock = Clock()
+            clock.clock.sec, clock.clock.nanosec = int(seconds), int(seconds % 1 * 1e9)
+            rig.publisher(Clock, "/clock").publish(clock)
+            rig.send(rig.image(stamp=clock.clock))
+        at = iter(np.arange(100.0, 1000.0, 0.05))
+        rig.until(lambda: rig.hands and rig.hands[-1].hands, START_S, "hands in sim time", lambda: tick(next(at)))
+        rig.until(lambda: rig.hands and 0 <= rig.hands[-1].latency_publish < 1e9, what="an age in sim time",
+                  action=lambda: tick(next(at)))
+        again = iter(np.arange(50.0, 90.0, 0.05))
+        rig.until_problem("time", "jumped back", lambda: tick(next(again)))
+        rig.until(lambda: rig.hands[-1].hands and rig.hands[-1].header.stamp.sec < 95, what="hands after the jump",
+                  action=lambda: tick(next(again)))
+        assert process.stop() == 0
+
+
+def test_two_nodes_of_one_name_and_two_cameras():
+    cameras = [("/cam_left", "left_rig"), ("/cam_right", "right_rig")]
+    processes = [NodeProcess("-r", f"__ns:={namespace}") for namespace, _ in cameras]
+    processes.append(NodeProcess("-r", "__ns:=/cam_left"))
+    rigs = [Rig(f"{namespace}/hand_pose", namespace, name) for namespace, name in cameras]
+    try:
+        for rig in rigs:
+            rig.ready()
+        assert "2 nodes are called /cam_left/hand_pose" in rigs[0].until_problem("node name", "__ns:=")
+        for rig in rigs:
+            rig.until(lambda: any(name.startswith(rig.base.strip("/") + "/hand_right_") for name in rig.frames()),
+                      what="frames with the camera's prefix", action=lambda: rig.send(rig.image()))
+        for process in processes:
+            assert process.stop() == 0, process.output()
+    finally:
+        for rig in rigs:
+            rig.close()
+        for process in processes:
+            process.__exit__()
+
+
+def test_missing_camera_info_means_2d_until_it_comes():
+    with NodeProcess("-p", "camera_info_wait_s:=0.3") as process, Rig() as rig:
+        rig.until(lambda: rig.hands and rig.hands[-1].hands, START_S, "2D hands", lambda: rig.send(rig.image(), False))
+        assert not rig.hands[-1].metric and not rig.tf
+        assert "/camera_info" in rig.until_problem("calibration", "no camera_info", lambda: rig.send(rig.image(), False))
+        rig.until(lambda: rig.hands[-1].metric, action=lambda: rig.send(rig.image()), what="metres")
+        rig.until(lambda: rig.tf, action=lambda: rig.send(rig.image()), what="TF")
+        assert process.stop() == 0
+
+
+def test_guessed_metres_only_if_asked():
+    with NodeProcess("-p", "camera_info_wait_s:=0.0", "-p", "metric_without_calibration:=true") as process, Rig() as rig:
+        rig.until(lambda: rig.tf, START_S, "TF from a guess", lambda: rig.send(rig.image(), False))
+        assert not rig.hands[-1].metric
+        assert process.stop() == 0
+
+
+def test_compressed_images_are_found_by_themselves():
+    with NodeProcess() as process, Rig() as rig:
+        rig.until(lambda: rig.hands and len(rig.hands[-1].hands) == 2, START_S, "hands in JPEG",
+                  lambda: rig.send(rig.compressed()))
+        broken = rig.compressed()
+        broken.data = broken.data[:-200]
+        rig.until_problem("image", "JPEG", lambda: rig.send(broken_now(rig, broken)))
+        rig.forget()
+        rig.until(lambda: rig.hands, action=lambda: rig.send(rig.compressed()), what="hands after a broken JPEG")
+        assert process.stop() == 0
+
+
+def broken_now(rig, message):
+    message.header = rig.header()
+    return message
+
+
+@pytest.mark.parametrize("arguments, text", [
+    (("-p", "max_hands:=99"), "max_hands"),
+    (("-p", "assumed_hfov_deg:=60"), "decimal point"),
+    (("-p", "image_transport:=pigeon"), "pigeon"),
+])
+def test_a_bad_parameter_refuses_to_start(arguments, text):
+    with NodeProcess(*arguments) as process:
+        assert process.wait(START_S) == 1
+        assert text in process.output() and "Traceback" not in process.output()
+
+
+def test_an_absent_model_refuses_to_start():
+    with NodeProcess("-p", "pose_model:=no_such_model", command=RUN) as process:
+        assert process.wait(START_S + 10) == 1
+        assert "no_such_model" in process.output() or "detector_light" in process.output()
+        assert "Traceback" not in process.output()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_stops_cleanly_and_stays_deaf_to_a_second_signal(number):
+    with NodeProcess() as process, Rig() as rig:
+        rig.ready()
+        process.process.send_signal(number)
+        for _ in range(5):
+            time.sleep(0.02)
+            if process.process.poll() is None:
+                process.process.send_signal(number)
+        assert process.wait(ANSWER_S) == 0
+        assert "Traceback" not in process.output()
