@@ -28,6 +28,11 @@ ASSUMED_LENGTH_SIGMA = 0.07
 """Relative standard deviation of adult hand lengths round the mean (both sexes; DIN 33402-2)."""
 CALIBRATED_LENGTH_SIGMA = 0.015
 """The same after the calibration pose."""
+ACROSS_SHARE = 0.5
+"""The network's x and y are this much surer than its z, of which xyz_sigma speaks; measured, see benchmarks/lift.md."""
+INDEPENDENT_JOINTS = 8.0
+"""Errors of the joints of one hand go together (a wrong tilt moves all), so 21 joints tell the distance as well as this
+many independent ones would; measured, see benchmarks/lift.md."""
 HUBER = 2.0
 """Whitened residual above which a joint's weight falls."""
 MIN_JOINTS = 6
@@ -135,6 +140,7 @@ def _fit(rays: np.ndarray, X: np.ndarray, ray_sigma: np.ndarray, shape_sigma: np
         return None
     xy, Xu, rs, ss = rays[usable, :2], X[usable], ray_sigma[usable], shape_sigma[usable]
     n = len(xy)
+    across = np.array([ACROSS_SHARE, ACROSS_SHARE, 1.0])
     A = np.zeros((n, 2, 3))                             # A t = b: t_xy - xy t_z = xy Z - X
     A[:, 0, 0] = A[:, 1, 1] = 1.0
     A[:, :, 2] = -xy
@@ -142,7 +148,7 @@ def _fit(rays: np.ndarray, X: np.ndarray, ray_sigma: np.ndarray, shape_sigma: np
     z = np.ones(n)
     huber = np.ones(n)
     for _ in range(6):
-        variance = (z * rs)[:, None]**2 + ss[:, None]**2 * (1 + xy**2)
+        variance = (z * rs)[:, None]**2 + ss[:, None]**2 * (ACROSS_SHARE**2 + xy**2)
         weight = huber[:, None] / variance
         normal = np.einsum("nia,ni,nib->ab", A, weight, A)
         if not np.all(np.isfinite(normal)) or np.linalg.cond(normal) > 1e12:
@@ -151,21 +157,21 @@ def _fit(rays: np.ndarray, X: np.ndarray, ray_sigma: np.ndarray, shape_sigma: np
         residual = np.sqrt((((b - A @ t)**2) / variance).sum(-1))
         z = np.maximum(Xu[:, 2] + t[2], 0.1)
         huber = np.minimum(1.0, HUBER / np.maximum(residual, 1e-9))
-    C = np.linalg.inv(normal)
+    C = np.linalg.inv(normal) * max(n / INDEPENDENT_JOINTS, 1.0)
     if C[2, 2] > (0.5 * t[2])**2:
         return None
     z = X[:, 2] + t[2]
     if np.any(z[usable] < 0.1):
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
-        on_ray, on_shape = (z * ray_sigma)**-2, shape_sigma**-2
+        on_ray, on_shape = (z * ray_sigma)**-2, (shape_sigma[:, None] * across)**-2
         B = np.zeros((len(X), 2, 3))                    # B q = 0 on the ray
         B[:, 0, 0] = B[:, 1, 1] = 1.0
         B[:, :, 2] = -rays[:, :2]
-        information = np.einsum("nia,nib->nab", B, B) * on_ray[:, None, None] + np.eye(3) * on_shape[:, None, None]
+        information = np.einsum("nia,nib->nab", B, B) * on_ray[:, None, None] + np.eye(3) * on_shape[:, None, :]
     information[~usable] = np.eye(3)
     M = np.linalg.inv(information)
-    J = M * np.where(usable, on_shape, np.nan)[:, None, None]
+    J = M * np.where(usable[:, None], on_shape, np.nan)[:, None, :]
     return _Fit(np.einsum("nab,nb->na", J, X + t), M, J, C)
 
 

@@ -27,7 +27,8 @@ def pose_of(joints, crop, rng=None, uv_sigma=1e-3, xyz_sigma=1e-4, visibility=1.
     uv, xyz = label(joints, crop)
     if rng is not None:
         uv = uv + rng.normal(0, 1, uv.shape) * np.broadcast_to(uv_sigma, 21)[:, None]
-        xyz = xyz + rng.normal(0, 1, xyz.shape) * np.broadcast_to(xyz_sigma, 21)[:, None]
+        share = np.array([lifting.ACROSS_SHARE, lifting.ACROSS_SHARE, 1.0])
+        xyz = xyz + rng.normal(0, 1, xyz.shape) * np.broadcast_to(xyz_sigma, 21)[:, None] * share
     return CropPose(uv, xyz, np.broadcast_to(uv_sigma, 21).astype(float), np.broadcast_to(xyz_sigma, 21).astype(float),
                     np.full(21, visibility), 0.99, 0.97)
 
@@ -90,8 +91,9 @@ def simulate(n=300, seed=0, uv_sigma=1.5, xyz_sigma=0.03, length_sigma=0.0, z=0.
 
 @pytest.mark.parametrize("options", [dict(length_sigma=0.0), dict(length_sigma=0.07),
                                      dict(length_sigma=0.07, hidden=(4, 8, 12), uv_sigma=2.5, xyz_sigma=0.06)])
-def test_sigmas_are_honest(options):
+def test_sigmas_are_honest(options, monkeypatch):
     """Normalised squared errors average one: the claimed standard deviations are the real ones."""
+    monkeypatch.setattr(lifting, "INDEPENDENT_JOINTS", 21.0)                 # as the simulated noise is
     if options["length_sigma"] == 0.0:                  # a hand of known size: what is left is the network's noise
         options = {**options, "scale_source": ScaleSource.CALIBRATED_HAND}
     errors, hands = simulate(**options)

@@ -123,9 +123,9 @@ def test_one_odd_side_does_not_flip_a_track_and_steady_evidence_flips_it_once():
 
 def test_undecided_evidence_does_not_make_a_side_flicker():
     rng = np.random.default_rng(1)
-    _, out = run([(observed(hand(), p),) for p in rng.choice([0.4, 0.6], 300)])
+    _, out = run([(observed(hand(), p),) for p in rng.choice([0.25, 0.75], 300)])
     shown = [o[0][0].is_right for o in out]
-    assert sum(a != b for a, b in zip(shown, shown[1:])) <= 2
+    assert sum(a != b for a, b in zip(shown, shown[1:])) <= 4
 
 
 def test_voting_takes_as_long_at_any_frame_rate():
