@@ -6,7 +6,7 @@ import numpy as np
 
 from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M
 from hand_pose_ros.synthesis import sensor
-from hand_pose_ros.synthesis.renderer import SOLID_ID, Raster, Renderer
+from hand_pose_ros.synthesis.renderer import Raster, Renderer
 from hand_pose_ros.synthesis.scene import Scene
 from hand_pose_ros.types import JointState
 
@@ -60,17 +60,31 @@ def photograph(renderer: Renderer, scene: Scene, rng: np.random.Generator) -> tu
     return sensor.develop(linear, scene.settings, rng, raster.alpha), raster
 
 
-def hand_records(scene: Scene, raster: Raster) -> list[dict]:
-    """The ``hands`` list of a shard's JSON: exact joints, states and boxes, in pixels of the stored image and metres."""
-    out = []
+def hand_records(scene: Scene, raster: Raster) -> tuple[list[dict], list[list[float]]]:
+    """The ``hands`` list of a shard's JSON and the boxes of hands that nobody could see well enough to label.
+
+    A record holds exact joints, states and box in pixels of the stored image and metres of its camera frame.
+    """
+    out, unseen = [], []
+    height, width = raster.depth.shape
     for index, hand in enumerate(scene.hands):
         px = project(scene.view.K, hand.joints_m)
+        if hand.joints_m[:, 2].min() <= 0.02:                      # partly beside or behind the camera
+            continue
         state = joint_states(raster, hand.joints_m, px, index, hand.hand_length_m)
+        box = np.array([*px.min(0), *px.max(0)])
+        if not scene.is_crop:
+            if box[0] > width - 1 or box[1] > height - 1 or box[2] < 0 or box[3] < 0:
+                continue
+            shown = (state == JointState.VISIBLE).sum()
+            if shown < 4 or shown + (state == JointState.SELF_OCCLUDED).sum() < 7:
+                unseen.append(np.round(box, 2).tolist())
+                continue
         out.append({"joints_m": np.round(hand.joints_m, 6).tolist(), "joints_px": np.round(px, 3).tolist(),
                     "state": state.tolist(), "is_right": hand.is_right,
-                    "box": np.round([*px.min(0), *px.max(0)], 3).tolist(), "hand_length_m": round(hand.hand_length_m, 6),
+                    "box": np.round(box, 3).tolist(), "hand_length_m": round(hand.hand_length_m, 6),
                     **hand.attributes})
-    return out
+    return out, unseen
 
 
 def is_seen(record: dict) -> bool:
@@ -83,9 +97,3 @@ def crop_mask(raster: Raster) -> np.ndarray:
     """(H, W) uint8: 0 background, 1 forearm, 2 palm, 3..7 thumb..little of the labelled hand, 8 anything else."""
     ids = raster.ids
     return np.where(ids == 0, 0, np.where(ids < 32, ids - 16, OTHER_PART)).astype(np.uint8)
-
-
-def frame_mask(raster: Raster) -> np.ndarray:
-    """(H, W) uint8: 0 background, 16 (hand + 1) + part, SOLID_ID for everything else rendered."""
-    assert SOLID_ID == 240
-    return raster.ids

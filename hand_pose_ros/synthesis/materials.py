@@ -74,11 +74,11 @@ def sample_glove(rng: np.random.Generator, look: SkinLook) -> SkinLook:
 def sample_cloth(rng: np.random.Generator) -> np.ndarray:
     """Linear albedo (3,) of cloth, plastic or paint: greys and dark colours are as common as bright ones."""
     kind = rng.random()
-    if kind < 0.35:
+    if kind < 0.42:
         grey = rng.uniform(0.0, 1.0) ** 1.5
         color = np.full(3, 0.02 + 0.78 * grey) * np.exp(rng.normal(0, 0.04, 3))
     else:
-        hsv = np.array([[[rng.integers(180), np.clip(rng.normal(130, 60), 0, 255), np.clip(rng.normal(130, 60), 20, 250)]]],
+        hsv = np.array([[[rng.integers(180), np.clip(rng.normal(105, 60), 0, 255), np.clip(rng.normal(125, 60), 20, 250)]]],
                        np.uint8)
         color = to_linear(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0])
     return np.clip(color, 0.01, 0.85)

@@ -29,12 +29,12 @@ def picture(kind: str, renderer, seed: int, index: int) -> tuple:
         else:
             drawn = scene.sample_frame(rng, renderer.width, renderer.height)
         image, raster = labels.photograph(renderer, drawn, rng)
-        hands = labels.hand_records(drawn, raster)
-        if kind != "crops" or labels.is_seen(hands[0]):
+        hands, unseen = labels.hand_records(drawn, raster)
+        if kind != "crops" or hands and labels.is_seen(hands[0]):
             break
     meta = {"kind": kind, "index": index, "seed": seed, "width": renderer.width, "height": renderer.height,
             "K": np.round(drawn.view.K, 5).tolist(), "distortion_model": "plumb_bob", "D": [0.0] * 5,
-            "hands": hands, **drawn.attributes}
+            "hands": hands, "unseen_boxes": unseen, **drawn.attributes}
     mask = labels.crop_mask(raster) if kind == "crops" else raster.ids
     return image, meta, mask, raster.depth
 

@@ -238,7 +238,7 @@ class Solid:
     normals: np.ndarray                             # (V, 3)
     uv: np.ndarray                                  # (V, 2) repeats of the pattern
     faces: np.ndarray                               # (T, 3)
-    color: np.ndarray                               # (3,) linear albedo
+    color: np.ndarray                               # (3,) or (V, 3) linear albedo
     pattern: int
     gloss: float
 
@@ -297,8 +297,8 @@ class Renderer:
         self._templates = templates
         self._meshes: dict[str, tuple] = {}
         self._atlases: dict[str, tuple] = {}
-        self._solid_buffer = ctx.buffer(reserve=1 << 20, dynamic=True)
-        self._solid_index = ctx.buffer(reserve=1 << 18, dynamic=True)
+        self._solid_buffer = ctx.buffer(reserve=6 << 20, dynamic=True)
+        self._solid_index = ctx.buffer(reserve=3 << 20, dynamic=True)
         self._solid_vao = ctx.vertex_array(
             self._solid_program, [(self._solid_buffer, "3f 3f 2f 3f 3f", "in_pos", "in_normal", "in_uv", "in_color",
                                    "in_surface")], self._solid_index)

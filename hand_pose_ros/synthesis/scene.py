@@ -5,7 +5,7 @@ left hand is placed with a reflection, so that its sleeve, watch and object are 
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import cv2
@@ -13,12 +13,15 @@ import numpy as np
 
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.skeleton import BONES
-from hand_pose_ros.synthesis import backgrounds, environment, materials, poses, rig, sensor, shapes
-from hand_pose_ros.synthesis.hand_model import HandModel
+from hand_pose_ros.synthesis import backgrounds, body, environment, materials, objects, poses, rig, sensor, shapes
+from hand_pose_ros.synthesis.hand_model import HandModel, HandShape
 from hand_pose_ros.synthesis.renderer import Renderer, Skin, SkinTemplate, Solid, View
 
 MODELS = ("makehuman",)
-_BONE_RADIUS = np.array([.011, .011, .0095, .0085] + [.011, .0085, .008, .0065] * 4)
+OWNER_IN_PICTURE = 0.33
+"""Share of crops that show the person whose hand it is."""
+HOLDING = 0.24
+"""Share of hands that are given something to hold (a few of them find nothing that fits)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,14 @@ class Arm:
     look: materials.SkinLook
     parts: tuple                                # solids as (mesh, colour, pattern, gloss)
     attributes: dict
+
+
+@dataclass(frozen=True, eq=False)
+class Owner:
+    """The mesh and shape that both hands of one person share."""
+
+    model: str
+    shape: HandShape
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +66,7 @@ class Scene:
     settings: dict                              # sensor.develop
     hands: tuple[PlacedHand, ...]
     attributes: dict = field(default_factory=dict)
+    is_crop: bool = False                       # one hand, labelled whatever hides it
 
 
 @lru_cache(maxsize=None)
@@ -94,20 +106,20 @@ def make_renderer(width: int, height: int, supersample: int = 2) -> Renderer:
 def sample_crop(rng: np.random.Generator, size: int) -> Scene:
     """Draw a scene with one hand near the centre of a size x size image, its joints' box 0.45 to 0.6 of it."""
     look, melanin = materials.sample_skin(rng)
-    arm = sample_arm(rng, look)
-    is_right = bool(rng.random() < 0.5)
-    R_camera_hand = sample_view(rng)
-    distance = float(np.exp(rng.uniform(np.log(0.28), np.log(0.9)) if rng.random() < 0.6
-                            else rng.uniform(np.log(0.9), np.log(4.0))))
-    ray = np.array([rng.uniform(-0.55, 0.55), rng.uniform(-0.4, 0.4), 1.0]) * [1, 1, 1]
-    R_camera_look = _turn_to(ray)
-    centre = 0.5 * (arm.joints.min(0) + arm.joints.max(0))
-    flip = np.diag([1.0 if is_right else -1.0, 1.0, 1.0])
-    R = R_camera_look @ R_camera_hand @ flip
-    t = distance * ray / np.linalg.norm(ray) - R @ centre
-    skins, solids, capsules, hand = place(arm, R, t, 0)
+    attributes = {"melanin": round(melanin, 3)}
+    if rng.random() < OWNER_IN_PICTURE:
+        skins, solids, capsules, hand, distance = _owned_hand(rng, look)
+        is_right = hand.is_right
+        attributes["person"] = True
+    else:
+        skins, solids, capsules, hand, distance = _lone_hand(rng, look)
+        is_right = hand.is_right
+        if rng.random() < 0.12:
+            extra = _other_hand(rng, look, hand, is_right)
+            skins, solids, capsules = skins + extra[0], solids + extra[1], np.vstack([capsules, extra[2]])
+            attributes["other_hand"] = True
+    attributes["distance_m"] = round(distance, 3)
     hands = [hand]
-
     joints = hand.joints_m
     flat = joints[:, :2] / joints[:, 2:]
     extent = float(np.ptp(flat, axis=0).max())
@@ -117,12 +129,7 @@ def sample_crop(rng: np.random.Generator, size: int) -> Scene:
     principal = 0.5 * (size - 1) - f * middle + rng.normal(0.0, 0.02 * size, 2)
     K = np.array([[f, 0.0, principal[0]], [0.0, f, principal[1]], [0.0, 0.0, 1.0]])
 
-    attributes = dict(arm.attributes, melanin=round(melanin, 3), distance_m=round(distance, 3))
     if rng.random() < 0.12:
-        extra = _other_hand(rng, look, hand, is_right)
-        skins, solids, capsules = skins + extra[0], solids + extra[1], np.vstack([capsules, extra[2]])
-        attributes["other_hand"] = True
-    if rng.random() < 0.14:
         solids = solids + _occluders(rng, joints, distance)
         attributes["occluder"] = True
 
@@ -130,36 +137,203 @@ def sample_crop(rng: np.random.Generator, size: int) -> Scene:
     lighting = environment.sample(rng, R_world_camera)
     background, kind = backgrounds.sample(rng, size, size, lighting.R_env_camera, lighting.environment)
     attributes["background"] = kind
-    if kind not in ("dark", "screen") and rng.random() < 0.35:
-        background = backgrounds.add_person(rng, background, look, scale=side / max(distance, 0.3) * 0.5)
-        attributes["person"] = True
     background = background * (0.6 * lighting.sh[0].mean() + 0.4)
     return Scene(View(K, lighting, skins, solids, capsules), background.astype(np.float32),
-                 sensor.sample(rng, side), tuple(hands), attributes)
+                 sensor.sample(rng, side), tuple(hands), attributes, True)
 
 
-def sample_arm(rng: np.random.Generator, look: materials.SkinLook, pose: np.ndarray | None = None) -> Arm:
-    """Draw a person's posed hand with its clothes and things, in the hand frame."""
+def _lone_hand(rng, look):
+    """A hand with its forearm, seen from anywhere."""
+    arm = sample_arm(rng, look)
+    R_camera_hand = sample_view(rng)
+    distance = float(np.exp(rng.uniform(np.log(0.28), np.log(0.9)) if rng.random() < 0.6
+                            else rng.uniform(np.log(0.9), np.log(4.0))))
+    ray = np.array([rng.uniform(-0.55, 0.55), rng.uniform(-0.4, 0.4), 1.0])
+    flip = np.diag([1.0 if rng.random() < 0.5 else -1.0, 1.0, 1.0])
+    R = _turn_to(ray) @ R_camera_hand @ flip
+    t = distance * ray / np.linalg.norm(ray) - R @ (0.5 * (arm.joints.min(0) + arm.joints.max(0)))
+    return *place(arm, R, t, 0), distance
+
+
+def _owned_hand(rng, look):
+    """A gesturing hand with the person it belongs to, seen from somewhere before that person."""
+    person, arms = _person(rng, look, legs=False)
+    distance = float(np.exp(rng.uniform(np.log(0.4), np.log(3.5))))
+    R_camera_body = _before_person(rng)
+    ray = np.array([rng.uniform(-0.5, 0.5), rng.uniform(-0.4, 0.4), 1.0])
+    R_camera_body = _turn_to(ray) @ R_camera_body
+    chosen = int(rng.integers(2))
+    arm, R, t = arms[chosen]
+    origin = distance * ray / np.linalg.norm(ray) - R_camera_body @ (R @ arm.joints.mean(0) + t)
+    skins, solids, capsules = (), _placed_solids(person, R_camera_body, origin), np.zeros((0, 7))
+    for side, (arm, R, t) in enumerate(arms):
+        placed = place(arm, R_camera_body @ R, R_camera_body @ t + origin, 0 if side == chosen else -1)
+        skins, solids, capsules = skins + placed[0], solids + placed[1], np.vstack([capsules, placed[2]])
+        if side == chosen:
+            hand = placed[3]
+    return skins, solids, capsules, hand, distance
+
+
+def sample_frame(rng: np.random.Generator, width: int, height: int) -> Scene:
+    """Draw a whole camera picture with no, one or several hands: people, bare arms from outside, or neither."""
+    hfov = np.radians(rng.uniform(42, 88))
+    f = 0.5 * width / np.tan(0.5 * hfov)
+    K = np.array([[f, 0.0, 0.5 * (width - 1) + rng.normal(0, 0.01 * width)],
+                  [0.0, f * rng.normal(1, 0.003), 0.5 * (height - 1) + rng.normal(0, 0.01 * height)], [0.0, 0.0, 1.0]])
+    R_world_camera = sample_up(rng)
+    lighting = environment.sample(rng, R_world_camera)
+    skins, solids, capsules, hands = (), (), np.zeros((0, 7)), []
+    attributes = {}
+    mode = rng.random()
+    look = materials.sample_skin(rng)[0]
+    if mode < 0.55:
+        attributes["mode"] = "people"
+        for _ in range(1 + int(rng.random() < 0.18)):
+            look = materials.sample_skin(rng)[0]
+            skins, solids, capsules = _add_person(rng, look, K, width, height, skins, solids, capsules, hands)
+    elif mode < 0.86:
+        attributes["mode"] = "arms"
+        for _ in range(int(rng.choice([1, 2, 3], p=[0.5, 0.38, 0.12]))):
+            R, t, arm = _free_arm(rng, look, K, width, height)
+            placed = place(arm, R, t, len(hands))
+            if _apart(placed[3].joints_m, hands):
+                skins, solids, capsules = skins + placed[0], solids + placed[1], np.vstack([capsules, placed[2]])
+                hands.append(placed[3])
+    else:
+        attributes["mode"] = "none"
+        if rng.random() < 0.5:                                      # a person whose hands are not in the picture
+            skins, solids, capsules = _add_person(rng, look, K, width, height, skins, solids, capsules, hands, hidden=True)
+        for _ in range(int(rng.integers(0, 5))):                    # skin-coloured things
+            centre = _on_ray(K, rng.uniform(0, 1, 2) * (width, height), rng.uniform(0.4, 3.0))
+            thing = free_object(rng, centre, float(rng.uniform(0.01, 0.08)))
+            solids += (replace(thing, color=materials.tone(rng.random()) * np.exp(rng.normal(0, 0.15, 3)), pattern=0),)
+    for _ in range(int(rng.integers(0, 4))):                        # clutter and occluders
+        centre = _on_ray(K, rng.uniform(0, 1, 2) * (width, height), float(np.exp(rng.uniform(np.log(0.35), np.log(4.0)))))
+        solids += (free_object(rng, centre, float(np.exp(rng.uniform(np.log(0.008), np.log(0.06)))) * min(centre[2], 1.5)),)
+    background, kind = backgrounds.sample(rng, width, height, lighting.R_env_camera, lighting.environment)
+    attributes["background"] = kind
+    background = background * (0.6 * lighting.sh[0].mean() + 0.4)
+    sizes = [_box_side(K, hand.joints_m) for hand in hands] or [60.0]
+    return Scene(View(K, lighting, skins, solids, capsules), background.astype(np.float32),
+                 sensor.sample_frame(rng, float(np.median(sizes)), width), tuple(hands), attributes)
+
+
+def _person(rng, look, legs):
+    """A person and both arms: (Person, [(arm, R, t) into the body frame])."""
+    gestures = [body.sample_gesture(rng, side) for side in range(2)]
+    person = body.sample(rng, look, np.stack([g[0] for g in gestures]), legs)
+    owner, arms = sample_owner(rng), []
+    for side in range(2):
+        arm = sample_arm(rng, look, person=person, owner=owner)
+        R = body.arm_rotation(arm.elbow, gestures[side][1], gestures[side][2], side)
+        arms.append((arm, R, person.elbows[side] - R @ arm.elbow))
+    return person, arms
+
+
+def _before_person(rng) -> np.ndarray:
+    """Rotation (3, 3) from the body frame to a camera that mostly stands before the person."""
+    azimuth = rng.normal(0, 0.6) if rng.random() < 0.85 else rng.uniform(-np.pi, np.pi)
+    return (rig.axis_angle(np.array([1.0, 0, 0]), rng.normal(0.05, 0.22)) @ rig.axis_angle(np.array([0, 0, 1.0]), rng.normal(0, 0.1))
+            @ np.diag([1.0, -1.0, -1.0]) @ rig.axis_angle(np.array([0.0, 1.0, 0.0]), azimuth))
+
+
+def _placed_solids(person, R, t) -> tuple:
+    return tuple(Solid(v @ R.T + t, n @ R.T, uv, faces, color, pattern, gloss)
+                 for (v, n, uv, faces), color, pattern, gloss in person.solids)
+
+
+def _add_person(rng, look, K, width, height, skins, solids, capsules, hands, hidden=False):
+    side_px = float(np.exp(rng.uniform(np.log(16), np.log(0.45 * height))))
+    person, arms = _person(rng, look, legs=side_px < 60)
+    R_camera_body = _before_person(rng)
+    distance = np.clip(K[0, 0] * 0.15 / side_px, 0.35, 6.0)
+    where = rng.uniform(0.08, 0.92, 2) * (width, height)
+    if hidden:                                                      # a portrait, cut off above the elbows
+        anchor, arms = np.array([0.0, 0.66, 0.05]), []
+        distance = K[1, 1] * rng.uniform(0.42, 0.55) / height
+        where = np.array([rng.uniform(0.3, 0.7) * width, rng.uniform(0.5, 0.65) * height])
+    else:
+        arm, R, t = arms[int(rng.integers(2))]
+        anchor = R @ arm.joints.mean(0) + t
+    origin = _on_ray(K, where, distance) - R_camera_body @ anchor
+    for arm, R, t in arms:
+        placed = place(arm, R_camera_body @ R, R_camera_body @ t + origin, len(hands))
+        skins, solids, capsules = skins + placed[0], solids + placed[1], np.vstack([capsules, placed[2]])
+        hands.append(placed[3])
+    return skins, solids + _placed_solids(person, R_camera_body, origin), capsules
+
+
+def _free_arm(rng, look, K, width, height):
+    arm = sample_arm(rng, look)
+    flip = np.diag([1.0 if rng.random() < 0.5 else -1.0, 1.0, 1.0])
+    R = sample_view(rng) @ flip
+    side_px = float(np.exp(rng.uniform(np.log(20), np.log(0.95 * height))))
+    where = rng.uniform(0.05, 0.95, 2) * (width, height)
+    ray = _on_ray(K, where, 1.0)
+    R = _turn_to(ray) @ R
+    centred = (arm.joints - arm.joints.mean(0)) @ R.T
+    distance = K[0, 0] * np.ptp(centred[:, :2], axis=0).max() / side_px
+    distance = max(distance, 0.12 - centred[:, 2].min())
+    return R, ray / np.linalg.norm(ray) * distance - R @ arm.joints.mean(0), arm
+
+
+def _on_ray(K: np.ndarray, px: np.ndarray, depth: float) -> np.ndarray:
+    return np.array([(px[0] - K[0, 2]) / K[0, 0], (px[1] - K[1, 2]) / K[1, 1], 1.0]) * depth
+
+
+def _apart(joints: np.ndarray, hands: list) -> bool:
+    return all(np.linalg.norm(joints[:, None] - other.joints_m[None], axis=-1).min() > 0.025 for other in hands)
+
+
+def _box_side(K: np.ndarray, joints: np.ndarray) -> float:
+    if joints[:, 2].min() <= 0.02:
+        return 200.0
+    return float(np.ptp(joints[:, :2] / joints[:, 2:] * K[[0, 1], [0, 1]], axis=0).max())
+
+
+def sample_owner(rng: np.random.Generator) -> Owner:
+    """Draw whose hands they are."""
     name = MODELS[int(rng.integers(len(MODELS)))]
+    return Owner(name, HandModel.load(name).shape(rng))
+
+
+def sample_arm(rng: np.random.Generator, look: materials.SkinLook, pose: np.ndarray | None = None,
+               person: body.Person | None = None, owner: Owner | None = None) -> Arm:
+    """Draw a person's posed hand with its clothes and things, in the hand frame.
+
+    pose: (25,), drawn if not given. person: whose shirt the sleeve belongs to; the arm then ends at the elbow.
+    owner: whose hand it is, drawn if not given.
+    """
+    name, shape = (owner := owner or sample_owner(rng)).model, owner.shape
     model = HandModel.load(name)
-    shape = model.shape(rng)
-    attributes = {"model": name}
+    attributes, parts = {"model": name}, []
     if pose is None:
-        pose, attributes["pose"] = poses.sample_named(rng, shape)
+        holding = rng.random() < HOLDING
+        pose, attributes["pose"] = poses.sample_named(rng, shape, ("grasp",) if holding else None)
+        held = objects.hold(rng, rig.posed_joints(shape.skeleton, rig.motions(shape.skeleton, pose))) if holding else None
+        if held:
+            parts += held[0]
+            attributes["holding"] = held[1]
     hand = model.pose(shape, pose)
     elbow = _elbow(shape.skeleton, pose)
-    parts = []
     if rng.random() < 0.05:
         look = materials.sample_glove(rng, look)
         attributes["glove"] = True
     forearm = hand.vertices[hand.part_ids == 1]
     axis = elbow / np.linalg.norm(elbow)
     reach = float(np.linalg.norm(elbow))
-    if rng.random() < 0.62:
+    if person is not None:
+        beyond = np.maximum(hand.vertices @ axis - reach, 0.0)
+        hand = replace(hand, vertices=hand.vertices - beyond[:, None] * axis)
+        if person.long_sleeves:
+            start = float(np.clip(rng.normal(0.02, 0.02), -0.01, 0.1))
+            parts.append(_sleeve(rng, forearm, axis, reach, start, person.cloth, 1.03))
+            attributes["sleeve_m"] = round(start, 3)
+    elif rng.random() < 0.62:
         start = float(np.clip(rng.normal(0.01, 0.03) if rng.random() < 0.6 else rng.uniform(0.04, 0.2), -0.02, 0.22))
         parts.append(_sleeve(rng, forearm, axis, reach, start))
         attributes["sleeve_m"] = round(start, 3)
-    elif rng.random() < 0.35:
+    if "sleeve_m" not in attributes and rng.random() < 0.3:
         parts += _wristband(rng, forearm, axis)
         attributes["wristband"] = True
     if rng.random() < 0.12 and not look.glove:
@@ -179,7 +353,7 @@ def place(arm: Arm, R: np.ndarray, t: np.ndarray, hand: int) -> tuple:
     skin = Skin(arm.model, arm.vertices @ R.T + t, arm.normals @ R.T, arm.look, hand, not is_right)
     solids = tuple(Solid(v @ R.T + t, n @ R.T, uv, faces, color, pattern, gloss)
                    for (v, n, uv, faces), color, pattern, gloss in arm.parts)
-    capsules = np.array([[*joints[a], *joints[b], r] for (a, b), r in zip(BONES, _BONE_RADIUS)])
+    capsules = np.array([[*joints[a], *joints[b], r] for (a, b), r in zip(BONES, objects.BONE_RADIUS_M)])
     elbow = arm.elbow @ R.T + t
     wrist = joints[0] + 0.15 * (elbow - joints[0])
     capsules = np.vstack([capsules, [*wrist, *elbow, 0.024]])
@@ -235,9 +409,9 @@ def _elbow(skeleton, pose: np.ndarray) -> np.ndarray:
     return motion[:, :3] @ skeleton.elbow + motion[:, 3]
 
 
-def _sleeve(rng, forearm, axis, reach, start):
+def _sleeve(rng, forearm, axis, reach, start, cloth=None, end=1.35):
     x, y = shapes.frame(axis)
-    heights = np.concatenate([[start], np.linspace(start + 0.004, reach * 1.35, 14)])
+    heights = np.concatenate([[start], np.linspace(start + 0.004, reach * end, 14)])
     margin = rng.uniform(0.003, 0.012) + rng.uniform(0, 0.02) * rng.random()
     centres, rx, ry = [], [], []
     for h in heights:
@@ -259,7 +433,7 @@ def _sleeve(rng, forearm, axis, reach, start):
     if rng.random() < 0.4:
         ripple[:2] *= 1.05                                          # cuff
     mesh = shapes.tube(centres, rx, ry, x, y, sides, ripple)
-    return mesh, materials.sample_cloth(rng), _pattern(rng, 0.55), float(rng.uniform(0.0, 0.25))
+    return mesh, *(cloth or (materials.sample_cloth(rng), _pattern(rng, 0.55), float(rng.uniform(0.0, 0.25))))
 
 
 def _wristband(rng, forearm, axis):

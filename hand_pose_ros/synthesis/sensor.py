@@ -55,6 +55,14 @@ def sample(rng: np.random.Generator, hand_px: float) -> dict:
     }
 
 
+def sample_frame(rng: np.random.Generator, hand_px: float, width: int) -> dict:
+    """``sample`` for a whole frame: hands blur less than crops, and the whole picture may be upscaled from a small one."""
+    settings = sample(rng, min(hand_px, 60.0))
+    settings["meter"] *= 0.5
+    settings["resolution"] = 1.0 if rng.random() < 0.7 else float(rng.uniform(0.4, 1.0))
+    return settings
+
+
 def develop(linear: np.ndarray, settings: dict, rng: np.random.Generator, subject: np.ndarray | None = None) -> np.ndarray:
     """Expose, blur, sample, quantise and compress.
 
