@@ -1,7 +1,7 @@
 """Does a runtime say the same as torch eager? Asked in pixels and millimetres, after lifting, before it may serve."""
 from __future__ import annotations
 
-from typing import Callable
+from typing import Callable, Mapping
 
 import cv2
 import numpy as np
@@ -98,7 +98,7 @@ DIFFERENCES: dict[str, Callable] = {"pose": pose_difference, "detector": detecto
 LIMITS = {"mean_px": LIMIT_PX, "mean_mm": LIMIT_MM, "mean_probability": LIMIT_PROBABILITY}
 
 
-def refuse_disagreement(runtime: Runtime, eager: Runtime) -> dict[str, float]:
+def refuse_disagreement(runtime: Runtime, eager: Runtime, limits: Mapping[str, float] = LIMITS) -> dict[str, float]:
     """Compares a runtime with eager on drawn hands, one at a time and as a full batch.
 
     Returns the differences. Raises ModelError, naming each limit that is passed, if the runtime must not serve.
@@ -116,8 +116,8 @@ def refuse_disagreement(runtime: Runtime, eager: Runtime) -> dict[str, float]:
                              f"choose another runtime or precision fp32")
         for name, value in DIFFERENCES[runtime.source.kind](outputs, reference, runtime.source.input_shape).items():
             worst[name] = max(worst.get(name, 0.0), value)
-    passed = [f"{name} {value:.3f} > {LIMITS[name]}" for name, value in worst.items()
-              if name in LIMITS and not value <= LIMITS[name]]
+    passed = [f"{name} {value:.3f} > {limits[name]}" for name, value in worst.items()
+              if name in limits and not value <= limits[name]]
     if passed:
         raise ModelError(f"runtime {runtime.name} does not agree with eager on {runtime.source.model}: "
                          f"{', '.join(passed)}; choose another runtime or precision fp32")

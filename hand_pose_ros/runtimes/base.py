@@ -21,7 +21,7 @@ class Options:
 
     threads: int = 0                                 # CPU threads inside one network call; 0: all cores but at most 4
     spinning: bool = False                           # idle threads poll (a little faster) instead of sleeping
-    precision: str = "auto"                          # auto | fp32 | fp16 (GPU) | int8 (ONNX Runtime, calibrated)
+    precision: str = "auto"                          # of GPU runtimes: auto | fp32 | fp16
     max_batch: int = 4                               # largest number of hands in one call
     cache: EngineCache = field(default_factory=EngineCache)
     background: bool = True                          # build a missing engine in the background, serve meanwhile

@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
     if (args.precision == "int8") != bool(args.calibration):
         raise ConfigError("--precision int8 and --calibration SHARD... go together: int8 takes its ranges from virtual "
                           "hands (hand-pose render makes them)")
-    runtime = "onnxruntime" if args.precision == "int8" else args.runtime
+    runtime = "onnxruntime-int8" if args.precision == "int8" else args.runtime
     models = {args.kind: args.model or DEFAULT_MODELS[args.kind]} if args.kind else DEFAULT_MODELS
     started = time.monotonic()
 

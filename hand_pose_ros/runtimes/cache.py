@@ -144,6 +144,17 @@ class EngineCache:
             payload, info = build()
             return self._put(ingredients, payload, info)
 
+    def replace(self, ingredients: Mapping[str, str], payload: bytes, info: Mapping[str, object]) -> Entry:
+        """Stores an entry whatever was there. Raises ModelError if another process holds the lock for too long or the
+        folder cannot be written."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._lock(key_of(ingredients)):
+                return self._put(ingredients, payload, info)
+        except OSError as error:
+            raise ModelError(f"{self.folder} cannot be written ({error.strerror}); set ROS_HOME to a writable folder"
+                             ) from error
+
     def _put(self, ingredients: Mapping[str, str], payload: bytes, info: Mapping[str, object]) -> Entry:
         entry = Entry(key_of(ingredients), payload, dict(info), built_now=True)
         partial = self.folder / f".{entry.key}.{os.getpid()}.partial"

@@ -14,6 +14,7 @@ RUNTIMES = {
     "tensorrt": ("tensorrt", "open_tensorrt", "Torch-TensorRT engine on the GPU, half precision"),
     "cuda": ("eager", "open_cuda", "torch on the GPU, half precision, CUDA graphs"),
     "onnxruntime": ("ort", "open_cpu", "ONNX Runtime on the CPU"),
+    "onnxruntime-int8": ("ort", "open_int8", "ONNX Runtime on the CPU, convolutions in 8 bits"),
     "onnxruntime-cuda": ("ort", "open_cuda", "ONNX Runtime's CUDA provider"),
     "cpu": ("eager", "open_cpu", "torch eager on the CPU"),
 }

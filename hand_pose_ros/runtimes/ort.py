@@ -105,8 +105,16 @@ def built(source: NetworkSource, options: Options) -> Entry:
         difference = refuse_disagreement(candidate, Eager(source, options))
         return model, {"agreement": difference}
 
-    ingredients = source.key_ingredients("onnxruntime", "fp32", (0,), {"opset": OPSET})
-    return options.cache.get_or_build({**ingredients, **host.cpu_ingredients()}, build)
+    return options.cache.get_or_build(_ingredients(source, "fp32"), build)
+
+
+def _ingredients(source: NetworkSource, precision: str) -> dict[str, str]:
+    return {**source.key_ingredients("onnxruntime", precision, "any", {"opset": OPSET}), **host.cpu_ingredients()}
+
+
+def int8_ingredients(source: NetworkSource) -> dict[str, str]:
+    """Under what a quantised network is stored."""
+    return _ingredients(source, "int8")
 
 
 def open_cpu(source: NetworkSource, options: Options) -> Runtime:
@@ -114,8 +122,24 @@ def open_cpu(source: NetworkSource, options: Options) -> Runtime:
     problem = onnx_problem()
     if problem:
         raise ModelError(f"runtime onnxruntime: {problem}")
-    entry = built(source, options)
-    runtime = OnnxRuntime(source, entry.payload, options, "CPUExecutionProvider", "onnxruntime")
+    return _opened(source, options, built(source, options), "onnxruntime")
+
+
+def open_int8(source: NetworkSource, options: Options) -> Runtime:
+    """The quantised network in ONNX Runtime on the CPU. Raises ModelError if it is not installed, or the network was
+    not quantised for this machine yet."""
+    problem = onnx_problem()
+    if problem:
+        raise ModelError(f"runtime onnxruntime-int8: {problem}")
+    entry = options.cache.get(int8_ingredients(source))
+    if entry is None:
+        raise ModelError(f"runtime onnxruntime-int8: {source.model} is not quantised for this machine; hand-pose "
+                         f"build-engine --precision int8 --calibration SHARD... does it")
+    return _opened(source, options, entry, "onnxruntime-int8")
+
+
+def _opened(source: NetworkSource, options: Options, entry: Entry, name: str) -> Runtime:
+    runtime = OnnxRuntime(source, entry.payload, options, "CPUExecutionProvider", name)
     runtime.info = dict(entry.info)
     return runtime
 

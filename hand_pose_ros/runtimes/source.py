@@ -43,12 +43,15 @@ class NetworkSource:
         """Largest batch worth building for: a frame has one image to search, and up to ``max_batch`` hands."""
         return 1 if self.kind == "detector" else max_batch
 
-    def key_ingredients(self, runtime: str, precision: str, batches: tuple[int, ...],
+    def key_ingredients(self, runtime: str, precision: str, batch: str,
                         options: Mapping[str, object]) -> dict[str, str]:
-        """Ingredients that every built form of this network has; a runtime adds those of its own tools."""
+        """Ingredients that every built form of this network has; a runtime adds those of its own tools.
+
+        batch: the batch sizes it is built for, in words.
+        """
         return {
             "kind": self.kind, "model": self.model, "runtime": runtime, "precision": precision,
-            "shapes": f"{tuple(batches)}x{tuple(self.input_shape)}", "torch": host.version("torch"),
+            "shapes": f"{batch} x {tuple(self.input_shape)}", "torch": host.version("torch"),
             "options": repr(sorted(options.items())), "program": program_sha256(), **self.ingredients,
         }
 

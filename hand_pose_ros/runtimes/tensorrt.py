@@ -50,8 +50,8 @@ def import_torch_tensorrt():
 
 def key_ingredients(source: NetworkSource, options: Options) -> dict[str, str]:
     """Everything the engine depends on; the GPU's part needs a usable torch with CUDA."""
-    return {**source.key_ingredients("tensorrt", precision(options), (1, source.batch_limit(options.max_batch)),
-                                     COMPILE_OPTIONS), **host.gpu_ingredients()}
+    batch = f"1 to {source.batch_limit(options.max_batch)}"
+    return {**source.key_ingredients("tensorrt", precision(options), batch, COMPILE_OPTIONS), **host.gpu_ingredients()}
 
 
 def precision(options: Options) -> str:

@@ -97,6 +97,7 @@ def test_without_anything_the_error_names_every_rung(options, no_gpu, without):
     ("tensorrt", "torch_tensorrt is not installed .pip install torch-tensorrt"),
     ("cuda", "no NVIDIA driver"),
     ("onnxruntime", "pip install onnxruntime"),
+    ("onnxruntime-int8", "pip install onnxruntime"),
     ("onnxruntime-cuda", "pip install onnxruntime"),
     ("cpu", "pip install torch"),
 ])

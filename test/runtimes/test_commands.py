@@ -1,0 +1,147 @@
+"""hand-pose build-engine and hand-pose benchmark, on stand-in networks."""
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+
+import cv2
+import pytest
+import standin
+
+from hand_pose_ros import cli
+from hand_pose_ros.errors import DataError
+from hand_pose_ros.runtimes import Options, agreement, benchmark, build, int8, operations, ort
+from hand_pose_ros.runtimes.cache import EngineCache
+from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M
+
+
+@pytest.fixture
+def standins(monkeypatch):
+    """Stand-ins under every model name."""
+    for module in (build, benchmark):
+        monkeypatch.setattr(module, "from_model", lambda kind, model: standin.source(kind))
+
+
+@pytest.fixture
+def hand_pose(standins, capsys):
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = cli.main(list(arguments))
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+    return run
+
+
+def shard(path, count: int = 6) -> str:
+    """A tar file of drawn hands with labels, as hand-pose render writes them."""
+    with tarfile.open(path, "w") as tar:
+        for index, picture in enumerate(agreement.drawn_hands(120, 160, count)):
+            joints = standin.REST.numpy() * 70 + (80, 60)
+            label = {"K": [[150, 0, 80], [0, 150, 60], [0, 0, 1]], "D": [], "width": 160, "height": 120,
+                     "hands": [{"joints_px": joints.tolist(), "is_right": index % 2 == 0,
+                                "hand_length_m": ADULT_HAND_LENGTH_M}]}
+            for name, data in ((f"{index:06d}.jpg", cv2.imencode(".jpg", picture)[1].tobytes()),
+                               (f"{index:06d}.json", json.dumps(label).encode())):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return str(path)
+
+
+def test_build_engine_builds_both_networks_and_lists_them(hand_pose, tmp_path):
+    status, out, _ = hand_pose("build-engine", "--cache", str(tmp_path))
+    assert status == 0 and out.count("is ready, difference to eager {'m") == 2
+    assert "building for onnxruntime" in out                 # and why not for TensorRT
+    status, out, _ = hand_pose("build-engine", "--cache", str(tmp_path), "--list")
+    assert status == 0 and "standin_pose" in out and "standin_detector" in out and "2 engines" in out
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (("--model", "x"), "--model needs --kind"),
+    (("--precision", "int8"), "--calibration"),
+    (("--calibration", "x.tar"), "--precision int8"),
+])
+def test_build_engine_refuses_what_does_not_go_together(hand_pose, arguments, said):
+    status, _, err = hand_pose("build-engine", *arguments)
+    assert status == 2 and said in err
+
+
+def test_build_engine_for_tensorrt_without_a_gpu_fails_with_the_remedy(hand_pose, tmp_path):
+    status, _, err = hand_pose("build-engine", "--runtime", "tensorrt", "--cache", str(tmp_path))
+    assert status == 1 and "pip install torch-tensorrt" in err
+
+
+@pytest.mark.parametrize("kind", ["pose", "detector"])
+def test_int8_is_calibrated_on_shards_stored_and_served(tmp_path, kind):
+    options, source = Options(cache=EngineCache(tmp_path / "cache"), threads=1), standin.source(kind)
+    with pytest.raises(ort.ModelError, match="runtime onnxruntime-int8: .*build-engine --precision int8"):
+        ort.open_int8(source, options)
+    int8.build(source, options, [shard(tmp_path / "a.tar"), shard(tmp_path / "b.tar")])
+    runtime = ort.open_int8(source, options)
+    assert runtime.name == "onnxruntime-int8" and runtime.info["calibration_pictures"] == 12
+    assert 0 < runtime.info["agreement"]["mean_px"] < 2       # it differs, so it is not the float32 network
+
+
+def test_calibration_pictures_of_a_pose_network_are_upright_right_hands(tmp_path):
+    pictures = list(int8.calibration_pictures(standin.source(), [shard(tmp_path / "a.tar")], count=4))
+    assert len(pictures) == 4 and all(picture.shape == (64, 64, 3) for picture in pictures)
+
+
+def test_what_is_no_shard_is_refused(tmp_path):
+    (tmp_path / "no.tar").write_text("no")
+    with pytest.raises(DataError, match="no.tar cannot be read as a shard"):
+        list(int8.calibration_pictures(standin.source(), [str(tmp_path / "no.tar")]))
+
+
+def test_operations_are_counted_as_torch_counts_them():
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    source = standin.source()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        source.module()(torch.zeros((1, *source.input_shape), dtype=torch.uint8))
+    counted = operations.operations(source)
+    assert 2 * sum(one.macs for one in counted) == counter.get_total_flops()
+    assert counted[0].macs == 8 * 16 * 16 * 3 * 5 * 5          # by hand: first convolution, 64 / 4 = 16
+    assert counted[0].activations == 64 * 64 * 3 + 16 * 16 * 8 and counted[0].weights == 8 * 3 * 5 * 5
+
+
+def test_implied_time_is_the_longer_of_arithmetic_and_traffic():
+    one = operations.Operation("convolution", macs=10**9, activations=10**6, weights=10**6)
+    assert operations.implied_milliseconds([one], 10.0, 1000.0) == pytest.approx(0.2)              # 2 GFLOP at 10 T
+    assert operations.implied_milliseconds([one], 1000.0, 10.0) == pytest.approx(0.4)              # 4 MB at 10 GB/s
+    assert operations.implied_milliseconds([one], 1000.0, 10.0, batch=4) == pytest.approx(1.0)     # weights once
+
+
+def test_estimate_says_that_it_is_one(hand_pose):
+    status, out, _ = hand_pose("benchmark", "--estimate")
+    assert status == 0 and "Estimates, not measurements" in out and "AGX Orin" in out and "standin_pose" in out
+
+
+def test_benchmark_measures_stages_and_networks(hand_pose, monkeypatch):
+    monkeypatch.setattr(benchmark.os, "sched_setaffinity", lambda process, processors: None)    # not of the test process
+    status, out, _ = hand_pose("benchmark", "--measure", "cpu", "--frames", "4", "--threads", "1", "--size", "160x120")
+    result = json.loads(out.splitlines()[-1])
+    assert status == 0 and set(result["network_ms"]) == {"detector 64 x 64", "pose 64 x 64 x 1", "pose 64 x 64 x 2",
+                                                         "pose 64 x 64 x 4"}
+    assert all(len(times) == 4 for times in result["network_ms"].values())
+    assert {name.split(": ")[1] for name in result["stage_ms"]} == {"detect", "pose", "lift"}
+    assert len(result["detection_ms"]) == 4 and result["peak_memory_mb"] > 50
+
+
+def test_report_compares_with_mediapipe_and_writes_table_and_plot(tmp_path):
+    own = {"runtime": "onnxruntime", "start_s": 0.5, "frames": 3, "tracking_ms": [4.0, 4.0, 5.0],
+           "detection_ms": [8.0, 9.0, 9.0], "tracking_frames_with_hand": 3, "detection_frames_with_hand": 3,
+           "peak_memory_mb": 100.0, "stage_ms": {"tracking: pose": [3.0]}, "network_ms": {"pose": [2.0]}}
+    peer = {key: own[key] for key in own if key not in ("stage_ms", "network_ms", "start_s")}
+    peer["tracking_ms"], peer["detection_ms"] = [8.0], [10.0]
+    report = {"machine": {"processor": "a", "processors": "1 of 2"},
+              "results": {"onnxruntime": own, "MediaPipe full": peer}}
+    text = "\n".join(benchmark.table_lines(report))
+    assert "| onnxruntime / MediaPipe full | 0.50 x | 0.90 x |" in text and "| 4.00 / 4.90 / 4.98 |" in text
+    benchmark.plot(report, tmp_path / "plot.png")
+    assert cv2.imread(str(tmp_path / "plot.png")).shape[1] > 600
+
+
+def test_benchmark_needs_a_video_for_mediapipe(hand_pose):
+    status, _, err = hand_pose("benchmark", "--mediapipe", "python3")
+    assert status == 2 and "--mediapipe needs --video" in err
