@@ -1,0 +1,84 @@
+"""Orders and definitions of joints in other systems."""
+import numpy as np
+import pytest
+
+from hand_pose_ros.errors import ConfigError
+from hand_pose_ros.skeleton import FINGERTIPS, JOINT_NAMES
+from hand_pose_ros.synthesis import conventions
+from hand_pose_ros.synthesis.hand_model import HandModel
+
+# XRHandJoint, in the order of the W3C WebXR Hand Input Module, section 4.2
+WEBXR = ["wrist", "thumb-metacarpal", "thumb-phalanx-proximal", "thumb-phalanx-distal", "thumb-tip",
+         *(f"{finger}-finger-{part}" for finger in ("index", "middle", "ring", "pinky")
+           for part in ("metacarpal", "phalanx-proximal", "phalanx-intermediate", "phalanx-distal", "tip"))]
+OURS = {"cmc": "metacarpal", "mcp": "phalanx-proximal", "pip": "phalanx-intermediate", "dip": "phalanx-distal",
+        "ip": "phalanx-distal", "tip": "tip"}
+
+
+def _webxr_name(ours):
+    if ours == "wrist":
+        return ours
+    finger, joint = ours.split("_")
+    return f"thumb-{OURS[joint]}" if finger == "thumb" else f"{finger.replace('little', 'pinky')}-finger-{OURS[joint]}"
+
+
+def test_webxr_rows_carry_the_names_that_they_should():
+    assert [WEBXR[row] for row in conventions.WEBXR_25] == [_webxr_name(name) for name in JOINT_NAMES]
+
+
+def test_openxr_is_webxr_behind_the_palm():
+    names = ["palm", *WEBXR]
+    assert [names[row] for row in conventions.OPENXR_26] == [_webxr_name(name) for name in JOINT_NAMES]
+
+
+def test_mano_rows_carry_the_names_that_they_should():
+    names = ["wrist", *(f"{finger}_{joint}" for finger in ("index", "middle", "little", "ring")
+                        for joint in ("mcp", "pip", "dip")), "thumb_cmc", "thumb_mcp", "thumb_ip",
+             *(f"{finger}_tip" for finger in ("thumb", "index", "middle", "ring", "little"))]
+    assert tuple(names[row] for row in conventions.MANO_21) == JOINT_NAMES
+
+
+def test_reordering_takes_whole_joints():
+    joints = np.arange(2 * 25 * 3).reshape(2, 25, 3)
+    out = conventions.reorder(joints, conventions.WEBXR_25)
+    assert out.shape == (2, 21, 3)
+    np.testing.assert_array_equal(out[:, 5], joints[:, 6])
+
+
+@pytest.mark.parametrize("name", sorted(conventions.DEFINITIONS))
+def test_every_definition_says_where_it_comes_from(name):
+    definition = conventions.DEFINITIONS[name]
+    assert len(definition.source) > 30
+    assert definition.measured or (definition.tip_back == 0.0 and definition.wrist_forward == 0.0)
+
+
+@pytest.mark.parametrize("name", sorted(conventions.DEFINITIONS))
+def test_conversion_moves_only_tips_and_wrist_and_by_what_it_says(name):
+    definition, joints = conventions.DEFINITIONS[name], HandModel.load("makehuman").shape().skeleton.joints
+    out = conventions.convert(joints, name)
+    inner = [joint for joint in range(1, 21) if joint not in FINGERTIPS]
+    np.testing.assert_array_equal(out[inner], joints[inner])
+    moved = np.linalg.norm(out - joints, axis=1) / 0.186
+    np.testing.assert_allclose(moved[list(FINGERTIPS)], definition.tip_back, atol=1e-12)
+    assert moved[0] == pytest.approx(definition.wrist_forward)
+
+
+def test_mediapipe_tips_lie_inside_the_finger_and_its_wrist_in_the_palm():
+    joints = HandModel.load("makehuman").shape().skeleton.joints
+    out = conventions.convert(joints, "mediapipe")
+    for tip in FINGERTIPS:
+        along = (joints[tip] - joints[tip - 1]) / np.linalg.norm(joints[tip] - joints[tip - 1])
+        assert 0.0055 < (joints[tip] - out[tip]) @ along < 0.0131            # 3 to 7 % of 186 mm
+    assert out[0, 1] == pytest.approx(0.014, abs=0.0005)
+
+
+def test_conversion_turns_and_scales_with_the_hand():
+    joints = HandModel.load("makehuman").shape().skeleton.joints
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    np.testing.assert_allclose(conventions.convert(1000 * joints @ turn.T, "mediapipe"),
+                               1000 * conventions.convert(joints, "mediapipe") @ turn.T, atol=1e-9)
+
+
+def test_unknown_convention_lists_the_choices():
+    with pytest.raises(ConfigError, match="freihand, mediapipe"):
+        conventions.convert(np.zeros((21, 3)), "moose")
