@@ -33,6 +33,8 @@ ACROSS_SHARE = 0.5
 INDEPENDENT_JOINTS = 8.0
 """Errors of the joints of one hand go together (a wrong tilt moves all), so 21 joints tell the distance as well as this
 many independent ones would; measured, see benchmarks/lift.md."""
+NEAREST = 0.1
+"""Hand lengths in front of the camera that every joint must be."""
 HUBER = 2.0
 """Whitened residual above which a joint's weight falls."""
 MIN_JOINTS = 6
@@ -69,7 +71,8 @@ def lift(crop: Crop, pose: CropPose, camera: Camera, hand_length_m: float = ADUL
         X = X * (-1.0, 1.0, 1.0)
     joints_px = crops.crop_to_image(crop, camera, pose.uv)
     R = crop.R_camera_crop
-    fit = _fit(rays, X, np.asarray(pose.uv_sigma, np.float64) / crop.K[0, 0], np.asarray(pose.xyz_sigma, np.float64))
+    fit = _fit(rays, X, np.asarray(pose.uv_sigma, np.float64) / crop.K[0, 0],
+               np.asarray(pose.xyz_sigma, np.float64), R)
     state = joint_states(joints_px, pose.visibility, camera)
     nan = np.full(21, np.nan)
     joints_m, relative, ray, across = np.full((21, 3), np.nan), (X - X[WRIST]) * hand_length_m @ R.T, nan, nan
@@ -129,8 +132,9 @@ def confidence(pose: CropPose) -> np.ndarray:
     return np.nan_to_num(pose.presence * inside, nan=0.0)
 
 
-def _fit(rays: np.ndarray, X: np.ndarray, ray_sigma: np.ndarray, shape_sigma: np.ndarray) -> _Fit | None:
-    """Steps 1 and 2: rays (21, 3) with z = 1, shape X (21, 3), sigmas (21,) on the plane z = 1 and in hand lengths.
+def _fit(rays: np.ndarray, X: np.ndarray, ray_sigma: np.ndarray, shape_sigma: np.ndarray, R: np.ndarray) -> _Fit | None:
+    """Steps 1 and 2: rays (21, 3) with z = 1, shape X (21, 3), sigmas (21,) on the plane z = 1 and in hand lengths; R
+    (3, 3) from the crop to the camera.
 
     None if fewer than MIN_JOINTS are usable, the hand ends up behind the camera or its distance is not determined.
     """
@@ -155,14 +159,12 @@ def _fit(rays: np.ndarray, X: np.ndarray, ray_sigma: np.ndarray, shape_sigma: np
             return None
         t = np.linalg.solve(normal, np.einsum("nia,ni,ni->a", A, weight, b))
         residual = np.sqrt((((b - A @ t)**2) / variance).sum(-1))
-        z = np.maximum(Xu[:, 2] + t[2], 0.1)
+        z = np.maximum(Xu[:, 2] + t[2], NEAREST)
         huber = np.minimum(1.0, HUBER / np.maximum(residual, 1e-9))
     C = np.linalg.inv(normal) * max(n / INDEPENDENT_JOINTS, 1.0)
     if C[2, 2] > (0.5 * t[2])**2:
         return None
-    z = X[:, 2] + t[2]
-    if np.any(z[usable] < 0.1):
-        return None
+    z = np.maximum(X[:, 2] + t[2], NEAREST)
     with np.errstate(divide="ignore", invalid="ignore"):
         on_ray, on_shape = (z * ray_sigma)**-2, (shape_sigma[:, None] * across)**-2
         B = np.zeros((len(X), 2, 3))                    # B q = 0 on the ray
@@ -172,7 +174,10 @@ def _fit(rays: np.ndarray, X: np.ndarray, ray_sigma: np.ndarray, shape_sigma: np
     information[~usable] = np.eye(3)
     M = np.linalg.inv(information)
     J = M * np.where(usable[:, None], on_shape, np.nan)[:, None, :]
-    return _Fit(np.einsum("nab,nb->na", J, X + t), M, J, C)
+    q = np.einsum("nab,nb->na", J, X + t)
+    if np.any((q @ R.T)[usable, 2] < NEAREST) or np.any(q[usable, 2] < NEAREST):
+        return None
+    return _Fit(q, M, J, C)
 
 
 def _sigmas(q: np.ndarray, fit: _Fit, C: np.ndarray, length: float) -> tuple[np.ndarray, np.ndarray]:

@@ -141,7 +141,7 @@ def test_fused_placement_is_best():
         pose = pose_of(joints, crop, rng, uv_sigmas, 0.04)
         fused = lift(crop, pose, PINHOLE, 0.186)
         rays = crops.rays(crop, pose.uv)
-        fit = lifting._fit(rays, pose.xyz, pose.uv_sigma / crop.K[0, 0], pose.xyz_sigma)
+        fit = lifting._fit(rays, pose.xyz, pose.uv_sigma / crop.K[0, 0], pose.xyz_sigma, crop.R_camera_crop)
         # with J q = M/s^2 (X + t), X + t is recovered from the fit
         rigid = np.einsum("nab,nb->na", np.linalg.inv(fit.J), fit.q)
         on_ray = rays * rigid[:, 2:]

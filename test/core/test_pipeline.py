@@ -3,6 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from oracle import Oracle, hand
 from test_camera import LENSES, make
 
@@ -12,7 +14,7 @@ from hand_pose_ros import pipeline as pipelines
 from hand_pose_ros.config import Config
 from hand_pose_ros.errors import FrameError
 from hand_pose_ros.pipeline import Pipeline, PipelineState
-from hand_pose_ros.types import Frame, JointState, ScaleSource
+from hand_pose_ros.types import CropPose, Detection, Frame, JointState, ScaleSource
 
 CONFIG = Config()
 BLACK = np.zeros((480, 640, 3), np.uint8)
@@ -250,6 +252,38 @@ def test_a_network_that_answers_nan_gives_no_hand():
         return [replace(p, uv=p.uv * np.nan) for p in oracle.estimate(crops)]
     _, result = Pipeline(oracle.detect, broken, 224).step(PipelineState(), Frame(BLACK, oracle.camera, 1), CONFIG)
     assert result.hands == ()
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10**6), spread=st.sampled_from([0.0, 1.0, 50.0, 1e4, np.nan, np.inf]),
+       name=st.sampled_from(["pinhole", "plumb_bob 5", "equidistant"]), depth=st.booleans())
+def test_nonsense_from_the_networks_never_breaks_or_makes_up_a_hand(seed, spread, name, depth):
+    """Whatever the networks say, what comes out has the right shapes, metres only in front of the camera, and no error."""
+    rng = np.random.default_rng(seed)
+    camera = make(name)
+
+    def noise(*shape):
+        return rng.normal(0, 1, shape) * spread * (rng.random(shape) < 0.9)
+
+    def detect(image, score):
+        return [Detection(rng.uniform(-200, 800, 4) + noise(4), rng.random(), rng.random(), rng.normal(0, 1, 2) + noise(2))
+                for _ in range(rng.integers(0, 5))]
+
+    def estimate(crops):
+        return [CropPose(rng.uniform(0, 224, (21, 2)) + noise(21, 2), rng.normal(0, 0.3, (21, 3)) + noise(21, 3),
+                         np.abs(rng.normal(2, 2, 21) + noise(21)), np.abs(rng.normal(0, 0.1, 21) + noise(21)),
+                         rng.random(21), rng.random(), rng.random()) for _ in crops]
+    pipe, state = Pipeline(detect, estimate, 224), PipelineState()
+    image_depth = rng.uniform(-1, 2, (480, 640)).astype(np.float32) if depth else None
+    with np.errstate(all="ignore"):
+        for k in range(4):
+            state, result = pipe.step(state, Frame(BLACK, camera, (k + 1) * 33 * MS, image_depth), Config(max_hands=3))
+            for h in result.hands + result.raw:
+                assert h.joints_px.shape == (21, 2) and h.joints_m.shape == h.joints_rel_m.shape == (21, 3)
+                assert h.track_id > 0 and h.state.dtype == np.uint8 and np.isfinite(h.confidence).all()
+                metric = np.isfinite(h.joints_m).all(-1)
+                assert (h.joints_m[metric, 2] > 0).all() and not np.isinf(h.joints_m).any()
+                assert metric.any() == (h.scale_source != ScaleSource.NONE)
 
 
 @pytest.mark.parametrize("frame, says", [
