@@ -1,0 +1,358 @@
+"""``hand-pose doctor``: what works on this machine and what does not, each fault with its fix.
+
+One function per subject, each returns findings; the ROS part listens for a few seconds to whatever is running.
+"""
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from .. import camera, config, imaging, messages, models
+from ..errors import FrameError, HandPoseError
+from . import environment
+
+OK, NOTE, FAULT = "ok", "note", "FAULT"
+SHM_NEEDED_BYTES = 256 * 2**20
+DISCOVERY_S = 1.5
+OLD_STAMP_S = 0.5
+TRIES = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. A fault has a fix; a note is worth knowing."""
+
+    level: str
+    subject: str
+    text: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.level:>5}  {self.subject:<14} {self.text}" + (f"\n{'':21} fix: {self.fix}" if self.fix else "")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``hand-pose doctor``."""
+    parser.add_argument("--image", metavar="TOPIC", help="check this image topic only (default: all that are published)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="how long to listen to ROS (default: %(default)s)")
+    parser.add_argument("--no-networks", action="store_true", help="do not load the networks")
+    config.add_arguments(parser, ("detector_model", "pose_model", "runtime"))
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the findings. Returns 1 if there is a fault."""
+    checks: list[Callable[[], Iterator[Finding]]] = [versions, ros_packages, gpu, shared_memory]
+    if not args.no_networks:
+        checks.append(lambda: networks(config.from_arguments(args)))
+    checks.append(lambda: ros_graph(args.image, args.seconds))
+    faults = 0
+    for check in checks:
+        try:
+            for finding in check():
+                print(finding, flush=True)
+                faults += finding.level == FAULT
+        except Exception as error:                      # a doctor that falls ill says so and goes on
+            print(Finding(FAULT, "doctor", f"a check broke: {type(error).__name__}: {error}", "report this as a bug"))
+            faults += 1
+    print(f"{faults} fault(s)" if faults else "no faults")
+    return 1 if faults else 0
+
+
+def version(package: str) -> str:
+    """Installed version, '' if there is none."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def versions() -> Iterator[Finding]:
+    """Python and the libraries that every part needs."""
+    yield Finding(OK if sys.version_info >= (3, 10) else FAULT, "python", platform.python_version(),
+                  "" if sys.version_info >= (3, 10) else "use Python 3.10 or newer (Humble has 3.10)")
+    import cv2
+    yield Finding(OK, "numpy", np.__version__)
+    if int(cv2.__version__.partition(".")[0]) >= 5:
+        yield Finding(NOTE, "opencv", f"{cv2.__version__}: cv_bridge does not work with OpenCV 5 (this package does)",
+                      "pip install 'opencv-python-headless<5' if another node needs cv_bridge")
+    else:
+        yield Finding(OK, "opencv", cv2.__version__)
+
+
+def ros_packages() -> Iterator[Finding]:
+    """ROS itself, our messages, and what a full ROS install has besides."""
+    try:
+        import rclpy  # noqa: F401
+        from rclpy.utilities import get_rmw_implementation_identifier
+    except ImportError as error:
+        yield Finding(FAULT, "ros", f"rclpy cannot be imported: {error}",
+                      "source /opt/ros/<distro>/setup.bash, or pip install this package (it brings the ROS wheels)")
+        return
+    distribution = os.environ.get("ROS_DISTRO") or f"wheels, rclpy {version('rclpy') or 'unknown'}"
+    yield Finding(OK, "ros", f"{distribution}, {get_rmw_implementation_identifier()}, domain "
+                             f"{os.environ.get('ROS_DOMAIN_ID', '0')}")
+    try:
+        from hand_pose_ros.msg import HandPose21Array  # noqa: F401
+        yield Finding(OK, "messages", "hand_pose_ros/msg/HandPose21Array")
+    except ImportError as error:
+        yield Finding(FAULT, "messages", f"our messages are not built: {error}",
+                      "colcon build and source install/setup.bash, or pip install .")
+    from . import compat
+    for name, there in compat.present().items():
+        yield Finding(OK if there else NOTE, "ros", f"{name} {'found' if there else 'not installed; a stand-in serves'}")
+
+
+def gpu() -> Iterator[Finding]:
+    """Whether a GPU can be used, and why not."""
+    from ..runtimes import host
+    problem = host.cuda_problem()
+    if problem:
+        yield Finding(NOTE, "gpu", f"not used: {problem}", "nothing to do if this machine has none: the CPU serves")
+        return
+    found = host.gpu_ingredients()
+    yield Finding(OK, "gpu", f"{found['gpu']}, CUDA {found['cuda']}, driver {found['driver']}")
+
+
+def shared_memory() -> Iterator[Finding]:
+    """Images travel through shared memory; containers give it 64 MB by default."""
+    if not os.path.isdir("/dev/shm"):
+        return
+    free = shutil.disk_usage("/dev/shm").free
+    if free < SHM_NEEDED_BYTES:
+        yield Finding(FAULT, "shared memory", f"{free / 2**20:.0f} MB free in /dev/shm: large images get lost",
+                      "start the container with --shm-size=1g (or --ipc=host), or remove stale /dev/shm/fastrtps_*")
+    else:
+        yield Finding(OK, "shared memory", f"{free / 2**20:.0f} MB free in /dev/shm")
+    if not any(name in os.environ for name in environment.PROFILE_VARIABLES):
+        yield Finding(NOTE, "shared memory", "no Fast DDS profile is set for this shell; hand-pose run and the launch file set their "
+                                             "own", f"for the camera driver: export {environment.profile_variable()}="
+                                                    "<share>/hand_pose_ros/config/fastdds.xml")
+
+
+def networks(settings: Any) -> Iterator[Finding]:
+    """Models with their checksums, the rung of the runtime ladder that serves, and its speed."""
+    from .. import pipeline
+    from ..types import Frame
+    for name in (settings.detector_model, settings.pose_model):
+        try:
+            models.load_weights(name)
+            yield Finding(OK, "model", f"{name} {models.card(name)['sha256'][:8]}")
+        except HandPoseError as error:
+            yield Finding(FAULT, "model", str(error), "reinstall the package (with git: git lfs pull)")
+            return
+    try:
+        loaded = pipeline.load(settings)
+    except HandPoseError as error:
+        yield Finding(FAULT, "runtime", str(error), "set runtime to auto")
+        return
+    network = loaded.estimate.network
+    yield Finding(OK, "runtime", f"{network.name}" + (f" ({network.reason})" if network.reason else ""))
+    lens = camera.assumed(640, 480, 60.0)
+    times_ms = []
+    for number in range(TRIES + 1):
+        started_s = time.perf_counter()
+        loaded.step(pipeline.PipelineState(), Frame(np.full((480, 640, 3), 90, np.uint8), lens, number + 1), settings)
+        times_ms.append((time.perf_counter() - started_s) * 1e3)
+    yield Finding(OK, "speed", f"looking for hands in 640x480: {np.median(times_ms[1:]):.0f} ms "
+                               f"(first time {times_ms[0]:.0f} ms); hand-pose benchmark measures more")
+
+
+# --------------------------------------------------------------------------------------------------------------- ROS graph
+
+@dataclass(eq=False)
+class _Heard:
+    """What arrived on one topic."""
+
+    count: int = 0
+    first_s: float = 0.0
+    last_s: float = 0.0
+    message: Any = None
+    ages_s: list[float] = field(default_factory=list)
+
+    def add(self, message: Any, now_ns: int) -> None:
+        self.count += 1
+        self.last_s = time.monotonic()
+        self.first_s = self.first_s or self.last_s
+        self.message = message
+        if hasattr(message, "header"):
+            self.ages_s.append((now_ns - messages.stamp_ns(message.header)) * 1e-9)
+
+    @property
+    def rate_hz(self) -> float:
+        return (self.count - 1) / (self.last_s - self.first_s) if self.count > 1 else 0.0
+
+
+def ros_graph(wanted_image: str | None, seconds: float) -> Iterator[Finding]:
+    """Cameras with their QoS and calibration, a running node, its latency and TF."""
+    import rclpy
+    from diagnostic_msgs.msg import DiagnosticArray
+    from rclpy.context import Context
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.node import Node
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+    from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+    from tf2_msgs.msg import TFMessage
+
+    from hand_pose_ros.msg import HandPose21Array
+
+    from . import qos
+
+    context = Context()
+    rclpy.init(context=context)
+    node = Node("hand_pose_doctor", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+
+    def listen(for_s: float) -> None:
+        end_s = time.monotonic() + for_s
+        while (left_s := end_s - time.monotonic()) > 0:
+            executor.spin_once(timeout_sec=left_s)
+
+    heard: dict[str, _Heard] = {}
+
+    def subscribe(kind: Any, topic: str, profile: Any) -> None:
+        heard[topic] = _Heard()
+        node.create_subscription(kind, topic, lambda message: heard[topic].add(message, node.get_clock().now().nanoseconds),
+                                 profile)
+
+    try:
+        listen(DISCOVERY_S)
+        types = {qos.IMAGE_TYPE: Image, qos.COMPRESSED_TYPE: CompressedImage}
+        published = {topic: kinds[0] for topic, kinds in node.get_topic_names_and_types()
+                     if node.count_publishers(topic)}
+        cameras = {topic: kind for topic, kind in published.items() if kind in types
+                   and (topic == wanted_image or not wanted_image and not topic.split("/")[-1].startswith("debug_image")
+                        and "/debug_image/" not in topic)}
+        infos = {topic: _info_topic(topic) for topic in cameras}
+        results = [topic for topic, kind in published.items()
+                   if kind == "hand_pose_ros/msg/HandPose21Array" and topic.endswith("/hands")]
+        for topic, kind in cameras.items():
+            subscribe(types[kind], topic, qos.matching(node.get_publishers_info_by_topic(topic)))
+        for topic in sorted(set(infos.values())):
+            subscribe(CameraInfo, topic, qos.matching(node.get_publishers_info_by_topic(topic)))
+        for topic in results:
+            subscribe(HandPose21Array, topic, qos.RESULTS)
+        frames: dict[str, set[str]] = {}
+        reported: dict[str, str] = {}
+
+        def on_tf(message: Any) -> None:
+            for transform in message.transforms:
+                frames.setdefault(transform.child_frame_id, set()).add(transform.header.frame_id)
+
+        def on_diagnostics(message: Any) -> None:
+            for status in message.status:
+                if ": " in status.name and int.from_bytes(status.level, "little") and not status.name.endswith(": summary"):
+                    reported[status.name] = status.message
+
+        node.create_subscription(TFMessage, "/tf", on_tf, 100)
+        node.create_subscription(TFMessage, "/tf_static", on_tf,
+                                 QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+        node.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
+        listen(seconds)
+
+        if not cameras:
+            yield Finding(NOTE, "camera", f"nobody publishes {wanted_image or 'images'} in domain "
+                          f"{os.environ.get('ROS_DOMAIN_ID', '0')}",
+                          "start the camera driver; check that ROS_DOMAIN_ID is the same there (try: hand-pose demo)")
+        for topic in sorted(cameras):
+            yield from _camera(node, topic, heard[topic], infos[topic], heard[infos[topic]])
+        if not results:
+            yield Finding(NOTE, "node", "no hand_pose node is running", "hand-pose run --image <topic>")
+        for topic in results:
+            yield from _results(topic, heard[topic])
+        for name, text in sorted(reported.items()):
+            if "hand_pose" in name:
+                yield Finding(FAULT, "node", f"{name}: {text}", "as it says")
+        yield from _transforms(frames)
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def _info_topic(image_topic: str) -> str:
+    base = image_topic[: -len("/compressed")] if image_topic.endswith("/compressed") else image_topic
+    return base.rpartition("/")[0] + "/camera_info"
+
+
+def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Heard) -> Iterator[Finding]:
+    from . import qos
+    offered = "; ".join(f"{qos.endpoint_name(p)} offers {qos.describe(p.qos_profile)}"
+                        for p in node.get_publishers_info_by_topic(topic))
+    if not images.count:
+        yield Finding(FAULT, "camera", f"{topic}: nothing arrives ({offered})",
+                      f"check the driver; for large images set {environment.profile_variable()} for it; across machines check the "
+                      "firewall and ROS_DOMAIN_ID")
+        return
+    yield Finding(OK, "camera", f"{topic}: {images.rate_hz:.1f} Hz ({offered})")
+    try:
+        height, width = imaging.decode(images.message).shape[:2]
+        yield Finding(OK, "camera", f"{topic}: {width}x{height} "
+                                    f"{getattr(images.message, 'encoding', '') or images.message.format}, frame "
+                                    f"'{images.message.header.frame_id}'")
+    except FrameError as error:
+        yield Finding(FAULT, "camera", f"{topic}: {error}", "set another encoding in the driver")
+        return
+    age_s = float(np.median(images.ages_s))
+    if messages.stamp_ns(images.message.header) == 0:
+        yield Finding(FAULT, "stamps", f"{topic}: images carry no stamp", "make the driver fill header.stamp")
+    elif not -OLD_STAMP_S < age_s < OLD_STAMP_S:
+        yield Finding(FAULT, "stamps", f"{topic}: images are {age_s:.2f} s old on arrival",
+                      "synchronise the clocks (chrony, PTP); for a recording use --clock and use_sim_time")
+    else:
+        yield Finding(OK, "stamps", f"{topic}: images are {age_s * 1e3:.0f} ms old on arrival")
+    if not infos.count:
+        yield Finding(FAULT, "calibration", f"nothing on {info_topic}: 2D only, no metres, no TF",
+                      "calibrate (ros2 run camera_calibration cameracalibrator) and give the file to the driver, or set "
+                      "camera_info_topic")
+        return
+    try:
+        lens = camera.from_camera_info(infos.message, width, height)
+    except FrameError as error:
+        yield Finding(FAULT, "calibration", f"{info_topic}: {error}", "calibrate the camera again at this image size")
+        return
+    fov_deg = 2 * math.degrees(math.atan(0.5 * width / lens.K[0, 0]))
+    center_off = float(np.max(np.abs(lens.K[:2, 2] - ((width - 1) / 2, (height - 1) / 2)) / (width, height)))
+    text = f"{info_topic}: {lens.distortion_model}, horizontal field of view {fov_deg:.0f} degrees"
+    if not 20 < fov_deg < 160 or center_off > 0.2:
+        yield Finding(FAULT, "calibration", f"{text}, optical centre {100 * center_off:.0f} % of the image off its middle: not "
+                      "plausible", "calibrate again; check that camera_info belongs to this camera and image size")
+    else:
+        yield Finding(OK, "calibration", text)
+
+
+def _results(topic: str, hands: _Heard) -> Iterator[Finding]:
+    if not hands.count:
+        yield Finding(FAULT, "node", f"{topic}: nothing arrives", "does the node get images? See /diagnostics")
+        return
+    _, info = messages.read_array(hands.message)
+    yield Finding(OK, "node", f"{topic}: {hands.rate_hz:.1f} Hz, {len(hands.message.hands)} hand(s) in the last image, "
+                              f"runtime {info.runtime}")
+    if info.latency_publish_ns >= 0:
+        p50, p95 = np.percentile(np.array(hands.ages_s) * 1e3, (50, 95))
+        yield Finding(OK, "latency", f"{topic}: {p50:.0f} ms from capture to arrival here (95 %: {p95:.0f} ms)")
+
+
+def _transforms(frames: dict[str, set[str]]) -> Iterator[Finding]:
+    clashes = {child: parents for child, parents in frames.items() if len(parents) > 1}
+    for child, parents in sorted(clashes.items()):
+        yield Finding(FAULT, "tf", f"'{child}' has {len(parents)} parents ({', '.join(sorted(parents))})",
+                      "two nodes send it; rename one of them (for this package: tf_prefix)")
+    hands = sorted(child for child in frames if "hand_" in child and child.endswith("_wrist"))
+    if hands:
+        yield Finding(OK, "tf", f"wrists: {', '.join(hands)}")
+        for parent in sorted({next(iter(frames[child])) for child in hands}):
+            if parent not in frames:
+                yield Finding(NOTE, "tf", f"the camera frame '{parent}' has no parent, so hands cannot be placed in the robot",
+                              f"ros2 run tf2_ros static_transform_publisher ... --child-frame-id {parent}")
