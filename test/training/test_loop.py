@@ -1,0 +1,194 @@
+"""The loop: learns, resumes exactly, survives damage, and what it exports is what it measured."""
+import json
+import logging
+
+import numpy as np
+import pytest
+import standin_hands
+import torch
+
+from hand_pose_ros import models, networks
+from hand_pose_ros.errors import ConfigError, ModelError
+from hand_pose_ros.training import batches, checkpoint, curve, loop, losses, measure, settings, shards
+from hand_pose_ros.training.export import export
+
+POSE = {"architecture": "pose_light", "options": {"width": 0.4, "neck": 16}, "size": [64, 64], "batch": 8,
+        "learning_rate": 0.002, "warm_up_steps": 2, "steps": 4}
+DETECTOR = {"architecture": "detector_light", "options": {"width": 0.5, "neck": 16}, "size": [96, 128], "batch": 4,
+            "warm_up_steps": 2, "steps": 3}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("shards")
+    (root / "val").mkdir()
+    for name, count, kind in (("crops-0", 24, "crops"), ("val/crops-0", 16, "crops"), ("frames-0", 8, "frames"),
+                              ("val/frames-0", 4, "frames")):
+        standin_hands.write(root / f"{name}.tar", count, len(name), kind)
+    return str(root)
+
+
+def trainer(folder, out, values=POSE, **more):
+    return loop.Trainer(settings.from_dict(values), folder, out, workers=0, held_out=8, **more)
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.network.state_dict().values(), b.network.state_dict().values())) and \
+        all(torch.equal(x, y) for x, y in zip(a.average.state_dict().values(), b.average.state_dict().values()))
+
+
+def test_a_run_that_was_cut_off_ends_where_an_uncut_one_does(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PIECE_BYTES", 200_000)
+    whole = trainer(folder, tmp_path / "whole")
+    whole.run()
+    for _ in range(2):
+        part = trainer(folder, tmp_path / "parts", pieces=True)
+        part.resume()
+        part.run(stop_after_s=0.0)                      # one step each
+    last = trainer(folder, tmp_path / "parts", pieces=True)
+    assert last.resume() and last.step == 2
+    last.run()
+    assert last.step == whole.step == 4 and last.images == 32 and same(whole, last)
+    assert last.optimizer.state_dict()["state"][0]["exp_avg"].equal(whole.optimizer.state_dict()["state"][0]["exp_avg"])
+
+
+def test_batches_are_the_same_in_worker_processes(folder):
+    chosen = settings.from_dict(POSE)
+    for first in (0, 3):
+        found = []
+        for workers in (0, 1):
+            shelf = batches.Shelf(folder)
+            shelf.rescan()
+            stream = batches.stream(chosen, shelf, first, lambda: (64, 64), workers)
+            found.append([next(stream) for _ in range(2)])
+        for a, b in zip(*found):
+            assert a["batch"] == b["batch"] >= first and all(torch.equal(a[k], b[k]) for k in a if k != "batch")
+
+
+def test_new_shards_join_a_running_training(folder, tmp_path):
+    shelf = batches.Shelf(str(tmp_path))
+    standin_hands.write(tmp_path / "crops-0.tar", 2)
+    standin_hands.write(tmp_path / "crops-1.tar", 2)
+    shelf.rescan()
+    assert shelf.state["held_crops"] == [str(tmp_path / "crops-0.tar")]
+    standin_hands.write(tmp_path / "crops-00.tar", 2)
+    shelf.rescan()
+    assert shelf.state["crops"] == [str(tmp_path / "crops-1.tar"), str(tmp_path / "crops-00.tar")]
+    assert shelf.state["held_crops"] == [str(tmp_path / "crops-0.tar")]
+
+
+def test_a_few_pictures_are_learnt_by_heart(folder):
+    """Sanity of network, samples and loss together: the error on one fixed batch falls several fold."""
+    torch.manual_seed(0)
+    chosen = settings.from_dict({**POSE, "options": {"width": 0.4, "neck": 32}, "augmentation": {"strength": 0.0}})
+    _, held = shards.find(folder, "crops")
+    batch = measure.held_out("pose", held, chosen.size, 8)
+    network = networks.build({"architecture": chosen.architecture, "options": chosen.options}).train()
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
+    history = []
+    for _ in range(45):
+        total, parts = losses.pose_loss(network.raw(batch["image"]), batch, 0.0)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        history.append((float(parts["uv"].detach()), float(parts["xyz"].detach())))
+    assert history[-1][0] < 0.45 * history[0][0] and history[-1][1] < 0.6 * history[0][1]
+
+
+def test_a_loss_that_is_not_finite_goes_back_to_the_last_checkpoint(folder, tmp_path, monkeypatch, caplog):
+    run = trainer(folder, tmp_path)
+    run.run(stop_after_s=0.0)
+    real, calls = losses.LOSSES["pose"], []
+
+    def poisoned(*args):
+        calls.append(1)
+        total, parts = real(*args)
+        return (total * float("nan") if len(calls) == 2 else total), parts
+
+    monkeypatch.setitem(loop.LOSSES, "pose", poisoned)
+    run = trainer(folder, tmp_path)
+    run.resume()
+    with caplog.at_level(logging.WARNING):
+        run.run()
+    assert run.step == 4 and "going back" in caplog.text
+    assert all(torch.isfinite(p).all() for p in run.network.parameters())
+    monkeypatch.setitem(loop.LOSSES, "pose", lambda *a: (real(*a)[0] * float("nan"), real(*a)[1]))
+    again = trainer(folder, tmp_path, {**POSE, "steps": 20})
+    again.resume()
+    with pytest.raises(ModelError, match="returns to the last checkpoint"):
+        again.run()
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(folder, tmp_path, caplog):
+    run = trainer(folder, tmp_path)
+    for _ in range(2):
+        run.run(stop_after_s=0.0)
+    (tmp_path / "last.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:5000])
+    other = trainer(folder, tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert other.resume() and other.step == 1
+    assert "last.pt is damaged" in caplog.text
+
+
+def test_a_checkpoint_of_another_network_is_refused(folder, tmp_path):
+    trainer(folder, tmp_path).run(stop_after_s=0.0)
+    with pytest.raises(ModelError, match="another --out folder"):
+        trainer(folder, tmp_path, {**POSE, "options": {"width": 0.5}}).resume()
+
+
+def test_a_corrupt_shard_does_not_stop_the_training(tmp_path, caplog):
+    for k in range(3):
+        standin_hands.write(tmp_path / f"crops-{k}.tar", 8, k)
+    (tmp_path / "crops-1.tar").write_bytes(b"rubbish" * 300)
+    run = trainer(str(tmp_path), tmp_path / "out", {**POSE, "steps": 2})
+    run.run()
+    assert run.step == 2 and "crops-1.tar" in caplog.text
+
+
+def test_what_is_exported_answers_as_what_was_measured(folder, tmp_path):
+    run = trainer(folder, tmp_path / "run")
+    result = run.run()
+    export(run.average, run.settings, tmp_path / "models" / "tiny", training={"steps": run.step}, accuracy=result)
+    card = models.card("tiny", tmp_path / "models")
+    assert card["kind"] == "pose" and card["input"] == [64, 64, 3] and card["training"]["steps"] == 6
+    assert card["licence"] == "Apache-2.0" and "nme" in card["accuracy"]["virtual"]
+    loaded = networks.load("tiny", tmp_path / "models")
+    run.average.eval()
+    pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8))
+    for a, b in zip(run.average(pictures), loaded(pictures)):
+        assert torch.allclose(a, b, rtol=0.02, atol=0.05)
+    card["options"] = {"width": 0.6}
+    (tmp_path / "models" / "tiny" / models.CARD).write_text(json.dumps(card))
+    with pytest.raises(ModelError, match="do not fit its card"):
+        networks.load("tiny", tmp_path / "models")
+
+
+def test_the_detector_trains_with_the_same_loop_and_both_leave_a_curve(folder, tmp_path):
+    run = trainer(folder, tmp_path, DETECTOR)
+    result = run.run()
+    assert run.step == 3 and set(result["virtual"]) == {"recall", "false", "side", "up_deg"}
+    assert curve.plot(tmp_path).stat().st_size > 5000
+
+
+def test_the_schedule_warms_up_and_ends_low(folder, tmp_path):
+    run = trainer(folder, tmp_path, {**POSE, "steps": 100, "warm_up_steps": 10})
+    rates = []
+    for run.step in range(101):
+        rates.append(run.rate())
+    assert rates[0] == pytest.approx(0.0002, rel=0.05) and max(rates) == pytest.approx(0.002, rel=0.05)
+    assert rates[-1] == pytest.approx(0.002 * 0.01, rel=0.01) and np.argmax(rates) in range(8, 12)
+
+
+@pytest.mark.parametrize("change, words", [({"sise": 3}, "sise"), ({"size": [100, 100]}, "multiples of 32"),
+                                           ({"augmentation": {"rol": 1}}, "rol"), ({"architecture": "x"}, "unknown")])
+def test_settings_with_a_mistake_are_refused(change, words):
+    with pytest.raises((ConfigError, ModelError), match=words):
+        settings.from_dict({**POSE, **change})
+
+
+def test_all_settings_that_ship_can_be_read():
+    from hand_pose_ros.resources import folder as resource
+    files = sorted((resource("config") / "training").glob("*.yaml"))
+    assert {f.stem for f in files} >= {"pose_light", "detector_light", "pose_resnet18", "pose_hrnet_w18"}
+    for file in files:
+        networks.build({"architecture": settings.load(file).architecture, "options": settings.load(file).options})

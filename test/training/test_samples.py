@@ -1,0 +1,168 @@
+"""Labels must sit where the picture shows the joint: checked by painting joints and looking for the paint."""
+import cv2
+import numpy as np
+import pytest
+import standin_hands
+
+from hand_pose_ros import crop as crops
+from hand_pose_ros import detect, lift
+from hand_pose_ros.training import detector_samples, measure, photometric, pose_samples, shards
+from hand_pose_ros.training.batches import collate
+from hand_pose_ros.types import Camera
+
+ROUGH = pose_samples.PoseAugmentation(negatives=0.0, occluders=0.0, strength=0.0)
+
+
+def painted(joint, seed, right=None):
+    """A large picture of a hand with one white dot at ``joint`` on black, its camera and the hand."""
+    rng = np.random.default_rng(seed)
+    while True:
+        _, label = standin_hands.record(rng, 480, 480, 1, 0.5)
+        if right is None or label["hands"][0]["is_right"] == right:
+            break
+    hand = {k: np.array(v) if isinstance(v, list) else v for k, v in label["hands"][0].items()}
+    image = np.zeros((480, 480, 3), np.uint8)
+    u, v = hand["joints_px"][joint]
+    cv2.circle(image, (round(u * 16), round(v * 16)), 5 * 16, (255, 255, 255), -1, cv2.LINE_AA, 4)
+    return image, Camera(480, 480, np.array(label["K"]), D=np.zeros(5)), hand
+
+
+def centroid(image):
+    weight = image[..., 0].astype(float)
+    v, u = np.mgrid[:image.shape[0], :image.shape[1]]
+    return np.array([(weight * u).sum(), (weight * v).sum()]) / weight.sum()
+
+
+@pytest.mark.parametrize("joint, right", [(0, True), (4, True), (8, False), (12, False), (20, True), (17, False)])
+def test_a_pose_label_sits_on_its_joint(joint, right):
+    found = 0
+    for seed in range(12):
+        image, camera, hand = painted(joint, 100 * joint + seed, right)
+        sample = pose_samples.hand_sample(image, camera, hand, 128, np.random.default_rng(seed), ROUGH)
+        uv = (sample["uv"][joint] + 1) * 64 - 0.5
+        if (np.abs(uv - 63.5) < 55).all():
+            found += 1
+            assert np.abs(centroid(sample["image"]) - uv).max() < 0.15
+    assert found >= 6
+
+
+def test_the_label_is_that_of_the_robots_own_lift():
+    image, camera, hand = painted(3, 5)
+    sample = pose_samples.hand_sample(image, camera, hand, 96, np.random.default_rng(0), pose_samples.EXACT)
+    geometry = crops.plan(camera, crops.from_joints(hand["joints_px"]), 96, not hand["is_right"])
+    uv, xyz = lift.label(hand["joints_m"], geometry)
+    assert np.allclose((sample["uv"] + 1) * 48 - 0.5, uv, atol=1e-3) and np.allclose(sample["xyz"], xyz, atol=1e-6)
+
+
+def test_right_hands_are_what_crops_show_unless_mirrored_wrongly():
+    """Chirality by the triple product of palm vectors, which no rotation changes."""
+    def chirality(xyz):
+        return np.sign(np.linalg.det([xyz[5] - xyz[0], xyz[17] - xyz[0], xyz[1] - xyz[5]]))
+
+    signs = {0.0: set(), 1.0: set()}
+    for seed in range(30):
+        image, camera, hand = painted(0, seed)
+        flat = standin_hands.joints(np.random.default_rng(0))
+        flat[1, 1] = 0.02                               # the thumb's base in front of the palm, so that sides differ
+        points = (flat * (1 if hand["is_right"] else -1, 1, 1)) + hand["joints_m"].mean(0)
+        hand = {**hand, "joints_m": points, "joints_px": points[:, :2] / points[:, 2:] * camera.K[0, 0] + camera.K[:2, 2]}
+        sample = pose_samples.hand_sample(image, camera, hand, 64, np.random.default_rng(seed), ROUGH)
+        signs[float(sample["right"])].add(chirality(sample["xyz"]))
+    assert len(signs[1.0]) == len(signs[0.0]) == 1 and signs[1.0] != signs[0.0]
+
+
+def test_a_covered_joint_is_not_visible():
+    hidden = 0
+    for seed in range(100):
+        image, camera, hand = painted(9, seed)
+        image[:] = 255
+        rough = pose_samples.PoseAugmentation(strength=0.0, occluders=1.0)
+        sample = pose_samples.hand_sample(image, camera, hand, 96, np.random.default_rng(seed), rough,
+                                          np.zeros((50, 50, 3), np.uint8))
+        u, v = np.round((sample["uv"][9] + 1) * 48 - 0.5).astype(int)
+        if 2 < u < 93 and 2 < v < 93 and (sample["image"][v, u] < 250).any():
+            hidden += 1
+            assert sample["visible"][9] == 0
+    assert hidden >= 2
+
+
+def test_negatives_show_no_hand_and_teach_no_joint(tmp_path):
+    pool, path = shards.Pool(), standin_hands.write(tmp_path / "crops-0.tar", 3)
+    only = pose_samples.PoseAugmentation(negatives=1.0)
+    sample = pose_samples.pose_sample(pool, [path], 64, np.random.default_rng(1), only)
+    assert sample["presence"] == 0 and sample["labelled"] == 0 and not sample["known"].any()
+
+
+def test_perturbed_boxes_stay_within_the_settings():
+    detection = crops.from_joints(np.random.default_rng(0).uniform(50, 150, (21, 2)))
+    rng = np.random.default_rng(1)
+    side = np.ptp(detection.box.reshape(2, 2), axis=0).max()
+    for _ in range(200):
+        other = pose_samples.perturb(detection, rng, ROUGH)
+        ratio = np.ptp(other.box.reshape(2, 2), axis=0) / np.ptp(detection.box.reshape(2, 2), axis=0)
+        assert np.allclose(ratio[0], ratio[1]) and 0.8 <= ratio[0] <= 1.3
+        assert np.abs(other.box.reshape(2, 2).mean(0) - detection.box.reshape(2, 2).mean(0)).max() <= 0.1 * side + 1e-9
+        assert np.linalg.norm(other.up) == pytest.approx(1)
+
+
+def test_photometric_steps_move_nothing():
+    """Shape, type and the place of an edge survive every kind of distortion."""
+    rng = np.random.default_rng(0)
+    image = np.zeros((96, 96, 3), np.uint8)
+    image[:, 48:] = 200
+    offsets = []
+    for _ in range(150):
+        out = photometric.distort(image, rng)
+        assert out.shape == image.shape and out.dtype == np.uint8
+        profile = out.astype(float).mean((0, 2))
+        if np.ptp(profile) > 40:
+            step = np.abs(np.diff(cv2.blur(profile[None], (5, 1))[0]))
+            offsets.append((step * np.arange(95)).sum() / step.sum() - 47)
+    assert len(offsets) > 100 and abs(np.median(offsets)) < 0.6
+
+
+def test_detector_labels_decode_to_the_boxes_of_the_joints():
+    rng = np.random.default_rng(0)
+    _, label = standin_hands.record(rng, 320, 240, 1, 0.4)
+    joints = np.array(label["hands"][0]["joints_px"])
+    target = detector_samples.labels([(joints, True, 1.0)], (240, 320))
+    dense = np.concatenate([target["heat"][None], np.exp(target["box"]) * 8, target["side"][None], target["up"]])
+    found = detect.decode(dense, 0.5)
+    assert len(found) == 1
+    assert np.allclose(found[0].box, np.concatenate([joints.min(0), joints.max(0)]), atol=1e-3)
+    up = joints[9] - joints[0]
+    assert np.allclose(found[0].up, up / np.linalg.norm(up), atol=1e-5) and found[0].right_probability == 1.0
+
+
+def test_hands_hardly_in_view_are_neither_taught_nor_forbidden():
+    joints = np.random.default_rng(0).uniform(0, 60, (21, 2))
+    far = detector_samples.labels([(joints - (45, 0), True, 0.2)], (96, 96))
+    tiny = detector_samples.labels([(joints * 0.1 + 40, True, 1.0)], (96, 96))
+    for target in (far, tiny):
+        assert (target["heat"] < 0.999).all() and not target["weight"].any() and (target["care"] == 0).any()
+
+
+def test_a_detector_label_sits_on_its_hand_and_flips_its_side(tmp_path):
+    """Pictures of one white disc on black stand for the hand; the taught box must be the box of the white."""
+    class OnePicture:
+        def __init__(self, image, label):
+            self.draw = lambda paths, rng: (self, 0)
+            self.image, self.label = (lambda k: image), (lambda k: label)
+
+    angle = np.linspace(0, 2 * np.pi, 21, endpoint=False)
+    joints = np.stack([150 + 40 * np.cos(angle), 110 + 40 * np.sin(angle)], -1)
+    image = np.zeros((240, 320, 3), np.uint8)
+    cv2.circle(image, (150, 110), 40, (255, 255, 255), -1)
+    label = {"hands": [{"joints_px": joints, "is_right": True}]}
+    plain = detector_samples.DetectorAugmentation(mosaic=0.0, close_ups=0.0, strength=0.0, any_turn=0.3)
+    sides, checked = set(), 0
+    for seed in range(40):
+        sample = detector_samples.detector_sample(OnePicture(image, label), ["x"], (), (192, 256),
+                                                  np.random.default_rng(seed), plain)
+        batch = collate([sample])
+        white = np.argwhere(sample["image"][..., 0] > 127)
+        for box, right, _ in measure._middles(batch, 0):
+            sides.add(right)
+            checked += 1
+            assert np.abs(box - [*white.min(0)[::-1], *white.max(0)[::-1]]).max() < 3.0
+    assert checked > 15 and sides == {0.0, 1.0}
