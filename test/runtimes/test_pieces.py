@@ -1,0 +1,26 @@
+"""doctor's lines about runtimes: every piece is named, and what is missing comes with its remedy."""
+from __future__ import annotations
+
+from hand_pose_ros.runtimes import host
+from hand_pose_ros.runtimes.cache import EngineCache
+from hand_pose_ros.runtimes.pieces import pieces
+
+
+def test_every_piece_is_named_and_what_is_missing_has_a_remedy(tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "version", lambda package: "")
+    monkeypatch.setattr(host, "driver_problem", lambda: "no NVIDIA driver (libcuda.so.1 not found)")
+    host.cuda_problem.cache_clear()
+    (tmp_path / "file").write_text("")
+    found = {piece.name: piece for piece in pieces(EngineCache(tmp_path / "file" / "engines"))}
+    host.cuda_problem.cache_clear()
+    assert not any(piece.there for piece in found.values())
+    for name, remedy in {"NVIDIA driver": "libcuda", "torch": "pip install torch", "Torch-TensorRT": "pip install",
+                         "torch on the GPU": "pip install torch", "ONNX Runtime": "pip install onnxruntime",
+                         "engine cache": "set ROS_HOME"}.items():
+        assert remedy in found[name].said
+
+
+def test_what_is_there_says_its_version(tmp_path):
+    found = {piece.name: piece for piece in pieces(EngineCache(tmp_path / "new" / "engines"))}
+    assert found["torch"].there and found["torch"].said == host.version("torch")
+    assert found["ONNX Runtime"].there and found["engine cache"].there and "0 engines" in found["engine cache"].said
