@@ -38,24 +38,27 @@ def detector_sample(pool, frames, crops, size: tuple[int, int], rng: np.random.G
     """A random sample of ``size`` (height, width): see ``labels`` for its fields beside "image" (H, W, 3) uint8."""
     h, w = size
     if rng.random() < augmentation.mosaic:
-        image, hands = np.zeros((h, w, 3), np.uint8), []
+        image, hands, unseen = np.zeros((h, w, 3), np.uint8), [], []
         y, x = int(rng.uniform(0.3, 0.7) * h), int(rng.uniform(0.3, 0.7) * w)
         for rows, columns in ((slice(0, y), slice(0, x)), (slice(0, y), slice(x, w)),
                               (slice(y, h), slice(0, x)), (slice(y, h), slice(x, w))):
-            part, found = _view(pool, frames, crops, (rows.stop - rows.start, columns.stop - columns.start), rng,
-                                augmentation)
+            part, found, hidden = _view(pool, frames, crops, (rows.stop - rows.start, columns.stop - columns.start), rng,
+                                        augmentation)
             image[rows, columns] = part
-            hands += [(joints + (columns.start, rows.start), right, _inside(joints, part.shape)) for joints, right in found]
+            corner = np.array([columns.start, rows.start])
+            hands += [(joints + corner, right, _inside(joints, part.shape)) for joints, right in found]
+            unseen += [box + np.tile(corner, 2) for box in hidden]
     else:
-        image, found = _view(pool, frames, crops, size, rng, augmentation)
+        image, found, unseen = _view(pool, frames, crops, size, rng, augmentation)
         hands = [(joints, right, _inside(joints, image.shape)) for joints, right in found]
     if augmentation.strength:
         image = photometric.distort(image, rng, augmentation.strength)
-    return {"image": np.ascontiguousarray(image), **labels(hands, size)}
+    return {"image": np.ascontiguousarray(image), **labels(hands, size, unseen)}
 
 
-def labels(hands, size: tuple[int, int]) -> dict:
-    """Dense labels for hands [(joints_px (21, 2), is_right, share of the joints in view)] in an input of ``size``.
+def labels(hands, size: tuple[int, int], unseen=()) -> dict:
+    """Dense labels for hands [(joints_px (21, 2), is_right, share of the joints in view)] in an input of ``size``;
+    unseen: boxes (4,) px of hands that are too hidden to be labelled.
 
     heat (h, w): 1 at the cell of a hand's middle, falling off as a Gaussian with the size of the box (Zhou et al.
     2019, section 3); care (h, w): 0 where a hand is too small or too far out of view to be demanded or forbidden;
@@ -68,6 +71,8 @@ def labels(hands, size: tuple[int, int]) -> dict:
     box, side, up = np.zeros((4, h, w), f), np.zeros((h, w), f), np.zeros((2, h, w), f)
     cell_v, cell_u = np.mgrid[:h, :w]
     u, v = (cell_u + 0.5) * STRIDE - 0.5, (cell_v + 0.5) * STRIDE - 0.5
+    for x0, y0, x1, y1 in unseen:
+        care[(u > x0 - STRIDE) & (u < x1 + STRIDE) & (v > y0 - STRIDE) & (v < y1 + STRIDE)] = 0
     for joints, right, share in sorted(hands, key=lambda hand: -np.ptp(hand[0], axis=0).max()):
         low = np.maximum(joints.min(0), -0.5)
         high = np.minimum(joints.max(0), (size[1] - 0.5, size[0] - 0.5))
@@ -100,7 +105,8 @@ def _inside(joints, shape) -> float:
 
 
 def _view(pool, frames, crops, size, rng, augmentation):
-    """(picture of ``size``, [(joints_px, is_right)]) of a random picture, zoomed, moved, turned, perhaps mirrored."""
+    """A random picture, zoomed, moved, turned, perhaps mirrored: (picture of ``size``, [(joints_px, is_right)], [boxes
+    of hands too hidden to be labelled])."""
     h, w = size
     close_up = len(crops) and (not len(frames) or rng.random() < augmentation.close_ups)
     shard, k = pool.draw(crops if close_up else frames, rng)
@@ -125,4 +131,5 @@ def _view(pool, frames, crops, size, rng, augmentation):
         image = cv2.blur(image, (int(round(1 / scale)),) * 2)
     view = cv2.warpAffine(image, matrix, (w, h), flags=cv2.INTER_LINEAR)
     found = [(hand["joints_px"] @ linear.T + matrix[:, 2], bool(hand["is_right"]) == (flip > 0)) for hand in hands]
-    return view, found
+    corners = label["unseen"][:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2) @ linear.T + matrix[:, 2]
+    return view, found, list(np.concatenate([corners.min(1), corners.max(1)], -1))

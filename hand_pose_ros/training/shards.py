@@ -48,7 +48,8 @@ class Shard:
         return len(self._members)
 
     def label(self, k: int) -> dict:
-        """{"camera", "hands": [{"joints_m" (21, 3), "joints_px" (21, 2), "state" (21,), "is_right"}]} of picture k."""
+        """{"camera", "hands": [{"joints_m" (21, 3), "joints_px" (21, 2), "state" (21,), "is_right"}],
+        "unseen": boxes (n, 4) px of hands that are in the picture but too hidden to be labelled} of picture k."""
         return self._labels[k]
 
     def image(self, k: int) -> np.ndarray:
@@ -79,12 +80,13 @@ class Shard:
                       "joints_px": np.array(h["joints_px"], np.float64).reshape(NUM_JOINTS, 2),
                       "state": np.array(h["state"], np.uint8).reshape(NUM_JOINTS),
                       "is_right": bool(h["is_right"])} for h in record["hands"]]
+            unseen = np.array(record.get("unseen_boxes") or [], np.float64).reshape(-1, 4)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"label {k} of shard {self.path} is not complete ({error!r}): render it again") from error
         for hand in hands:
             if not np.isfinite(hand["joints_m"]).all() or not (hand["joints_m"][:, 2] > 0).all():
                 raise DataError(f"label {k} of shard {self.path} has joints that are not in front of the camera")
-        return {"camera": camera, "hands": hands}
+        return {"camera": camera, "hands": hands, "unseen": unseen}
 
 
 class Pool:

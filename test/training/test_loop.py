@@ -150,7 +150,7 @@ def test_what_is_exported_answers_as_what_was_measured(folder, tmp_path):
     result = run.run()
     export(run.average, run.settings, tmp_path / "models" / "tiny", training={"steps": run.step}, accuracy=result)
     card = models.card("tiny", tmp_path / "models")
-    assert card["kind"] == "pose" and card["input"] == [64, 64, 3] and card["training"]["steps"] == 6
+    assert card["kind"] == "pose" and card["input"] == [64, 64, 3] and card["training"]["steps"] == 4
     assert card["licence"] == "Apache-2.0" and "nme" in card["accuracy"]["virtual"]
     loaded = networks.load("tiny", tmp_path / "models")
     run.average.eval()

@@ -142,6 +142,11 @@ def test_hands_hardly_in_view_are_neither_taught_nor_forbidden():
         assert (target["heat"] < 0.999).all() and not target["weight"].any() and (target["care"] == 0).any()
 
 
+def test_hands_too_hidden_to_be_labelled_are_not_forbidden():
+    target = detector_samples.labels([], (96, 96), [np.array([30.0, 40, 60, 70])])
+    assert target["care"][6, 5] == 0 and target["care"][0, 0] == 1 and target["care"].mean() > 0.6
+
+
 def test_a_detector_label_sits_on_its_hand_and_flips_its_side(tmp_path):
     """Pictures of one white disc on black stand for the hand; the taught box must be the box of the white."""
     class OnePicture:
@@ -153,7 +158,7 @@ def test_a_detector_label_sits_on_its_hand_and_flips_its_side(tmp_path):
     joints = np.stack([150 + 40 * np.cos(angle), 110 + 40 * np.sin(angle)], -1)
     image = np.zeros((240, 320, 3), np.uint8)
     cv2.circle(image, (150, 110), 40, (255, 255, 255), -1)
-    label = {"hands": [{"joints_px": joints, "is_right": True}]}
+    label = {"hands": [{"joints_px": joints, "is_right": True}], "unseen": np.zeros((0, 4))}
     plain = detector_samples.DetectorAugmentation(mosaic=0.0, close_ups=0.0, strength=0.0, any_turn=0.3)
     sides, checked = set(), 0
     for seed in range(40):
