@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from hand_pose_ros.errors import ConfigError, DataError
-from hand_pose_ros.synthesis import labels, scene, shards
+from hand_pose_ros.synthesis import labels, scene, sheets, shards
 
 KINDS = {"crops": 192, "frames": 320}
 """What can be rendered, with its default width in pixels."""
@@ -107,6 +107,19 @@ def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width
     return total
 
 
+def pages(out: Path, kind: str) -> list[Path]:
+    """Make ``<kind>-sheet.jpg``, ``<kind>-plain.jpg`` (no labels) and ``<kind>-statistics.png`` beside the shards."""
+    made = []
+    columns = 8 if kind == "crops" else 5
+    for name, drawn in (("sheet", True), ("plain", False)):
+        made.append(out / f"{kind}-{name}.jpg")
+        sheet = sheets.contact_sheet(out, kind, 6 * columns, columns, labels=drawn)
+        cv2.imwrite(str(made[-1]), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    made.append(out / f"{kind}-statistics.png")
+    sheets.statistics(out, kind, made[-1])
+    return made
+
+
 def _raise_first(jobs) -> None:
     for job in jobs:
         message = job.get()
@@ -124,21 +137,38 @@ def _progress(done: int, total: int, begin: float) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``hand-pose render``."""
-    parser.add_argument("--kind", choices=tuple(KINDS), default="crops", help="one hand near the centre, or whole frames")
+    parser.add_argument("--kind", choices=(*KINDS, "bag"), default="crops",
+                        help="one hand near the centre, whole frames, or a motion filmed into a bag")
     parser.add_argument("--count", type=int, default=1000, help="number of pictures")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the shards; finished shards in it are kept")
+    parser.add_argument("--out", type=Path, required=True,
+                        help="folder for the shards, finished ones in it are kept; or the bag (x.mcap, or a new folder)")
     parser.add_argument("--seed", type=int, default=0, help="pictures depend on seed and index alone")
     parser.add_argument("--start", type=int, default=0, help="first index; give each machine its own range")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, each with its own renderer")
     parser.add_argument("--width", type=int, default=0, help="pixels (default: crops 192, frames 320)")
     parser.add_argument("--height", type=int, default=0, help="pixels (default: crops as wide as high, frames 4:3)")
+    parser.add_argument("--motion", default="pinch", help="bag: which motion (see synthesis/motions.py)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="bag: how long")
+    parser.add_argument("--fps", type=float, default=30.0, help="bag: frames per second")
+    parser.add_argument("--compressed-only", action="store_true", help="bag: no raw images")
+    parser.add_argument("--no-sheet", action="store_true", help="do not make the contact sheet and the statistics page")
     parser.add_argument("--depth", action="store_true", help="store depth images too")
 
 
 def main(args: argparse.Namespace) -> int:
     """``hand-pose render``."""
+    if args.kind == "bag":
+        from hand_pose_ros.synthesis import sequence
+        total, begin = round(args.seconds * args.fps), time.monotonic()
+        sequence.write_bag(args.out, args.motion, fps=args.fps, duration_s=args.seconds, seed=args.seed,
+                           raw_images=not args.compressed_only, report=lambda done: _progress(done, total, begin))
+        print(f"\n{args.out}")
+        return 0
     try:
         write(args.kind, args.out, args.count, args.seed, args.start, args.width, args.height, args.workers, args.depth)
+        if not args.no_sheet:
+            for name in pages(args.out, args.kind):
+                print(name)
     except KeyboardInterrupt:
         print("\ninterrupted: finished shards are kept; run the same command again to go on")
         return 130

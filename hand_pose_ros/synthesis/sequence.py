@@ -1,0 +1,143 @@
+"""Moving hands before a fixed, calibrated camera with lens distortion: video and bags with exact ground truth."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hand_pose_ros import bags, camera as camera_model, frames
+from hand_pose_ros.errors import ConfigError
+from hand_pose_ros.synthesis import backgrounds, environment, labels, materials, motions, scene, sensor
+from hand_pose_ros.synthesis.renderer import Raster, Renderer, View
+from hand_pose_ros.types import Camera, Frame, Hand, JointState, ScaleSource
+
+DEFAULT_CAMERA = Camera(640, 480, np.array([[525.0, 0.0, 318.7], [0.0, 526.1, 242.3], [0.0, 0.0, 1.0]]), "plumb_bob",
+                        np.array([0.055, -0.12, 0.0006, -0.0004, 0.03]))
+"""Of the kind and distortion of common RGB-D cameras."""
+MOUNT_HEIGHT_M = 1.2
+TOPICS = {"image": "/camera/color/image_raw", "compressed": "/camera/color/image_raw/compressed",
+          "info": "/camera/color/camera_info", "depth": "/camera/aligned_depth_to_color/image_raw",
+          "truth": "/ground_truth/hands"}
+HOLD_S = 0.5
+"""Still picture before and after a motion that is shorter than the wanted time."""
+
+
+class Stage:
+    """A renderer of pictures of one camera: drawn through a pinhole that sees enough, then bent by the lens."""
+
+    def __init__(self, camera: Camera):
+        scene.check_size(camera.width, camera.height)
+        self.camera = camera
+        u, v = np.meshgrid(np.arange(camera.width, dtype=np.float64), np.arange(camera.height, dtype=np.float64))
+        rays = camera_model.unproject(camera, np.stack([u, v], axis=-1))
+        if not np.isfinite(rays).all() or (rays[..., 2] <= 0).any():
+            raise ConfigError("the lens sees behind itself or its distortion has no inverse inside the image: "
+                              "use a smaller field of view")
+        xy = rays[..., :2] / rays[..., 2:]
+        low, high = xy.reshape(-1, 2).min(0), xy.reshape(-1, 2).max(0)
+        f = float(camera.K[0, 0])
+        width, height = (int(np.ceil(n)) + 2 for n in (high - low) * f)
+        self.K = np.array([[f, 0.0, 1 - low[0] * f], [0.0, f, 1 - low[1] * f], [0.0, 0.0, 1.0]])
+        self._x = (xy[..., 0] * f + self.K[0, 2]).astype(np.float32)
+        self._y = (xy[..., 1] * f + self.K[1, 2]).astype(np.float32)
+        self.renderer: Renderer = scene.make_renderer(width, height)
+
+    def draw(self, view: View) -> Raster:
+        """The view through the lens: colour and coverage interpolated, depth and ids of the nearest ray."""
+        raw = self.renderer.render(view)
+
+        def bend(image, method):
+            return cv2.remap(image, self._x, self._y, method)
+
+        return Raster(bend(raw.color, cv2.INTER_LINEAR), bend(raw.alpha, cv2.INTER_LINEAR),
+                      bend(raw.depth, cv2.INTER_NEAREST), bend(raw.ids, cv2.INTER_NEAREST))
+
+
+def render_sequence(motion: motions.Motion, camera: Camera = DEFAULT_CAMERA, fps: float = 30.0, duration_s: float | None = None,
+                    seed: int = 0, start_ns: int = 0, stage: Stage | None = None) -> Iterator[tuple[Frame, tuple[Hand, ...]]]:
+    """Film a motion. Yields (Frame with depth, its true hands) ``fps`` times a second; a motion that is too short repeats.
+
+    Persons, clothes, light, background and camera settings depend on ``seed`` only and stay the same over the sequence.
+    stage: reuse one for several motions with the same camera. Raises ConfigError for an impossible rate or camera.
+    """
+    if not (fps > 0 and (duration_s is None or duration_s > 0)):
+        raise ConfigError(f"fps {fps} and duration {duration_s} must be above 0")
+    stage = stage or Stage(camera)
+    rng = np.random.default_rng([seed, 77])
+    R_world_camera = world_rotation()
+    lighting = environment.sample(rng, R_world_camera)
+    background, _ = backgrounds.sample(rng, camera.width, camera.height, lighting.R_env_camera, lighting.environment,
+                                       str(rng.choice(["room", "view", "shelf", "wall"])))
+    background = background * np.float32(0.6 * lighting.sh[0].mean() + 0.4)
+    settings = sensor.sample_frame(rng, 60.0, camera.width)
+    settings.update(resolution=1.0, motion_px=0.0, jpeg=0, shot=min(settings["shot"], 2e-4), read=min(settings["read"], 3e-3))
+    look = materials.sample_skin(rng)[0]
+    owner = scene.sample_owner(rng)
+    period = motion.duration_s + HOLD_S
+    total = duration_s if duration_s is not None else period
+    for k in range(int(round(total * fps))):
+        at = k / fps
+        yield _frame(stage, motion.at(at % period), lighting, background, settings, look, owner, seed, k,
+                     start_ns + int(round(at * 1e9)))
+
+
+def _frame(stage, moving, lighting, background, settings, look, owner, seed, index, stamp_ns):
+    camera = stage.camera
+    skins, solids, capsules, placed = (), (), np.zeros((0, 7)), []
+    for number, hand in enumerate(moving):
+        clothes = np.random.default_rng([seed, 78, number])        # the same every frame
+        arm = scene.sample_arm(clothes, look, hand.pose, owner=owner)
+        R = hand.R_camera_hand @ np.diag([1.0 if hand.is_right else -1.0, 1.0, 1.0])
+        parts = scene.place(arm, R, hand.t_camera_hand, number)
+        skins, solids, capsules = skins + parts[0], solids + parts[1], np.vstack([capsules, parts[2]])
+        placed.append(parts[3])
+    raster = stage.draw(View(stage.K, lighting, skins, solids, capsules))
+    linear = raster.color + (1 - raster.alpha[..., None]) * background
+    image = sensor.develop(linear, settings, np.random.default_rng([seed, 79, index]), raster.alpha)
+    depth = np.where(raster.depth > 0, raster.depth, np.nan).astype(np.float32)
+    frame = Frame(image, camera, stamp_ns, depth)
+    return frame, tuple(true_hand(camera, raster, hand, number) for number, hand in enumerate(placed))
+
+
+def true_hand(camera: Camera, raster: Raster, hand: scene.PlacedHand, number: int) -> Hand:
+    """Ground truth of one rendered hand as the pipeline would report it: no uncertainty, track id ``number`` + 1."""
+    joints = hand.joints_m
+    px = camera_model.project(camera, joints)
+    state = labels.joint_states(raster, joints, px, number, hand.hand_length_m)
+    inside = (px >= -0.5).all(1) & (px < np.array([camera.width, camera.height]) - 0.5).all(1)
+    state[~inside] = JointState.OUTSIDE_IMAGE
+    box = np.array([*np.nanmin(px, axis=0), *np.nanmax(px, axis=0)])
+    return Hand(1.0, float(hand.is_right), box, px, joints, joints - joints[0], np.ones(21), state, np.zeros(21), np.zeros(21),
+                hand.hand_length_m, ScaleSource.CALIBRATED_HAND, number + 1)
+
+
+def world_rotation() -> np.ndarray:
+    """R_world_camera (3, 3) of the level camera: world z up, the camera looks along world y."""
+    return np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+
+
+def write_bag(path: Path, motion_name: str, camera: Camera = DEFAULT_CAMERA, fps: float = 30.0, duration_s: float = 10.0,
+              seed: int = 0, start_ns: int = 1_700_000_000_000_000_000, raw_images: bool = True, report=None) -> int:
+    """Film a motion into a bag: image, compressed image, calibration, depth, TF of the camera and the true hands.
+
+    Returns the number of frames. Raises ConfigError for an unknown motion, DataError if the bag cannot be written.
+    """
+    motion = motions.make(motion_name, np.random.default_rng([seed, 76]))
+    count = 0
+    stage = Stage(camera)
+    with bags.BagWriter(path) as bag:
+        rotation = frames.quaternion(world_rotation())
+        bag.transform(start_ns, "world", camera.frame_id, (0.0, 0.0, MOUNT_HEIGHT_M), rotation, static=True)
+        for frame, hands in render_sequence(motion, camera, fps, duration_s, seed, start_ns, stage):
+            if raw_images:
+                bag.image(TOPICS["image"], frame.stamp_ns, camera.frame_id, frame.image)
+            bag.compressed_image(TOPICS["compressed"], frame.stamp_ns, camera.frame_id, frame.image, "jpeg", 90)
+            bag.camera_info(TOPICS["info"], frame.stamp_ns, camera)
+            bag.depth(TOPICS["depth"], frame.stamp_ns, camera.frame_id, frame.depth)
+            bag.hands(TOPICS["truth"], frame.stamp_ns, camera.frame_id, hands)
+            count += 1
+            if report:
+                report(count)
+    return count
