@@ -36,7 +36,7 @@ UPPER = np.radians([LIMITS_DEG[name][1] for name in rig.DOFS])
 # Finger postures: MCP flexion, PIP flexion, DIP flexion [degrees]
 _FINGER = {
     "straight": (0, 3, 2), "back": (-12, 0, 0), "lazy": (15, 18, 10), "relaxed": (26, 35, 20), "half": (45, 55, 32),
-    "curl": (84, 97, 50), "loose": (62, 88, 50), "hook": (8, 92, 60), "claw": (-5, 58, 38), "bent": (78, 6, 4),
+    "curl": (87, 102, 56), "loose": (62, 88, 50), "hook": (8, 92, 60), "claw": (-5, 58, 38), "bent": (78, 6, 4),
     "slope": (45, 12, 8), "ring": (48, 52, 28), "tuck": (70, 100, 52), "wide": (28, 38, 24), "medium": (42, 52, 34),
     "tight": (60, 72, 46), "cup": (30, 25, 15), "crook": (10, 75, 45), "tripod": (52, 45, 22), "plate": (60, 12, 10),
 }

@@ -36,7 +36,7 @@ RADIUS_SHARE = np.array([0.066, 0.050, 0.043, 0.046, 0.040, 0.036, 0.046, 0.041,
 """(19,) capsule radii in hand lengths of the mean adult's mesh."""
 
 
-FINGER_GIVE, PALM_GIVE = 0.12, 0.22
+FINGER_GIVE, PALM_GIVE = 0.12, 0.3
 """How much nearer two axes may come than their radii add up to: flesh gives, the palm more than the fingers."""
 
 

@@ -13,10 +13,10 @@ SPREAD = [dof + 1 for dof in FLEX]
 
 @pytest.fixture(scope="module")
 def drawn():
-    """300 drawn poses of one person, their names and the person."""
+    """200 drawn poses of one person, their names and the person."""
     rng = np.random.default_rng(0)
     shape = HandModel.load("makehuman").shape(rng)
-    pairs = [poses.sample_named(rng, shape) for _ in range(300)]
+    pairs = [poses.sample_named(rng, shape) for _ in range(200)]
     return np.stack([pose for pose, _ in pairs]), [name for _, name in pairs], shape
 
 
@@ -43,7 +43,7 @@ def test_drawn_poses_are_within_the_limits(drawn):
 def test_bent_fingers_hardly_spread(drawn):
     sampled, _, _ = drawn
     bent = sampled[:, FLEX] > np.radians(75.0)
-    assert bent.sum() > 50
+    assert bent.sum() > 30
     widest = np.maximum(np.abs(poses.LOWER[SPREAD]), np.abs(poses.UPPER[SPREAD]))
     assert (np.abs(sampled[:, SPREAD])[bent] <= (0.5 * np.broadcast_to(widest, bent.shape) + 1e-9)[bent]).all()
 
@@ -52,7 +52,7 @@ def test_straight_neighbours_spread_no_wider_than_people_can(drawn):
     sampled, _, _ = drawn
     level = np.abs(np.diff(sampled[:, FLEX], axis=1)) < np.radians(3.0)
     apart = -np.diff(sampled[:, SPREAD] + rig.FAN_RAD, axis=1)
-    assert level.sum() > 60
+    assert level.sum() > 40
     assert (apart[level] <= np.broadcast_to(np.radians(poses.SPREAD_DEG) + np.radians(2.0), level.shape)[level]).all()
 
 
