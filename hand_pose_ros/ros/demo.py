@@ -67,6 +67,8 @@ def demonstrate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
 
     parameters = {"image_topic": source.image_topic.removesuffix("/compressed")}
+    if source.kind != "bag":
+        parameters["camera_info_wait_s"] = "0.0"        # there is none to wait for
     if source.kind == "folder":
         parameters["track_timeout_s"] = "0.0"           # every picture is another scene
     if args.hfov is not None:

@@ -1,0 +1,114 @@
+"""The demo as a user starts it, with an oracle for the networks: camera process, node process, receiver process."""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import standin_node
+from harness import FRAME, HEIGHT, STANDIN, WIDTH
+
+from hand_pose_ros import bags, camera
+from hand_pose_ros.ros import demo, sources
+from hand_pose_ros.types import Camera, Hand, ScaleSource
+
+CAMERA = Camera(WIDTH, HEIGHT, np.array([[300.0, 0, WIDTH / 2], [0, 300, HEIGHT / 2], [0, 0, 1]]), frame_id=FRAME)
+FRAMES, RATE_HZ = 45, 15
+DEMO = """
+import argparse
+import sys
+from hand_pose_ros.ros import demo
+parser = argparse.ArgumentParser()
+demo.add_arguments(parser)
+sys.exit(demo.demonstrate(parser.parse_args(sys.argv[2:]), [sys.executable, sys.argv[1]]))
+"""
+
+
+def true_hand(center_px, is_right, track_id):
+    joints = standin_node.joints_at(CAMERA, center_px, is_right)
+    px = camera.project(CAMERA, joints)
+    return Hand(1.0, float(is_right), np.concatenate([px.min(0), px.max(0)]), px, joints, joints - joints[0], np.ones(21),
+                np.ones(21, np.uint8), np.zeros(21), np.zeros(21), 0.186, ScaleSource.CALIBRATED_HAND, track_id)
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    """Two hands, one of them moving, with camera_info, truth and a robot."""
+    path = tmp_path_factory.mktemp("bag") / "squares.mcap"
+    with bags.BagWriter(path) as writer:
+        writer.transform(0, "base_link", FRAME, (0, 0, 1), static=True)
+        for k in range(FRAMES):
+            stamp = 10**12 + k * 10**9 // RATE_HZ
+            hands = [((100 + k, 150), True), ((250, 130), False)]
+            writer.camera_info("/camera/camera_info", stamp, CAMERA)
+            writer.compressed_image("/camera/image_raw/compressed", stamp, FRAME, standin_node.picture(hands))
+            writer.hands("/truth/hands", stamp, FRAME, [true_hand(*hand, k + 1) for k, hand in enumerate(hands)])
+    return path
+
+
+def run_demo(*arguments):
+    return subprocess.run([sys.executable, "-c", DEMO, STANDIN[1], "--domain", os.environ["ROS_DOMAIN_ID"], *arguments],
+                          capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2])
+
+
+def test_a_bag_gives_numbers_video_and_tf(bag, tmp_path):
+    done = run_demo("--source", str(bag), "--out", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert numbers["results received"] > FRAMES / 3
+    assert numbers["of these found"] >= 0.9 * numbers["true hands in processed images"]
+    assert numbers["hands that are none"] == 0 and numbers["side right [share]"] == 1.0
+    assert numbers["2D error mean [px]"] < 5 and numbers["3D error in the camera frame, mean [mm]"] < 15
+    assert demo.decodable(tmp_path / "hands.mp4") == numbers["results received"]
+    sheet = cv2.imread(str(tmp_path / "contact_sheet.png"))
+    assert sheet.shape == (3 * 240, 4 * 320, 3) and sheet.std() > 5
+    tree = done.stdout[done.stdout.index("TF tree"):].splitlines()
+    assert "  base_link" in tree
+    assert any(line.startswith(f"    {FRAME}") for line in tree)
+    assert any(line.startswith("      hand_right_") and "index_tip" in line for line in tree)
+
+
+def test_a_folder_of_pictures_waits_for_each_answer(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for k in range(4):
+        rgb = standin_node.picture([((100 + 30 * k, 120), True)] if k != 2 else [])
+        cv2.imwrite(str(folder / f"{k}.png"), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    done = run_demo("--source", str(folder), "--out", str(tmp_path / "out"), "--hfov", "60")
+    assert done.returncode == 0, done.stdout + done.stderr
+    numbers = json.loads((tmp_path / "out" / "numbers.json").read_text())
+    assert (numbers["results received"], numbers["hands received"]) == (4, 3)
+    assert "no camera_info" in done.stdout and "index_tip" in done.stdout
+
+
+def test_a_node_that_refuses_ends_the_demo(bag, tmp_path):
+    done = run_demo("--source", str(bag), "--out", str(tmp_path), "--ros-args", "-p", "max_hands:=99")
+    assert done.returncode == 1 and "max_hands" in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("location, text", [("nowhere.mcap", "not there"), ("webcam:x", "webcam:1"), ("/", "no .mcap")])
+def test_sources_that_are_none(location, text):
+    with pytest.raises(demo.DataError, match=text):
+        sources.find(location)
+
+
+def test_matching_is_by_place_and_one_to_one():
+    a, b = true_hand((80, 120), True, 1), true_hand((240, 120), True, 2)
+    assert demo.matched([b, a], [a, b]) in ([(a, a), (b, b)], [(b, b), (a, a)])
+    assert demo.matched([a, a], [a]) == [(a, a)] and demo.matched([a], [b]) == [] and demo.matched([], [a]) == []
+
+
+def test_errors_are_what_was_put_in():
+    truth = true_hand((160, 120), True, 1)
+    shifted = demo.Hand(**{**vars(truth), "joints_px": truth.joints_px + (3.0, 4.0), "joints_m": truth.joints_m + (0, 0, 0.01)})
+    record = demo.Record(hands={1: (shifted,), 2: ()}, truth={1: (truth,), 2: (truth,), 3: (truth,)})
+    found = demo.errors(record)
+    assert found["true hands in processed images"] == 2 and found["of these found"] == 1
+    assert np.isclose(found["2D error mean [px]"], 5.0)
+    assert np.isclose(found["3D error in the camera frame, mean [mm]"], 10.0)
+    assert np.isclose(found["3D error relative to the wrist, mean [mm]"], 0.0)

@@ -1,0 +1,273 @@
+"""Parts of the rim that need no second process: slot, frames, markers, monitor, QoS choice, stand-ins, images."""
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import Point, TransformStamped
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+from standin_node import oracle
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from hand_pose_ros import imaging
+from hand_pose_ros.config import Setting
+from hand_pose_ros.ros import compat, diagnostics, images, parameters, qos, transforms
+from hand_pose_ros.ros.markers import HandMarkers
+from hand_pose_ros.ros.newest import Newest
+from hand_pose_ros.ros.publishers import OLDEST_PLAUSIBLE_NS, Latency
+from hand_pose_ros.types import Hand, JointState, ScaleSource
+
+
+def some_hand(right=True, track_id=1, **changes):
+    joints = oracle.hand(right=right)
+    hand = Hand(0.9, float(right), np.array([0.0, 0, 9, 9]), joints[:, :2], joints, joints - joints[0], np.ones(21),
+                np.full(21, JointState.VISIBLE, np.uint8), np.ones(21), np.ones(21), 0.18, ScaleSource.ASSUMED, track_id)
+    return replace(hand, **changes)
+
+
+# ---------------------------------------------------------------------------------------------------------- newest frame
+
+@given(st.lists(st.one_of(st.integers(0, 99), st.none()), max_size=40))
+def test_every_item_is_taken_or_counted(actions):
+    """Numbers are put, None takes: taken plus counted as replaced plus waiting is all that was put."""
+    slot, put, taken, replaced = Newest(), 0, [], 0
+    for action in actions:
+        if action is None:
+            item, lost = slot.take(0.0)
+            taken += [] if item is None else [item]
+            replaced += lost
+        else:
+            slot.put((put, action))
+            put += 1
+    last, lost = slot.take(0.0)
+    assert len(taken) + replaced + lost + (last is not None) == put
+    assert [number for number, _ in taken] == sorted({number for number, _ in taken})
+
+
+def test_take_wakes_up_for_the_next_item():
+    slot, got = Newest(), []
+    thread = threading.Thread(target=lambda: got.append(slot.take(5.0)))
+    thread.start()
+    slot.put("image")
+    thread.join(5.0)
+    assert got == [("image", 0)]
+
+
+# --------------------------------------------------------------------------------------------------------------- frames
+
+def test_names_tell_side_track_and_camera():
+    assert transforms.hand_name(some_hand(True, 3), "cam_left/") == "cam_left/hand_right_3"
+    assert transforms.hand_name(some_hand(False, 4)) == "hand_left_4"
+    assert [transforms.prefix_of(name) for name in ("/", "/cam_left", "/robot/cam")] == ["", "cam_left/", "robot/cam/"]
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_all_six_frames_of_a_known_hand(right):
+    hand = some_hand(right)
+    frames = transforms.hand_frames(hand)
+    assert tuple(name for name, _, _ in frames) == transforms.FRAMES
+    for (_, position, quaternion), joint in zip(frames, (0, 4, 8, 12, 16, 20)):
+        assert np.allclose(position, hand.joints_m[joint]) and np.isclose(np.linalg.norm(quaternion), 1)
+
+
+@pytest.mark.parametrize("state", [JointState.OUTSIDE_IMAGE, JointState.EXTRAPOLATED])
+@pytest.mark.parametrize("joint, missing", [(0, "wrist"), (4, "thumb_tip"), (8, "index_tip"), (20, "little_tip")])
+def test_a_joint_that_is_not_seen_has_no_frame(state, joint, missing):
+    states = np.full(21, JointState.VISIBLE, np.uint8)
+    states[joint] = state
+    assert {name for name, _, _ in transforms.hand_frames(some_hand(state=states))} == set(transforms.FRAMES) - {missing}
+
+
+def test_a_hand_without_metres_has_no_frames():
+    assert transforms.hand_frames(some_hand(joints_m=np.full((21, 3), np.nan))) == []
+    broken = some_hand().joints_m.copy()
+    broken[8] = np.nan
+    assert "index_tip" not in [name for name, _, _ in transforms.hand_frames(some_hand(joints_m=broken))]
+
+
+def test_transform_messages_hold_plain_floats():
+    header = Header(frame_id="eye")
+    out = transforms.transform_messages(TransformStamped, header, (some_hand(), some_hand(False, 2)), "")
+    assert len(out) == 12 and len({m.child_frame_id for m in out}) == 12
+    assert all(type(m.transform.rotation.w) is float and m.header.frame_id == "eye" for m in out)
+
+
+def test_clash_guard_knows_its_own():
+    guard = transforms.ClashGuard("", remembered=3)
+    for stamp in (1, 2, 3, 4):
+        guard.sent("hand_right_1_wrist", stamp)
+    assert guard.may_concern(b"....hand_right_1_wrist..") and not guard.may_concern(b"base_link")
+    assert not guard.foreign("hand_right_1_wrist", 4)
+    assert guard.foreign("hand_right_1_wrist", 99)
+    assert not guard.foreign("hand_left_7_wrist", 99)           # never sent by us: no clash
+
+
+# -------------------------------------------------------------------------------------------------------------- markers
+
+def test_markers_of_lost_hands_are_deleted_once():
+    maker = HandMarkers(MarkerArray, Marker, Point, ColorRGBA, "")
+    first = maker.message(Header(), (some_hand(track_id=1), some_hand(False, 2)))
+    assert {(m.ns, m.id) for m in first.markers} == {(name, k) for name in ("hand_right_1", "hand_left_2") for k in range(3)}
+    second = maker.message(Header(), (some_hand(track_id=1),))
+    assert {(m.ns, m.id) for m in second.markers if m.action == Marker.DELETE} == {("hand_left_2", k) for k in range(3)}
+    assert not any(m.action == Marker.DELETE for m in maker.message(Header(), (some_hand(track_id=1),)).markers)
+
+
+# -------------------------------------------------------------------------------------------------------------- monitor
+
+def make_monitor():
+    now, said = SimpleNamespace(s=0.0), []
+    return diagnostics.Monitor(lambda level, text: said.append(text), lambda: now.s), now, said
+
+
+def test_problems_are_said_once_and_fade_or_stay():
+    monitor, now, said = make_monitor()
+    for now.s in np.arange(0, 3, 0.1):
+        monitor.problem("image", "torn; mend it")
+        monitor.problem("lens", "missing; find it", diagnostics.ERROR, standing=True)
+    assert said == ["torn; mend it", "missing; find it"]
+    now.s += diagnostics.HOLD_S + 0.1
+    assert [status.name for status in monitor.report()] == ["lens", "summary"]
+    assert monitor.report()[-1].level == diagnostics.ERROR
+    monitor.clear("lens")
+    assert [status.name for status in monitor.report()] == ["summary"] and monitor.report()[-1].level == diagnostics.OK
+
+
+@given(st.integers(1, 60), st.integers(0, 60))
+@settings(max_examples=20)
+def test_rates_and_percentiles(rate_hz, dropped):
+    monitor, now, _ = make_monitor()
+    for k in range(20 * rate_hz):
+        now.s = k / rate_hz
+        monitor.received()
+        monitor.published({"pose": float(k % 100), "age at publication": float("nan")}, dropped)
+    values = monitor.report()[-1].values
+    assert abs(float(values["results published [Hz]"]) - rate_hz) <= 0.1 * rate_hz + 0.1
+    assert values["dropped in total"] == str(20 * rate_hz * dropped)
+    assert "age at publication p50 / p95 / p99 [ms]" not in values      # unknown is not a number
+    p50, p95, p99 = (float(x) for x in values["pose p50 / p95 / p99 [ms]"].split(" / "))
+    assert p50 <= p95 <= p99 <= 99
+
+
+def test_diagnostics_message():
+    monitor, _, _ = make_monitor()
+    monitor.problem("lens", "missing", diagnostics.ERROR)
+    message = diagnostics.to_message(monitor.report(), "/hand_pose", "camera", Header().stamp)
+    assert [(s.name, s.level) for s in message.status] == [("/hand_pose: lens", b"\x02"), ("/hand_pose: summary", b"\x02")]
+
+
+# -------------------------------------------------------------------------------------------------------------- latency
+
+@given(st.integers(1, OLDEST_PLAUSIBLE_NS), st.lists(st.floats(0, 1), min_size=4, max_size=4))
+def test_stages_add_up(age_ns, stages_s):
+    marks = dict(zip(("decode", "detect", "pose", "lift"), 5.0 + np.cumsum(stages_s)))
+    latency = Latency(10**18, 10**18 + age_ns, 5.0, marks)
+    durations = latency.durations_ms(marks["lift"] + 0.25)
+    assert np.isclose(sum(durations.values()) - durations["age at publication"], 1e3 * (sum(stages_s) + 0.25))
+    assert np.isclose(durations["age at publication"], age_ns / 1e6 + 1e3 * (sum(stages_s) + 0.25), atol=1e-3)
+
+
+@pytest.mark.parametrize("stamp_ns, received_ns", [(0, 10**18), (10**18, 10**18 - 1), (1, 10**18)])
+def test_ages_that_cannot_be_known(stamp_ns, received_ns):
+    assert Latency(stamp_ns, received_ns, 0.0, {}).since_stamp_ns(1.0) == -1
+
+
+# ------------------------------------------------------------------------------------------------------------------ QoS
+
+RELIABLE, BEST = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
+KEPT, VOLATILE = DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.VOLATILE
+
+
+def publisher(reliability, durability=VOLATILE):
+    return SimpleNamespace(node_name="driver", node_namespace="/front", qos_profile=QoSProfile(
+        depth=1, reliability=reliability, durability=durability))
+
+
+@pytest.mark.parametrize("publishers, reliability, durability", [
+    ([], BEST, VOLATILE), ([publisher(RELIABLE)], RELIABLE, VOLATILE), ([publisher(BEST)], BEST, VOLATILE),
+    ([publisher(RELIABLE), publisher(BEST)], BEST, VOLATILE), ([publisher(RELIABLE, KEPT)], RELIABLE, KEPT),
+    ([publisher(RELIABLE, KEPT), publisher(RELIABLE)], RELIABLE, VOLATILE)])
+def test_auto_hears_every_publisher(publishers, reliability, durability):
+    profile = qos.matching(publishers)
+    assert (profile.reliability, profile.durability) == (reliability, durability)
+    assert qos.mismatches("/image", profile, publishers) == []
+
+
+def test_mismatches_name_both_sides():
+    sentences = qos.mismatches("/image", QoSProfile(depth=1, reliability=RELIABLE, durability=KEPT), [publisher(BEST)])
+    assert len(sentences) == 2 and all("/image" in s and "/front/driver" in s for s in sentences)
+
+
+# ------------------------------------------------------------------------------------------------------------ stand-ins
+
+def stamped(ns):
+    message = Image()
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(ns, 10**9)
+    return message
+
+
+def test_synchronizer_pairs_the_nearest():
+    pairs = []
+    first, second = compat.approximate_synchronizer(5, 0.010, lambda a, b: pairs.append(
+        (a.header.stamp.nanosec, b.header.stamp.nanosec)))
+    first(stamped(0))
+    second(stamped(50_000_000))
+    assert pairs == []
+    first(stamped(45_000_000))
+    second(stamped(5_000_000))
+    assert sorted(pairs) == [(0, 5_000_000), (45_000_000, 50_000_000)]
+
+
+# --------------------------------------------------------------------------------------------------------------- images
+
+@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8"])
+def test_published_images_come_back(encoding):
+    rgb = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
+    message = images.raw_message(Image, Header(frame_id="eye"), rgb, encoding)
+    assert type(message.data).__name__ == "array" and message.header.frame_id == "eye"
+    assert np.array_equal(images.decode(message), rgb)
+
+
+def test_published_jpeg_comes_back():
+    rgb = np.full((16, 24, 3), (200, 100, 50), np.uint8)
+    message = images.compressed_message(CompressedImage, Header(), rgb, 95)
+    assert np.abs(images.decode(message).astype(int) - rgb).max() < 8
+
+
+def test_encodings_of_an_installed_cv_bridge(monkeypatch):
+    """Where cv_bridge is installed, it is asked for what imaging.py does not know, and only for that."""
+    class Bridge:
+        def imgmsg_to_cv2(self, message, encoding):
+            if message.encoding != "yuv9":
+                raise KeyError(message.encoding)
+            return np.full((2, 2, 3), 7, np.uint8)
+    monkeypatch.setattr(compat, "cv_bridge", Bridge)
+    assert images.decode(Image(encoding="yuv9")).max() == 7
+    with pytest.raises(imaging.FrameError, match="yuv10"):
+        images.decode(Image(encoding="yuv10"))
+
+
+# ----------------------------------------------------------------------------------------------------------- parameters
+
+def test_settings_have_names_of_their_own_and_texts():
+    names = [setting.name for setting in parameters.all_settings()]
+    assert len(names) == len(set(names))
+    for setting in parameters.all_settings():
+        descriptor = parameters.descriptor(setting)
+        assert setting.help and descriptor.description.startswith(setting.help)
+        if setting.low is not None:
+            assert setting.low <= setting.default <= setting.high
+
+
+def test_ranges_reach_the_descriptor():
+    whole = parameters.descriptor(Setting("n", 2, "N.", low=1, high=6)).integer_range[0]
+    assert (whole.from_value, whole.to_value, whole.step) == (1, 6, 1)
+    real = parameters.descriptor(Setting("x", 2.0, "X.", unit="s", low=1, high=6))
+    assert real.floating_point_range[0].to_value == 6.0 and real.description == "X. [s]"
