@@ -46,19 +46,20 @@ def detector_sample(pool, frames, crops, size: tuple[int, int], rng: np.random.G
                                         augmentation)
             image[rows, columns] = part
             corner = np.array([columns.start, rows.start])
-            hands += [(joints + corner, right, _inside(joints, part.shape)) for joints, right in found]
+            window = np.array([*corner - 0.5, columns.stop - 0.5, rows.stop - 0.5])
+            hands += [(joints + corner, right, window) for joints, right in found]
             unseen += [box + np.tile(corner, 2) for box in hidden]
     else:
         image, found, unseen = _view(pool, frames, crops, size, rng, augmentation)
-        hands = [(joints, right, _inside(joints, image.shape)) for joints, right in found]
+        hands = [(joints, right, (-0.5, -0.5, w - 0.5, h - 0.5)) for joints, right in found]
     if augmentation.strength:
         image = photometric.distort(image, rng, augmentation.strength)
     return {"image": np.ascontiguousarray(image), **labels(hands, size, unseen)}
 
 
 def labels(hands, size: tuple[int, int], unseen=()) -> dict:
-    """Dense labels for hands [(joints_px (21, 2), is_right, share of the joints in view)] in an input of ``size``;
-    unseen: boxes (4,) px of hands that are too hidden to be labelled.
+    """Dense labels for hands [(joints_px (21, 2), is_right, window (4,) px in which it can be seen)] in an input of
+    ``size``; unseen: boxes (4,) px of hands that are too hidden to be labelled.
 
     heat (h, w): 1 at the cell of a hand's middle, falling off as a Gaussian with the size of the box (Zhou et al.
     2019, section 3); care (h, w): 0 where a hand is too small or too far out of view to be demanded or forbidden;
@@ -73,9 +74,9 @@ def labels(hands, size: tuple[int, int], unseen=()) -> dict:
     u, v = (cell_u + 0.5) * STRIDE - 0.5, (cell_v + 0.5) * STRIDE - 0.5
     for x0, y0, x1, y1 in unseen:
         care[(u > x0 - STRIDE) & (u < x1 + STRIDE) & (v > y0 - STRIDE) & (v < y1 + STRIDE)] = 0
-    for joints, right, share in sorted(hands, key=lambda hand: -np.ptp(hand[0], axis=0).max()):
-        low = np.maximum(joints.min(0), -0.5)
-        high = np.minimum(joints.max(0), (size[1] - 0.5, size[0] - 0.5))
+    for joints, right, window in sorted(hands, key=lambda hand: -np.ptp(hand[0], axis=0).max()):
+        low, high = np.maximum(joints.min(0), window[:2]), np.minimum(joints.max(0), window[2:])
+        share = ((joints > window[:2]) & (joints < window[2:])).all(-1).mean()
         span = high - low
         if (span <= 1).any():
             continue
@@ -97,11 +98,6 @@ def labels(hands, size: tuple[int, int], unseen=()) -> dict:
         up[:, taught] = direction[:, None]
         care[taught] = 1
     return {"heat": heat, "care": care, "weight": weight, "box": box, "side": side, "up": up}
-
-
-def _inside(joints, shape) -> float:
-    h, w = shape[:2]
-    return float(((joints > -0.5) & (joints < (w - 0.5, h - 0.5))).all(-1).mean())
 
 
 def _view(pool, frames, crops, size, rng, augmentation):
@@ -129,7 +125,8 @@ def _view(pool, frames, crops, size, rng, augmentation):
     matrix = np.column_stack([linear, np.array([w - 1, h - 1]) / 2 - linear @ centre])
     if scale < 0.6:
         image = cv2.blur(image, (int(round(1 / scale)),) * 2)
-    view = cv2.warpAffine(image, matrix, (w, h), flags=cv2.INTER_LINEAR)
+    around = (0, 0, 0) if rng.random() < 0.5 else rng.integers(0, 256, 3).tolist()
+    view = cv2.warpAffine(image, matrix, (w, h), flags=cv2.INTER_LINEAR, borderValue=around)
     found = [(hand["joints_px"] @ linear.T + matrix[:, 2], bool(hand["is_right"]) == (flip > 0)) for hand in hands]
     corners = label["unseen"][:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2) @ linear.T + matrix[:, 2]
     return view, found, list(np.concatenate([corners.min(1), corners.max(1)], -1))
