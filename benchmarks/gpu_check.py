@@ -29,7 +29,7 @@ from hand_pose_ros.lift import lift  # noqa: E402
 from hand_pose_ros.runtimes import Options, eager, host, ladder, tensorrt  # noqa: E402
 from hand_pose_ros.runtimes.agreement import drawn_hands, refuse_disagreement  # noqa: E402
 from hand_pose_ros.runtimes.cache import EngineCache  # noqa: E402
-from hand_pose_ros.runtimes.gpu_frame import DeviceFrame, DeviceNetworks  # noqa: E402
+from hand_pose_ros.runtimes.gpu_frame import DeviceFrame, DeviceLook  # noqa: E402
 from hand_pose_ros.runtimes.source import NetworkSource, from_model  # noqa: E402
 from hand_pose_ros.types import Camera, CropPose, Crop, Detection  # noqa: E402
 
@@ -187,7 +187,7 @@ def check_crops() -> None:
     check("GPU letterbox equals CPU letterbox", difference.max() <= 1, f"largest difference {difference.max()} levels")
 
 
-def check_frame(name: str, networks: DeviceNetworks) -> None:
+def check_frame(name: str, detector, pose) -> None:
     """Camera frame in memory to joints in metres, one hand: upload, crop, network, download, lift."""
     for width, height in ((640, 480), (1280, 720)):
         image = np.random.default_rng(0).integers(0, 255, (height, width, 3)).astype(np.uint8)
@@ -195,18 +195,19 @@ def check_frame(name: str, networks: DeviceNetworks) -> None:
         half = height / 8
         box = np.array([width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half])
         found = Detection(box, 1.0, 1.0, np.array([0.0, -1.0]))
-        size = networks.pose.source.input_shape[0]
+        size, letterbox = pose.source.input_shape[0], detector.source.input_shape[:2]
+        looking = DeviceLook(pose)
 
         def once() -> None:
             fresh = image[:]                                # another array object: uploaded anew, as each frame is
             geometry = crops.plan(camera, found, size)
-            outputs = networks.poses(fresh, camera, [geometry])
+            outputs = looking.outputs(fresh, camera, [geometry])
             crop = Crop(fresh, geometry.K, geometry.R_camera_crop, geometry.mirrored)
             lift(crop, CropPose(*(output[0] for output in outputs)), camera)
 
         took = median_ms(once)
         check(f"{name} frame to joints {width} x {height} below {LIMIT_FRAME_MS} ms", took < LIMIT_FRAME_MS, f"{took:.3f} ms")
-        took = median_ms(lambda: networks.dense(image[:]))
+        took = median_ms(lambda: detector.run_on_device(DeviceFrame(image, "cuda").letterboxed(letterbox)))
         check(f"{name} frame to detector map {width} x {height}", True, f"{took:.3f} ms")
 
 
@@ -242,7 +243,7 @@ def main() -> int:
                       f"{automatic.name}; {automatic.reason or 'nothing passed over'}")
         for name, pair in opened.items():
             if pair.get("detector") and pair.get("pose"):
-                guarded(f"{name} frame to joints", check_frame, name, DeviceNetworks(pair["detector"], pair["pose"]))
+                guarded(f"{name} frame to joints", check_frame, name, pair["detector"], pair["pose"])
     check("GPU memory", True, f"{torch.cuda.max_memory_reserved() / 2**20:.0f} MiB reserved by torch at most")
     failed = [one["name"] for one in checks if not one["passed"]]
     print(f"{len(checks) - len(failed)} passed, {len(failed)} failed" + (f": {', '.join(failed)}" if failed else ""))

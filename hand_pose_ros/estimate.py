@@ -22,11 +22,15 @@ class Estimator:
         """
         if not crops:
             return []
-        outputs = self.network(np.stack([crop.image for crop in crops]))
-        expected = [(len(crops), *rest) for rest in ((21, 2), (21, 3), (21,), (21,), (21,), (), ())]
-        if [np.shape(o) for o in outputs] != expected:
-            raise ModelError(f"the pose network answered with shapes {[np.shape(o) for o in outputs]} instead of "
-                             f"{expected}: this model belongs to another version")
-        return [CropPose(uv.astype(np.float64), xyz.astype(np.float64), uv_sigma.astype(np.float64),
-                         xyz_sigma.astype(np.float64), visibility.astype(np.float64), float(presence), float(right))
-                for uv, xyz, uv_sigma, xyz_sigma, visibility, presence, right in zip(*outputs)]
+        return split(self.network(np.stack([crop.image for crop in crops])), len(crops))
+
+
+def split(outputs: Sequence[np.ndarray], count: int) -> list[CropPose]:
+    """The network's outputs for ``count`` crops, one pose each. Raises ModelError if they are not the agreed ones."""
+    expected = [(count, *rest) for rest in ((21, 2), (21, 3), (21,), (21,), (21,), (), ())]
+    if [np.shape(o) for o in outputs] != expected:
+        raise ModelError(f"the pose network answered with shapes {[np.shape(o) for o in outputs]} instead of "
+                         f"{expected}: this model belongs to another version")
+    return [CropPose(uv.astype(np.float64), xyz.astype(np.float64), uv_sigma.astype(np.float64),
+                     xyz_sigma.astype(np.float64), visibility.astype(np.float64), float(presence), float(right))
+            for uv, xyz, uv_sigma, xyz_sigma, visibility, presence, right in zip(*outputs)]

@@ -65,6 +65,8 @@ class Pipeline:
     estimate: Callable[[Sequence[Crop]], Sequence[CropPose]]
     crop_size: int                                  # pixels, both sides of what the pose network takes
     calibrated_length_m: float | None = None        # hand length of the calibration file, replaces hand_length_m
+    look: Callable[[Frame, Sequence[crops.CropGeometry]], Sequence[CropPose]] | None = None
+    """Crops and poses in one step where the network runs; None: crops are made here and go through ``estimate``."""
 
     def step(self, state: PipelineState, frame: Frame, config) -> tuple[PipelineState, Result]:
         """One image further. config: a config.Config, or anything with its attributes.
@@ -117,8 +119,12 @@ class Pipeline:
 
     def _look(self, frame: Frame, wanted: Sequence[tuple[Detection, bool]]) -> list[_Look]:
         """Crop and pose of each (detection, mirrored), in one call of the network."""
-        taken = [crops.take(frame, detection, self.crop_size, mirrored) for detection, mirrored in wanted]
-        poses = self.estimate(taken) if taken else []
+        if self.look is not None:
+            taken = [crops.plan(frame.camera, detection, self.crop_size, mirrored) for detection, mirrored in wanted]
+            poses = self.look(frame, taken)
+        else:
+            taken = [crops.take(frame, detection, self.crop_size, mirrored) for detection, mirrored in wanted]
+            poses = self.estimate(taken) if taken else []
         return [_Look(d, crop, pose) for (d, _), crop, pose in zip(wanted, taken, poses)]
 
     def _look_again(self, frame: Frame, seen: list[_Look], followed: int, config) -> list[_Look]:
@@ -152,7 +158,7 @@ class _Look:
     """One crop with what the network said of it."""
 
     detection: Detection                            # what the crop was taken for
-    crop: Crop
+    crop: Crop | crops.CropGeometry
     pose: CropPose
 
     def refined(self, camera) -> Detection:
@@ -169,7 +175,7 @@ def load(config) -> Pipeline:
     pose = runtimes.load("pose", config.pose_model, config.runtime)
     length = calibration.load(config.hand_calibration_file).hand_length_m if config.hand_calibration_file else None
     return Pipeline(detect.Detector(detector, detector.source.input_shape[:2]), estimate.Estimator(pose),
-                    pose.source.input_shape[0], length)
+                    pose.source.input_shape[0], length, runtimes.look_on_device(pose))
 
 
 def needs_detector(state: PipelineState, followed: int, stamp_ns: int, config) -> bool:

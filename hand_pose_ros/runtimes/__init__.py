@@ -14,3 +14,11 @@ def load(kind: str, model: str, runtime: str = "auto", options: Options | None =
     from .ladder import climb
     from .source import from_model
     return climb(from_model(kind, model), runtime, options or Options())
+
+
+def look_on_device(pose: Runtime):
+    """``pipeline.Pipeline.look`` for a pose network that runs on a GPU; None for one that runs on the CPU."""
+    if pose.device == "cpu":
+        return None
+    from .gpu_frame import DeviceLook
+    return DeviceLook(pose)

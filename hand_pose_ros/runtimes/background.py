@@ -37,6 +37,14 @@ class Swapping(Runtime):
         return self._serving.name
 
     @property
+    def device(self) -> str:
+        return self._serving.device
+
+    def run_on_device(self, images) -> tuple[np.ndarray, ...]:
+        """As ``__call__`` for crops that are on the GPU; only where ``device`` says so."""
+        return self._serving.run_on_device(images)
+
+    @property
     def building(self) -> bool:
         """True until the swap, or until the build has failed."""
         return self._thread.is_alive()

@@ -39,6 +39,7 @@ class Runtime:
     """
 
     name = ""
+    device = "cpu"                                   # where crops are best made; "cuda": there is run_on_device
 
     def __init__(self, source: NetworkSource, max_batch: int) -> None:
         self.source = source

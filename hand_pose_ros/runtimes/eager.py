@@ -72,6 +72,8 @@ class GraphedCuda(Runtime):
     ``info["cuda_graphs"]`` is "yes", or "no" and why: then the callable is run anew each time.
     """
 
+    device = "cuda"
+
     def __init__(self, source: NetworkSource, forward, max_batch: int, name: str) -> None:
         import torch
         super().__init__(source, max_batch)

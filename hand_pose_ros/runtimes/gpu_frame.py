@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Sequence
 import numpy as np
 
 from .. import camera as cameras
+from .. import crop as crops
 from ..crop import CropGeometry
 from ..errors import FrameError
-from ..types import Camera
+from ..estimate import split
+from ..types import Camera, CropPose, Frame
 
 if TYPE_CHECKING:
     import torch
@@ -84,33 +86,38 @@ class DeviceFrame:
         return self._averaged[factor]
 
 
-class DeviceNetworks:
-    """Detector and pose network on frames that are uploaded once, however often they are looked at.
+class DeviceLook:
+    """Crops and poses of one frame: ``pipeline.Pipeline.look``. The frame goes up once, however often it is looked at.
 
-    detector, pose: runtimes with ``run_on_device(images) -> outputs``. device: where they run.
+    pose: a runtime with ``run_on_device(images) -> outputs``; while it has no ``device`` but the CPU (an engine is
+    still being built) the crops are made there.
     """
 
-    def __init__(self, detector, pose, device: str = "cuda") -> None:
-        self.detector, self.pose, self.device = detector, pose, device
+    def __init__(self, pose) -> None:
+        self.pose = pose
         self._image: np.ndarray | None = None
         self._frame: DeviceFrame | None = None
 
-    def frame(self, image: np.ndarray) -> DeviceFrame:
-        """The image on the device; the one that is there already if it is the same array."""
-        if self._frame is None or self._image is not image:
-            self._image, self._frame = image, DeviceFrame(image, self.device)
-        return self._frame
+    def __call__(self, frame: Frame, geometries: Sequence[CropGeometry]) -> list[CropPose]:
+        """The pose in each crop of the frame, in order."""
+        if not geometries:
+            return []
+        return split(self.outputs(frame.image, frame.camera, geometries), len(geometries))
 
-    def dense(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
-        """What the detector says of a whole image (H, W, 3) uint8: (dense (1, C, h, w),)."""
-        return self.detector.run_on_device(self.frame(image).letterboxed(self.detector.source.input_shape[:2]))
-
-    def poses(self, image: np.ndarray, camera: Camera, geometries: Sequence[CropGeometry]) -> tuple[np.ndarray, ...]:
+    def outputs(self, image: np.ndarray, camera: Camera, geometries: Sequence[CropGeometry]) -> tuple[np.ndarray, ...]:
         """What the pose network says of each crop of the image, N >= 1 of them: its outputs, first dimension N."""
-        images = self.frame(image).crops(camera, geometries)
-        limit = self.pose.max_batch
+        device, limit = self.pose.device, self.pose.max_batch
+        if device == "cpu":
+            return self.pose(np.stack([crops.sample(image, camera, geometry) for geometry in geometries]))
+        images = self.frame(image, device).crops(camera, geometries)
         parts = [self.pose.run_on_device(images[start:start + limit]) for start in range(0, len(images), limit)]
         return tuple(np.concatenate(columns) for columns in zip(*parts))
+
+    def frame(self, image: np.ndarray, device: str) -> DeviceFrame:
+        """The image on the device; the one that is there already if it is the same array."""
+        if self._frame is None or self._image is not image:
+            self._image, self._frame = image, DeviceFrame(image, device)
+        return self._frame
 
 
 @functools.lru_cache(maxsize=8)

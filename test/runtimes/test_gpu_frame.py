@@ -7,10 +7,10 @@ import standin
 
 from hand_pose_ros import camera as cameras
 from hand_pose_ros import crop as crops
-from hand_pose_ros import detect
+from hand_pose_ros import config, detect, estimate, pipeline
 from hand_pose_ros.errors import FrameError
-from hand_pose_ros.runtimes import Options, eager
-from hand_pose_ros.runtimes.gpu_frame import DeviceFrame, DeviceNetworks, averaging_factor
+from hand_pose_ros.runtimes import Options, eager, gpu_frame
+from hand_pose_ros.runtimes.gpu_frame import DeviceFrame, DeviceLook, averaging_factor
 from hand_pose_ros.types import Camera, Detection, Frame
 
 K = np.array([[600.0, 0, 330.0], [0, 610.0, 236.0], [0, 0, 1]])
@@ -103,23 +103,84 @@ def test_letterbox_equals_the_detectors_own(shape, size):
     assert np.abs(on_device[0].astype(int) - expected).max() <= 1
 
 
-def test_a_frame_is_uploaded_once_and_every_hand_is_answered_in_order():
-    class OnCpu(eager.Eager):
-        def run_on_device(self, images):
-            assert len(images) <= self.max_batch
-            return self.run(images.numpy())
+class OnCpu(eager.Eager):
+    """Has the part of a runtime on a GPU that takes crops from there."""
 
-    options = Options(threads=1, max_batch=2)
-    networks = DeviceNetworks(OnCpu(standin.source("detector", 96), options), OnCpu(standin.source(), options), "cpu")
-    camera, image = CAMERAS["plumb_bob"], smooth_picture()
-    geometries = [crops.plan(camera, PLACES[place], 64) for place in ("middle", "rolled", "right edge")]
-    outputs = networks.poses(image, camera, geometries)
-    held = networks.frame(image)
-    assert networks.dense(image)[0].shape == (1, 8, 12, 12) and networks.frame(image) is held
-    assert networks.frame(image.copy()) is not held
-    twins = np.stack([crops.sample(image, camera, geometry) for geometry in geometries])
-    for output, expected in zip(outputs[:2], networks.pose(twins)[:2]):
-        np.testing.assert_allclose(output, expected, atol=0.05)          # pixels and hand lengths: same crops, same pose
+    def __init__(self, max_batch: int = 4):
+        super().__init__(standin.source(size=64), Options(threads=1, max_batch=max_batch))
+        self.looked = 0
+
+    def run_on_device(self, images):
+        assert len(images) <= self.max_batch
+        self.looked += len(images)
+        return self.run(images.numpy())
+
+
+class PretendsCuda:
+    """The same under another name of its device, so that DeviceLook takes its path for GPUs."""
+
+    device = "cuda"
+
+    def __init__(self, runtime):
+        self.runtime, self.max_batch = runtime, runtime.max_batch
+
+    def __call__(self, batch):
+        return self.runtime(batch)
+
+    def run_on_device(self, images):
+        return self.runtime.run_on_device(images)
+
+
+@pytest.fixture
+def look(monkeypatch):
+    runtime = OnCpu(max_batch=2)
+    made = DeviceLook(PretendsCuda(runtime))
+    frames: list[DeviceFrame] = []
+
+    def on_cpu(image, device):
+        frames.append(DeviceFrame(image, "cpu"))
+        return frames[-1]
+
+    monkeypatch.setattr(gpu_frame, "DeviceFrame", on_cpu)
+    return made, runtime, frames
+
+
+def test_a_frame_is_uploaded_once_and_every_hand_is_answered_in_order(look):
+    looking, runtime, uploaded = look
+    frame = Frame(smooth_picture(), CAMERAS["plumb_bob"], 0)
+    geometries = [crops.plan(frame.camera, PLACES[place], 64) for place in ("middle", "rolled", "right edge")]
+    poses = looking(frame, geometries)
+    assert looking(frame, []) == [] and len(poses) == 3 and runtime.looked == 3
+    looking(frame, geometries[:1])
+    assert len(uploaded) == 1
+    looking(Frame(frame.image.copy(), frame.camera, 0), geometries[:1])
+    assert len(uploaded) == 2
+    twins = np.stack([crops.sample(frame.image, frame.camera, geometry) for geometry in geometries])
+    for pose, uv, xyz in zip(poses, *runtime(twins)[:2]):
+        np.testing.assert_allclose(pose.uv, uv, atol=0.05)
+        np.testing.assert_allclose(pose.xyz, xyz, atol=0.001)
+
+
+def test_crops_are_made_on_the_cpu_while_the_network_is_still_there():
+    runtime = OnCpu()
+    frame = Frame(smooth_picture(), CAMERAS["pinhole"], 0)
+    assert len(DeviceLook(runtime)(frame, [crops.plan(frame.camera, PLACES["middle"], 64)])) == 1
+    assert runtime.looked == 0
+
+
+def test_the_pipeline_finds_the_same_hands_either_way(look):
+    looking, runtime, _ = look
+
+    def detector(image, min_score):
+        return [PLACES["middle"], PLACES["right edge"]]
+
+    frame = Frame(smooth_picture(), CAMERAS["plumb_bob"], 1)
+    settings = config.Config(presence_threshold=0.01)
+    shown = [pipeline.Pipeline(detector, estimate.Estimator(runtime), 64, look=way).step(
+        pipeline.PipelineState(), frame, settings)[1].raw for way in (None, looking)]
+    assert len(shown[0]) == len(shown[1]) > 0
+    for one, other in zip(*shown):
+        assert np.abs(one.joints_px - other.joints_px).max() < 0.3 and one.is_right == other.is_right
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
