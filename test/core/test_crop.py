@@ -95,6 +95,21 @@ def test_identity_crop_returns_the_very_pixels():
     np.testing.assert_array_equal(flipped, image[24:40, 24:40][:, ::-1])
 
 
+@pytest.mark.parametrize("name", ["pinhole", "plumb_bob 5"])
+@pytest.mark.parametrize("box", [(250, 180, 380, 300), (100, 20, 560, 460)])
+def test_any_memory_layout_will_do(name, box):
+    """Decoded messages are read-only views, channel-flipped ones have negative strides."""
+    camera = make(name)
+    image = direction_image(camera)
+    expected = crops.take(Frame(image, camera, 0), detection(box), 64).image
+    backwards = np.ascontiguousarray(image[..., ::-1])[..., ::-1]
+    read_only = np.frombuffer(image.tobytes(), np.uint8).reshape(image.shape)
+    padded = np.zeros((480, 700, 3), np.uint8)
+    padded[:, :640] = image
+    for view in (backwards, read_only, padded[:, :640]):
+        np.testing.assert_array_equal(crops.take(Frame(view, camera, 0), detection(box), 64).image, expected)
+
+
 def test_turning_the_image_turns_nothing_in_the_crop():
     """Rotating picture, box and up by 90 degrees gives the same crop."""
     rng = np.random.default_rng(1)
