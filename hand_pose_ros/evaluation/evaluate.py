@@ -109,8 +109,8 @@ def evaluate(args: argparse.Namespace, run: dict[str, Any]) -> dict[str, Any]:
         "problems": dict(sorted(problems.items())), "metrics": {}, "intervals": {}, "tables": {}, "tracks": tracks}
     if images:
         result["tables"] = scoring.tables(images)
-        result["metrics"] = scoring.summary(images)
-        result["intervals"] = scoring.intervals(images)
+        result["metrics"] = scoring.summary(scoring.headline(images))
+        result["intervals"] = scoring.intervals(scoring.headline(images))
     result["metrics"].update(_over_recordings(tracks))
     earlier = [report.read_run(path) for path in args.compare or []]
     report.write_all(out, result, images, rows, units, run, earlier)

@@ -76,15 +76,15 @@ def hand(values: np.ndarray, unit: str, width: int = 300) -> str:
     return "".join(parts)
 
 
-def bars(rows: Sequence[tuple[str, float, int]], unit: str, width: int = 460) -> str:
+def bars(rows: Sequence[tuple[str, float, int]], unit: str, width: int = 330) -> str:
     """Horizontal bars. rows: (label, value, number of hands)."""
     rows = [row for row in rows if np.isfinite(row[1])]
     if not rows:
         return "<p>Nothing to show.</p>"
-    high, step, left = max(value for _, value, _ in rows) or 1.0, 24, 170
+    high, step, left = max(value for _, value, _ in rows) or 1.0, 24, 78
     parts = [_svg(width, step * len(rows) + 8)]
     for number, (label, value, count) in enumerate(rows):
-        y, length = 6 + step * number, (width - left - 90) * value / high
+        y, length = 6 + step * number, (width - left - 152) * value / high
         parts.append(f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{html.escape(label)}</text>'
                      f'<rect x="{left}" y="{y + 1}" width="{length:.1f}" height="16" rx="2" fill="{COLOURS[0]}"/>'
                      f'<text x="{left + length + 6:.1f}" y="{y + 13}">{value:.1f} {html.escape(unit)} '

@@ -103,19 +103,31 @@ def _text_table(rows: Sequence[Sequence[str]]) -> str:
 
 # -------------------------------------------------------------------------------------------------------------- tables
 
-def _main_table(result: dict[str, Any]) -> list[list[str]]:
-    """Header and one row per subset, kind of label, and size, with the columns that have anything in them."""
+PARTS = (("Finding hands, and joints in the image", (
+    "images", "hands", "recall", "precision", "nme", "nme_median", "nme_area", "epe_px", "pck_0.1", "pck_0.2",
+    "pck_0.2_all", "auc_2d", "handedness", "images_with_false")),
+         ("Joints in space", ("hands", "hands_3d", "mpjpe_mm", "scale_mpjpe_mm", "pa_mpjpe_mm", "camera_mpjpe_mm",
+                              "auc_3d_20_50", "auc_3d_0_50", "auc_pa_0_50")))
+"""The main table in two, so that each fits a page."""
+
+
+def _main_table(result: dict[str, Any], columns: Sequence[str] = COLUMNS, needs: str = "hands") -> list[list[str]]:
+    """Header and one row per subset, kind of label, and size, with the columns that have anything in them.
+
+    Rows that have none of ``needs`` are left out.
+    """
     tables = result["tables"]
     rows = [(name, row) for part in ("subsets", "kinds") for name, row in tables[part].items()]
     rows += [(f"size {name}", row) for name, row in tables["sizes"].items()]
-    columns = [c for c in COLUMNS if any(shown(c, row.get(c, np.nan)) not in ("-", "0") for _, row in rows)]
+    rows = [(name, row) for name, row in rows if needs == "hands" or row.get(needs)]
+    columns = [c for c in columns if any(shown(c, row.get(c, np.nan)) not in ("-", "0") for _, row in rows)]
     out = [["set", *[TITLES[c] for c in columns]]]
     out += [[name, *["" if c not in row else shown(c, row[c]) for c in columns]] for name, row in rows]
     mean = tables.get("mean_of_real_subsets")
     if mean:
         cells = ["" if np.isnan(mean.get(c, np.nan)) else f"{mean[c]:.{3 if c == 'auc_2d' else 1}f}" for c in columns]
-        out.insert(1 + len(tables["subsets"]) + len(tables["kinds"]),
-                   [f"mean of the {mean['subsets']} real sets", *cells])
+        place = 1 + sum(name in tables["subsets"] or name in tables["kinds"] for name, _ in rows)
+        out.insert(place, [f"mean of the {mean['subsets']} real sets", *cells])
     return out
 
 
@@ -151,9 +163,9 @@ def comparison(result: dict[str, Any], earlier: dict[str, Any]) -> list[list[str
         small = low is not None and high is not None and low <= now <= high
         word = "same" if shown(name, now) == shown(name, before) else "" if sign == 0 else \
             ("better" if (now - before) * sign > 0 else "worse") + (" (small)" if small else "")
-        change = shown(name, now - before)
+        change = "" if word == "same" else shown(name, now - before)
         rows.append([TITLES.get(name, name), shown(name, before), shown(name, now),
-                     change if change.startswith("-") else f"+{change}", word])
+                     change if not change or change.startswith("-") else f"+{change}", word])
     return rows
 
 
@@ -255,7 +267,7 @@ h3{font-size:15px;margin:16px 0 6px}.lead{color:#4b5563;margin:0 0 18px}
 .card{border:1px solid #e5e7eb;border-radius:8px;padding:10px 16px;min-width:120px}
 .card b{display:block;font-size:24px;font-weight:600}.card span{color:#6b7280;font-size:13px}
 .scroll{overflow-x:auto}
-table{border-collapse:collapse;font-size:13px;margin:8px 0}th,td{padding:4px 9px;text-align:right;
+table{border-collapse:collapse;font-size:13px;margin:8px 0}th,td{padding:3px 7px;text-align:right;
 border-bottom:1px solid #e5e7eb;font-variant-numeric:tabular-nums}th{background:#f9fafb;vertical-align:bottom}
 th:first-child,td:first-child{text-align:left;white-space:nowrap}td.text{text-align:left;white-space:normal}
 .better{color:#047857}.worse{color:#b91c1c}.row{display:flex;flex-wrap:wrap;gap:26px;align-items:flex-start}
@@ -272,7 +284,11 @@ def page(result: dict[str, Any], images: Sequence[ImageScore], rows: dict[str, R
     """The whole HTML page."""
     body = [f"<h1>{_e(_title(result))}</h1><p class=lead>{_e(anchors.protocol(result['source']))}.</p>", _cards(result)]
     if result["tables"]:
-        body += ["<h2>Result</h2><div class=scroll>", _table(_main_table(result)), "</div>"]
+        body.append("<h2>Result</h2>")
+        for title, columns in PARTS:
+            table = _main_table(result, columns, "hands_3d" if "hands_3d" in columns else "hands")
+            if len(table) > 1 and len(table[0]) > 2:
+                body.append(f"<h3>{title}</h3><div class=scroll>{_table(table)}</div>")
     elif result["source"]["kind"] != "dataset":
         body.append("<p class=note>No truth: neither the recordings nor a labels file hold labelled hands, so nothing "
                     "is scored. What can be told without truth is below.</p>")
@@ -315,6 +331,7 @@ def _table(rows: Sequence[Sequence[str]], text_from: int = 99) -> str:
 
 
 def _cards(result: dict[str, Any]) -> str:
+    """The headline numbers with their intervals."""
     cards = []
     for name in ("pa_mpjpe_mm", "mpjpe_mm", "camera_mpjpe_mm", "nme", "pck_0.2_all", "recall", "precision", "ap50",
                  "handedness", "jitter_px"):
@@ -324,7 +341,9 @@ def _cards(result: dict[str, Any]) -> str:
             span = f"{shown(name, low)} to {shown(name, high)}" if np.isfinite([low, high]).all() else ""
             digits = shown(name, value)
             cards.append(f"<div class=card><b>{digits}</b>{_e(TITLES[name])}<br><span>{span}&nbsp;</span></div>")
-    return f"<div class=cards>{''.join(cards)}</div>"
+    mixed = len(result["tables"].get("kinds", {})) > 1 and cards
+    note = "<p class=faint>Over real pictures with independent labels and pictures without a hand.</p>" if mixed else ""
+    return f"<div class=cards>{''.join(cards)}</div>{note}"
 
 
 def _curve_section(images: Sequence[ImageScore]) -> str:
@@ -378,16 +397,16 @@ def _group_section(result: dict[str, Any]) -> str:
         table = result["tables"][part]
         if not table:
             continue
-        parts = [f"<h3>{title}</h3>"]
+        parts = []
         for metric, unit, factor in (("recall", "% found", 100), ("nme", "% NME", 100),
                                      ("pa_mpjpe_mm", "mm PA-MPJPE", 1)):
-            rows = [(name, factor * row[metric], row["hands"]) for name, row in table.items()
+            count = "hands_3d" if metric == "pa_mpjpe_mm" else "hands"
+            rows = [(name, factor * row[metric], row[count]) for name, row in table.items()
                     if np.isfinite(row[metric])]
             if rows:
                 parts.append(figures.bars(rows, unit))
-        out.append("<div>" + "".join(parts) + "</div>")
-    return "<h2>By size and view</h2><p class=faint>In brackets: number of hands.</p><div class=row>" + "".join(out) + \
-        "</div>"
+        out.append(f"<h3>{title}</h3><div class=row>{''.join(parts)}</div>")
+    return "<h2>By size and view</h2><p class=faint>In brackets: number of hands.</p>" + "".join(out)
 
 
 def _recording_section(result: dict[str, Any], rows: dict[str, Row], units: Sequence[dict[str, Any]],

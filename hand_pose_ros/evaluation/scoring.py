@@ -325,6 +325,13 @@ def tables(images: Sequence[ImageScore]) -> dict[str, dict[str, Any]]:
     return out
 
 
+def headline(images: Sequence[ImageScore]) -> list[ImageScore]:
+    """The images that the headline numbers are over: never labels of different worth in one mean. Where real pictures
+    with independent labels are among them, these and the pictures without a hand; else all."""
+    chosen = [image for image in images if image.kind in ("real", "negative")]
+    return chosen if any(image.kind == "real" for image in chosen) else list(images)
+
+
 _SHOWN = {"recall": (100, 1), "precision": (100, 1), "nme": (100, 2), "nme_median": (100, 2), "nme_area": (100, 2),
           "epe_px": (1, 2), "pck_0.1": (100, 1), "pck_0.2": (100, 1), "pck_0.2_all": (100, 1), "auc_2d": (1, 3),
           "auc_30px": (1, 3), "mpjpe_mm": (1, 1), "scale_mpjpe_mm": (1, 1), "pa_mpjpe_mm": (1, 1),
@@ -335,10 +342,10 @@ _SHOWN = {"recall": (100, 1), "precision": (100, 1), "nme": (100, 2), "nme_media
 
 def shown(column: str, value: float) -> str:
     """A value as the tables show it; "-" where there is nothing."""
-    if column in ("images", "hands", "hands_3d", "images_with_false", "subsets"):
-        return "-" if column == "hands_3d" and not value else str(int(value))
     if value is None or np.isnan(value):
         return "-"
+    if column in ("images", "hands", "hands_3d", "images_with_false", "subsets"):
+        return "-" if column == "hands_3d" and not value else str(int(value))
     factor, digits = _SHOWN.get(column, (100 if column.startswith("coverage") else 1, 1 if column.startswith("coverage")
                                          else 3))
     return f"{factor * value:.{digits}f}"

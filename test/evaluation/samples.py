@@ -57,7 +57,8 @@ def interhand26m(folder: Path, split: str = "test") -> Path:
     world = camera @ turn + position
     labels = folder / "annotations" / split / f"InterHand2.6M_{split}"
     images = [{"id": n, "file_name": f"Capture0/0000_pose/cam400262/image{n}.jpg", "width": 334, "height": 512,
-               "capture": 0, "subject": 0, "seq_name": "0000_pose", "camera": "400262", "frame_idx": n} for n in range(2)]
+               "capture": 0, "subject": 0, "seq_name": "0000_pose", "camera": "400262", "frame_idx": n}
+              for n in range(2)]
     annotations = [
         {"id": 0, "image_id": 0, "bbox": [1, 2, 3, 4], "joint_valid": [1] * 21 + [0] * 21, "hand_type": "right",
          "hand_type_valid": 1},

@@ -3,17 +3,13 @@ from __future__ import annotations
 
 import json
 import pickle
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import samples
 
-sys.path.insert(0, str(Path(__file__).parent))
-import samples  # noqa: E402
-
-from hand_pose_ros.errors import ConfigError, DataError, FrameError  # noqa: E402
-from hand_pose_ros.evaluation import datasets  # noqa: E402
+from hand_pose_ros.errors import ConfigError, DataError, FrameError
+from hand_pose_ros.evaluation import datasets
 
 NAMES = sorted(datasets.DATASETS)
 
@@ -50,7 +46,8 @@ def test_a_wrong_folder_is_refused_with_the_layout(name, tmp_path):
     with pytest.raises(DataError) as caught:
         datasets.load(name, tmp_path)
     loader = datasets.module(name)
-    assert loader.LAYOUT in str(caught.value) and "holiday.jpg" in str(caught.value) and loader.DOWNLOAD in str(caught.value)
+    for words in (loader.LAYOUT, "holiday.jpg", loader.DOWNLOAD):
+        assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("name", NAMES)

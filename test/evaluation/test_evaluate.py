@@ -1,0 +1,536 @@
+"""The whole command on small data with pipelines that know the truth: same bytes, resuming, bags, bad input."""
+from __future__ import annotations
+
+import argparse
+import html.parser
+import json
+import re
+import sys
+import types
+from pathlib import Path
+
+import cv2
+import numpy as np
+import oracle
+import pytest
+import samples
+
+from hand_pose_ros import bags
+from hand_pose_ros.config import Config
+from hand_pose_ros.errors import ConfigError, DataError
+from hand_pose_ros.evaluation import bag_truth, evaluate, fail_if, labels, report, scale, video_bag, work
+from hand_pose_ros.types import Hand, JointState
+
+START_NS = 1_700_000_000_000_000_000
+STEP_NS = 33_333_333
+IMAGE, OPTICAL = "/camera/color/image_raw", "camera_color_optical_frame"
+
+
+@pytest.fixture(autouse=True)
+def one_commit(monkeypatch):
+    """The source tree may get a commit between two runs of a test."""
+    monkeypatch.setattr(evaluate, "commit", lambda: "0123456789ab")
+
+
+def run(out: Path, *options: str, factory: str = "oracle:exact", **changes) -> dict:
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    args = parser.parse_args(["--out", str(out), "--quiet", *map(str, options)])
+    settings = {**vars(Config()), "hand_length_m": 0.186, **changes}
+    return evaluate.evaluate(args, {"out": str(out), "settings": settings, "factory": factory,
+                                    "video": not args.no_video, "results_bag": not args.no_results_bag,
+                                    "labels": args.labels, "truth_topic": args.truth_topic})
+
+
+def data(folder: Path, count: int = 6, hands_at=lambda n: [((0.02 * n - 0.05, 0.03, 0.55), n % 2 == 0)]) -> Path:
+    """A folder set whose pictures hold their truth."""
+    lines = []
+    (folder / "images").mkdir(parents=True)
+    for number in range(count):
+        hands = [(one(shift, right), right) for shift, right in hands_at(number)]
+        image = oracle.paint(np.full((240, 320, 3), 90, np.uint8), hands)
+        name = f"images/{number:03d}.png"
+        cv2.imwrite(str(folder / name), image[..., ::-1])
+        lines.append({"image": name, "width": 320, "height": 240, "dataset": "made", "group": f"g{number // 2}",
+                      "truth": "independent", "exhaustive": True, "ignore": [],
+                      "hands": [label(joints, right) for joints, right in hands]})
+    (folder / "annotations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def one(shift, right: bool) -> np.ndarray:
+    joints = oracle.hand((0, 0, 0))
+    return (joints if right else joints * (-1, 1, 1)) + shift
+
+
+def label(joints: np.ndarray, right: bool) -> dict:
+    px = oracle.project(joints)
+    low, high = px.min(0), px.max(0)
+    return {"bbox": [*low.tolist(), *(high - low).tolist()], "joints_2d": px.tolist(), "valid_2d": [1] * 21,
+            "joints_3d": joints.tolist(), "valid_3d": [1] * 21, "handedness": "right" if right else "left",
+            "K": oracle.K.tolist()}
+
+
+def bag(path: Path, count: int = 24, truth: bool = True, info: bool = True, start_ns: int = START_NS) -> Path:
+    """A bag of a hand that crosses the picture."""
+    with bags.BagWriter(path) as out:
+        out.transform(start_ns, "base_link", OPTICAL, (0, 0, 1), static=True)
+        for number in range(count):
+            stamp = start_ns + number * STEP_NS
+            joints = one((0.006 * number - 0.07, 0.03, 0.55), True)
+            out.image(IMAGE, stamp, OPTICAL, oracle.paint(np.full((240, 320, 3), 90, np.uint8), [(joints, True)]))
+            if info:
+                out.camera_info("/camera/color/camera_info", stamp, oracle.CAMERA)
+            if truth:
+                px = oracle.project(joints)
+                hand = Hand(1.0, 1.0, np.concatenate([px.min(0), px.max(0)]), px, joints, joints - joints[0],
+                            np.ones(21), np.full(21, JointState.VISIBLE, np.uint8), np.zeros(21), np.zeros(21), 0.186,
+                            track_id=1)
+                out.hands("/truth/hands", stamp, OPTICAL, (hand,))
+    return path
+
+
+def same_bytes(a: Path, b: Path) -> None:
+    def stable(folder: Path) -> dict:
+        return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")
+                if path.is_file() and "latency" not in path.name and "timing" not in path.name}
+
+    left, right = stable(a), stable(b)
+    assert left.keys() == right.keys()
+    for name in left:
+        assert left[name].read_bytes() == right[name].read_bytes(), name
+
+
+# ---- data sets
+
+def test_an_oracle_scores_perfectly_and_noise_shows(tmp_path):
+    folder = data(tmp_path / "set")
+    perfect = run(tmp_path / "a", "--data", folder)["metrics"]
+    assert perfect["recall"] == perfect["precision"] == perfect["handedness"] == 1.0 and perfect["ap"] == 1.0
+    assert perfect["nme"] < 1e-4 and perfect["pa_mpjpe_mm"] < 0.01 and perfect["camera_mpjpe_mm"] < 60
+    rough = run(tmp_path / "b", "--data", folder, factory="oracle:noisy")["metrics"]
+    assert 0.002 < rough["nme"] < 0.1 and 1 < rough["pa_mpjpe_mm"] < 15
+    nothing = run(tmp_path / "c", "--data", folder, factory="oracle:blind")["metrics"]
+    assert nothing["recall"] == 0 and np.isnan(nothing["nme"]) and nothing["pck_0.2_all"] == 0
+
+
+def test_box_protocol_needs_no_detector(tmp_path):
+    found = run(tmp_path / "a", "--data", data(tmp_path / "set"), "--protocol", "box")
+    assert found["metrics"]["recall"] == 1.0 and found["metrics"]["nme"] < 1e-4
+    assert found["source"]["protocol"] == "box" and "labelled box" in (tmp_path / "a" / "report.md").read_text()
+
+
+def test_two_runs_and_two_processes_give_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "IMAGES_PER_UNIT", 2)
+    folder = data(tmp_path / "set", 6)
+    for name, options in (("a", ()), ("b", ()), ("c", ("--jobs", "2"))):
+        run(tmp_path / name, "--data", folder, *options, factory="oracle:noisy")
+    same_bytes(tmp_path / "a", tmp_path / "b")
+    same_bytes(tmp_path / "a", tmp_path / "c")
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "IMAGES_PER_UNIT", 2)
+    folder = data(tmp_path / "set", 6)
+    run(tmp_path / "whole", "--data", folder)
+    seen = []
+    original = work.process
+
+    def interrupted(unit, job):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(unit["name"])
+        return original(unit, job)
+
+    monkeypatch.setattr(work, "process", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "a", "--data", folder)
+    done = []
+    monkeypatch.setattr(work, "process", lambda unit, job: done.append(unit["name"]) or original(unit, job))
+    run(tmp_path / "a", "--data", folder)
+    assert len(seen) == 2 and len(done) == 1
+    same_bytes(tmp_path / "a", tmp_path / "whole")
+    run(tmp_path / "a", "--data", folder, detection_threshold=0.6)
+    assert len(done) == 4, "other settings: nothing may be reused"
+
+
+def test_pictures_that_cannot_be_used_are_counted(tmp_path):
+    folder = data(tmp_path / "set", 5)
+    (folder / "images" / "001.png").unlink()
+    (folder / "images" / "002.png").write_bytes(b"no picture")
+    cv2.imwrite(str(folder / "images" / "003.png"), np.zeros((100, 100, 3), np.uint8))
+    found = run(tmp_path / "a", "--data", folder)
+    assert found["metrics"]["images"] == 2
+    words = " ".join(found["problems"])
+    assert "label without image" in words and "cannot be decoded" in words and "another size" in words
+    assert "label without image" in (tmp_path / "a" / "report.html").read_text()
+
+
+def test_predictions_of_another_program(tmp_path):
+    folder = data(tmp_path / "set", 4)
+    truth = [json.loads(line) for line in (folder / "annotations.jsonl").read_text().splitlines()]
+    lines = [{"image": row["image"], "hands": [{"joints_2d": row["hands"][0]["joints_2d"], "score": 0.9}]}
+             for row in truth[:3]]
+    lines.append({"image": "unknown.png", "hands": []})
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = run(tmp_path / "a", "--data", folder, "--predictions", tmp_path / "p.jsonl")
+    assert found["metrics"]["recall"] == 0.75 and found["metrics"]["nme"] == 0.0
+    assert found["problems"] == {"image without a prediction line, counted as no hands": 1,
+                                 "prediction for an image that has no label, not used": 1}
+    (tmp_path / "p.jsonl").write_text('{"hands": []}\n')
+    with pytest.raises(DataError, match="p.jsonl:1"):
+        run(tmp_path / "b", "--data", folder, "--predictions", tmp_path / "p.jsonl")
+
+
+# ---- bags
+
+def test_a_bag_with_truth(tmp_path):
+    path = bag(tmp_path / "hand.mcap")
+    found = run(tmp_path / "a", "--bag", path)
+    assert found["frames"] == 24 and found["metrics"]["recall"] == 1.0
+    assert found["metrics"]["nme"] < 0.06           # not 0: the hand moves, and the filter lags a little
+    facts = found["tracks"]["hand"]
+    assert facts["tracks"] == 1 and facts["frames_with_hand"] == 24 and facts["detector_ran"] < 24
+    assert facts["jitter_px"] < 0.5 and facts["acceleration_error_mm_s2"] is not None
+    rows = [json.loads(line) for line in (tmp_path / "a" / "predictions.jsonl").read_text().splitlines()]
+    assert [row["stamp_ns"] for row in rows] == [START_NS + n * STEP_NS for n in range(24)]
+    with bags.BagReader(tmp_path / "a" / "hand.mcap") as results, bags.BagReader(path) as original:
+        assert {*original.topics, work.HANDS_TOPIC, work.RAW_TOPIC} == {*results.topics}
+        assert [r.raw for r in results.messages([IMAGE])] == [r.raw for r in original.messages([IMAGE])]
+        hands = results.hands(work.HANDS_TOPIC)
+        assert sorted(hands) == [START_NS + n * STEP_NS for n in range(24)] and hands[START_NS].filtered
+        order = [r.log_ns for r in results.messages()]
+        assert order == sorted(order)
+    video = cv2.VideoCapture(str(tmp_path / "a" / "hand.mp4"))
+    assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 24
+
+
+def test_two_runs_of_a_bag_give_the_same_bytes(tmp_path):
+    path = bag(tmp_path / "hand.mcap")
+    for name in "ab":
+        run(tmp_path / name, "--bag", path, factory="oracle:noisy")
+    same_bytes(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_bag_without_truth_says_so(tmp_path):
+    found = run(tmp_path / "a", "--bag", bag(tmp_path / "hand.mcap", 8, truth=False), "--no-video", "--no-results-bag")
+    assert found["tables"] == {}
+    assert not [path for path in (tmp_path / "a").iterdir() if path.suffix in (".mcap", ".mp4")]
+    assert "No truth" in (tmp_path / "a" / "report.html").read_text()
+
+
+def test_realtime_drops_what_the_node_would_drop(tmp_path, monkeypatch):
+    """25 frames arrive every 20 ms (by their stamps), each takes 50 ms of a clock that only the pipeline moves."""
+    now = [0.0]
+    monkeypatch.setattr(work.time, "monotonic", lambda: now[0])
+    taken = []
+
+    class Slow(oracle.pipeline.Pipeline):
+        def step(self, state, frame, config):
+            taken.append(frame.stamp_ns)
+            now[0] += 0.05
+            return state, oracle.pipeline.Result((), (), True, {"detect": now[0], "pose": now[0], "lift": now[0]})
+
+    monkeypatch.setattr(oracle, "slow", lambda config: Slow(None, None, 128), raising=False)
+    black = np.zeros((240, 320, 3), np.uint8)
+    frames = [oracle.Frame(black, oracle.CAMERA, START_NS + n * 20_000_000) for n in range(25)]
+    unit = {"name": "x", "realtime": True}
+    job = {"out": str(tmp_path), "settings": vars(Config()), "factory": "oracle:slow", "video": False,
+           "model_names": ""}
+    (tmp_path / "parts").mkdir()
+    problems = work.Counter()
+    work._run_frames(((frame, frame.stamp_ns) for frame in frames), unit, job, 25, problems)
+    # starts at 0, 50, 100, 150, ... ms with the newest frame that arrived before: those of 0, 40, 80, 140, 180, 240 ms
+    numbers = [(stamp - START_NS) // 20_000_000 for stamp in taken]
+    assert numbers[:6] == [0, 2, 4, 7, 9, 12] and numbers[-1] == 24
+    assert problems["frame dropped because a newer one had arrived (real time)"] == 25 - len(numbers)
+    taken.clear()
+    work._run_frames(((frame, frame.stamp_ns) for frame in frames), {"name": "x"}, job, 25, problems)
+    assert len(taken) == 25
+
+
+def test_a_cut_off_bag_keeps_what_it_holds_and_an_unreadable_one_keeps_the_others(tmp_path):
+    whole = bag(tmp_path / "good.mcap", 12).read_bytes()
+    (tmp_path / "cut.mcap").write_bytes(whole[: len(whole) * 2 // 3])
+    (tmp_path / "bad.mcap").write_bytes(b"\x89MCAP0\r\nnonsense")
+    found = run(tmp_path / "a", "--bag", tmp_path / "good.mcap", tmp_path / "cut.mcap", tmp_path / "bad.mcap")
+    assert list(found["failed_units"]) == ["bad"] and "not a readable bag" in found["failed_units"]["bad"]
+    assert 5 <= found["tracks"]["cut"]["frames"] < 12 and found["tracks"]["good"]["frames"] == 12
+    assert any("cut off" in problem for problem in found["problems"])
+    text = (tmp_path / "a" / "report.md").read_text()
+    assert "cut off" in text and "not evaluated: bad" in text
+    with pytest.raises(DataError, match="nothing could be evaluated"):
+        run(tmp_path / "b", "--bag", tmp_path / "bad.mcap")
+
+
+def test_a_missing_topic_lists_what_is_there(tmp_path):
+    with pytest.raises(DataError, match=f"no topic /front.*{IMAGE}"):
+        path = bag(tmp_path / "hand.mcap", 3)
+        parser = argparse.ArgumentParser()
+        evaluate.add_arguments(parser)
+        try:
+            run(tmp_path / "a", "--bag", path, "--image-topic", "/front")
+        except DataError as error:
+            raise DataError(str(error).replace("\n", " ")) from error
+
+
+def test_frames_without_calibration_run_with_an_assumed_camera_and_are_counted(tmp_path):
+    found = run(tmp_path / "a", "--bag", bag(tmp_path / "hand.mcap", 6, info=False))
+    assert found["problems"][f"{IMAGE}: image without calibration, a field of view is assumed"] == 6
+    rows = [json.loads(line) for line in (tmp_path / "a" / "predictions.jsonl").read_text().splitlines()]
+    assert all(hand["joints_camera"] is None for row in rows for hand in row["hands"])
+
+
+def test_many_bags_of_one_name_and_a_folder_of_bags(tmp_path):
+    for number in range(2):
+        (tmp_path / f"day{number}").mkdir()
+        bag(tmp_path / f"day{number}" / "hand.mcap", 4, start_ns=START_NS + number * 10**12)
+    found = run(tmp_path / "a", "--bag", tmp_path / "day0" / "hand.mcap", tmp_path / "day1" / "hand.mcap")
+    assert sorted(found["tracks"]) == ["hand_0", "hand_1"] and found["metrics"]["hands"] == 8
+    assert [path.name for path in evaluate.bags_in(tmp_path / "day0")] == ["hand.mcap"]
+    with pytest.raises(DataError, match="no bag"):
+        evaluate.bags_in(tmp_path / "a" / "parts")
+
+
+# ---- labels there and back
+
+def test_draft_labels_are_corrected_and_fed_back(tmp_path):
+    path = bag(tmp_path / "hand.mcap", 20, truth=False)
+    parser = argparse.ArgumentParser()
+    labels.add_arguments(parser)
+    args = parser.parse_args([str(path), "--out", str(tmp_path / "labels"), "--every", "5"])
+    job = {"settings": vars(Config()), "factory": "oracle:exact"}
+    count, hands, problems = labels.draft(args, job)
+    assert (count, hands) == (4, 4) and not problems
+    rows = [json.loads(line) for line in (tmp_path / "labels" / "annotations.jsonl").read_text().splitlines()]
+    assert {row["truth"] for row in rows} == {"draft"}
+    by_folder = run(tmp_path / "a", "--data", tmp_path / "labels")
+    assert by_folder["tables"]["kinds"].keys() == {"all labels made with a model"}
+    assert by_folder["metrics"]["nme"] < 0.05
+    rows[0]["hands"][0]["joints_2d"][8][0] += 21.0                     # a person moves one fingertip
+    for row in rows:
+        row["truth"] = "independent"
+    rows.append({**rows[0], "image": "images/none.png", "stamp_ns": 5})
+    (tmp_path / "labels" / "annotations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    by_bag = run(tmp_path / "b", "--bag", path, "--labels", tmp_path / "labels")
+    assert by_bag["metrics"]["hands"] == 4 and by_bag["metrics"]["epe_px"] == pytest.approx(21 / 21 / 4, abs=0.3)
+    assert by_bag["problems"]["label without image: no frame has its stamp"] == 1
+    assert by_bag["problems"]["image without label, not scored"] == 16
+    with pytest.raises(DataError, match="not empty"):
+        labels.draft(args, job)
+
+
+def test_a_video_becomes_a_bag_and_is_evaluated(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for number in range(5):
+        joints = one((0.01 * number, 0.02, 0.5), True)
+        image = oracle.paint(np.full((240, 320, 3), 90, np.uint8), [(joints, True)])
+        cv2.imwrite(str(tmp_path / "pictures" / f"{number}.png"), image[..., ::-1])
+    parser = argparse.ArgumentParser()
+    video_bag.add_arguments(parser)
+    args = parser.parse_args([str(tmp_path / "pictures"), "--out", str(tmp_path / "x.mcap"), "--hfov-deg", "56.1",
+                              "--raw", "--fps", "25"])
+    assert video_bag.convert(args) == (5, (320, 240))
+    found = run(tmp_path / "a", "--bag", tmp_path / "x.mcap")
+    assert found["frames"] == 5 and found["tracks"]["x"]["frames_with_hand"] == 5
+    with bags.BagReader(tmp_path / "x.mcap") as reader:
+        frames = list(reader.frames())
+        assert np.diff([f.frame.stamp_ns for f in frames]).tolist() == [40_000_000] * 4
+        assert frames[0].frame.camera.calibrated and frames[0].frame.camera.K[0, 0] == pytest.approx(300, rel=0.01)
+    with pytest.raises(DataError, match="exists already"):
+        video_bag.convert(args)
+    writer = cv2.VideoWriter(str(tmp_path / "v.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 20.0, (320, 240))
+    for number in range(6):
+        writer.write(np.full((240, 320, 3), 40 * number, np.uint8))
+    writer.release()
+    args = parser.parse_args([str(tmp_path / "v.mp4"), "--out", str(tmp_path / "folder")])
+    assert video_bag.convert(args)[0] == 6 and (tmp_path / "folder" / "metadata.yaml").is_file()
+    found = run(tmp_path / "b", "--video", tmp_path / "v.mp4")
+    assert found["frames"] == 6
+    with pytest.raises(DataError, match="not a video"):
+        video_bag.convert(parser.parse_args([str(tmp_path / "none.mp4"), "--out", str(tmp_path / "y.mcap")]))
+
+
+# ---- report, comparison, conditions
+
+class _Page(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.links, self.images, self.headings = [], [], 0, ""
+
+    def handle_starttag(self, tag, attributes):
+        self.links += [value for name, value in attributes if name in ("src", "href") and not value.startswith("data:")]
+        self.images += tag == "img"
+        if tag not in ("img", "meta", "br", "line", "rect", "circle", "polyline"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        while self.open and self.open[-1] in ("li", "p") and tag not in ("li", "p"):
+            self.open.pop()
+        if tag not in ("line", "rect", "circle", "polyline"):
+            assert self.open.pop() == tag
+
+    def handle_data(self, text):
+        if self.open and self.open[-1] in ("h1", "h2", "h3"):
+            self.headings += text + "\n"
+
+
+def test_the_page_is_self_contained_and_complete(tmp_path):
+    folder = data(tmp_path / "set", 6)
+    run(tmp_path / "a", "--data", folder)
+    run(tmp_path / "b", "--data", folder, "--compare", tmp_path / "a", factory="oracle:noisy")
+    text = (tmp_path / "b" / "report.html").read_text()
+    page = _Page()
+    page.feed(text)
+    assert not page.links and page.images >= 8 and "http" not in re.sub(r'xmlns="[^"]*"', "", text)
+    for heading in ("Result", "Compared with a", "PCK curves", "Error by joint", "By size and view", "Worst", "Typical",
+                    "All metrics", "Problems", "Run"):
+        assert heading in page.headings, heading
+    assert "worse" in text and "detection_threshold=0.5" in text
+    markdown = (tmp_path / "b" / "report.md").read_text()
+    assert "| PA-MPJPE mm |" in markdown and "Compared with a" in markdown
+    result = json.loads((tmp_path / "b" / "results.json").read_text())
+    assert result["metrics"]["pa_mpjpe_mm"] > 1 and len(result["intervals"]["pa_mpjpe_mm"]) == 2
+
+
+def test_a_bag_page_has_a_timeline_with_thumbnails(tmp_path):
+    run(tmp_path / "a", "--bag", bag(tmp_path / "hand.mcap", 24))
+    page = _Page()
+    page.feed((tmp_path / "a" / "report.html").read_text())
+    assert "Recordings" in page.headings and page.images >= 8
+    assert "hand 1" in (tmp_path / "a" / "report.html").read_text()
+
+
+def test_published_figures_stand_beside_ours_with_their_protocol(tmp_path):
+    folder = samples.freihand(tmp_path / "set", count=2)
+    run(tmp_path / "a", "--data", folder, "--protocol", "box")
+    text = (tmp_path / "a" / "report.md").read_text()
+    assert "WiLoR" in text and "labelled crop, Procrustes-aligned" in text and "arXiv 2409.12259" in text
+
+
+def test_comparing_two_runs(tmp_path):
+    folder = data(tmp_path / "set", 6)
+    run(tmp_path / "a", "--data", folder, factory="oracle:noisy")
+    run(tmp_path / "b", "--data", folder)
+    run(tmp_path / "c", "--data", folder, "--protocol", "box")
+    text = report.compare_text([report.read_run(tmp_path / "a"), report.read_run(tmp_path / "b" / "results.json")])
+    line = next(line for line in text.splitlines() if "| PA-MPJPE mm" in line)
+    assert "better" in line and "worse" not in text and "differ" not in text
+    assert "The two runs differ in protocol" in report.compare_text(
+        [report.read_run(tmp_path / "a"), report.read_run(tmp_path / "c")])
+    with pytest.raises(DataError, match="not the results.json of a run"):
+        report.read_run(tmp_path / "set")
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("pa_mpjpe_mm > 9", True), ("pa_mpjpe_mm > 11", False), ("recall < 0.9 or pa_mpjpe_mm >= 10", True),
+    ("recall < 0.9 and pa_mpjpe_mm > 9", False), ("pck_0.2 == 1", True), ("unknown_here > 3", True)])
+def test_conditions(text, expected):
+    values = {"pa_mpjpe_mm": 10.0, "recall": 0.95, "pck_0.2": 1.0, "unknown_here": float("nan")}
+    assert fail_if.parse(text).holds(values) is expected
+
+
+def test_bad_conditions_are_refused():
+    for text in ("pa_mpjpe_mm", "pa_mpjpe_mm > nine", "__import__('os') > 1", ""):
+        with pytest.raises(ConfigError, match="is not METRIC"):
+            fail_if.parse(text)
+    with pytest.raises(ConfigError, match="there is no metric pa_mpjp.*pa_mpjpe_mm"):
+        fail_if.parse("pa_mpjp > 9").holds({"pa_mpjpe_mm": 1.0})
+
+
+def test_the_command_fails_when_the_condition_holds(tmp_path, monkeypatch, capsys):
+    folder = data(tmp_path / "set", 3)
+    result = {"metrics": {"recall": 0.5}, "failed_units": {}, "tracks": {}, "frames": 3, "tables": {}, "problems": {}}
+    monkeypatch.setattr(evaluate, "evaluate", lambda args, job: result)
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    options = ["--data", str(folder), "--out", str(tmp_path / "a"), "--fail-if"]
+    assert evaluate.main(parser.parse_args([*options, "recall < 0.4"])) == 0
+    assert evaluate.main(parser.parse_args([*options, "recall < 0.6"])) == 1
+    assert "failed: recall < 0.6" in capsys.readouterr().err
+
+
+def test_options_that_do_not_fit_together(tmp_path):
+    folder = data(tmp_path / "set", 2)
+    for options, words in (((), "give one of"), (("--data", folder, "--video", "x.mp4"), "give one of"),
+                           (("--video", "x.mp4", "--predictions", "p"), "needs --data"),
+                           (("--data", folder, "--limit", "0"), "at least 1"),
+                           (("--data", folder, "--dataset", "freihnd"), "did you mean")):
+        with pytest.raises(ConfigError, match=words):
+            run(tmp_path / "a", *options)
+    assert run(tmp_path / "b", "--data", folder, "--limit", "1")["metrics"]["images"] == 1
+
+
+# ---- engines
+
+def _square(unit, job):
+    if unit["name"] == "3":
+        raise DataError("three")
+    Path(job["out"], unit["name"]).write_text(str(int(unit["name"]) ** 2))
+    return unit["name"]
+
+
+def fake_ray(calls: list) -> types.ModuleType:
+    """The part of Ray that the adapter uses, with results that arrive in reverse."""
+    module = types.ModuleType("ray")
+
+    class RayTaskError(Exception):
+        def __init__(self, cause):
+            super().__init__(str(cause))
+            self.cause = cause
+
+    class Task:
+        def __init__(self, function, options):
+            self.function = function
+
+        def remote(self, *arguments):
+            return lambda: self.function(*arguments)
+
+    def get(reference):
+        try:
+            return reference()
+        except Exception as error:
+            raise RayTaskError(error) from error
+
+    module.exceptions = types.SimpleNamespace(RayTaskError=RayTaskError)
+    module.is_initialized = lambda: False
+    module.init = lambda **options: calls.append(options)
+    module.remote = lambda **options: lambda function: Task(function, options)
+    module.wait = lambda references, num_returns: ([references[-1]], references[:-1])
+    module.get = get
+    return module
+
+
+@pytest.mark.parametrize("engine, jobs", [("local", 1), ("local", 2), ("ray", 1)])
+def test_engines_do_every_unit_and_keep_what_is_done(engine, jobs, tmp_path, monkeypatch):
+    calls: list = []
+    monkeypatch.setitem(sys.modules, "ray", fake_ray(calls))
+    units = [{"name": str(number)} for number in range(5)]
+    found = {unit["name"]: error for unit, error in scale.spread(units, _square, {"out": str(tmp_path)}, jobs, engine)}
+    assert found.keys() == set("01234") and isinstance(found["3"], DataError)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2", "4"]
+    if engine == "ray":
+        assert calls[0]["address"] is None and calls[0]["_node_ip_address"] == "127.0.0.1"
+        list(scale.spread(units, _square, {"out": str(tmp_path)}, 1, "ray", "head:6379"))
+        assert calls[1]["address"] == "head:6379" and "num_cpus" not in calls[1]
+
+
+def test_unknown_and_missing_engines(monkeypatch):
+    with pytest.raises(ConfigError, match="choose one of local, ray"):
+        list(scale.spread([], _square, {}, 1, "slurm"))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match="pip install ray"):
+        list(scale.spread([{"name": "1"}], _square, {}, 1, "ray"))
+
+
+def test_track_metrics_start_again_after_a_gap():
+    from hand_pose_ros.evaluation.predictions import Predicted, Row
+
+    def row(number, stamp, place):
+        joints = np.full((21, 2), float(place))
+        return Row(str(number), (Predicted(joints_px=joints, joints_m=np.zeros((21, 3)), track_id=1),), stamp)
+
+    rows = {n * STEP_NS: row(n, n * STEP_NS, 5.0) for n in range(5)}
+    rows.update({10**10 + n * STEP_NS: row(n, 10**10 + n * STEP_NS, 90.0) for n in range(5)})
+    facts = bag_truth.track_metrics(rows, {})
+    assert facts["jitter_px"] == 0.0 and facts["jitter_mm_s2"] == 0.0 and facts["longest_track_frames"] == 10
