@@ -1,6 +1,7 @@
 """One camera as the node sees it: which topics, with which QoS, the newest image, and the lens that belongs to it."""
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ class CameraInput:
         self._offered_s: float | None = None            # since when somebody publishes images
         self._first_image_s: float | None = None
         self._info: Any = None
+        self._info_came = threading.Event()             # also set by destroy, to wake up who waits
         self._image: Any = None
         self._source = qos.ImageSource("", False, ())
         self._profile: Any = None
@@ -48,7 +50,8 @@ class CameraInput:
         self.refresh()
 
     def destroy(self) -> None:
-        """Unsubscribe."""
+        """Unsubscribe; who waits in lens() wakes up."""
+        self._info_came.set()
         for subscription in (self._image, *(subscription for subscription, _ in self._aside.values())):
             self._node.destroy_subscription(subscription)
         self._aside = {}
@@ -145,24 +148,24 @@ class CameraInput:
 
     def _on_camera_info(self, message: Any) -> None:
         self._info = message
+        self._info_came.set()
 
     # ----------------------------------------------------------------------------------------------------------- lens
 
-    def lens(self, frame_id: str, width: int, height: int) -> Camera | None:
+    def lens(self, frame_id: str, width: int, height: int) -> Camera:
         """The camera of an image of this size: from CameraInfo, or assumed where that is missing or unusable.
 
-        None while it is too early to say that there is no CameraInfo.
+        Waits for the first CameraInfo at most until camera_info_wait_s after the first image.
         """
-        monitor, values, info = self._monitor, self._values, self._info
+        monitor, values = self._monitor, self._values
         if not frame_id:
             monitor.problem("frame", "images carry no frame_id, so there is no TF; set the camera's optical frame in its driver")
         guess = f"2D only, with an assumed field of view of {values.assumed_hfov_deg:g} degrees"
+        self._first_image_s = self._first_image_s or time.monotonic()
+        self._info_came.wait(max(0.0, self._first_image_s + values.camera_info_wait_s - time.monotonic()))
+        info = self._info
         if info is None:
-            now = time.monotonic()
-            self._first_image_s = self._first_image_s or now
-            if now - self._first_image_s < values.camera_info_wait_s:
-                return None
-            topic = self._aside["camera_info"][0].topic_name
+            topic = self._info_topic(self._source.topic)
             monitor.problem("calibration", f"no camera_info on {topic}: {guess}; publish a calibration, or name its topic with "
                             "camera_info_topic", standing=True)
             return camera.assumed(width, height, values.assumed_hfov_deg, frame_id)

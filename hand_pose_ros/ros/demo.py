@@ -45,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                                                                     "webcam, else all of it)")
     parser.add_argument("--hfov", type=float, default=None, metavar="DEGREES",
                         help="horizontal field of view of a camera without calibration: gives metres and TF, as good as it is")
+    parser.add_argument("--every-image", action="store_true",
+                        help="wait for the result of each image, however slow this machine is (a folder always does)")
     parser.add_argument("--out", default="out/demo", help="folder for video, contact sheet and numbers (default: %(default)s)")
     parser.add_argument("--domain", type=int, default=None, help="ROS_DOMAIN_ID to use (default: one of its own)")
     parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[], help="everything after this goes to the node")
@@ -80,7 +82,7 @@ def demonstrate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     player = None
     try:
         player = subprocess.Popen([sys.executable, "-m", "hand_pose_ros.ros.player", location, "--seconds", str(seconds),
-                                   "--listeners", "2"])
+                                   "--listeners", "2", *["--every-image"] * (args.every_image or source.kind == "folder")])
         record = receive(source, node, player)
     finally:
         for process in (player, node):

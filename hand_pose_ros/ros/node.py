@@ -144,12 +144,12 @@ class HandPoseNode(LifecycleNode):
     def stop(self) -> None:
         """Stop the worker and unsubscribe; safe in every state. Call before destroy_node."""
         self._stop.set()
-        if self._worker is not None:
-            self._worker.join()
-            self._worker = None
         if self._input is not None:
             self._input.destroy()
             self._input = None
+        if self._worker is not None:
+            self._worker.join()
+            self._worker = None
         if self._tf_guard is not None:
             self.destroy_subscription(self._tf_guard)
             self._tf_guard = None
@@ -228,8 +228,6 @@ class HandPoseNode(LifecycleNode):
         depth = self._depth(arrival.depth, rgb.shape[:2])
         marks_s = {"decode": time.monotonic()}
         lens = camera_input.lens(message.header.frame_id, rgb.shape[1], rgb.shape[0])
-        if lens is None:
-            return
         result = self._engine.step(Frame(rgb, lens, stamp_ns, depth), values)
         marks_s.update(result.marks_s)
         latency = Latency(messages.stamp_ns(message.header), arrival.received_ns, arrival.received_s, marks_s)

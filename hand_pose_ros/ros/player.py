@@ -1,6 +1,6 @@
 """A camera made of a bag, a video, a folder or a webcam: a process of its own that publishes with fresh stamps.
 
-python -m hand_pose_ros.ros.player SOURCE [--seconds S] [--listeners N]
+python -m hand_pose_ros.ros.player SOURCE [--seconds S] [--listeners N] [--every-image]
 """
 from __future__ import annotations
 
@@ -39,27 +39,29 @@ class Player:
     def _on_hands(self, message: Any) -> None:
         self._answered_ns = messages.stamp_ns(message.header)
 
-    def play(self, seconds: float, listeners: int) -> None:
-        """Send everything: at its own speed, or, for pictures, each after the answer to the last."""
-        timed = self._source.kind in ("bag", "video")
+    def play(self, seconds: float, listeners: int, every_image: bool) -> None:
+        """Send everything: at its own speed, or with every_image, each image after the answer to the last."""
+        timed = self._source.kind in ("bag", "video") and not every_image
         camera = self._publisher(self._source.image_topic, self._source.image_type)
         for topic, message_type in self._source.others:
             self._publisher(topic, message_type)
         self._wait_for(lambda: camera.get_subscription_count() >= listeners, LISTENERS_TIMEOUT_S)
         self._wait_for(lambda: False, SETTLE_S)      # the other topics are found a moment later
         started_s, started_ns = time.monotonic(), self._node.get_clock().now().nanoseconds
+        at_s, stamp_ns = None, started_ns
         for item in sources.items(self._source):
             if seconds and item.at_s > seconds:
                 return
             if timed:
                 self._sleep_until(started_s + item.at_s)
                 stamp_ns = started_ns + int(item.at_s * 1e9)
-            else:
+            elif item.at_s != at_s:                  # what belongs to one instant keeps one stamp
                 stamp_ns = self._node.get_clock().now().nanoseconds
+            at_s = item.at_s
             _stamp(item.message, stamp_ns)
             self._publisher(item.topic, type(item.message)).publish(item.message)
             self.sent += item.is_image
-            if self._source.kind == "folder":
+            if every_image and item.is_image:
                 self._wait_for(lambda: self._answered_ns >= stamp_ns, ANSWER_TIMEOUT_S)
 
     def _publisher(self, topic: str, message_type: Any) -> Any:
@@ -93,13 +95,14 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("source", help="webcam[:N], video, folder of pictures, .mcap file or rosbag2 folder")
     parser.add_argument("--seconds", type=float, default=0.0, help="stop after this much of the source (0: at its end)")
     parser.add_argument("--listeners", type=int, default=1, help="wait for so many subscribers of the images")
+    parser.add_argument("--every-image", action="store_true", help="send each image after the answer to the last")
     options = parser.parse_args(args)
     node = None
     try:
         rclpy.init(args=[])
         node = rclpy.create_node("camera_player")
         player = Player(node, sources.find(options.source))
-        player.play(options.seconds, options.listeners)
+        player.play(options.seconds, options.listeners, options.every_image)
         print(f"{player.sent} images sent")
         return 0
     except HandPoseError as error:
