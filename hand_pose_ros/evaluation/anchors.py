@@ -54,6 +54,10 @@ ANCHORS: dict[str, tuple[Anchor, ...]] = {
 
 def protocol(source: dict) -> str:
     """Our own protocol in words. source: the result's source."""
+    if source.get("recorded"):
+        return f"hands that a node has published on {source['recorded']} and that the recording holds"
+    if source.get("realtime"):
+        return "frames of the recording that the node would have taken at this machine's speed; the others are dropped"
     if source["kind"] != "dataset":
         return "every frame of the recording through detector, tracker and pose network, in stamp order"
     where = {"full": "whole image: detector, then joints; missed hands lower recall, not the mean errors",

@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bag.add_argument("--info-topic", help="default: camera_info beside the image topic")
     bag.add_argument("--depth-topic", help="default: the only topic called aligned_depth or depth_registered")
     bag.add_argument("--truth-topic", help="HandPose21Array with the truth (default: the topic with truth in its name)")
+    bag.add_argument("--recorded", metavar="TOPIC", help="score the HandPose21Array of this topic, run no networks")
     bag.add_argument("--labels", metavar="FILE", help="annotations.jsonl with stamp_ns, from hand-pose labels")
     bag.add_argument("--realtime", action="store_true", help="drop frames as the node would at this machine's speed")
     bag.add_argument("--no-video", action="store_true", help="write no annotated video")
@@ -91,7 +92,7 @@ def evaluate(args: argparse.Namespace, run: dict[str, Any]) -> dict[str, Any]:
     not fit together and DataError if nothing can be read."""
     out = Path(run["out"])
     out.mkdir(parents=True, exist_ok=True)
-    run = {**run, **model_versions(run, bool(args.predictions)), "commit": commit()}
+    run = {**run, **model_versions(run, bool(args.predictions or args.recorded)), "commit": commit()}
     units, source = plan(args, run)
     failed: dict[str, str] = {}
     if not args.predictions:
@@ -158,6 +159,8 @@ def plan(args: argparse.Namespace, run: dict[str, Any]) -> tuple[list[dict[str, 
                           f"given)")
     if args.predictions and not args.data:
         raise ConfigError("--predictions needs --data: the truth to score against")
+    if args.recorded and not (args.bag or args.bags):
+        raise ConfigError("--recorded needs --bag or --bags: the recording that holds the hands")
     if args.data:
         name = args.dataset or datasets.recognise(args.data)
         data = work.data_set(name, args.data, args.split)
@@ -185,11 +188,12 @@ def plan(args: argparse.Namespace, run: dict[str, Any]) -> tuple[list[dict[str, 
             unit.update(_bag_facts(unit))
         kind = "bag"
     for unit in units:
-        unit["realtime"] = bool(args.realtime)
+        unit["realtime"], unit["recorded"] = bool(args.realtime), args.recorded
     for name, count in Counter(unit["name"] for unit in units).items():         # two bags may have one name
         for number, unit in enumerate(unit for unit in units if unit["name"] == name and count > 1):
             unit["name"] = f"{name}_{number}"
-    return units, {"kind": kind, "recordings": [unit["name"] for unit in units], "realtime": bool(args.realtime)}
+    return units, {"kind": kind, "recordings": [unit["name"] for unit in units], "realtime": bool(args.realtime),
+                   "recorded": args.recorded}
 
 
 def bags_in(folder: Path) -> list[Path]:

@@ -25,8 +25,8 @@ from .. import camera as cameras
 from ..bags import BagReader, BagWriter
 from ..config import Config
 from ..errors import DataError, FrameError
-from ..messages import ArrayInfo
-from ..pipeline import PipelineState
+from ..messages import ArrayInfo, read_array
+from ..pipeline import PipelineState, Result
 from ..types import Camera, Frame, ScaleSource
 from . import datasets, predictions
 
@@ -194,7 +194,7 @@ def _run_frames(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], run: 
     Real time: a frame that arrives (by its stamp) while the one before is still being worked on waits, and a newer one
     takes its place; so the measured time of each frame decides which are dropped.
     """
-    chain, config = load_pipeline(run)
+    chain, config = (RecordedHands(unit), None) if unit.get("recorded") else load_pipeline(run)
     out = _Recording(unit, run, count, run["model_names"])
     state, free_ns, waiting, dropped = PipelineState(), None, None, 0
 
@@ -234,6 +234,23 @@ def _run_frames(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], run: 
     return out
 
 
+class RecordedHands:
+    """In place of the pipeline: the hands that a node has said and the bag holds. Same ``step``."""
+
+    def __init__(self, unit: dict[str, Any]) -> None:
+        with open_bag(unit) as reader:
+            messages = reader.hands(unit["recorded"])
+        self._found = {stamp_ns: read_array(message) for stamp_ns, message in messages.items()}
+
+    def step(self, state: PipelineState, frame: Frame, config: Any) -> tuple[PipelineState, Result]:
+        """What the node said of this frame. Raises FrameError if it said nothing."""
+        if frame.stamp_ns not in self._found:
+            raise FrameError("frame without recorded hands: the node had dropped it")
+        hands, info = self._found[frame.stamp_ns]
+        now = time.monotonic()
+        return state, Result(hands, hands, info.detector_ran, dict.fromkeys(("detect", "pose", "lift"), now))
+
+
 def open_bag(unit: dict[str, Any]) -> BagReader:
     """The bag of a unit."""
     return BagReader(unit["paths"])
@@ -250,11 +267,11 @@ def bag_frames(reader: BagReader, unit: dict[str, Any], config: Config) -> Itera
 
 def _bag(unit: dict[str, Any], run: dict[str, Any]) -> tuple[list[str], list[dict[str, Any]], Counter[str]]:
     problems: Counter[str] = Counter()
-    _, config = load_pipeline(run)
+    config = Config.from_dict(run["settings"])
     with open_bag(unit) as reader:
         topic = reader.image_topic(unit.get("image_topic"))
         out = _run_frames(bag_frames(reader, unit, config), unit, run, topic.count, problems)
-        if run["results_bag"]:
+        if run["results_bag"] and not unit.get("recorded"):
             _write_results(Path(run["out"]) / f"{unit['name']}.mcap", reader, out.messages)
         problems.update(reader.problems)
     if not out.lines:
@@ -292,7 +309,7 @@ def _write_results(path: Path, reader: BagReader, results: list[tuple[int, int, 
 
 def source_frames(unit: dict[str, Any], run: dict[str, Any]) -> Iterator[Frame]:
     """Frames of a recording once more, for pictures in the report."""
-    _, config = load_pipeline(run)
+    config = Config.from_dict(run["settings"])
     if unit["kind"] == "video":
         yield from (frame for frame, _ in video_frames(unit["path"], config))
         return

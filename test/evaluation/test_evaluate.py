@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import html.parser
 import json
 import re
@@ -290,6 +291,36 @@ def test_many_bags_of_one_name_and_a_folder_of_bags(tmp_path):
     assert [path.name for path in evaluate.bags_in(tmp_path / "day0")] == ["hand.mcap"]
     with pytest.raises(DataError, match="no bag"):
         evaluate.bags_in(tmp_path / "a" / "parts")
+
+
+def test_hands_that_a_node_has_published_are_scored_from_the_bag(tmp_path):
+    run(tmp_path / "a", "--bag", bag(tmp_path / "hand.mcap"))
+    found = run(tmp_path / "b", "--bag", tmp_path / "a" / "hand.mcap", "--recorded", work.HANDS_TOPIC, "--truth-topic",
+                "/truth/hands", factory="nowhere:to_be_found")
+    first = report.read_run(tmp_path / "a")["metrics"]
+    assert found["metrics"]["nme"] == pytest.approx(first["nme"], rel=1e-3) and found["metrics"]["recall"] == 1.0
+    assert not list((tmp_path / "b").glob("*.mcap"))
+    with pytest.raises(ConfigError, match="--recorded needs --bag"):
+        run(tmp_path / "c", "--video", "x.mp4", "--recorded", "/hands")
+
+
+def test_the_launch_file_plays_records_and_reports():
+    """launch is not on PyPI, so its file is read; what it runs is made by a function that needs nothing of it."""
+    source = (Path(__file__).parents[2] / "launch" / "evaluate.launch.py").read_text()
+    tree = ast.parse(source)
+    scope = {"Path": Path, "HANDS": work.HANDS_TOPIC}
+    chosen = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "commands"]
+    exec(compile(ast.Module(chosen, []), "evaluate.launch.py", "exec"), scope)
+    given = {"bag": "/x.mcap", "out": "/o", "rate": "0.5", "options": "--fail-if 'recall < 0.9'"}
+    play, record, evaluation = scope["commands"](given)
+    assert play[:4] == ["ros2", "bag", "play", "/x.mcap"] and record[-1] == str(Path("/o/recorded"))
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    args = parser.parse_args(evaluation[4:])
+    assert args.bag == [record[-1]] and args.recorded == work.HANDS_TOPIC and args.fail_if == ["recall < 0.9"]
+    assert f'HANDS = "{work.HANDS_TOPIC}"' in source
+    with pytest.raises(ValueError, match="bag:= is empty"):
+        scope["commands"]({**given, "bag": ""})
 
 
 # ---- labels there and back

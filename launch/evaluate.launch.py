@@ -1,0 +1,75 @@
+"""Plays a bag to the node itself, records what it says, and writes the report of `hand-pose evaluate`.
+
+    ros2 launch hand_pose_ros evaluate.launch.py bag:=/data/hand.mcap out:=/data/report
+
+Here the middleware and this machine's speed count too: frames may be dropped, and two runs may differ. For results that
+are the same each time, and faster than real time, use `hand-pose evaluate --bag` without ROS.
+"""
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import (DeclareLaunchArgument, EmitEvent, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction,
+                            RegisterEventHandler, TimerAction)
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown, matches_action
+from launch.events.process import SignalProcess
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+ARGUMENTS = {
+    "bag": ("", "the bag to play: .mcap, .db3 or a rosbag2 folder"),
+    "out": ("evaluation", "new folder for the recording, the results and the report"),
+    "image": ("", "base image topic of the bag; empty: as in the config file"),
+    "config": ("replay", "config file of the node"),
+    "runtime": ("", "auto, tensorrt, cuda, onnxruntime or cpu; empty: as in the config file"),
+    "rate": ("1.0", "speed of playing; below 1 on a machine that is slower than the recording"),
+    "start_after": ("10.0", "seconds that the node gets to load its networks"),
+    "options": ("", "more options of hand-pose evaluate, e.g. '--fail-if \"recall < 0.9\"'"),
+}
+NODE_ARGUMENTS = ("image", "config", "runtime")
+"""Arguments that are passed on to hand_pose.launch.py."""
+HANDS = "/hand_pose/hands"
+SETTLE_S = 2.0
+"""Time for the last hands to be recorded after the bag has ended."""
+
+
+def generate_launch_description():
+    """The declared arguments, and the processes that follow from them."""
+    arguments = [DeclareLaunchArgument(name, default_value=default, description=description)
+                 for name, (default, description) in ARGUMENTS.items()]
+    return LaunchDescription([*arguments, OpaqueFunction(function=processes)])
+
+
+def processes(context):
+    """Node and recorder; the player after a while; the report when the recorder has closed its file."""
+    given = {name: context.launch_configurations[name] for name in ARGUMENTS}
+    play_command, record_command, report_command = commands(given)
+    share = Path(get_package_share_directory("hand_pose_ros"))
+    node = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(share / "launch" / "hand_pose.launch.py")),
+        launch_arguments=[(name, given[name]) for name in NODE_ARGUMENTS])
+    record = ExecuteProcess(cmd=record_command, output="screen")
+    play = ExecuteProcess(cmd=play_command, output="screen")
+    report = ExecuteProcess(cmd=report_command, output="screen")
+    stop_recording = EmitEvent(event=SignalProcess(signal_number="SIGINT", process_matcher=matches_action(record)))
+    return [
+        node, record, TimerAction(period=float(given["start_after"]), actions=[play]),
+        RegisterEventHandler(OnProcessExit(target_action=play, on_exit=[
+            TimerAction(period=SETTLE_S, actions=[stop_recording])])),
+        RegisterEventHandler(OnProcessExit(target_action=record, on_exit=[report])),
+        RegisterEventHandler(OnProcessExit(target_action=report, on_exit=[
+            EmitEvent(event=Shutdown(reason="evaluation done"))])),
+    ]
+
+
+def commands(given):
+    """Command lines of player, recorder and report."""
+    import shlex
+
+    if not given["bag"]:
+        raise ValueError("bag:= is empty; give the bag to play, e.g. bag:=/data/hand.mcap")
+    recording = str(Path(given["out"]) / "recorded")
+    return (["ros2", "bag", "play", given["bag"], "--clock", "100", "--rate", given["rate"]],
+            ["ros2", "bag", "record", "--all", "--storage", "mcap", "--output", recording],
+            ["python3", "-m", "hand_pose_ros", "evaluate", "--bag", recording, "--recorded", HANDS,
+             "--out", given["out"], *shlex.split(given["options"])])
