@@ -30,9 +30,6 @@ CALIBRATED_LENGTH_SIGMA = 0.015
 """The same after the calibration pose."""
 ACROSS_SHARE = 0.5
 """The network's x and y are this much surer than its z, of which xyz_sigma speaks; measured, see benchmarks/lift.md."""
-INDEPENDENT_JOINTS = 8.0
-"""Errors of the joints of one hand go together (a wrong tilt moves all), so 21 joints tell the distance as well as this
-many independent ones would; measured, see benchmarks/lift.md."""
 NEAREST = 0.1
 """Hand lengths in front of the camera that every joint must be."""
 HUBER = 2.0
@@ -161,7 +158,7 @@ def _fit(rays: np.ndarray, X: np.ndarray, ray_sigma: np.ndarray, shape_sigma: np
         residual = np.sqrt((((b - A @ t)**2) / variance).sum(-1))
         z = np.maximum(Xu[:, 2] + t[2], NEAREST)
         huber = np.minimum(1.0, HUBER / np.maximum(residual, 1e-9))
-    C = np.linalg.inv(normal) * max(n / INDEPENDENT_JOINTS, 1.0)
+    C = np.linalg.inv(normal)
     if C[2, 2] > (0.5 * t[2])**2:
         return None
     z = np.maximum(X[:, 2] + t[2], NEAREST)

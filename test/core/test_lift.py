@@ -91,9 +91,8 @@ def simulate(n=300, seed=0, uv_sigma=1.5, xyz_sigma=0.03, length_sigma=0.0, z=0.
 
 @pytest.mark.parametrize("options", [dict(length_sigma=0.0), dict(length_sigma=0.07),
                                      dict(length_sigma=0.07, hidden=(4, 8, 12), uv_sigma=2.5, xyz_sigma=0.06)])
-def test_sigmas_are_honest(options, monkeypatch):
+def test_sigmas_are_honest(options):
     """Normalised squared errors average one: the claimed standard deviations are the real ones."""
-    monkeypatch.setattr(lifting, "INDEPENDENT_JOINTS", 21.0)                 # as the simulated noise is
     if options["length_sigma"] == 0.0:                  # a hand of known size: what is left is the network's noise
         options = {**options, "scale_source": ScaleSource.CALIBRATED_HAND}
     errors, hands = simulate(**options)
