@@ -24,7 +24,8 @@ from . import environment
 
 OK, NOTE, FAULT = "ok", "note", "FAULT"
 SHM_NEEDED_BYTES = 256 * 2**20
-DISCOVERY_S = 1.5
+DISCOVERY_S, SLOW_DISCOVERY_S = 1.5, 10.0
+"""How long to wait for publishers to be found, and for a topic that was named."""
 OLD_STAMP_S = 0.5
 TRIES = 5
 
@@ -228,6 +229,11 @@ def ros_graph(wanted_image: str | None, seconds: float) -> Iterator[Finding]:
 
     try:
         listen(DISCOVERY_S)
+        if wanted_image:
+            end_s = time.monotonic() + SLOW_DISCOVERY_S
+            while not node.count_publishers(wanted_image) and time.monotonic() < end_s:
+                listen(0.1)
+            listen(0.5)                                 # its camera_info is found about then
         types = {qos.IMAGE_TYPE: Image, qos.COMPRESSED_TYPE: CompressedImage}
         published = {topic: kinds[0] for topic, kinds in node.get_topic_names_and_types()
                      if node.count_publishers(topic)}
@@ -260,6 +266,8 @@ def ros_graph(wanted_image: str | None, seconds: float) -> Iterator[Finding]:
                                  QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL))
         node.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
         listen(seconds)
+        if any(not topic.count for topic in heard.values()):
+            listen(seconds)                             # a slow start is not a fault yet
 
         if not cameras:
             yield Finding(NOTE, "camera", f"nobody publishes {wanted_image or 'images'} in domain "
