@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", metavar="FOLDER", help="engine cache")
     parser.add_argument("--mediapipe", metavar="PYTHON", help="Python of an environment with mediapipe 0.10.21: it is "
                                                               "measured too (benchmarks/mediapipe_peer.py says how)")
-    parser.add_argument("--estimate", action="store_true", help="only operation counts and the time they imply on Jetson")
+    parser.add_argument("--estimate", action="store_true", help="only operation counts and what they imply on Jetson")
     parser.add_argument("--out", metavar="FOLDER", help="write benchmark.json, benchmark.md and benchmark.png there")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
 
@@ -65,7 +65,8 @@ def main(args: argparse.Namespace) -> int:
         print("\n".join(estimate_lines(sources, BATCHES)))
         return 0
     if args.mediapipe and not (args.video and PEER.is_file()):
-        raise ConfigError(f"--mediapipe needs --video (it does not find drawn hands) and {PEER} (run from a source tree)")
+        raise ConfigError("--mediapipe needs --video, since it does not find drawn hands, and a source tree with "
+                          f"{PEER}")
     contenders = list(args.runtime or ladder.RUNTIMES)
     results: dict[str, dict] = {}
     for turn in range(args.rounds):
@@ -253,8 +254,8 @@ def table_lines(report: dict) -> list[str]:
         processor = " and ".join(f"{np.median(one[key]):.2f}" if one[key] else "no frame"
                                  for key in ("tracking_cpu_ms", "detection_cpu_ms"))
         hands = f"{one['tracking_frames_with_hand']} and {one['detection_frames_with_hand']} of {one['frames']}"
-        lines.append(f"| {name} | {_percentiles(one['tracking_ms'])} | {_percentiles(one['detection_ms'])} | {processor} | "
-                     f"{hands} | {one['peak_memory_mb']:.0f} |")
+        times = " | ".join(_percentiles(one[key]) for key in ("tracking_ms", "detection_ms"))
+        lines.append(f"| {name} | {times} | {processor} | {hands} | {one['peak_memory_mb']:.0f} |")
     peer = results.get("MediaPipe full")
     for name, one in results.items():
         if peer and "stage_ms" in one and one["tracking_ms"] and one["detection_ms"]:
@@ -266,11 +267,12 @@ def table_lines(report: dict) -> list[str]:
         own = {name: one[key] for name, one in results.items() if key in one}
         rows = list(dict.fromkeys(row for one in own.values() for row in one))
         lines += ["", f"| {title}, ms p50 / p95 / p99 | " + " | ".join(own) + " |", "|---" * (1 + len(own)) + "|"]
-        lines += [f"| {row} | " + " | ".join(_percentiles(one.get(row, [])) for one in own.values()) + " |" for row in rows]
-    lines += ["", "Start, networks loaded: " + ", ".join(f"{name} {one['start_s']:.2f} s" for name, one in results.items()
-                                                         if "start_s" in one)]
-    lines += ["", "Processor time is that of all threads, medians of the tracking and the detection frame; it depends less "
-              "than clock time on what else the machine does."]
+        for row in rows:
+            lines.append(f"| {row} | " + " | ".join(_percentiles(one.get(row, [])) for one in own.values()) + " |")
+    starts = [f"{name} {one['start_s']:.2f} s" for name, one in results.items() if "start_s" in one]
+    lines += ["", "Start, networks loaded: " + ", ".join(starts)]
+    lines += ["", "Processor time is that of all threads, medians of the tracking and the detection frame; it depends "
+              "less than clock time on what else the machine does."]
     lines += ["", "; ".join(f"{name} {value}" for name, value in report["machine"].items())]
     return lines
 
@@ -290,7 +292,8 @@ def plot(report: dict, path: Path) -> None:
         middles = [np.median(one[key]) if one[key] else 0.0 for one in results.values()]
         highs = [np.percentile(one[key], 95) if one[key] else 0.0 for one in results.values()]
         rows = np.arange(len(results)) + 0.36 * (offset - 0.5)
-        axes.barh(rows, middles, 0.34, xerr=[np.zeros(len(middles)), np.subtract(highs, middles)], label=label, capsize=3)
+        whiskers = [np.zeros(len(middles)), np.subtract(highs, middles)]
+        axes.barh(rows, middles, 0.34, xerr=whiskers, label=label, capsize=3)
         for row, middle in zip(rows, middles):
             axes.text(middle, row, f" {middle:.1f}", va="center", fontsize=8)
     axes.set_yticks(range(len(results)), list(results))

@@ -50,7 +50,7 @@ class DeviceFrame:
         return torch.cat(cut).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
     def letterboxed(self, size: tuple[int, int]) -> torch.Tensor:
-        """The frame scaled to fit ``size`` (H, W) in the middle of black, as ``detect.letterbox``: (1, H, W, 3) uint8."""
+        """The frame fitted into ``size`` (H, W) in the middle of black, as ``detect.letterbox``: (1, H, W, 3) uint8."""
         import torch
         height, width = self.planes.shape[2:]
         scale = min(size[0] / height, size[1] / width)

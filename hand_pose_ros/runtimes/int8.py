@@ -29,7 +29,7 @@ from .source import NetworkSource
 PICTURES = 256
 """Pictures that set the ranges; more change them by less than the rounding."""
 LIMITS = {"mean_px": 2.0, "mean_mm": 2.0, "mean_probability": 0.05}
-"""Rounding to 8 bits is allowed more than other runtimes: whether it costs accuracy is measured on labelled pictures."""
+"""Rounding to 8 bits may change more than other runtimes do: what it costs is measured on labelled pictures."""
 
 
 def build(source: NetworkSource, options: Options, shards: Sequence[str]) -> Entry:

@@ -118,7 +118,7 @@ def test_estimate_says_that_it_is_one(hand_pose):
 
 
 def test_benchmark_measures_stages_and_networks(hand_pose, monkeypatch):
-    monkeypatch.setattr(benchmark.os, "sched_setaffinity", lambda process, processors: None)    # not of the test process
+    monkeypatch.setattr(benchmark.os, "sched_setaffinity", lambda *args: None)      # not of the test process
     status, out, _ = hand_pose("benchmark", "--measure", "cpu", "--frames", "4", "--threads", "1", "--size", "160x120")
     result = json.loads(out.splitlines()[-1])
     assert status == 0 and set(result["network_ms"]) == {"detector 64 x 64", "pose 64 x 64 x 1", "pose 64 x 64 x 2",
@@ -131,14 +131,16 @@ def test_benchmark_measures_stages_and_networks(hand_pose, monkeypatch):
 def test_report_compares_with_mediapipe_and_writes_table_and_plot(tmp_path):
     own = {"runtime": "onnxruntime", "start_s": 0.5, "frames": 3, "tracking_ms": [4.0, 4.0, 5.0],
            "detection_ms": [8.0, 9.0, 9.0], "tracking_frames_with_hand": 3, "detection_frames_with_hand": 3,
-           "peak_memory_mb": 100.0, "tracking_cpu_ms": [6.0], "detection_cpu_ms": [10.0], "stage_ms": {"tracking: pose": [3.0]}, "network_ms": {"pose": [2.0]}}
+           "peak_memory_mb": 100.0, "tracking_cpu_ms": [6.0], "detection_cpu_ms": [10.0],
+           "stage_ms": {"tracking: pose": [3.0]}, "network_ms": {"pose": [2.0]}}
     peer = {key: own[key] for key in own if key not in ("stage_ms", "network_ms", "start_s")}
     peer["tracking_ms"], peer["detection_ms"] = [8.0], [10.0]
     peer["tracking_cpu_ms"], peer["detection_cpu_ms"] = [20.0], [40.0]
     report = {"machine": {"processor": "a", "processors": "1 of 2"},
               "results": {"onnxruntime": own, "MediaPipe full": peer}}
     text = "\n".join(benchmark.table_lines(report))
-    assert "| onnxruntime / MediaPipe full | 0.50 x | 0.90 x | 0.30 x and 0.25 x |" in text and "| 4.00 / 4.90 / 4.98 |" in text
+    assert "| onnxruntime / MediaPipe full | 0.50 x | 0.90 x | 0.30 x and 0.25 x |" in text
+    assert "| 4.00 / 4.90 / 4.98 |" in text
     benchmark.plot(report, tmp_path / "plot.png")
     assert cv2.imread(str(tmp_path / "plot.png")).shape[1] > 600
 

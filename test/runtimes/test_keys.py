@@ -84,8 +84,7 @@ def test_the_source_of_the_networks_is_part_of_the_key(tmp_path, monkeypatch):
 @pytest.mark.parametrize("text, expected", [
     ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.03  Release Build", "580.159.03"),
     ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19", "535.104.05"),
-    ("# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic", "# R36 (release), REVISION: 4.3, GCID: 38968081, "
-                                                                       "BOARD: generic"),
+    ("# R36 (release), REVISION: 4.3, GCID: 38968081", "# R36 (release), REVISION: 4.3, GCID: 38968081"),
 ])
 def test_driver_version_is_read_from_the_kernel_or_l4t(monkeypatch, text, expected):
     monkeypatch.setattr(host.Path, "read_text", lambda self: text)
