@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Set up everything below .venv/ in this folder and run a job in it. Standard library only; Python 3.10 to 3.13.
+Outside of .venv/ and build/ it writes only to the user's caches (pip's, and 20 MB of assets for the virtual hands).
 
     python3 bootstrap.py demo [...]      the main job: hands out of a bag, a webcam, a video or images, through the node
     python3 bootstrap.py test [...]      all tests; further arguments go to pytest
@@ -41,12 +42,16 @@ APT_BASE = {
     "Python's C headers": (lambda: (Path(sysconfig.get_path("include")) / "Python.h").exists(), "python3-dev"),
     "Python's venv module": (lambda: module_exists("ensurepip"), "python3-venv"),
 }
-APT_RENDER = {
+APT_VIRTUAL_HANDS = {
     "EGL": (lambda: ctypes.util.find_library("EGL"), "libegl1"),
     "OpenGL": (lambda: ctypes.util.find_library("GL"), "libgl1"),
     "an OpenGL driver": (lambda: any_opengl_driver(), "libgl1-mesa-dri"),
+    "npm": (lambda: shutil.which("npm"), "npm"),
 }
-"""What is needed: (how to see that it is there, its package on Debian and Ubuntu)."""
+"""What is needed: (how to see that it is there, its package on Debian and Ubuntu). npm fetches skins and meshes."""
+
+VIRTUAL_HANDS_JOBS = ("setup", "test", "render", "train")
+"""Jobs that render virtual hands; the node, its demo and the evaluation do not."""
 
 
 class Failure(Exception):
@@ -66,8 +71,11 @@ def main(arguments: list[str]) -> int:
     try:
         started = time.monotonic()
         check_python()
-        check_system(APT_BASE if core else {**APT_BASE, **APT_RENDER}, install="--install-system" in options)
+        renders = job in VIRTUAL_HANDS_JOBS and not core
+        check_system({**APT_BASE, **APT_VIRTUAL_HANDS} if renders else APT_BASE, install="--install-system" in options)
         set_up(CORE_SETS if core else FULL_SETS)
+        if renders:
+            fetch_assets()
         say(f"ready after {time.monotonic() - started:.1f} s")
     except Failure as failure:
         print(f"bootstrap: {failure}", file=sys.stderr)
@@ -143,6 +151,15 @@ def set_up(sets: tuple[str, ...]) -> None:
         with Step("build the message package and install hand_pose_ros") as step:
             step.run([*pip, "install", "--no-build-isolation", "--no-deps", "-v", "-e", str(ROOT)], clean_environment())
         mark("package", build)
+
+
+def fetch_assets() -> None:
+    """Meshes, skins and light probes, 20 MB into the user's cache; `hand-pose assets` checks them by their checksums."""
+    pinned = fingerprint([ROOT / "hand_pose_ros" / "synthesis" / "assets.py"])
+    if not done("assets", pinned):
+        with Step("fetch the assets of the virtual hands") as step:
+            step.run([str(python()), "-m", "hand_pose_ros", "assets"], clean_environment())
+        mark("assets", pinned)
 
 
 def python() -> Path:

@@ -20,7 +20,7 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 BUILD = ROOT / "build" / f"pip-{sys.implementation.cache_tag}"
 PYTHON_DIR = Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
-SOURCE_FOLDERS = ("launch", "config", "models")
+SOURCE_FOLDERS = ("launch", "config", "models", "test")
 
 
 class CMakeBuild(build_ext):

@@ -9,16 +9,16 @@ PACKAGE = "hand_pose_ros"
 
 
 def folder(name: str) -> Path:
-    """The folder ``name`` ("models", "config", "launch") that belongs to the code that is running.
+    """The folder ``name`` ("models", "config", "launch", "test/data") that belongs to the code that is running.
 
     Walks up from this file, which gives the right answer in every layout without asking the environment:
     ``<source>/name`` where the source tree is used in place, else ``<prefix>/share/hand_pose_ros/name``, with colcon
     (also ``--symlink-install`` and ``--merge-install``) as well as with pip. Raises ConfigError if there is none.
     """
     for parent in Path(__file__).absolute().parents[1:]:
-        for candidate in (parent / name, parent / "share" / PACKAGE / name):
-            if candidate.is_dir() and (candidate.parent / "package.xml").is_file():
-                return candidate
+        for root in (parent, parent / "share" / PACKAGE):
+            if (root / "package.xml").is_file() and (root / name).is_dir():
+                return root / name
     raise ConfigError(
         f"the folder '{name}' of {PACKAGE} is neither beside the code in {Path(__file__).absolute().parent} nor in "
         f"share/{PACKAGE} above it; install the package again (colcon build, or pip install)"

@@ -77,6 +77,20 @@ def test_a_step_that_failed_is_repeated(bootstrap, monkeypatch):
     assert len(bootstrap.commands) == 2
 
 
+def test_assets_are_fetched_once(bootstrap):
+    (bootstrap.ROOT / "hand_pose_ros" / "synthesis").mkdir(parents=True)
+    source = bootstrap.ROOT / "hand_pose_ros" / "synthesis" / "assets.py"
+    source.write_text("PACKAGES = 1")
+    bootstrap.set_up(bootstrap.FULL_SETS)
+    bootstrap.commands.clear()
+    bootstrap.fetch_assets()
+    bootstrap.fetch_assets()
+    assert [command[-1] for command in bootstrap.commands] == ["assets"]
+    source.write_text("PACKAGES = 2")
+    bootstrap.fetch_assets()
+    assert len(bootstrap.commands) == 2
+
+
 def test_missing_system_packages_are_named_with_the_command(bootstrap):
     needs = {"there": (lambda: True, "package-there"), "a thing": (lambda: False, "package-thing")}
     with pytest.raises(bootstrap.Failure, match="apt-get install -y --no-install-recommends package-thing'"):

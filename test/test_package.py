@@ -143,8 +143,9 @@ def test_launchers_start_what_exists():
     source = text("CMakeLists.txt")
     (commands,) = re.findall(r"foreach\(command IN ITEMS ([^)]*)\)", source)
     assert set(commands.split()) <= set(cli.COMMANDS)
-    for module in re.findall(r'"from (hand_pose_ros\.ros[\w.]*) import main"', source):
-        assert callable(import_module(module).main)
+    nodes = ["node", *(path.stem for path in (ROOT / "hand_pose_ros" / "ros").glob("*_node.py"))]
+    for name in nodes:
+        assert callable(import_module(f"hand_pose_ros.ros.{name}").main)
 
 
 def test_installed_launchers_run():
@@ -152,7 +153,7 @@ def test_installed_launchers_run():
     loaded = Path(import_module("hand_pose_ros.msg").__file__).parents
     prefix = next(folder for folder in loaded if (folder / "share" / "hand_pose_ros" / "cmake").is_dir())
     launchers = sorted((prefix / "lib" / "hand_pose_ros").iterdir())
-    assert {"hand_pose_node", "build_engine"} <= {path.name for path in launchers}
+    assert {"hand_pose_node", "build_engine", "evaluate", "doctor"} <= {path.name for path in launchers}
     assert all(os.access(path, os.X_OK) for path in launchers)
     result = subprocess.run([str(prefix / "lib" / "hand_pose_ros" / "build_engine"), "--help", "--ros-args"],
                             capture_output=True, text=True)
