@@ -12,7 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import oracle
+import painted
 import pytest
 import samples
 
@@ -33,7 +33,7 @@ def one_commit(monkeypatch):
     monkeypatch.setattr(evaluate, "commit", lambda: "0123456789ab")
 
 
-def run(out: Path, *options: str, factory: str = "oracle:exact", **changes) -> dict:
+def run(out: Path, *options: str, factory: str = "painted:exact", **changes) -> dict:
     parser = argparse.ArgumentParser()
     evaluate.add_arguments(parser)
     args = parser.parse_args(["--out", str(out), "--quiet", *map(str, options)])
@@ -49,7 +49,7 @@ def data(folder: Path, count: int = 6, hands_at=lambda n: [((0.02 * n - 0.05, 0.
     (folder / "images").mkdir(parents=True)
     for number in range(count):
         hands = [(one(shift, right), right) for shift, right in hands_at(number)]
-        image = oracle.paint(np.full((240, 320, 3), 90, np.uint8), hands)
+        image = painted.paint(np.full((240, 320, 3), 90, np.uint8), hands)
         name = f"images/{number:03d}.png"
         cv2.imwrite(str(folder / name), image[..., ::-1])
         lines.append({"image": name, "width": 320, "height": 240, "dataset": "made", "group": f"g{number // 2}",
@@ -60,16 +60,16 @@ def data(folder: Path, count: int = 6, hands_at=lambda n: [((0.02 * n - 0.05, 0.
 
 
 def one(shift, right: bool) -> np.ndarray:
-    joints = oracle.hand((0, 0, 0))
+    joints = painted.hand((0, 0, 0))
     return (joints if right else joints * (-1, 1, 1)) + shift
 
 
 def label(joints: np.ndarray, right: bool) -> dict:
-    px = oracle.project(joints)
+    px = painted.project(joints)
     low, high = px.min(0), px.max(0)
     return {"bbox": [*low.tolist(), *(high - low).tolist()], "joints_2d": px.tolist(), "valid_2d": [1] * 21,
             "joints_3d": joints.tolist(), "valid_3d": [1] * 21, "handedness": "right" if right else "left",
-            "K": oracle.K.tolist()}
+            "K": painted.K.tolist()}
 
 
 def bag(path: Path, count: int = 24, truth: bool = True, info: bool = True, start_ns: int = START_NS) -> Path:
@@ -79,11 +79,11 @@ def bag(path: Path, count: int = 24, truth: bool = True, info: bool = True, star
         for number in range(count):
             stamp = start_ns + number * STEP_NS
             joints = one((0.006 * number - 0.07, 0.03, 0.55), True)
-            out.image(IMAGE, stamp, OPTICAL, oracle.paint(np.full((240, 320, 3), 90, np.uint8), [(joints, True)]))
+            out.image(IMAGE, stamp, OPTICAL, painted.paint(np.full((240, 320, 3), 90, np.uint8), [(joints, True)]))
             if info:
-                out.camera_info("/camera/color/camera_info", stamp, oracle.CAMERA)
+                out.camera_info("/camera/color/camera_info", stamp, painted.CAMERA)
             if truth:
-                px = oracle.project(joints)
+                px = painted.project(joints)
                 hand = Hand(1.0, 1.0, np.concatenate([px.min(0), px.max(0)]), px, joints, joints - joints[0],
                             np.ones(21), np.full(21, JointState.VISIBLE, np.uint8), np.zeros(21), np.zeros(21), 0.186,
                             track_id=1)
@@ -109,9 +109,9 @@ def test_an_oracle_scores_perfectly_and_noise_shows(tmp_path):
     perfect = run(tmp_path / "a", "--data", folder)["metrics"]
     assert perfect["recall"] == perfect["precision"] == perfect["handedness"] == 1.0 and perfect["ap"] == 1.0
     assert perfect["nme"] < 1e-4 and perfect["pa_mpjpe_mm"] < 0.01 and perfect["camera_mpjpe_mm"] < 60
-    rough = run(tmp_path / "b", "--data", folder, factory="oracle:noisy")["metrics"]
+    rough = run(tmp_path / "b", "--data", folder, factory="painted:noisy")["metrics"]
     assert 0.002 < rough["nme"] < 0.1 and 1 < rough["pa_mpjpe_mm"] < 15
-    nothing = run(tmp_path / "c", "--data", folder, factory="oracle:blind")["metrics"]
+    nothing = run(tmp_path / "c", "--data", folder, factory="painted:blind")["metrics"]
     assert nothing["recall"] == 0 and np.isnan(nothing["nme"]) and nothing["pck_0.2_all"] == 0
 
 
@@ -125,7 +125,7 @@ def test_two_runs_and_two_processes_give_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "IMAGES_PER_UNIT", 2)
     folder = data(tmp_path / "set", 6)
     for name, options in (("a", ()), ("b", ()), ("c", ("--jobs", "2"))):
-        run(tmp_path / name, "--data", folder, *options, factory="oracle:noisy")
+        run(tmp_path / name, "--data", folder, *options, factory="painted:noisy")
     same_bytes(tmp_path / "a", tmp_path / "b")
     same_bytes(tmp_path / "a", tmp_path / "c")
 
@@ -196,7 +196,12 @@ def test_a_bag_with_truth(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "a" / "predictions.jsonl").read_text().splitlines()]
     assert [row["stamp_ns"] for row in rows] == [START_NS + n * STEP_NS for n in range(24)]
     with bags.BagReader(tmp_path / "a" / "hand.mcap") as results, bags.BagReader(path) as original:
-        assert {*original.topics, work.HANDS_TOPIC, work.RAW_TOPIC} == {*results.topics}
+        assert {*original.topics, *work.OWN_TOPICS} == {*results.topics}
+        markers = [recorded.message for recorded in results.messages(["/hand_pose/markers"])]
+        assert len(markers) == 24 and len(markers[0].markers) == 3
+        assert markers[0].markers[1].header.frame_id == OPTICAL and len(markers[0].markers[1].points) == 21
+        drawn = [f.frame.image for f in results.frames("/hand_pose/debug_image/compressed", "/camera/color/camera_info")]
+        assert len(drawn) == 24 and (np.abs(drawn[5][40:].astype(int) - 90) > 40).any(), "the hand is drawn"
         assert [r.raw for r in results.messages([IMAGE])] == [r.raw for r in original.messages([IMAGE])]
         hands = results.hands(work.HANDS_TOPIC)
         assert sorted(hands) == [START_NS + n * STEP_NS for n in range(24)] and hands[START_NS].filtered
@@ -209,7 +214,7 @@ def test_a_bag_with_truth(tmp_path):
 def test_two_runs_of_a_bag_give_the_same_bytes(tmp_path):
     path = bag(tmp_path / "hand.mcap")
     for name in "ab":
-        run(tmp_path / name, "--bag", path, factory="oracle:noisy")
+        run(tmp_path / name, "--bag", path, factory="painted:noisy")
     same_bytes(tmp_path / "a", tmp_path / "b")
 
 
@@ -226,17 +231,17 @@ def test_realtime_drops_what_the_node_would_drop(tmp_path, monkeypatch):
     monkeypatch.setattr(work.time, "monotonic", lambda: now[0])
     taken = []
 
-    class Slow(oracle.pipeline.Pipeline):
+    class Slow(painted.pipeline.Pipeline):
         def step(self, state, frame, config):
             taken.append(frame.stamp_ns)
             now[0] += 0.05
-            return state, oracle.pipeline.Result((), (), True, {"detect": now[0], "pose": now[0], "lift": now[0]})
+            return state, painted.pipeline.Result((), (), True, {"detect": now[0], "pose": now[0], "lift": now[0]})
 
-    monkeypatch.setattr(oracle, "slow", lambda config: Slow(None, None, 128), raising=False)
+    monkeypatch.setattr(painted, "slow", lambda config: Slow(None, None, 128), raising=False)
     black = np.zeros((240, 320, 3), np.uint8)
-    frames = [oracle.Frame(black, oracle.CAMERA, START_NS + n * 20_000_000) for n in range(25)]
+    frames = [painted.Frame(black, painted.CAMERA, START_NS + n * 20_000_000) for n in range(25)]
     unit = {"name": "x", "realtime": True}
-    job = {"out": str(tmp_path), "settings": vars(Config()), "factory": "oracle:slow", "video": False,
+    job = {"out": str(tmp_path), "settings": vars(Config()), "factory": "painted:slow", "video": False,
            "model_names": ""}
     (tmp_path / "parts").mkdir()
     problems = work.Counter()
@@ -330,7 +335,7 @@ def test_draft_labels_are_corrected_and_fed_back(tmp_path):
     parser = argparse.ArgumentParser()
     labels.add_arguments(parser)
     args = parser.parse_args([str(path), "--out", str(tmp_path / "labels"), "--every", "5"])
-    job = {"settings": vars(Config()), "factory": "oracle:exact"}
+    job = {"settings": vars(Config()), "factory": "painted:exact"}
     count, hands, problems = labels.draft(args, job)
     assert (count, hands) == (4, 4) and not problems
     rows = [json.loads(line) for line in (tmp_path / "labels" / "annotations.jsonl").read_text().splitlines()]
@@ -355,7 +360,7 @@ def test_a_video_becomes_a_bag_and_is_evaluated(tmp_path):
     (tmp_path / "pictures").mkdir()
     for number in range(5):
         joints = one((0.01 * number, 0.02, 0.5), True)
-        image = oracle.paint(np.full((240, 320, 3), 90, np.uint8), [(joints, True)])
+        image = painted.paint(np.full((240, 320, 3), 90, np.uint8), [(joints, True)])
         cv2.imwrite(str(tmp_path / "pictures" / f"{number}.png"), image[..., ::-1])
     parser = argparse.ArgumentParser()
     video_bag.add_arguments(parser)
@@ -409,7 +414,7 @@ class _Page(html.parser.HTMLParser):
 def test_the_page_is_self_contained_and_complete(tmp_path):
     folder = data(tmp_path / "set", 6)
     run(tmp_path / "a", "--data", folder)
-    run(tmp_path / "b", "--data", folder, "--compare", tmp_path / "a", factory="oracle:noisy")
+    run(tmp_path / "b", "--data", folder, "--compare", tmp_path / "a", factory="painted:noisy")
     text = (tmp_path / "b" / "report.html").read_text()
     page = _Page()
     page.feed(text)
@@ -441,7 +446,7 @@ def test_published_figures_stand_beside_ours_with_their_protocol(tmp_path):
 
 def test_comparing_two_runs(tmp_path):
     folder = data(tmp_path / "set", 6)
-    run(tmp_path / "a", "--data", folder, factory="oracle:noisy")
+    run(tmp_path / "a", "--data", folder, factory="painted:noisy")
     run(tmp_path / "b", "--data", folder)
     run(tmp_path / "c", "--data", folder, "--protocol", "box")
     text = report.compare_text([report.read_run(tmp_path / "a"), report.read_run(tmp_path / "b" / "results.json")])

@@ -107,7 +107,7 @@ def test_mrrpe_needs_both_hands():
 
 def test_views():
     """A right hand, fingers up in the image, thumb to the left: we see its back."""
-    from oracle import hand
+    from painted import hand
 
     back = hand((0, 0, 0.5))
     assert scoring.view_of(make_hand(SQUARE, joints_m=back, handedness="right")) == "back"
