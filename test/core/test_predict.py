@@ -1,0 +1,118 @@
+"""hand-pose predict: names, order and format of its lines, and files that are not what they seem."""
+import argparse
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from hand_pose_ros import pipeline as pipelines
+from hand_pose_ros import predict
+from hand_pose_ros.errors import DataError
+from hand_pose_ros.types import CropPose, Detection
+
+SHAPE = np.random.default_rng(0).normal(0, 0.2, (21, 3))
+
+
+def detect(image, threshold):
+    """Sees one hand in every picture that is not black."""
+    height, width = image.shape[:2]
+    box = np.array([0.3 * width, 0.3 * height, 0.7 * width, 0.7 * height])
+    return [Detection(box, 0.9, 1.0, np.array([0.0, -1.0]))] if image.mean() > 100 else []
+
+
+def estimate(crops):
+    size = crops[0].image.shape[0]
+    xyz = SHAPE - SHAPE[0]
+    uv = (SHAPE[:, :2] - SHAPE[:, :2].mean(0)) / np.ptp(SHAPE[:, :2]) * size / 2 + size / 2
+    return [CropPose(uv, xyz, np.ones(21), np.full(21, 0.05), np.ones(21), 1.0, 0.1 if crop.mirrored else 0.9)
+            for crop in crops]
+
+
+@pytest.fixture(autouse=True)
+def networks(monkeypatch):
+    monkeypatch.setattr(pipelines, "load", lambda config: pipelines.Pipeline(detect, estimate, 64))
+
+
+def run(*words):
+    parser = argparse.ArgumentParser()
+    predict.add_arguments(parser)
+    return predict.main(parser.parse_args([str(w) for w in words]))
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "pictures"
+    (root / "images" / "set").mkdir(parents=True)
+    cv2.imwrite(str(root / "images" / "set" / "b.png"), np.full((60, 80, 3), 200, np.uint8))
+    cv2.imwrite(str(root / "images" / "set" / "a.jpg"), np.zeros((60, 80, 3), np.uint8))
+    (root / "annotations.jsonl").write_text(json.dumps(
+        {"image": "images/set/b.png", "width": 80, "height": 60,
+         "hands": [{"bbox": [10, 10, 20, 30], "K": [[50, 0, 40], [0, 50, 30], [0, 0, 1]]}, {"bbox": [40, 20, 20, 20]}]}))
+    return root
+
+
+def test_a_folder_is_searched_and_named_from_its_root(folder, tmp_path):
+    assert run(folder, "--out", tmp_path / "out.jsonl") == 0
+    black, grey = lines(tmp_path / "out.jsonl")
+    assert black == {"image": "images/set/a.jpg", "hands": []} and grey["image"] == "images/set/b.png"
+    hand = grey["hands"][0]
+    assert np.shape(hand["joints_2d"]) == (21, 2) and np.shape(hand["joints_3d"]) == (21, 3) and len(hand["bbox"]) == 4
+    assert hand["handedness"] == "right" and 0 < hand["score"] <= 1
+    x, y, w, h = hand["bbox"]
+    joints = np.array(hand["joints_2d"])
+    assert np.allclose([x, y, x + w, y + h], [*joints.min(0), *joints.max(0)], atol=0.02)
+    assert np.abs(joints.mean(0) - (40, 30)).max() < 8
+
+
+def test_given_boxes_replace_the_detector(folder, tmp_path):
+    assert run(folder, "--out", tmp_path / "out.jsonl", "--boxes", folder / "annotations.jsonl", "--cameras",
+               folder / "annotations.jsonl") == 0
+    (line,) = lines(tmp_path / "out.jsonl")
+    assert line["image"] == "images/set/b.png" and len(line["hands"]) == 2
+    for hand, middle in zip(line["hands"], ((20, 25), (50, 30))):
+        assert np.abs(np.array(hand["joints_2d"]).mean(0) - middle).max() < 6
+
+
+def test_the_cameras_of_the_labels_are_used(folder):
+    record = predict.annotations(folder / "annotations.jsonl")["images/set/b.png"]
+    image = np.zeros((60, 80, 3), np.uint8)
+    assert predict.camera_of(record, image, 60.0).K[0, 0] == 50 and predict.camera_of(record, image, 60.0).calibrated
+    assert not predict.camera_of(None, image, 60.0).calibrated
+
+
+def test_one_picture_is_named_without_its_folder(folder, tmp_path):
+    assert run(folder / "images" / "set" / "b.png", "--out", tmp_path / "out.jsonl") == 0
+    assert lines(tmp_path / "out.jsonl")[0]["image"] == "b.png"
+
+
+def test_a_damaged_picture_is_named_and_the_others_are_done(folder, tmp_path, capsys):
+    (folder / "c.jpg").write_bytes(b"\xff\xd8 no picture")
+    assert run(folder, "--out", tmp_path / "out.jsonl") == 1
+    found = {line["image"]: line for line in lines(tmp_path / "out.jsonl")}
+    assert found["c.jpg"]["hands"] == [] and "decoded" in found["c.jpg"]["error"] and len(found) == 3
+    assert "c.jpg" in capsys.readouterr().err
+
+
+def test_a_video_is_followed_over_time(tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 20, (80, 60))
+    for _ in range(5):
+        writer.write(np.full((60, 80, 3), 200, np.uint8))
+    writer.release()
+    assert run(tmp_path / "v.avi", "--out", tmp_path / "out.jsonl") == 0
+    found = lines(tmp_path / "out.jsonl")
+    assert [line["frame"] for line in found] == [0, 1, 2, 3, 4]
+    assert len({hand["track_id"] for line in found for hand in line["hands"]}) == 1
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "v.mp4").write_bytes(b"nothing")
+    (tmp_path / "bad.jsonl").write_text('{"image": "a"}\n{"imag')
+    for words, text in (((tmp_path / "v.mp4",), "v.mp4"), ((tmp_path / "absent",), "absent"),
+                        ((tmp_path, "--boxes", tmp_path / "bad.jsonl"), "bad.jsonl: line 2")):
+        with pytest.raises(DataError, match=text):
+            run(*words, "--out", tmp_path / "out.jsonl")
