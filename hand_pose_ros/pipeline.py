@@ -138,7 +138,7 @@ class Pipeline:
                 continue
             better = look.refined(frame.camera)
             wrong_side = look.pose.right_probability < WRONG_SIDE
-            if usable(better, frame) and (wrong_side or k >= followed or _differs(look.detection, better)):
+            if (wrong_side or k >= followed or _differs(look.detection, better)) and usable(better, frame):
                 again[k] = (better, look.crop.mirrored != wrong_side)
         for k, look in zip(again, self._look(frame, list(again.values()))):
             if look.crop.mirrored == seen[k].crop.mirrored or _belief(look) > _belief(seen[k]):

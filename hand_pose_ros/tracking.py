@@ -271,6 +271,8 @@ def _filter(track: Track, hand: Hand, stamp_ns: int, config) -> Track:
     if metric:
         z = np.exp(f_distance.value[0])
         joints_m = np.array([*f_place.value[2:] * z, z]) + relative - relative[palm].mean(0)
+        if joints_m[:, 2].min() <= 0:                   # lag of a hand that is nearly at the camera: no place for it
+            return replace(track, hand=raw, place=None, distance=None, shape_px=None, shape_m=None, bones=None)
     box = np.concatenate([joints_px.min(0), joints_px.max(0)])
     state = np.where(held, np.uint8(JointState.EXTRAPOLATED), hand.state).astype(np.uint8)
     filtered = replace(raw, joints_px=joints_px, joints_m=joints_m, joints_rel_m=relative, box=box, state=state)

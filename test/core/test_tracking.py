@@ -254,6 +254,19 @@ def test_prediction_moves_on_with_the_hand():
     assert tracking.predict(state, state.stamp_ns + 33 * MS, CONFIG) == () and tracking.any_lost(state)
 
 
+def test_smoothing_puts_no_joint_behind_the_camera():
+    """A smoothed distance that lags behind a hand that was almost at the camera: then the measured hand is given."""
+    slow = Config(filter_min_cutoff_hz=0.01, filter_beta=0.0)
+    joints = hand(bend=0, at=(0, 0, 0.4), turn=(1.2, 0, 0))
+    state, _ = run([(observed(joints),)] * 3, config=slow)
+    track = state.tracks[0]
+    near = replace(track.distance, value=np.log([0.01]))
+    state = replace(state, tracks=(replace(track, distance=near),))
+    _, filtered, raw = step(state, (observed(joints),), state.stamp_ns + 33 * MS, slow)
+    assert (filtered[0].joints_m[:, 2] > 0).all()
+    np.testing.assert_array_equal(filtered[0].joints_m, raw[0].joints_m)
+
+
 def test_nothing_is_predicted_over_a_gap_or_into_the_past():
     state, _ = run([(observed(hand()),)] * 3)
     assert tracking.predict(state, state.stamp_ns + 600 * MS, CONFIG) == ()
