@@ -28,7 +28,7 @@ from ..errors import DataError, FrameError
 from ..messages import ArrayInfo, read_array
 from ..pipeline import PipelineState, Result
 from ..types import Camera, Frame, ScaleSource
-from . import datasets, predictions
+from . import datasets, predictions, result_bag
 
 STILL_STAMP_NS = 1_000_000_000
 """Stamp given to a still picture; each has its own fresh tracker."""
@@ -36,6 +36,7 @@ THUMBNAILS = 24
 THUMBNAIL_WIDTH = 240
 HANDS_TOPIC, RAW_TOPIC = "/hand_pose/hands", "/hand_pose/hands_raw"
 """Topics of the results bag: those of a node called hand_pose."""
+OWN_TOPICS = (HANDS_TOPIC, RAW_TOPIC, result_bag.MARKERS_TOPIC, result_bag.DRAWING_TOPIC)
 
 
 @lru_cache(maxsize=2)
@@ -153,6 +154,9 @@ class _Recording:
         self._thumbs = part_path(unit, run).with_suffix(".thumbs")
         shutil.rmtree(self._thumbs, ignore_errors=True)
         self._thumbs.mkdir(parents=True)
+        self.drawings = part_path(unit, run).with_suffix(".drawings")           # for the results bag, then removed
+        if run["results_bag"]:
+            self.drawings.mkdir(exist_ok=True)
 
     def add(self, frame: Frame, log_ns: int, result: Any, timing: dict[str, Any], dropped: int) -> None:
         number = len(self.lines)
@@ -162,15 +166,18 @@ class _Recording:
         metric = frame.camera.calibrated and all(hand.scale_source != ScaleSource.NONE for hand in result.hands)
         self.messages.append((log_ns, frame.stamp_ns, frame.camera.frame_id, result, ArrayInfo(
             model=self._model, metric=metric, detector_ran=result.detector_ran, dropped=dropped)))
-        drawn = None
+        wanted = number % self._every == 0
+        if not (wanted or self._run["video"] or self._run["results_bag"]):
+            return
+        drawn = cv2.cvtColor(annotate.draw(frame.image, result.hands), cv2.COLOR_RGB2BGR)
         if self._run["video"]:
-            drawn = annotate.draw(frame.image, result.hands)
             self._write_video(drawn)
-        if number % self._every == 0:
-            drawn = annotate.draw(frame.image, result.hands) if drawn is None else drawn
+        if self._run["results_bag"]:
+            cv2.imwrite(str(self.drawings / f"{frame.stamp_ns}.jpg"), drawn)
+        if wanted:
             height = max(1, round(drawn.shape[0] * THUMBNAIL_WIDTH / drawn.shape[1]))
             small = cv2.resize(drawn, (THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
-            cv2.imwrite(str(self._thumbs / f"{frame.stamp_ns}.jpg"), cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+            cv2.imwrite(str(self._thumbs / f"{frame.stamp_ns}.jpg"), small)
 
     def _write_video(self, drawn: np.ndarray) -> None:
         height, width = drawn.shape[:2]
@@ -180,11 +187,14 @@ class _Recording:
                                           (width, height))
             if not self._video.isOpened():
                 raise DataError(f"{path}: this OpenCV cannot write MP4; run again with --no-video")
-        self._video.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        self._video.write(drawn)
 
     def close(self) -> None:
         if self._video is not None:
             self._video.release()
+
+    def clean(self) -> None:
+        shutil.rmtree(self.drawings, ignore_errors=True)
 
 
 def _run_frames(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], run: dict[str, Any], count: int,
@@ -268,21 +278,25 @@ def bag_frames(reader: BagReader, unit: dict[str, Any], config: Config) -> Itera
 def _bag(unit: dict[str, Any], run: dict[str, Any]) -> tuple[list[str], list[dict[str, Any]], Counter[str]]:
     problems: Counter[str] = Counter()
     config = Config.from_dict(run["settings"])
+    run = {**run, "results_bag": run["results_bag"] and not unit.get("recorded")}     # it would hold the same twice
     with open_bag(unit) as reader:
         topic = reader.image_topic(unit.get("image_topic"))
         out = _run_frames(bag_frames(reader, unit, config), unit, run, topic.count, problems)
-        if run["results_bag"] and not unit.get("recorded"):
-            _write_results(Path(run["out"]) / f"{unit['name']}.mcap", reader, out.messages)
+        if run["results_bag"]:
+            _write_results(Path(run["out"]) / f"{unit['name']}.mcap", reader, out)
+        out.clean()
         problems.update(reader.problems)
     if not out.lines:
         raise DataError(f"{unit['name']}: no frame of {topic.name} could be used: {dict(problems)}")
     return out.lines, out.timing, problems
 
 
-def _write_results(path: Path, reader: BagReader, results: list[tuple[int, int, str, Any, ArrayInfo]]) -> None:
-    """The original topics with the hands beside them, in recording order."""
+def _write_results(path: Path, reader: BagReader, results: _Recording) -> None:
+    """The original topics with hands, markers and drawn pictures beside them, in recording order: the topics of a node
+    called hand_pose, so that its RViz and Foxglove layouts show the bag."""
     path.unlink(missing_ok=True)
-    pending = sorted(results, key=lambda entry: entry[0])
+    pending = sorted(results.messages, key=lambda entry: entry[0])
+    markers = result_bag.Markers()
     seen = Counter(reader.problems)                 # copying reads everything a second time; count problems once
     place = 0
     with BagWriter(path, compressed=True) as bag:
@@ -293,11 +307,14 @@ def _write_results(path: Path, reader: BagReader, results: list[tuple[int, int, 
                 filtered = ArrayInfo(**{**info.__dict__, "filtered": True})
                 bag.hands(HANDS_TOPIC, stamp_ns, frame_id, result.hands, filtered, pending[place][0])
                 bag.hands(RAW_TOPIC, stamp_ns, frame_id, result.raw, info, pending[place][0])
+                markers.write(bag, stamp_ns, frame_id, result.hands, pending[place][0])
+                result_bag.write_drawing(bag, results.drawings / f"{stamp_ns}.jpg", stamp_ns, frame_id,
+                                         pending[place][0])
                 place += 1
 
         for recorded in reader.messages():
             put(recorded.log_ns - 1)
-            if recorded.topic not in (HANDS_TOPIC, RAW_TOPIC):
+            if recorded.topic not in OWN_TOPICS:
                 try:
                     bag.copy(recorded)
                 except DataError as error:
@@ -338,7 +355,8 @@ def video_frames(path: str, config: Config) -> Iterator[tuple[Frame, int]]:
 
 def _video(unit: dict[str, Any], run: dict[str, Any]) -> tuple[list[str], list[dict[str, Any]], Counter[str]]:
     problems: Counter[str] = Counter()
-    _, config = load_pipeline(run)
+    config = Config.from_dict(run["settings"])
+    run = {**run, "results_bag": False}             # a video has no bag to add to
     out = _run_frames(video_frames(unit["path"], config), unit, run, unit.get("frames", 0), problems)
     if not out.lines:
         raise DataError(f"{unit['path']} holds no frame that can be read")

@@ -200,7 +200,8 @@ def test_a_bag_with_truth(tmp_path):
         markers = [recorded.message for recorded in results.messages(["/hand_pose/markers"])]
         assert len(markers) == 24 and len(markers[0].markers) == 3
         assert markers[0].markers[1].header.frame_id == OPTICAL and len(markers[0].markers[1].points) == 21
-        drawn = [f.frame.image for f in results.frames("/hand_pose/debug_image/compressed", "/camera/color/camera_info")]
+        topics = "/hand_pose/debug_image/compressed", "/camera/color/camera_info"
+        drawn = [item.frame.image for item in results.frames(*topics)]
         assert len(drawn) == 24 and (np.abs(drawn[5][40:].astype(int) - 90) > 40).any(), "the hand is drawn"
         assert [r.raw for r in results.messages([IMAGE])] == [r.raw for r in original.messages([IMAGE])]
         hands = results.hands(work.HANDS_TOPIC)
