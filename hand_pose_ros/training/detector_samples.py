@@ -11,6 +11,8 @@ from hand_pose_ros.training import photometric
 STRIDE = 8
 MIN_HAND_PX = 10.0
 """Hands with a smaller box (longer side, pixels of the input) are neither taught nor forbidden."""
+PLATEAU = 0.6
+"""Of the Gaussian; above it a cell may claim the hand with full score."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,17 @@ def labels(hands, size: tuple[int, int], unseen=()) -> dict:
     """Dense labels for hands [(joints_px (21, 2), is_right, window (4,) px in which it can be seen)] in an input of
     ``size``; unseen: boxes (4,) px of hands that are too hidden to be labelled.
 
-    heat (h, w): 1 at the cell of a hand's middle, falling off as a Gaussian with the size of the box (Zhou et al.
-    2019, section 3); care (h, w): 0 where a hand is too small or too far out of view to be demanded or forbidden;
+    heat (h, w): 1 around a hand's middle, falling off as a Gaussian with the size of the box (Zhou et al. 2019,
+    section 3, with a plateau: nobody can tell the middle of a large hand to a cell, and its score should not suffer);
+    positive (h, w): weight of the plateau's cells, so that hands of n cells count as sqrt(n); middle (h, w): 1 at the
+    one cell of the middle; care (h, w): 0 where a hand is too small or too far out of view to be demanded or forbidden;
     box (4, h, w): log distances to the sides in strides; side (h, w) 0 or 1; up (2, h, w) unit direction; weight
     (h, w): 1 at middles, less around them, where box, side and up are taught. All float32.
     """
     h, w = size[0] // STRIDE, size[1] // STRIDE
     f = np.float32
     heat, care, weight = np.zeros((h, w), f), np.ones((h, w), f), np.zeros((h, w), f)
+    positive, peak = np.zeros((h, w), f), np.zeros((h, w), f)
     box, side, up = np.zeros((4, h, w), f), np.zeros((h, w), f), np.zeros((2, h, w), f)
     cell_v, cell_u = np.mgrid[:h, :w]
     u, v = (cell_u + 0.5) * STRIDE - 0.5, (cell_v + 0.5) * STRIDE - 0.5
@@ -88,7 +93,9 @@ def labels(hands, size: tuple[int, int], unseen=()) -> dict:
             continue
         sigma = np.maximum(0.09 * span / STRIDE, 0.5)
         bump = np.exp(-0.5 * (((cell_u - at[0]) / sigma[0])**2 + ((cell_v - at[1]) / sigma[1])**2)).astype(f)
-        heat = np.maximum(heat, bump)
+        plateau = bump > PLATEAU
+        heat = np.maximum(heat, np.where(plateau, 1, bump))
+        positive[plateau], peak[at[1], at[0]] = plateau.sum()**-0.5, 1
         distances = np.stack([u - low[0], v - low[1], high[0] - u, high[1] - v])
         taught = (bump > 0.4) & (distances > 1).all(0)
         direction = joints[9] - joints[0]
@@ -97,7 +104,7 @@ def labels(hands, size: tuple[int, int], unseen=()) -> dict:
         side[taught], weight[taught] = right, bump[taught]
         up[:, taught] = direction[:, None]
         care[taught] = 1
-    return {"heat": heat, "care": care, "weight": weight, "box": box, "side": side, "up": up}
+    return {"heat": heat, "positive": positive, "middle": peak, "care": care, "weight": weight, "box": box, "side": side, "up": up}
 
 
 def _view(pool, frames, crops, size, rng, augmentation):

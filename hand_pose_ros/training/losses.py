@@ -51,9 +51,9 @@ def detector_loss(raw: torch.Tensor, sample: dict, likelihood: float = 0.0) -> t
     """
     target, p = sample["heat"], torch.sigmoid(raw[:, 0])
     log_p, log_not = F.logsigmoid(raw[:, 0]), F.logsigmoid(-raw[:, 0])
-    middle = (target > 0.999).float()
-    focal = middle * (1 - p)**2 * log_p + (1 - middle) * (1 - target)**4 * p**2 * log_not
-    hands = middle.sum().clamp(min=1.0)
+    negative = (target < 0.999).float() * (1 - target)**4
+    focal = sample["positive"] * (1 - p)**2 * log_p + negative * p**2 * log_not
+    hands = sample["middle"].sum().clamp(min=1.0)
     weight = sample["weight"]
     total = weight.sum().clamp(min=1.0)
     up = F.normalize(raw[:, 6:8], dim=1, eps=1e-3)

@@ -189,7 +189,7 @@ def detector_on_photographs(network, photographs: Photographs, size: tuple[int, 
 
 def _middles(samples: dict, k: int):
     """(box (4,), right, up (2,)) of the taught hands of sample k, in pixels of the input."""
-    v, u = np.nonzero(samples["heat"][k].numpy() > 0.999)
+    v, u = np.nonzero(samples["middle"][k].numpy())
     stride = detector_samples.STRIDE
     out = []
     for row, column in zip(v, u):
