@@ -1,12 +1,11 @@
 """From a rendered scene to a labelled picture: compositing, sensor and the visibility of every joint."""
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M
 from hand_pose_ros.synthesis import sensor
-from hand_pose_ros.synthesis.renderer import Raster, Renderer
+from hand_pose_ros.synthesis.renderer import Raster
 from hand_pose_ros.synthesis.scene import Scene
 from hand_pose_ros.types import JointState
 
@@ -46,18 +45,11 @@ def project(K: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points[..., :2] / points[..., 2:] @ K[:2, :2].T + K[:2, 2]
 
 
-def photograph(renderer: Renderer, scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, Raster]:
-    """Render a scene, lay it over its background and develop it. Returns ((H, W, 3) uint8 RGB, the raster)."""
-    raster = renderer.render(scene.view)
-    background = scene.background
-    shadow = scene.attributes.get("wall_shadow")
-    if shadow:
-        dx, dy, softness, strength = shadow
-        moved = cv2.warpAffine(raster.alpha, np.float32([[1, 0, dx], [0, 1, dy]]), raster.alpha.shape[::-1])
-        background = background * (1 - strength * cv2.GaussianBlur(moved, (0, 0), softness)[..., None])
-    linear = raster.color + (1.0 - raster.alpha[..., None]) * background
+def develop(scene: Scene, raster: Raster, rng: np.random.Generator) -> np.ndarray:
+    """Lay what was rendered over the scene's background and photograph it. Returns (H, W, 3) uint8 RGB."""
+    linear = raster.color + (1.0 - raster.alpha[..., None]) * scene.background
     linear = np.nan_to_num(linear, nan=0.0)                        # a degenerate fragment must not stop a long run
-    return sensor.develop(linear, scene.settings, rng, raster.alpha), raster
+    return sensor.develop(linear, scene.settings, rng, raster.alpha)
 
 
 def hand_records(scene: Scene, raster: Raster) -> tuple[list[dict], list[list[float]]]:

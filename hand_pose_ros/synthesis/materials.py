@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from hand_pose_ros.skeleton import FINGERTIPS
 from hand_pose_ros.synthesis.renderer import SkinLook, SkinTemplate
@@ -156,6 +157,8 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
     where = renderer.bake(name, np.hstack([vertices, template.part[:, None]]), ATLAS)
     facing = renderer.bake(name, np.hstack([normals, np.zeros((len(normals), 1))]), ATLAS)[..., :3]
     filled = np.isfinite(where[..., 0])
+    # Every texel outside the charts takes the nearest one inside, so that mipmaps do not mix in the gaps.
+    nearest = tuple(distance_transform_edt(~filled, return_distances=False, return_indices=True))
     p, part = np.nan_to_num(where[..., :3]), np.round(np.nan_to_num(where[..., 3]))
     facing = np.nan_to_num(facing)
     up = facing[..., 2]
@@ -221,7 +224,8 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
     for a, b, c in lines:
         s = np.linspace(0, 1, 40)[:, None]
         curve = ((1 - s) ** 2 * a + 2 * s * (1 - s) * b + s ** 2 * c)[:, :2]
-        distance = np.sqrt(((p[..., None, :2] - curve) ** 2).sum(-1)).min(-1)
+        distance = np.ones(up.shape)
+        distance[palm_region] = np.sqrt(((p[palm_region][:, None, :2] - curve) ** 2).sum(-1)).min(-1)
         crease = np.maximum(crease, 0.75 * facing_palm * _line(distance, 0.0009))
     at_wrist = p - joints[0]
     for offset in (-0.004, -0.010):
@@ -234,7 +238,7 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
     palm = cv2.GaussianBlur(palm.astype(np.float32), (0, 0), 2.0)
     blood = cv2.GaussianBlur(blood.astype(np.float32), (0, 0), 1.5)
     masks = np.stack([palm, nail, blood, np.clip(crease + 0.45 * wrinkle, 0, 1)], axis=-1)
-    masks = _bleed(masks.astype(np.float32), filled)
+    masks = masks.astype(np.float32)[nearest]
 
     textures = np.zeros((SKIN_LAYERS, ATLAS, ATLAS, 4), np.float32)
     back = _smooth(0.1, 0.6, up) * (palm_region | forearm)
@@ -271,19 +275,5 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
             color *= (1 - 0.75 * hair * allowed)[..., None]
         textures[layer, ..., :3] = np.clip(color, 0.2, 1.9) * 0.5
         textures[layer, ..., 3] = bump
-        textures[layer] = _bleed(textures[layer], filled)
-    return ((np.clip(textures, 0, 1) * 255 + 0.5).astype(np.uint8), (np.clip(masks, 0, 1)[None] * 255 + 0.5).astype(np.uint8))
-
-
-def _bleed(image: np.ndarray, filled: np.ndarray) -> np.ndarray:
-    """Extend the charts of an atlas over their borders, so that mipmaps do not mix in the gaps."""
-    image = np.where(filled[..., None], image, 0).astype(np.float32)
-    weight = filled.astype(np.float32)
-    out, known = image.copy(), weight > 0
-    for sigma in (2.0, 6.0, 20.0):
-        spread = cv2.GaussianBlur(weight, (0, 0), sigma)
-        mixed = cv2.GaussianBlur(image, (0, 0), sigma) / np.maximum(spread, 1e-6)[..., None]
-        fresh = ~known & (spread > 1e-3)
-        out[fresh] = mixed[fresh]
-        known |= fresh
-    return out
+    textures = (np.clip(textures, 0, 1) * 255 + 0.5).astype(np.uint8)[:, nearest[0], nearest[1]]
+    return (textures, (np.clip(masks, 0, 1)[None] * 255 + 0.5).astype(np.uint8))

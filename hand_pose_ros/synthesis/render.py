@@ -28,7 +28,8 @@ def picture(kind: str, renderer, seed: int, index: int) -> tuple:
             drawn = scene.sample_crop(rng, renderer.width)
         else:
             drawn = scene.sample_frame(rng, renderer.width, renderer.height)
-        image, raster = labels.photograph(renderer, drawn, rng)
+        raster = renderer.render(drawn.view)
+        image = labels.develop(drawn, raster, rng)
         hands, unseen = labels.hand_records(drawn, raster)
         if kind != "crops" or hands and labels.is_seen(hands[0]):
             break

@@ -17,7 +17,8 @@ from hand_pose_ros.synthesis import backgrounds, body, environment, materials, o
 from hand_pose_ros.synthesis.hand_model import HandModel, HandShape
 from hand_pose_ros.synthesis.renderer import Renderer, Skin, SkinTemplate, Solid, View
 
-MODELS = ("makehuman",)
+MODELS = {"makehuman": 0.8, "webxr": 0.2}
+"""Hand meshes in use and how often each is drawn."""
 OWNER_IN_PICTURE = 0.33
 """Share of crops that show the person whose hand it is."""
 HOLDING = 0.24
@@ -293,7 +294,7 @@ def _box_side(K: np.ndarray, joints: np.ndarray) -> float:
 
 def sample_owner(rng: np.random.Generator) -> Owner:
     """Draw whose hands they are."""
-    name = MODELS[int(rng.integers(len(MODELS)))]
+    name = str(rng.choice(list(MODELS), p=list(MODELS.values())))
     return Owner(name, HandModel.load(name).shape(rng))
 
 

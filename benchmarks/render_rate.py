@@ -1,0 +1,76 @@
+"""How many virtual pictures a second this machine renders, with every label, and where the time goes.
+
+    python3 benchmarks/render_rate.py                      # crops of 256 px, one process per core
+    python3 benchmarks/render_rate.py --kind frames --size 320 --workers 2
+
+Prints wall-clock pictures per second of all workers together and, per picture, CPU and wall milliseconds of drawing the
+scene, OpenGL, and the sensor with its labels. Start-up (assets, textures) is measured apart.
+"""
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import time
+
+
+def _work(kind: str, size: int, count: int, first: int, barrier, results) -> None:
+    os.environ["LP_NUM_THREADS"] = "1"
+    import cv2
+    import numpy as np
+
+    from hand_pose_ros.synthesis import labels, render, scene
+
+    cv2.setNumThreads(1)
+    begin = time.perf_counter()
+    renderer = scene.make_renderer(size, size if kind == "crops" else size * 3 // 4)
+    for index in range(20):                                         # shape targets are read once per process
+        render.picture(kind, renderer, 1, 10_000_000 + index)
+    start_up = time.perf_counter() - begin
+    barrier.wait()
+    wall, cpu = np.zeros(3), np.zeros(3)
+    begin = time.perf_counter()
+    for index in range(first, first + count):
+        rng = np.random.default_rng([0, index])
+        marks = [(time.perf_counter(), time.process_time())]
+        drawn = scene.sample_crop(rng, size) if kind == "crops" else scene.sample_frame(rng, renderer.width, renderer.height)
+        marks.append((time.perf_counter(), time.process_time()))
+        raster = renderer.render(drawn.view)
+        marks.append((time.perf_counter(), time.process_time()))
+        labels.develop(drawn, raster, rng)
+        labels.hand_records(drawn, raster)
+        marks.append((time.perf_counter(), time.process_time()))
+        wall += np.diff([m[0] for m in marks])
+        cpu += np.diff([m[1] for m in marks])
+    results.put((renderer.device, start_up, time.perf_counter() - begin, wall / count * 1e3, cpu / count * 1e3))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kind", choices=("crops", "frames"), default="crops")
+    parser.add_argument("--size", type=int, default=256, help="width in pixels")
+    parser.add_argument("--count", type=int, default=100, help="pictures per worker")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    args = parser.parse_args()
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(args.workers), context.Queue()
+    processes = [context.Process(target=_work, args=(args.kind, args.size, args.count, k * args.count, barrier, results))
+                 for k in range(args.workers)]
+    for process in processes:
+        process.start()
+    found = [results.get() for _ in processes]
+    for process in processes:
+        process.join()
+    seconds = max(entry[2] for entry in found)
+    print(f"{found[0][0]}: {args.workers} workers, {args.kind} {args.size} px: "
+          f"{args.workers * args.count / seconds:.1f} pictures/s (start-up {max(entry[1] for entry in found):.1f} s)")
+    for title, column in (("wall", 3), ("cpu", 4)):
+        parts = sum(entry[column] for entry in found) / len(found)
+        print(f"  {title} ms per picture: scene {parts[0]:.1f}, OpenGL {parts[1]:.1f}, sensor and labels {parts[2]:.1f}; "
+              f"sum {parts.sum():.1f}")
+    cpu = sum(entry[4].sum() for entry in found) / len(found)
+    print(f"  with {os.cpu_count()} cores to itself this machine would make {1000 / cpu * (os.cpu_count() or 1):.0f} pictures/s")
+
+
+if __name__ == "__main__":
+    main()
