@@ -3,6 +3,7 @@
     python benchmarks/node_latency.py                     # networks replaced by an oracle: the overhead of all the rest
     python benchmarks/node_latency.py --networks          # with the models, on the bag of virtual hands
     python benchmarks/node_latency.py --minutes 10        # memory
+    python benchmarks/node_latency.py --overhead          # processor time per image of all but the networks; any load
 
 The camera and the receiver are this process, the node is another one; images travel over DDS.
 """
@@ -24,6 +25,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "test" / "ros")]
 
 import rclpy  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
+from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from hand_pose_ros import bags, messages  # noqa: E402
 from hand_pose_ros.msg import HandPose21Array  # noqa: E402
@@ -32,7 +34,7 @@ from hand_pose_ros.ros import compat, demo, environment, images, sources  # noqa
 
 STAGES = ("receive", "decode", "detect", "pose", "lift", "publish")
 MEMORY_PERIOD_S = 5.0
-SETTLE_S = 5.0
+SETTLE_S, WARM_UP = 5.0, 30
 TRANSPORT_S = 0.005
 """An image sent less than this before the node took its next one may still have been on its way."""
 
@@ -40,6 +42,8 @@ TRANSPORT_S = 0.005
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", action="store_true", help="run the models instead of the oracle")
+    parser.add_argument("--overhead", action="store_true",
+                        help="time one image after the other inside this process, in processor time of the working thread")
     parser.add_argument("--minutes", type=float, default=0.5)
     parser.add_argument("--rate", type=float, default=30.0, help="images per second")
     parser.add_argument("--size", default="640x480", help="of the drawn images (oracle only)")
@@ -89,6 +93,12 @@ def resident_mb(pid: int) -> float:
     return float("nan")
 
 
+def processor_s(pid: int) -> float:
+    """Processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def measure(args: argparse.Namespace) -> dict:
     stream = recorded_stream() if args.networks else drawn_stream(args)
     environment.use_large_image_profile()
@@ -130,24 +140,57 @@ def measure(args: argparse.Namespace) -> dict:
             spin_until(time.monotonic() + 1 / args.rate)
         spin_until(time.monotonic() + SETTLE_S)
         results.clear()
-        started_s = time.monotonic()
+        started_s, used_s = time.monotonic(), processor_s(process.pid)
         while time.monotonic() - started_s < args.minutes * 60:
             sent.append(send(number))
             number += 1
             spin_until(started_s + len(sent) / args.rate)
             if time.monotonic() - started_s > len(memory) * MEMORY_PERIOD_S:
                 memory.append((time.monotonic() - started_s, resident_mb(process.pid)))
-        cpu_s = sum(float(value) for value in Path(f"/proc/{process.pid}/stat").read_text().split()[13:15]) / os.sysconf("SC_CLK_TCK")
+        used_s = processor_s(process.pid) - used_s
         spin_until(time.monotonic() + 1.0)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(10)
         node.destroy_node()
         rclpy.try_shutdown()
-    return numbers(args, sent, results, memory, cpu_s)
+    return numbers(args, sent, results, memory, used_s)
 
 
-def numbers(args: argparse.Namespace, sent: list, results: dict, memory: list, cpu_s: float) -> dict:
+def overhead(args: argparse.Namespace, images_timed: int = 150) -> dict:
+    """Processor time per image from the message to the published results, without the oracle's own time."""
+    import standin_node
+    from hand_pose_ros.ros.camera_input import Arrival
+    from hand_pose_ros.ros.node import HandPoseNode
+
+    environment.keep_to_this_machine(os.environ, 1 + os.getpid() % 100)
+    rclpy.init(args=["--ros-args", "-p", "autostart:=false"])
+    engine = standin_node.SquareEngine()
+    node, listener = HandPoseNode(lambda values: engine), rclpy.create_node("benchmark_listener")
+    for kind, topic in ((HandPose21Array, "/hand_pose/hands"), (HandPose21Array, "/hand_pose/hands_raw"), (TFMessage, "/tf")):
+        listener.create_subscription(kind, topic, lambda message: None, 5)
+    node.trigger_configure()
+    node.trigger_activate()
+    times_ms, stream = [], drawn_stream(args)
+    for number in range(WARM_UP + images_timed):
+        info, image = stream[number % len(stream)]
+        now_ns = node.get_clock().now().nanoseconds
+        for message in (info, image):
+            bags.stamp_header(message.header, now_ns, image.header.frame_id)
+        node._input._on_camera_info(info)
+        engine.oracle_s, started_s = 0.0, time.thread_time()
+        node._process(node._input, Arrival(image, None, now_ns, time.monotonic()), 0)
+        times_ms.append((time.thread_time() - started_s - engine.oracle_s) * 1e3)
+        time.sleep(0.002)
+    node.stop()
+    node.destroy_node()
+    listener.destroy_node()
+    rclpy.try_shutdown()
+    return {f"{args.size}, two hands: processor time per image without networks, p50 / p95 / p99 / max [ms]":
+            percentiles(np.array(times_ms[WARM_UP:]))}
+
+
+def numbers(args: argparse.Namespace, sent: list, results: dict, memory: list, used_s: float) -> dict:
     stamps = sorted(stamp for stamp in results if stamp in set(sent))
     infos = [results[stamp][1] for stamp in stamps]
     ms = {stage: np.array([getattr(info, f"latency_{stage}_ns") for info in infos]) / 1e6 for stage in STAGES}
@@ -169,7 +212,7 @@ def numbers(args: argparse.Namespace, sent: list, results: dict, memory: list, c
         **{f"{name} p50 / p95 / p99 / max [ms]": percentiles(values) for name, values in stage_ms.items()},
         "overhead without detector and pose stage, p50 [ms]": float(np.median(
             stage_ms["receive -> decode"] + stage_ms["pose -> lift"] + stage_ms["lift -> publish"])),
-        "CPU of the node since its start [s]": cpu_s,
+        "processor time of the node per image sent, oracle included [ms]": used_s / len(sent) * 1e3,
     }
     if len(memory) > 3:
         times_min, resident = np.array([t for t, _ in memory]) / 60, np.array([mb for _, mb in memory])
@@ -185,7 +228,7 @@ def percentiles(values: np.ndarray) -> str:
 
 if __name__ == "__main__":
     options = arguments()
-    measured = measure(options)
+    measured = overhead(options) if options.overhead else measure(options)
     width_of_names = max(map(len, measured))
     for name, value in measured.items():
         print(f"{name:<{width_of_names}}  {value:.3f}" if isinstance(value, float) else f"{name:<{width_of_names}}  {value}")

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import cv2
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType, JumpThreshold
@@ -121,6 +122,7 @@ class HandPoseNode(LifecycleNode):
         return TransitionCallbackReturn.FAILURE
 
     def _configure(self) -> None:
+        cv2.setNumThreads(1)                            # crops are small; on a busy machine, waiting for threads costs more
         started_s = time.monotonic()
         engine = self._load(self._values)
         prefix = self._values.tf_prefix
