@@ -101,9 +101,9 @@ def timeline(frames: Sequence[tuple[float, bool, Sequence[tuple[int, str, float]
     height = 34 + step * max(len(lanes), 1) + 26
 
     def x(seconds: float) -> float:
-        return left + (width - left - 10) * seconds / length
+        return left + (width - left - 26) * seconds / length
 
-    wide = max(0.8, (width - left - 10) / max(len(frames), 1))
+    wide = max(0.8, (width - left - 26) / max(len(frames), 1))
     parts = [_svg(width, height), f'<text x="{left - 8}" y="18" text-anchor="end">detector</text>']
     for seconds, ran, hands in frames:
         if ran:
