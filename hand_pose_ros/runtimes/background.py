@@ -1,7 +1,6 @@
 """Serve now, build meanwhile, swap without losing a frame."""
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -75,10 +74,10 @@ def build_in_another_process(kind: str, model: str, runtime: str, options: Optio
     A process of its own, since export and compilation are Python that would hold up the frames of this one. Raises
     ModelError with the last lines it printed if it fails.
     """
-    command = [sys.executable, "-m", "hand_pose_ros", "build-engine", "--kind", kind, "--model", model,
-               "--runtime", runtime, "--precision", options.precision, "--max-batch", str(options.max_batch),
-               "--cache", str(options.cache.folder)]
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=lambda: os.nice(10), check=False)
+    command = ["nice", "-n", "10", sys.executable, "-m", "hand_pose_ros", "build-engine", "--kind", kind,
+               "--model", model, "--runtime", runtime, "--precision", options.precision,
+               "--max-batch", str(options.max_batch), "--cache", str(options.cache.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()[-3:]
         raise ModelError(f"building the engine failed ({done.returncode}): {' / '.join(lines)}")
