@@ -105,6 +105,8 @@ def read(path: Path) -> Iterator[dict]:
     """
     current: dict = {}
     try:
+        if Path(path).stat().st_size % tarfile.RECORDSIZE:
+            raise tarfile.ReadError("it is cut off")
         with tarfile.open(path, "r|") as tar:
             for entry in tar:
                 key, _, suffix = entry.name.partition(".")
@@ -112,6 +114,8 @@ def read(path: Path) -> Iterator[dict]:
                     yield current
                     current = {}
                 data = tar.extractfile(entry).read()
+                if len(data) != entry.size:
+                    raise tarfile.ReadError("it is cut off")
                 current["index"] = int(key)
                 current.update({"meta": json.loads(data)} if suffix == "json" else {suffix.removesuffix(".png"): data})
     except (tarfile.TarError, ValueError, AttributeError, OSError) as error:

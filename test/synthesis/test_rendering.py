@@ -1,0 +1,201 @@
+"""The renderer and its labels: depth against skinning, visibility, mirroring, and pictures that depend on seed and index."""
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hand_pose_ros.errors import ConfigError
+from hand_pose_ros.skeleton import hand_length
+from hand_pose_ros.synthesis import environment, labels, materials, render, renderer as gl, scene, shapes
+from hand_pose_ros.synthesis.hand_model import HandModel
+from hand_pose_ros.types import JointState
+
+SIZE = 128
+
+
+@pytest.fixture(scope="module")
+def machine():
+    return scene.make_renderer(SIZE, SIZE)
+
+
+@pytest.fixture(scope="module")
+def lighting():
+    return environment.sample(np.random.default_rng(0), scene.sample_up(np.random.default_rng(1)))
+
+
+@pytest.fixture(scope="module")
+def flat_hand():
+    """A flat right hand, palm to the camera, fingers up, half a metre away: (skin, PlacedHand, K)."""
+    rng = np.random.default_rng(5)
+    model = HandModel.load("makehuman")
+    pose = model.rest(model.shape(None))
+    arm = scene.sample_arm(rng, materials.sample_skin(rng)[0], pose, owner=scene.Owner("makehuman", model.shape(None)))
+    arm = replace(arm, parts=())
+    R = np.array([[-1.0, 0, 0], [0, -1, 0], [0, 0, 1]])            # z (back of the hand) points away from the camera
+    skins, _, capsules, hand = scene.place(arm, R, np.array([0.0, 0.07, 0.5]), 0)
+    return skins[0], hand, capsules, np.array([[260.0, 0, 63.5], [0, 260.0, 63.5], [0, 0, 1]])
+
+
+def _ray_depth(vertices, faces, ray):
+    """Nearest depth at which a ray (unit z) from the camera meets a mesh, in double precision; inf if none."""
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    e1, e2 = b - a, c - a
+    p = np.cross(ray, e2)
+    det = (e1 * p).sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u = (-a * p).sum(1) / det
+        q = np.cross(-a, e1)
+        v = q @ ray / det
+        t = (e2 * q).sum(1) / det
+    hit = (u >= 0) & (v >= 0) & (u + v <= 1) & (t > 0) & (np.abs(det) > 1e-16)
+    return t[hit].min() if hit.any() else np.inf
+
+
+def test_depth_and_parts_agree_with_rays_through_the_double_precision_mesh(machine, lighting, flat_hand):
+    skin, _, capsules, K = flat_hand
+    raster = machine.render(gl.View(K, lighting, (skin,), (), capsules))
+    faces = scene.template("makehuman").faces
+    rows, columns = np.nonzero(raster.depth > 0)
+    pick = np.random.default_rng(0).choice(len(rows), 250, replace=False)
+    errors = []
+    for row, column in zip(rows[pick], columns[pick]):
+        ray = np.array([(column - K[0, 2]) / K[0, 0], (row - K[1, 2]) / K[1, 1], 1.0])
+        errors.append(abs(_ray_depth(skin.vertices, faces, ray) - raster.depth[row, column]))
+    errors = np.array(errors)
+    assert np.median(errors) < 1e-5
+    assert np.quantile(errors, 0.98) < 1e-4                        # silhouettes may round to the other side
+
+
+def test_a_square_covers_exactly_its_pixels(machine, lighting):
+    mesh = shapes.box(np.array([0.0, 0.0, 1.05]), np.eye(3), np.array([0.2, 0.1, 0.1]))
+    solid = gl.Solid(*mesh[:3], mesh[3], np.ones(3), 0, 0.0)
+    K = np.array([[100.0, 0, 63.0], [0, 100.0, 40.0], [0, 0, 1]])
+    raster = machine.render(gl.View(K, lighting, (), (solid,)))
+    rows, columns = np.nonzero(raster.ids)
+    assert set(raster.ids[rows, columns]) == {gl.SOLID_ID}
+    assert (columns.min(), columns.max()) in {(53, 73), (53, 72), (54, 73)}       # 63 +- 10 px
+    assert (rows.min(), rows.max()) in {(35, 45), (35, 44), (36, 45)}             # 40 +- 5 px
+    assert raster.depth[40, 63] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_joints_of_an_open_palm_are_visible_and_a_board_hides_them(machine, lighting, flat_hand):
+    skin, hand, capsules, K = flat_hand
+    px = labels.project(K, hand.joints_m)
+    raster = machine.render(gl.View(K, lighting, (skin,), (), capsules))
+    state = labels.joint_states(raster, hand.joints_m, px, 0, hand.hand_length_m)
+    assert (state == JointState.VISIBLE).all()
+    board = shapes.box(np.array([0.0, 0.0, 0.3]), np.eye(3), np.array([0.4, 0.4, 0.005]))
+    solid = gl.Solid(*board[:3], board[3], np.ones(3), 0, 0.0)
+    hidden = machine.render(gl.View(K, lighting, (skin,), (solid,), capsules))
+    state = labels.joint_states(hidden, hand.joints_m, px, 0, hand.hand_length_m)
+    assert (state == JointState.OBJECT_OCCLUDED).all()
+    far = px + [500.0, 0.0]
+    assert (labels.joint_states(raster, hand.joints_m, far, 0, hand.hand_length_m) == JointState.OUTSIDE_IMAGE).all()
+
+
+def test_another_hand_in_front_is_an_object_and_the_own_finger_is_not(machine, lighting, flat_hand):
+    skin, hand, capsules, K = flat_hand
+    nearer = replace(skin, vertices=skin.vertices - [0, 0, 0.08], hand=1)
+    raster = machine.render(gl.View(K, lighting, (skin, nearer), (), capsules))
+    px = labels.project(K, hand.joints_m)
+    state = labels.joint_states(raster, hand.joints_m, px, 0, hand.hand_length_m)
+    assert (state == JointState.OBJECT_OCCLUDED).sum() >= 15
+    same = machine.render(gl.View(K, lighting, (skin, replace(nearer, hand=0)), (), capsules))
+    state = labels.joint_states(same, hand.joints_m, px, 0, hand.hand_length_m)
+    assert (state == JointState.SELF_OCCLUDED).sum() >= 15
+
+
+def test_a_left_hand_is_the_mirror_image(machine, lighting, flat_hand):
+    skin, _, capsules, K = flat_hand
+    K = K.copy()
+    K[0, 2] = (SIZE - 1) / 2
+    flip = np.array([-1.0, 1.0, 1.0])
+    left = replace(skin, vertices=skin.vertices * flip, normals=skin.normals * flip, flipped=not skin.flipped)
+    dark = replace(lighting, colors=np.zeros((3, 3)))
+    one = machine.render(gl.View(K, dark, (skin,)))
+    two = machine.render(gl.View(K, dark, (left,)))
+    same = (one.ids == two.ids[:, ::-1]).mean()
+    assert same > 0.995
+    assert one.alpha.mean() == pytest.approx(two.alpha.mean(), rel=0.01)
+
+
+def test_more_light_makes_a_brighter_picture_and_a_shadow_a_darker_one(machine, lighting, flat_hand):
+    skin, _, capsules, K = flat_hand
+    lamp = replace(lighting, directions=np.tile([0.0, 0.0, -1.0], (3, 1)), colors=np.array([[2.0] * 3, [0] * 3, [0] * 3]))
+    dark = replace(lamp, colors=np.zeros((3, 3)))
+    board = shapes.box(np.array([0.0, 0.0, 0.02]), np.eye(3), np.array([1.0, 1.0, 0.005]))     # nearer than the near plane
+    solid = gl.Solid(*board[:3], board[3], np.ones(3), 0, 0.0)
+    lit = machine.render(gl.View(K, lamp, (skin,))).color.sum()
+    unlit = machine.render(gl.View(K, dark, (skin,))).color.sum()
+    shaded = machine.render(gl.View(K, lamp, (skin,), (solid,))).color.sum()
+    assert lit > 1.3 * unlit
+    assert unlit * 0.9 < shaded < 0.75 * lit
+
+
+@pytest.fixture(scope="module")
+def crops(machine):
+    return [render.picture("crops", machine, 3, index) for index in range(10)]
+
+
+def test_a_picture_depends_on_seed_and_index_alone(machine, crops):
+    again = render.picture("crops", machine, 3, 7)
+    assert np.array_equal(again[0], crops[7][0]) and again[1] == crops[7][1]
+    assert not np.array_equal(render.picture("crops", machine, 4, 7)[0], again[0])
+
+
+def test_crop_labels_are_consistent(crops):
+    for image, meta, mask, depth in crops:
+        json.dumps(meta)
+        hand = meta["hands"][0]
+        joints, px, K = np.array(hand["joints_m"]), np.array(hand["joints_px"]), np.array(meta["K"])
+        assert image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8
+        homogeneous = joints @ K.T
+        assert np.allclose(homogeneous[:, :2] / homogeneous[:, 2:], px, atol=0.02)
+        side = np.ptp(px, axis=0).max() / SIZE
+        assert 0.44 < side < 0.61
+        assert np.allclose(px.mean(0), SIZE / 2, atol=0.3 * SIZE)
+        assert hand_length(joints) == pytest.approx(hand["hand_length_m"], rel=0.01)
+        assert set(np.unique(mask)) <= set(range(9))
+        assert (depth[(mask > 0)] > 0).all()
+
+
+def test_the_side_label_is_the_side_one_sees(crops):
+    """Outside truth: seen from the palm, a right hand's thumb is to the left of its fingers when they point up."""
+    for _, meta, _, _ in crops:
+        joints = np.array(meta["hands"][0]["joints_m"])
+        wrist, index, little = joints[0], joints[5], joints[17]
+        palm_normal = np.cross(index - wrist, little - wrist)      # of a right hand: out of the palm
+        bend = (joints[[8, 12, 16]] - joints[[5, 9, 13]]).mean(0)  # fingers bend towards the palm, if they bend
+        along = joints[9] - wrist
+        sideways = bend - along * (bend @ along) / (along @ along)
+        if np.linalg.norm(sideways) < 0.02:
+            continue
+        assert (sideways @ palm_normal > 0) == meta["hands"][0]["is_right"]
+
+
+def test_frames_have_hands_people_and_negatives(machine):
+    metas = [render.picture("frames", machine, 1, index)[1] for index in range(7)]
+    assert {meta["mode"] for meta in metas} >= {"people", "arms"}
+    for meta in metas:
+        for hand in meta["hands"]:
+            state = np.array(hand["state"])
+            assert (state == JointState.VISIBLE).sum() >= 4
+        if meta["mode"] == "none":
+            assert not meta["hands"]
+
+
+def test_impossible_sizes_are_named():
+    with pytest.raises(ConfigError, match="7x7"):
+        scene.check_size(7, 7)
+
+
+def test_no_egl_says_what_to_install(monkeypatch):
+    import moderngl
+
+    def refuse(**_):
+        raise RuntimeError("eglInitialize failed")
+
+    monkeypatch.setattr(moderngl, "create_context", refuse)
+    with pytest.raises(ConfigError, match="libegl1"):
+        gl.open_context()

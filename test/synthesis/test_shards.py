@@ -1,0 +1,132 @@
+"""Shards: written whole or not at all, resumed, disjoint by index, read back as they were."""
+import json
+import tarfile
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hand_pose_ros.errors import ConfigError, DataError
+from hand_pose_ros.synthesis import render, sheets, shards
+
+
+def _picture(seed=0):
+    rng = np.random.default_rng(seed)
+    image = cv2.GaussianBlur(rng.integers(0, 255, (48, 48, 3), dtype=np.uint8), (0, 0), 3)
+    mask = np.zeros((48, 48), np.uint8)
+    mask[10:30, 10:30] = 3
+    depth = np.where(mask > 0, 0.71234, 0).astype(np.float32)
+    joints = np.column_stack([rng.uniform(-0.1, 0.1, (21, 2)), rng.uniform(0.4, 0.6, 21)])
+    meta = {"kind": "crops", "index": seed, "seed": 0, "width": 48, "height": 48, "K": [[90.0, 0, 24], [0, 90.0, 24], [0, 0, 1]],
+            "distortion_model": "plumb_bob", "D": [0.0] * 5, "melanin": 0.4, "background": "wall",
+            "hands": [{"joints_m": joints.tolist(), "joints_px": (joints[:, :2] / joints[:, 2:] * 90 + 24).tolist(),
+                       "state": [1] * 20 + [2], "is_right": False, "box": [10.0, 10.0, 30.0, 30.0], "hand_length_m": 0.19}]}
+    return image, meta, mask, depth
+
+
+def _write(path, indices):
+    with shards.ShardWriter(path) as writer:
+        for index in indices:
+            writer.add(index, *_picture(index))
+
+
+@given(st.integers(0, 5000), st.integers(1, 5000), st.integers(1, 700))
+def test_ranges_cover_every_index_once_whatever_the_start(start, count, size):
+    ranges = shards.ranges(start, count, size)
+    assert [i for a, b in ranges for i in range(a, b)] == list(range(start, start + count))
+    assert all(0 < b - a <= size for a, b in ranges)
+
+
+def test_what_is_written_is_read(tmp_path):
+    path = tmp_path / shards.name("crops", 3)
+    _write(path, [3, 4])
+    one, two = shards.read(path)
+    assert (one["index"], two["index"]) == (3, 4)
+    sample = shards.decode(two)
+    image, meta, mask, depth = _picture(4)
+    assert np.abs(sample.image.astype(int) - image).mean() < 4
+    assert np.array_equal(sample.parts, mask)
+    assert np.nanmax(np.abs(sample.depth - depth)[mask > 0]) <= 0.51e-4 and np.isnan(sample.depth[0, 0])
+    assert np.allclose(sample.joints_m, meta["hands"][0]["joints_m"]) and sample.is_right is False
+    assert sample.state[20] == 2 and np.allclose(sample.camera.K, meta["K"])
+
+
+def test_other_readers_can_read_it_too(tmp_path):
+    path = tmp_path / "crops-0.tar"
+    _write(path, [7])
+    with tarfile.open(path) as tar:
+        names = tar.getnames()
+        assert names == ["000000007.jpg", "000000007.json", "000000007.mask.png", "000000007.depth.png"]
+        assert json.load(tar.extractfile(names[1]))["index"] == 7
+
+
+def test_a_failure_leaves_no_shard_behind(tmp_path):
+    path = tmp_path / "crops-0.tar"
+    with pytest.raises(RuntimeError), shards.ShardWriter(path) as writer:
+        writer.add(0, *_picture())
+        raise RuntimeError("power cut")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "crops-0.tar"
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(DataError, match="No space left.*finished shards are kept"), shards.ShardWriter(path) as writer:
+        monkeypatch.setattr(writer._tar, "addfile", full)
+        writer.add(0, *_picture())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cut_off_or_foreign_files_are_named(tmp_path):
+    path = tmp_path / "crops-0.tar"
+    _write(path, range(4))
+    whole = path.read_bytes()
+    for length in (len(whole) - 3000, len(whole) // 2, tarfile.RECORDSIZE):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match="crops-0.tar"):
+            list(shards.read(path))
+    path.write_text("not a tar")
+    with pytest.raises(DataError, match="crops-0.tar"):
+        list(shards.read(path))
+
+
+@pytest.mark.parametrize("wrong", [dict(count=0), dict(start=-1), dict(workers=0), dict(seed=-3), dict(kind="films"),
+                                   dict(width=5)])
+def test_impossible_settings_are_refused_before_any_work(tmp_path, wrong):
+    settings = {"kind": "crops", "out": tmp_path / "new", "count": 10} | wrong
+    with pytest.raises(ConfigError):
+        render.write(**settings)
+    assert wrong == dict(width=5) or not (tmp_path / "new").exists()
+
+
+def test_finished_shards_are_not_rendered_again(tmp_path):
+    path = tmp_path / shards.name("crops", 0)
+    _write(path, range(3))
+    before, said = path.read_bytes(), []
+    assert render.write("crops", tmp_path, 3, report=said.append) == 0
+    assert path.read_bytes() == before and "3 of 3" in said[0]
+
+
+def test_sheets_and_statistics_of_a_folder(tmp_path):
+    _write(tmp_path / shards.name("crops", 0), range(5))
+    sheet = sheets.contact_sheet(tmp_path, "crops", 5, 4)
+    assert sheet.shape == (2 * 96, 4 * 96, 3)
+    summary = sheets.statistics(tmp_path, "crops", tmp_path / "page.png")
+    assert summary["pictures"] == summary["hands"] == 5 and summary["right"] == 0.0
+    assert cv2.imread(str(tmp_path / "page.png")) is not None
+    with pytest.raises(DataError, match="hand-pose render"):
+        sheets.contact_sheet(tmp_path, "frames")
+
+
+def test_hidden_joints_are_drawn_hollow():
+    image, meta, _, _ = _picture()
+    meta["hands"][0]["joints_px"] = [[12.0, 12.0]] * 20 + [[36.0, 36.0]]
+    meta["hands"][0]["box"] = [0.0, 0.0, 200.0, 200.0]
+    drawn = sheets.draw(np.zeros_like(image), meta, scale=4)
+    assert tuple(drawn[50, 50]) == (60, 230, 60)                   # filled: its middle is coloured
+    assert tuple(drawn[146 - 4:147, 146].reshape(-1, 3).max(0)) != (0, 0, 0)
