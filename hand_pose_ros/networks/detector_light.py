@@ -4,26 +4,31 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from hand_pose_ros.networks.blocks import BasicBlock, TopDown, conv_bn, initialise, to_planes
+from hand_pose_ros.networks.blocks import conv_bn, initialise, to_planes
+from hand_pose_ros.networks.pose_light import STAGES, Pyramid
 
 STRIDE = 8
 
 
 class DetectorLight(nn.Module):
-    """Channels of the output: ``networks.DETECTOR_CHANNELS``. A hand is told by the cell nearest its box's centre."""
+    """Channels of the output: ``networks.DETECTOR_CHANNELS``. A hand is told by the cell nearest its box's centre.
 
-    def __init__(self, width: float = 1.0, neck: int = 64):
+    The backbone is the one of ``PoseLight``, so that training can start from what a pose network knows of hands:
+    from scratch the score needs several times the pictures to tell a hand from an arm or a face.
+    """
+
+    def __init__(self, stages: str = "plain", width: float = 1.0, neck: int = 96):
         super().__init__()
-        a, b, c, d, e, f = (8 * round(v * width / 8) for v in (16, 24, 48, 96, 128, 128))
-        self.s8 = nn.Sequential(conv_bn(3, a, 3, 2), conv_bn(a, b, 3, 2), BasicBlock(b, c, 2))
-        self.s16 = nn.Sequential(BasicBlock(c, d, 2), BasicBlock(d, d))
-        self.s32 = nn.Sequential(BasicBlock(d, e, 2), BasicBlock(e, e))
+        if stages not in STAGES:
+            raise ValueError(f"stages {stages!r}; choose one of {', '.join(STAGES)}")
+        self.backbone = Pyramid(*STAGES[stages](width), neck)
         # The coarsest maps let one cell see the whole image: a hand may fill it. Not below stride 32, so that any
         # multiple of 32 is a valid size; dilation widens the view instead.
-        self.context = nn.Sequential(*[Dilated(e, f, k) for k in (2, 3)])
-        self.neck = TopDown((c, d, e), neck)
+        self.context = nn.Sequential(*[Dilated(self.backbone.coarse, 128, rate) for rate in (2, 3)])
         self.head = nn.Sequential(conv_bn(neck, neck, 3), nn.Conv2d(neck, 8, 1))
         initialise(self)
+        for layer in self.context:
+            nn.init.zeros_(layer.body[-1][1].weight)                                    # at first it changes nothing
         nn.init.normal_(self.head[1].weight, std=0.01)
         self.head[1].bias.data[:] = 0.0
         self.head[1].bias.data[0] = -4.0                                                # hands are rare
@@ -31,9 +36,10 @@ class DetectorLight(nn.Module):
 
     def raw(self, images: torch.Tensor) -> torch.Tensor:
         """(N, 8, H/8, W/8) before the activations: score and side logits, logarithms of the distances in strides."""
-        c8 = self.s8(to_planes(images, self.head[1].weight.dtype))
-        c16 = self.s16(c8)
-        return self.head(self.neck((c8, c16, self.context(self.s32(c16)))))
+        c8 = self.backbone.s8(to_planes(images, self.head[1].weight.dtype))
+        c16 = self.backbone.s16(c8)
+        c32 = self.context(self.backbone.s32(c16))
+        return self.head(self.backbone.neck((c8, c16, c32)))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """images (N, H, W, 3) uint8 RGB -> (N, 8, H/8, W/8)."""

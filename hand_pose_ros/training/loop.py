@@ -25,6 +25,20 @@ LOG_BATCHES = 50
 MAX_ROLLBACKS = 5
 
 
+def start_from(network: torch.nn.Module, weights: dict) -> int:
+    """Copy the weights that have the same name and shape, as a detector's backbone has those of a pose network.
+
+    Returns how many tensors were copied. Raises ModelError if none fits.
+    """
+    own = network.state_dict()
+    same = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    if not same:
+        raise ModelError("none of the weights to start from fits this network: give a model with the same backbone")
+    network.load_state_dict({**own, **same})
+    _log.info("%d of %d tensors start from given weights", len(same), len(own))
+    return len(same)
+
+
 class Trainer:
     """State of one training in ``folder``: last.pt (and last.pt.old), log.jsonl. Make it, ``resume()``, ``run()``."""
 
@@ -39,7 +53,7 @@ class Trainer:
         torch.manual_seed(settings.seed)
         network = networks.build({"architecture": settings.architecture, "options": settings.options})
         if initial is not None:
-            network.load_state_dict(initial)
+            start_from(network, initial)
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(_groups(self.network, settings.weight_decay), lr=settings.learning_rate,

@@ -26,7 +26,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--eval", help="folder with annotations.jsonl and photographs, measured but never trained on")
     parser.add_argument("--eval-every", type=float, default=300.0, metavar="S", help="seconds between measurements")
     parser.add_argument("--eval-images", type=int, default=150, help="photographs measured each time, 0: all")
-    parser.add_argument("--from-model", metavar="NAME", help="start from the weights of this model")
+    parser.add_argument("--from-model", metavar="NAME", help="start from those weights of this model that fit")
     parser.add_argument("--export", metavar="NAME", help="write models/NAME (or the path NAME) at the end")
     parser.add_argument("--export-only", action="store_true", help="do not train: export the checkpoint in --out")
     parser.add_argument("--threads", type=int, default=1, help="of torch; loader processes come on top")
