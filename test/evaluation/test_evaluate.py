@@ -242,8 +242,8 @@ def test_realtime_drops_what_the_node_would_drop(tmp_path, monkeypatch):
     black = np.zeros((240, 320, 3), np.uint8)
     frames = [painted.Frame(black, painted.CAMERA, START_NS + n * 20_000_000) for n in range(25)]
     unit = {"name": "x", "realtime": True}
-    job = {"out": str(tmp_path), "settings": vars(Config()), "factory": "painted:slow", "video": False, "results_bag": False,
-           "model_names": ""}
+    job = {"out": str(tmp_path), "settings": vars(Config()), "factory": "painted:slow", "video": False,
+           "results_bag": False, "model_names": ""}
     (tmp_path / "parts").mkdir()
     problems = work.Counter()
     work._run_frames(((frame, frame.stamp_ns) for frame in frames), unit, job, 25, problems)
