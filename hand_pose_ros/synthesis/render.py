@@ -74,7 +74,8 @@ def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width
     if kind not in KINDS:
         raise ConfigError(f"unknown kind '{kind}'; choose one of: {', '.join(KINDS)}")
     if count < 1 or start < 0 or workers < 1 or seed < 0:
-        raise ConfigError(f"count {count} and workers {workers} must be at least 1, start {start} and seed {seed} at least 0")
+        raise ConfigError(f"count {count} and workers {workers} must be at least 1, "
+                          f"start {start} and seed {seed} at least 0")
     width = width or KINDS[kind]
     height = height or (width if kind == "crops" else width * 3 // 4)
     scene.check_size(width, height)
@@ -133,7 +134,8 @@ def _progress(done: int, total: int, begin: float) -> None:
     rate = done / max(seconds, 1e-6)
     left = (total - done) / rate if done else float("nan")
     filled = 30 * done // max(total, 1)
-    print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {done}/{total}  {rate:.1f}/s  {left / 60:.1f} min left ", end="", flush=True)
+    bar = "#" * filled + "." * (30 - filled)
+    print(f"\r[{bar}] {done}/{total}  {rate:.1f}/s  {left / 60:.1f} min left ", end="", flush=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,16 +144,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="one hand near the centre, whole frames, or a motion filmed into a bag")
     parser.add_argument("--count", type=int, default=1000, help="number of pictures")
     parser.add_argument("--out", type=Path, required=True,
-                        help="folder for the shards, finished ones in it are kept; or the bag (x.mcap, or a new folder)")
+                        help="folder for the shards, finished ones in it are kept; or the bag (x.mcap, or new folder)")
     parser.add_argument("--seed", type=int, default=0, help="pictures depend on seed and index alone")
     parser.add_argument("--start", type=int, default=0, help="first index; give each machine its own range")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes, each with its own renderer")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1,
+                        help="processes, each with its own renderer")
     parser.add_argument("--width", type=int, default=0, help="pixels (default: crops 192, frames 320)")
     parser.add_argument("--height", type=int, default=0, help="pixels (default: crops as wide as high, frames 4:3)")
     parser.add_argument("--motion", default="pinch", help="bag: which motion (see synthesis/motions.py)")
     parser.add_argument("--seconds", type=float, default=10.0, help="bag: how long")
     parser.add_argument("--fps", type=float, default=30.0, help="bag: frames per second")
-    parser.add_argument("--compressed-only", action="store_true", help="bag: no raw images")
+    parser.add_argument("--compressed-only", action="store_true",
+                        help="bag: no raw images and no depth, so that it stays small")
     parser.add_argument("--no-sheet", action="store_true", help="do not make the contact sheet and the statistics page")
     parser.add_argument("--depth", action="store_true", help="store depth images too")
 
@@ -162,7 +166,7 @@ def main(args: argparse.Namespace) -> int:
         from hand_pose_ros.synthesis import sequence
         total, begin = round(args.seconds * args.fps), time.monotonic()
         sequence.write_bag(args.out, args.motion, fps=args.fps, duration_s=args.seconds, seed=args.seed,
-                           raw_images=not args.compressed_only, report=lambda done: _progress(done, total, begin))
+                           compressed_only=args.compressed_only, report=lambda done: _progress(done, total, begin))
         print(f"\n{args.out}")
         return 0
     try:
