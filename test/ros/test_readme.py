@@ -16,7 +16,7 @@ def test_parameter_table_is_up_to_date():
     _, rest = text.split("<!-- parameters -->\n")
     table, _ = rest.split("<!-- /parameters -->")
     assert table == config.markdown_table(parameters.all_settings()), \
-        "run: python3 bootstrap.py readme"
+        "run: python3 benchmarks/readme_tables.py"
 
 
 @pytest.mark.parametrize("folder", ["docs/jetson.md", "docs/images/demo.jpg", "CONTRIBUTING.md", "models"])
