@@ -33,7 +33,8 @@ def _work(kind: str, size: int, count: int, first: int, barrier, results) -> Non
     for index in range(first, first + count):
         rng = np.random.default_rng([0, index])
         marks = [(time.perf_counter(), time.process_time())]
-        drawn = scene.sample_crop(rng, size) if kind == "crops" else scene.sample_frame(rng, renderer.width, renderer.height)
+        drawn = (scene.sample_crop(rng, size) if kind == "crops"
+                 else scene.sample_frame(rng, renderer.width, renderer.height))
         marks.append((time.perf_counter(), time.process_time()))
         raster = renderer.render(drawn.view)
         marks.append((time.perf_counter(), time.process_time()))
@@ -54,8 +55,8 @@ def main() -> None:
     args = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(args.workers), context.Queue()
-    processes = [context.Process(target=_work, args=(args.kind, args.size, args.count, k * args.count, barrier, results))
-                 for k in range(args.workers)]
+    jobs = [(args.kind, args.size, args.count, k * args.count, barrier, results) for k in range(args.workers)]
+    processes = [context.Process(target=_work, args=job) for job in jobs]
     for process in processes:
         process.start()
     found = [results.get() for _ in processes]
@@ -66,10 +67,11 @@ def main() -> None:
           f"{args.workers * args.count / seconds:.1f} pictures/s (start-up {max(entry[1] for entry in found):.1f} s)")
     for title, column in (("wall", 3), ("cpu", 4)):
         parts = sum(entry[column] for entry in found) / len(found)
-        print(f"  {title} ms per picture: scene {parts[0]:.1f}, OpenGL {parts[1]:.1f}, sensor and labels {parts[2]:.1f}; "
-              f"sum {parts.sum():.1f}")
+        print(f"  {title} ms per picture: scene {parts[0]:.1f}, OpenGL {parts[1]:.1f}, "
+              f"sensor and labels {parts[2]:.1f}; sum {parts.sum():.1f}")
     cpu = sum(entry[4].sum() for entry in found) / len(found)
-    print(f"  with {os.cpu_count()} cores to itself this machine would make {1000 / cpu * (os.cpu_count() or 1):.0f} pictures/s")
+    cores = os.cpu_count() or 1
+    print(f"  with {cores} cores to itself this machine would make {1000 / cpu * cores:.0f} pictures/s")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ def sample(rng: np.random.Generator, width: int, height: int, R_env_camera: np.n
 @lru_cache(maxsize=1)
 def _noise_bank() -> np.ndarray:
     rng = np.random.default_rng(3)
-    return np.stack([materials.noise(rng, _NOISE, e)[..., 0] for e in (0.0, 0.3, 0.6, 0.8, 1.0, 1.0, 1.2, 1.2, 1.4, 1.7)])
+    return np.stack([materials.noise(rng, _NOISE, e)[..., 0]
+                     for e in (0.0, 0.3, 0.6, 0.8, 1.0, 1.0, 1.2, 1.2, 1.4, 1.7)])
 
 
 @lru_cache(maxsize=1)
@@ -142,7 +143,8 @@ def _leaf(rng, image, centre, size, color, boxy):
         if rng.random() < 0.35:                  # a lighter side
             light = tuple(min(float(c) * 1.3 + 10, 255.0) for c in color)
             inner = (max(int(axes[0] * 0.6), 1), max(int(axes[1] * 0.6), 1))
-            cv2.ellipse(image, (where[0] - axes[0] // 6, where[1] - axes[1] // 6), inner, angle, 0, 360, light, -1, cv2.LINE_AA)
+            cv2.ellipse(image, (where[0] - axes[0] // 6, where[1] - axes[1] // 6),
+                        inner, angle, 0, 360, light, -1, cv2.LINE_AA)
     else:
         m = int(rng.integers(3, 9))
         angles = np.sort(rng.uniform(0, 2 * np.pi, m))
@@ -180,8 +182,8 @@ def _room(rng, width, height, *_):
                 a, b = quad[0] * (1 - t) + quad[3] * t, quad[1] * (1 - t) + quad[2] * t
                 if rng.random() < 0.2:
                     a, b = quad[0] * (1 - t) + quad[1] * t, quad[3] * (1 - t) + quad[2] * t
-                cv2.line(image, tuple(a.astype(int).tolist()), tuple(b.astype(int).tolist()), dark, int(rng.integers(1, 4)),
-                         cv2.LINE_AA)
+                ends = (tuple(end.astype(int).tolist()) for end in (a, b))
+                cv2.line(image, *ends, dark, int(rng.integers(1, 4)), cv2.LINE_AA)
         elif kind < 0.7:
             _write(rng, image, quad[3], h * 0.02)
     for _ in range(int(rng.integers(0, 12))):    # small things
@@ -194,7 +196,8 @@ def _write(rng, image, corner, scale):
     for line in range(int(rng.integers(1, 5))):
         text = "".join(chr(int(c)) for c in rng.integers(48, 123, int(rng.integers(3, 16))))
         cv2.putText(image, text, (int(corner[0]), int(corner[1] - 14 * line * scale)), int(rng.integers(8)),
-                    float(np.clip(scale, 0.2, 3.0)), tuple(map(float, rng.uniform(0, 255, 3))), int(rng.integers(1, 3)), cv2.LINE_AA)
+                    float(np.clip(scale, 0.2, 3.0)), tuple(map(float, rng.uniform(0, 255, 3))), int(rng.integers(1, 3)),
+                    cv2.LINE_AA)
 
 
 def _shelf(rng, width, height, *_):
@@ -217,10 +220,12 @@ def _shelf(rng, width, height, *_):
             cv2.rectangle(image, (left, int(top + h * 0.35)), (right, int(top + h * rng.uniform(0.5, 0.85))),
                           tuple(map(float, band)), -1)
             shine = tuple(min(float(c) * 1.5 + 25, 255.0) for c in color)
-            cv2.line(image, (int(x + w * 0.3), top), (int(x + w * 0.3), bottom), shine, max(int(w * 0.12), 1), cv2.LINE_AA)
+            cv2.line(image, (int(x + w * 0.3), top), (int(x + w * 0.3), bottom),
+                     shine, max(int(w * 0.12), 1), cv2.LINE_AA)
             cv2.line(image, (right, top), (right, bottom), tuple(float(c) * 0.3 for c in color), max(int(w * 0.1), 1))
             x += w * rng.uniform(1.02, 1.2)
-        cv2.rectangle(image, (0, int(y + row * 0.97)), (width, int(y + row * 1.05)), tuple(map(float, colors[k % 64] * 0.8)), -1)
+        cv2.rectangle(image, (0, int(y + row * 0.97)), (width, int(y + row * 1.05)),
+                      tuple(map(float, colors[k % 64] * 0.8)), -1)
         y += row
         k += 1
     if rng.random() < 0.5:

@@ -16,7 +16,8 @@ from hand_pose_ros.synthesis.hand_model import vertex_normals
 from hand_pose_ros.synthesis.sensor import to_linear
 
 VARIANTS = 16
-_HEAD = ("neck", "head", "jaw", "levator", "oculi", "orbicularis", "oris", "risorius", "special", "temporalis", "tongue", "eye")
+_HEAD = ("neck", "head", "jaw", "levator", "oculi", "orbicularis", "oris", "risorius", "special", "temporalis",
+         "tongue", "eye")
 _FOREARM = ("lowerarm", "wrist", "metacarpal", "finger")
 
 
@@ -115,7 +116,8 @@ def _face_tints(index: int) -> np.ndarray:
 def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.ndarray, legs: bool = False) -> Person:
     """Draw a dressed person. look: skin, as on the hands; upper_arms: (2, 3) unit directions shoulder to elbow."""
     shared, shape = template(), figure(int(rng.integers(VARIANTS)))
-    turn = rig.axis_angle(np.array([0.0, 1.0, 0.0]), rng.normal(0, 0.35)) @ rig.axis_angle(np.array([1.0, 0, 0]), rng.normal(0.05, 0.2))
+    turn = (rig.axis_angle(np.array([0.0, 1.0, 0.0]), rng.normal(0, 0.35))
+            @ rig.axis_angle(np.array([1.0, 0.0, 0.0]), rng.normal(0.05, 0.2)))
     motions = np.zeros((4, 3, 4))
     motions[0, :, :3] = np.eye(3)
     motions[1, :, :3], motions[1, :, 3] = turn, shape.neck - turn @ shape.neck
@@ -188,7 +190,8 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
         centre = turn @ (eye - shape.neck) + shape.neck
         forward = turn @ np.array([0.0, 0.0, 1.0])
         solids.append((shapes.ball(centre, 0.0125, rings=6, sides=8), np.array([0.6, 0.57, 0.55]), 0, 0.7))
-        solids.append((shapes.ball(centre + 0.0085 * forward, 0.0062, rings=5, sides=7), np.array([0.03, 0.02, 0.015]), 0, 0.9))
+        iris = shapes.ball(centre + 0.0085 * forward, 0.0062, rings=5, sides=7)
+        solids.append((iris, np.array([0.03, 0.02, 0.015]), 0, 0.9))
     if rng.random() < 0.22:                                         # glasses
         for eye in shape.eyes:
             centre = turn @ (eye + [0, 0, 0.022] - shape.neck) + shape.neck
@@ -207,7 +210,7 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
 
 
 def sample_gesture(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw where one arm goes. side: 0 right, 1 left. Returns unit (upper arm, forearm, palm) directions, body frame."""
+    """Draw where one arm goes. side: 0 right, 1 left. Returns unit (upper arm, forearm, palm) vectors, body frame."""
     out = -1.0 if side == 0 else 1.0
     u = rng.random()
     if u < 0.45:                                                   # raised beside or before the body

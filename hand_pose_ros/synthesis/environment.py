@@ -120,8 +120,8 @@ def _directions(rows: int) -> tuple[np.ndarray, np.ndarray]:
     theta = (np.arange(rows) + 0.5) / rows * np.pi
     phi = -(np.arange(2 * rows) + 0.5) / (2 * rows) * 2 * np.pi
     sin = np.sin(theta)[:, None]
-    directions = np.stack([sin * np.cos(phi), sin * np.sin(phi), np.broadcast_to(np.cos(theta)[:, None], (rows, 2 * rows))],
-                          axis=-1)
+    up = np.broadcast_to(np.cos(theta)[:, None], (rows, 2 * rows))
+    directions = np.stack([sin * np.cos(phi), sin * np.sin(phi), up], axis=-1)
     return directions, np.broadcast_to(sin * (np.pi / rows) ** 2, (rows, 2 * rows))
 
 

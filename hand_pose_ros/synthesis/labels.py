@@ -15,7 +15,8 @@ OTHER_PART = 8
 """Value in a crop's mask of all that was rendered and is not the labelled hand: sleeve, objects, other hands."""
 
 
-def joint_states(raster: Raster, joints_m: np.ndarray, joints_px: np.ndarray, hand: int, hand_length_m: float) -> np.ndarray:
+def joint_states(raster: Raster, joints_m: np.ndarray, joints_px: np.ndarray,
+                 hand: int, hand_length_m: float) -> np.ndarray:
     """Visibility of 21 joints by depth test. Returns (21,) uint8 JointState.
 
     The surface at a joint's pixel hides it if it belongs to something else and lies in front, or to the same hand and
@@ -80,7 +81,7 @@ def hand_records(scene: Scene, raster: Raster) -> tuple[list[dict], list[list[fl
 
 
 def is_seen(record: dict) -> bool:
-    """Whether enough of a hand shows for a crop to teach something: a third of its joints not behind objects, 5 visible."""
+    """Whether a crop can teach something: a third of the joints not behind objects, and 5 visible."""
     state = np.asarray(record["state"])
     return (state == JointState.OBJECT_OCCLUDED).sum() <= 13 and (state == JointState.VISIBLE).sum() >= 5
 

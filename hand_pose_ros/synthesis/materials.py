@@ -25,7 +25,7 @@ _TONES = to_linear(np.array([[245, 219, 204], [236, 198, 176], [219, 172, 145], 
 
 
 def noise(rng: np.random.Generator, size: int, exponent: float, channels: int = 1) -> np.ndarray:
-    """Tileable random field with amplitude spectrum 1 / f^exponent, zero mean, unit deviation. (size, size, channels)."""
+    """Tileable random field, amplitude spectrum 1 / f^exponent, zero mean, unit deviation. (size, size, channels)."""
     f = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
     f[0, 0] = np.inf
     spectrum = (rng.standard_normal((channels, size, size // 2 + 1)) + 1j * rng.standard_normal(
@@ -45,7 +45,8 @@ def tone(melanin: float) -> np.ndarray:
 def sample_skin(rng: np.random.Generator) -> tuple[SkinLook, float]:
     """Draw one person's skin. Returns (look, melanin)."""
     melanin = float(np.clip(rng.beta(1.35, 1.7) * 1.02, 0.0, 1.0))
-    hue = np.exp(rng.normal(0.0, 0.06) * np.array([0.5, -0.6, -0.9]) + rng.normal(0.0, 0.05) * np.array([0.2, 0.3, -1.2])
+    hue = np.exp(rng.normal(0.0, 0.06) * np.array([0.5, -0.6, -0.9])
+                 + rng.normal(0.0, 0.05) * np.array([0.2, 0.3, -1.2])
                  + rng.normal(0.0, 0.08))
     back = tone(melanin) * hue
     palm_melanin = melanin * rng.uniform(0.3, 0.55) if melanin > 0.35 else melanin * rng.uniform(0.5, 0.9)
@@ -66,7 +67,8 @@ def sample_skin(rng: np.random.Generator) -> tuple[SkinLook, float]:
 
 def sample_glove(rng: np.random.Generator, look: SkinLook) -> SkinLook:
     """Turn a skin into a glove of latex, cloth or leather."""
-    popular = np.array([[70, 110, 190], [235, 235, 235], [25, 25, 28], [120, 80, 50], [200, 60, 40], [60, 140, 80]], np.uint8)
+    popular = np.array([[70, 110, 190], [235, 235, 235], [25, 25, 28],
+                        [120, 80, 50], [200, 60, 40], [60, 140, 80]], np.uint8)
     color = to_linear(popular[rng.integers(len(popular))]) * np.exp(rng.normal(0, 0.15, 3))
     return SkinLook(look.layer, np.minimum(color, 0.9), color, color, color, look.crease, np.full(3, 0.08),
                     float(rng.uniform(0.05, 0.65)), look.bump_m, 1.0, True)
@@ -79,8 +81,8 @@ def sample_cloth(rng: np.random.Generator) -> np.ndarray:
         grey = rng.uniform(0.0, 1.0) ** 1.5
         color = np.full(3, 0.02 + 0.78 * grey) * np.exp(rng.normal(0, 0.04, 3))
     else:
-        hsv = np.array([[[rng.integers(180), np.clip(rng.normal(105, 60), 0, 255), np.clip(rng.normal(125, 60), 20, 250)]]],
-                       np.uint8)
+        saturation, value = np.clip(rng.normal(105, 60), 0, 255), np.clip(rng.normal(125, 60), 20, 250)
+        hsv = np.array([[[rng.integers(180), saturation, value]]], np.uint8)
         color = to_linear(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0])
     return np.clip(color, 0.01, 0.85)
 
@@ -104,8 +106,8 @@ def patterns() -> np.ndarray:
             line = 0.5 + 0.5 * ((x * 2 * n // b) % 2)
             tile = (line * (0.5 + 0.5 * ((y * 2 * n // b) % 2)))[..., None] * rng.uniform(0.7, 2.0, 3)
         elif family == 3:                        # knit
-            tile = (1 + 0.25 * np.sin(2 * np.pi * 16 * x / b) * np.sin(2 * np.pi * 16 * (y + np.abs(x % 8 - 4)) / b))[..., None] \
-                + 0.08 * noise(rng, b, 0.3)
+            stitch = np.sin(2 * np.pi * 16 * x / b) * np.sin(2 * np.pi * 16 * (y + np.abs(x % 8 - 4)) / b)
+            tile = (1 + 0.25 * stitch)[..., None] + 0.08 * noise(rng, b, 0.3)
         elif family == 4:                        # denim, wood: drawn-out grain
             grain = cv2.resize(noise(rng, b, 0.2)[::8, :, 0], (b, b), interpolation=cv2.INTER_CUBIC)
             tile = tile + (0.2 * grain / grain.std())[..., None] * np.array([1.0, 1.0, 0.9])
@@ -123,8 +125,8 @@ def patterns() -> np.ndarray:
                     cv2.putText(page, text, corner, int(rng.integers(8)), float(rng.uniform(0.4, 1.6)), color,
                                 int(rng.integers(1, 4)), cv2.LINE_AA)
                 else:
-                    cv2.rectangle(page, corner, (corner[0] + int(rng.integers(5, 70)), corner[1] + int(rng.integers(5, 40))),
-                                  color, -1)
+                    far = (corner[0] + int(rng.integers(5, 70)), corner[1] + int(rng.integers(5, 40)))
+                    cv2.rectangle(page, corner, far, color, -1)
             tile = page
         elif family == 7:                        # blotches, camouflage, flowers
             field = noise(rng, b, 1.3, 2)
@@ -191,7 +193,8 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
             if k > 0 or ray == 0:
                 for offset, weight in ((-0.0012, 0.8), (0.0016, 0.6)) if k else ((0.001, 0.7),):
                     wobble = 0.0006 * np.sin(side * 700 + offset * 5000)
-                    crease = np.maximum(crease, weight * near * _smooth(0.15, 0.6, -height) * _line(t - offset + wobble, 0.0007))
+                    crease = np.maximum(crease, weight * near * _smooth(0.15, 0.6, -height)
+                                        * _line(t - offset + wobble, 0.0007))
                 for i in range(-2, 3):                             # wrinkles over the back of the joint
                     weight = (0.75 - 0.2 * abs(i)) * (1.0 if k == 1 or ray == 0 else 0.7)
                     bow = 12 * side * side * np.sign(i)
@@ -230,9 +233,11 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
     at_wrist = p - joints[0]
     for offset in (-0.004, -0.010):
         crease = np.maximum(crease, 0.6 * (np.abs(at_wrist[..., 1] - offset) < 0.01) * _smooth(0.2, 0.6, -up)
-                            * (palm_region | forearm) * _line(at_wrist[..., 1] - offset + 0.001 * np.sin(p[..., 0] * 300), 0.0009))
-    for centre, spread, strength in ((0.5 * thumb + 0.5 * joints[2], 0.016, 0.5), (0.7 * little + 0.3 * wrist, 0.016, 0.4),
-                                     (0.35 * little + 0.65 * wrist, 0.018, 0.4), (0.9 * middle + 0.1 * wrist, 0.02, 0.4)):
+                            * (palm_region | forearm)
+                            * _line(at_wrist[..., 1] - offset + 0.001 * np.sin(p[..., 0] * 300), 0.0009))
+    for centre, spread, strength in (
+            (0.5 * thumb + 0.5 * joints[2], 0.016, 0.5), (0.7 * little + 0.3 * wrist, 0.016, 0.4),
+            (0.35 * little + 0.65 * wrist, 0.018, 0.4), (0.9 * middle + 0.1 * wrist, 0.02, 0.4)):
         blood = np.maximum(blood, strength * facing_palm * np.exp(-((p - centre) ** 2).sum(-1) / (2 * spread ** 2)))
     palm = np.where(forearm, 0.35 * _smooth(0.2, 0.8, -up) * _smooth(-0.12, 0.0, at_wrist[..., 1]), palm)
     palm = cv2.GaussianBlur(palm.astype(np.float32), (0, 0), 2.0)

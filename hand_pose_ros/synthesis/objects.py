@@ -95,7 +95,8 @@ def _rod(rng, centre, axis, radius, joints):
         return [(shapes.revolve(start, end, profile, heights), *_stuff(rng))], name
     up, down = rng.uniform(0.03, 0.18), rng.uniform(0.01, 0.06)
     start, end = centre - axis * (down + reach / 2), centre + axis * (up + reach / 2)
-    parts = [(shapes.revolve(start, end, [radius, radius * rng.uniform(0.8, 1.05), radius * rng.uniform(0.5, 1.1)]), *_stuff(rng))]
+    profile = radius * np.array([1.0, rng.uniform(0.8, 1.05), rng.uniform(0.5, 1.1)])
+    parts = [(shapes.revolve(start, end, profile), *_stuff(rng))]
     if rng.random() < 0.6:                                         # the tool's head
         x, y = shapes.frame(axis)
         size = rng.uniform(0.01, 0.05, 3) * [1.0, rng.uniform(0.1, 1.0), 1.6]
@@ -149,11 +150,13 @@ def _pen(rng, joints):
     radius = float(np.clip(gap / 2 - 0.006, 0.0015, 0.012))
     ahead, behind = rng.uniform(0.01, 0.09), rng.uniform(0.05, 0.14)
     start, end = pinch - axis * ahead, pinch + axis * behind
-    parts = [(shapes.revolve(start, end, [radius * 0.3, radius, radius, radius * 0.9], [0, 0.12, 0.6, 1.0], sides=10), *_stuff(rng))]
+    shaft = shapes.revolve(start, end, radius * np.array([0.3, 1.0, 1.0, 0.9]), [0, 0.12, 0.6, 1.0], sides=10)
+    parts = [(shaft, *_stuff(rng))]
     if rng.random() < 0.45:                                        # a bowl or blade instead of a tip
         x, y = shapes.frame(axis)
         bowl = np.array([rng.uniform(0.006, 0.024), rng.uniform(0.0015, 0.006), rng.uniform(0.012, 0.04)])
-        parts.append((shapes.ball(start - axis * bowl[2] * 0.8, bowl, np.stack([x, y, axis], 1)), np.full(3, 0.6), 0, 0.95))
+        mesh = shapes.ball(start - axis * bowl[2] * 0.8, bowl, np.stack([x, y, axis], 1))
+        parts.append((mesh, np.full(3, 0.6), 0, 0.95))
     return parts, "pen"
 
 

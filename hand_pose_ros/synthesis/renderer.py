@@ -431,7 +431,8 @@ class Renderer:
             low, high = points.min(0), points.max(0)
         else:
             low, high = -np.ones(3), np.ones(3)
-        matrix = _shadow_matrix(view.lighting.directions[0], 0.5 * (low + high), 0.5 * np.linalg.norm(high - low) + 1e-3)
+        radius = 0.5 * np.linalg.norm(high - low) + 1e-3
+        matrix = _shadow_matrix(view.lighting.directions[0], 0.5 * (low + high), radius)
         packed = matrix.T.astype(np.float32).tobytes()
         for program in (self._skin_program, self._solid_program, self._depth_program):
             program["u_shadow"].write(packed)

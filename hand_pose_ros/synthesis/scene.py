@@ -77,7 +77,8 @@ def template(name: str) -> SkinTemplate:
     chart = _charts(mesh.faces, len(mesh.uv))
     hand_chart = np.bincount(chart[mesh.part_ids >= 3]).argmax()
     uv = np.empty((len(mesh.uv), 2))
-    for inside, low, high in ((chart == hand_chart, (0.01, 0.21), (0.99, 0.99)), (chart != hand_chart, (0.01, 0.01), (0.99, 0.19))):
+    for inside, low, high in ((chart == hand_chart, (0.01, 0.21), (0.99, 0.99)),
+                              (chart != hand_chart, (0.01, 0.01), (0.99, 0.19))):
         if inside.any():
             start, end = mesh.uv[inside].min(0), mesh.uv[inside].max(0)
             uv[inside] = low + (mesh.uv[inside] - start) / np.maximum(end - start, 1e-6) * np.subtract(high, low)
@@ -203,14 +204,17 @@ def sample_frame(rng: np.random.Generator, width: int, height: int) -> Scene:
     else:
         attributes["mode"] = "none"
         if rng.random() < 0.5:                                      # a person whose hands are not in the picture
-            skins, solids, capsules = _add_person(rng, look, K, width, height, skins, solids, capsules, hands, hidden=True)
+            skins, solids, capsules = _add_person(rng, look, K, width, height, skins, solids, capsules, hands,
+                                                  hidden=True)
         for _ in range(int(rng.integers(0, 5))):                    # skin-coloured things
             centre = _on_ray(K, rng.uniform(0, 1, 2) * (width, height), rng.uniform(0.4, 3.0))
             thing = free_object(rng, centre, float(rng.uniform(0.01, 0.08)))
             solids += (replace(thing, color=materials.tone(rng.random()) * np.exp(rng.normal(0, 0.15, 3)), pattern=0),)
     for _ in range(int(rng.integers(0, 4))):                        # clutter and occluders
-        centre = _on_ray(K, rng.uniform(0, 1, 2) * (width, height), float(np.exp(rng.uniform(np.log(0.35), np.log(4.0)))))
-        solids += (free_object(rng, centre, float(np.exp(rng.uniform(np.log(0.008), np.log(0.06)))) * min(centre[2], 1.5)),)
+        centre = _on_ray(K, rng.uniform(0, 1, 2) * (width, height),
+                         float(np.exp(rng.uniform(np.log(0.35), np.log(4.0)))))
+        size = float(np.exp(rng.uniform(np.log(0.008), np.log(0.06)))) * min(centre[2], 1.5)
+        solids += (free_object(rng, centre, size),)
     background, kind = backgrounds.sample(rng, width, height, lighting.R_env_camera, lighting.environment)
     attributes["background"] = kind
     background = background * (0.6 * lighting.sh[0].mean() + 0.4)
@@ -234,7 +238,8 @@ def _person(rng, look, legs):
 def _before_person(rng) -> np.ndarray:
     """Rotation (3, 3) from the body frame to a camera that mostly stands before the person."""
     azimuth = rng.normal(0, 0.6) if rng.random() < 0.85 else rng.uniform(-np.pi, np.pi)
-    return (rig.axis_angle(np.array([1.0, 0, 0]), rng.normal(0.05, 0.22)) @ rig.axis_angle(np.array([0, 0, 1.0]), rng.normal(0, 0.1))
+    return (rig.axis_angle(np.array([1.0, 0, 0]), rng.normal(0.05, 0.22))
+            @ rig.axis_angle(np.array([0, 0, 1.0]), rng.normal(0, 0.1))
             @ np.diag([1.0, -1.0, -1.0]) @ rig.axis_angle(np.array([0.0, 1.0, 0.0]), azimuth))
 
 
@@ -311,7 +316,8 @@ def sample_arm(rng: np.random.Generator, look: materials.SkinLook, pose: np.ndar
     if pose is None:
         holding = rng.random() < HOLDING
         pose, attributes["pose"] = poses.sample_named(rng, shape, ("grasp",) if holding else None)
-        held = objects.hold(rng, rig.posed_joints(shape.skeleton, rig.motions(shape.skeleton, pose))) if holding else None
+        joints = rig.posed_joints(shape.skeleton, rig.motions(shape.skeleton, pose))
+        held = objects.hold(rng, joints) if holding else None
         if held:
             parts += held[0]
             attributes["holding"] = held[1]
@@ -340,8 +346,8 @@ def sample_arm(rng: np.random.Generator, look: materials.SkinLook, pose: np.ndar
     if rng.random() < 0.12 and not look.glove:
         parts.append(_ring(rng, hand))
         attributes["ring"] = True
-    return Arm(name, hand.vertices, hand.normals, hand.joints, elbow, hand.hand_length_m, look, tuple(p for p in parts if p),
-               attributes)
+    return Arm(name, hand.vertices, hand.normals, hand.joints, elbow, hand.hand_length_m, look,
+               tuple(p for p in parts if p), attributes)
 
 
 def place(arm: Arm, R: np.ndarray, t: np.ndarray, hand: int) -> tuple:
@@ -384,7 +390,8 @@ def sample_view(rng: np.random.Generator) -> np.ndarray:
         up = np.array([0.0, 0.0, 1.0]) - towards[2] * towards
     up /= np.linalg.norm(up)
     u = rng.random()
-    roll = rng.normal(0, 0.5) if u < 0.5 else rng.choice([-1, 1]) * rng.normal(1.4, 0.5) if u < 0.7 else rng.uniform(-np.pi, np.pi)
+    roll = (rng.normal(0, 0.5) if u < 0.5 else
+            rng.choice([-1, 1]) * rng.normal(1.4, 0.5) if u < 0.7 else rng.uniform(-np.pi, np.pi))
     right = np.cross(up, towards)
     right, up = np.cos(roll) * right + np.sin(roll) * up, np.cos(roll) * up - np.sin(roll) * right
     return np.stack([right, -up, -towards])
@@ -426,9 +433,10 @@ def _sleeve(rng, forearm, axis, reach, start, cloth=None, end=1.35):
         ry.append(ellipse[2] + margin)
     centres, rx, ry = np.array(centres), np.maximum(rx, 0.02), np.maximum(ry, 0.02)
     sides = 28
-    field_ = cv2.resize(rng.normal(0, 1, (7, 5)).astype(np.float32), (sides, len(heights)), interpolation=cv2.INTER_CUBIC)
+    waves = cv2.resize(rng.normal(0, 1, (7, 5)).astype(np.float32),
+                       (sides, len(heights)), interpolation=cv2.INTER_CUBIC)
     folds = np.sin(np.linspace(0, rng.uniform(4, 26), len(heights)))[:, None] * rng.uniform(0, 0.05)
-    ripple = 1.0 + rng.uniform(0.01, 0.06) * field_ + folds * (0.5 + field_)
+    ripple = 1.0 + rng.uniform(0.01, 0.06) * waves + folds * (0.5 + waves)
     ripple = np.maximum(ripple, 0.93)
     ripple[:, -1] = ripple[:, 0]
     if rng.random() < 0.4:
@@ -451,20 +459,23 @@ def _wristband(rng, forearm, axis):
     bulge = 0.002 * (1 - (2 * offsets) ** 2)
     color = materials.sample_cloth(rng)
     gloss = float(rng.uniform(0.1, 0.95))
-    band = shapes.tube(centre + offsets[:, None] * width * axis, rx + bulge, ry + bulge, x, y, 24), color, _pattern(rng, 0.2), gloss
+    ring = shapes.tube(centre + offsets[:, None] * width * axis, rx + bulge, ry + bulge, x, y, 24)
+    band = ring, color, _pattern(rng, 0.2), gloss
     if rng.random() < 0.5:
         return [band]
     up = np.array([0.0, 0.0, 1.0]) - axis[2] * axis
     up /= np.linalg.norm(up)
     depth = 0.5 * (rx + ry) * 0.95
     radius = rng.uniform(0.011, 0.018)
-    face = shapes.revolve(centre + up * depth * 0.85, centre + up * (depth + 0.003), [radius, radius, radius * 0.9], sides=18)
+    face = shapes.revolve(centre + up * depth * 0.85, centre + up * (depth + 0.003),
+                          [radius, radius, radius * 0.9], sides=18)
     return [band, (face, materials.sample_cloth(rng), 0, 0.9)]
 
 
 def _ring(rng, hand):
     finger = int(rng.choice([0, 1, 2, 3, 4], p=[0.08, 0.17, 0.25, 0.4, 0.1]))
-    start, end = (hand.joints[2], hand.joints[3]) if finger == 0 else (hand.joints[1 + 4 * finger], hand.joints[2 + 4 * finger])
+    first = 2 if finger == 0 else 1 + 4 * finger
+    start, end = hand.joints[first], hand.joints[first + 1]
     axis = (end - start) / np.linalg.norm(end - start)
     x, y = shapes.frame(axis)
     centre = start + rng.uniform(0.55, 0.8) * (end - start)
@@ -475,7 +486,8 @@ def _ring(rng, hand):
     width = rng.uniform(0.002, 0.006)
     offsets = np.linspace(-0.5, 0.5, 3)
     metal = np.array([[0.9, 0.7, 0.35], [0.85, 0.85, 0.85], [0.9, 0.6, 0.5], [0.1, 0.1, 0.1]])[int(rng.integers(4))]
-    mesh = shapes.tube(centre + offsets[:, None] * width * axis, np.full(3, rx + 0.0008), np.full(3, ry + 0.0008), x, y, 16)
+    mesh = shapes.tube(centre + offsets[:, None] * width * axis,
+                       np.full(3, rx + 0.0008), np.full(3, ry + 0.0008), x, y, 16)
     return mesh, metal * 0.7, 0, 0.95
 
 
@@ -527,7 +539,8 @@ def free_object(rng: np.random.Generator, centre: np.ndarray, size: float) -> So
         mesh = shapes.box(centre, np.stack([x, y, axis], axis=1), 2 * size * rng.uniform(0.2, 2.0, 3))
     else:
         mesh = shapes.ball(centre, size * rng.uniform(0.5, 1.3, 3), np.stack([x, y, axis], axis=1))
-    return Solid(*mesh[:2], mesh[2], mesh[3], materials.sample_cloth(rng), _pattern(rng, 0.5), float(rng.uniform(0, 1.0)))
+    return Solid(*mesh[:2], mesh[2], mesh[3], materials.sample_cloth(rng),
+                 _pattern(rng, 0.5), float(rng.uniform(0, 1.0)))
 
 
 def check_size(width: int, height: int) -> None:

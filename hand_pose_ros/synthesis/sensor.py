@@ -56,14 +56,15 @@ def sample(rng: np.random.Generator, hand_px: float) -> dict:
 
 
 def sample_frame(rng: np.random.Generator, hand_px: float, width: int) -> dict:
-    """``sample`` for a whole frame: hands blur less than crops, and the whole picture may be upscaled from a small one."""
+    """``sample`` for a whole frame: less blur per hand, and the whole picture may be upscaled from a small one."""
     settings = sample(rng, min(hand_px, 60.0))
     settings["meter"] *= 0.5
     settings["resolution"] = 1.0 if rng.random() < 0.7 else float(rng.uniform(0.4, 1.0))
     return settings
 
 
-def develop(linear: np.ndarray, settings: dict, rng: np.random.Generator, subject: np.ndarray | None = None) -> np.ndarray:
+def develop(linear: np.ndarray, settings: dict, rng: np.random.Generator,
+            subject: np.ndarray | None = None) -> np.ndarray:
     """Expose, blur, sample, quantise and compress.
 
     linear: (H, W, 3) float32. subject: (H, W) weight of what the exposure control looks at, besides the whole picture.
@@ -128,8 +129,8 @@ def _motion_kernel(length: float, angle: float) -> np.ndarray:
     reach = min(length, 40.0) / 2
     dx, dy = np.cos(angle) * reach, np.sin(angle) * reach
     scale = 16
-    cv2.line(kernel, (round((c - dx) * scale), round((c - dy) * scale)), (round((c + dx) * scale), round((c + dy) * scale)),
-             1.0, 1, cv2.LINE_AA, 4)
+    start, end = ((round((c + s * dx) * scale), round((c + s * dy) * scale)) for s in (-1, 1))
+    cv2.line(kernel, start, end, 1.0, 1, cv2.LINE_AA, 4)
     total = kernel.sum()
     if total <= 0:
         kernel[size // 2, size // 2] = total = 1.0

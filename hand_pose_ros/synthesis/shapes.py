@@ -99,8 +99,9 @@ def frame(axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x, np.cross(axis, x)
 
 
-def girth(vertices: np.ndarray, centre: np.ndarray, axis: np.ndarray, x: np.ndarray, y: np.ndarray, half_m: float) -> tuple:
-    """Ellipse round the vertices within ``half_m`` of a plane: (centre (3,), half axes along x and y), or None if empty.
+def girth(vertices: np.ndarray, centre: np.ndarray, axis: np.ndarray,
+          x: np.ndarray, y: np.ndarray, half_m: float) -> tuple:
+    """Ellipse round the vertices within ``half_m`` of a plane: (centre (3,), half axes along x and y), None if empty.
 
     axis: unit normal of the plane through ``centre``.
     """

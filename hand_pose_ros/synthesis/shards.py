@@ -51,9 +51,10 @@ class ShardWriter:
 
     def add(self, index: int, image: np.ndarray, meta: dict, mask: np.ndarray | None = None,
             depth_m: np.ndarray | None = None) -> None:
-        """Append one picture. image (H, W, 3) uint8 RGB; mask (H, W) uint8; depth_m (H, W) float metres, 0 or NaN unknown."""
+        """Append one picture: image (H, W, 3) uint8 RGB, mask (H, W) uint8, depth_m (H, W) metres, 0 or NaN unknown."""
         key = f"{index:09d}"
-        files = [(".jpg", _encode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])),
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        files = [(".jpg", _encode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])),
                  (".json", json.dumps(meta, separators=(",", ":")).encode())]
         if mask is not None:
             files.append((".mask.png", _encode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 4])))
@@ -140,5 +141,5 @@ def decode(record: dict, hand: int = 0) -> Sample:
         mask = cv2.imdecode(np.frombuffer(record["mask"], np.uint8), cv2.IMREAD_UNCHANGED)
         own = mask.astype(int) - (0 if meta["kind"] == "crops" else 16 * (hand + 1))
         parts = np.where((own >= 1) & (own <= 7), own, 0).astype(np.uint8)
-    return Sample(np.ascontiguousarray(image[..., ::-1]), camera, np.array(label["joints_m"]), np.array(label["joints_px"]),
-                  np.array(label["state"], np.uint8), label["is_right"], depth, parts)
+    return Sample(np.ascontiguousarray(image[..., ::-1]), camera, np.array(label["joints_m"]),
+                  np.array(label["joints_px"]), np.array(label["state"], np.uint8), label["is_right"], depth, parts)

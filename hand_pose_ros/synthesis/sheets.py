@@ -12,8 +12,8 @@ from hand_pose_ros.skeleton import BONES, FINGERTIPS, JOINT_NAMES
 from hand_pose_ros.synthesis import shards
 from hand_pose_ros.types import JointState
 
-_COLORS = {JointState.VISIBLE: (60, 230, 60), JointState.SELF_OCCLUDED: (255, 70, 70), JointState.OBJECT_OCCLUDED: (70, 110, 255),
-           JointState.OUTSIDE_IMAGE: (230, 230, 60)}
+_COLORS = {JointState.VISIBLE: (60, 230, 60), JointState.SELF_OCCLUDED: (255, 70, 70),
+           JointState.OBJECT_OCCLUDED: (70, 110, 255), JointState.OUTSIDE_IMAGE: (230, 230, 60)}
 
 
 def draw(image: np.ndarray, meta: dict, scale: int = 2) -> np.ndarray:
@@ -26,9 +26,9 @@ def draw(image: np.ndarray, meta: dict, scale: int = 2) -> np.ndarray:
     for hand in meta["hands"]:
         side = max(hand["box"][2] - hand["box"][0], hand["box"][3] - hand["box"][1]) * scale
         radius = int(np.clip(side / 45, 1, 5) * 8)
+        color = (255, 200, 0) if hand["is_right"] else (0, 200, 255)
         for a, b in BONES:
-            cv2.line(out, place(hand["joints_px"][a]), place(hand["joints_px"][b]), (255, 200, 0) if hand["is_right"] else (0, 200, 255),
-                     1, cv2.LINE_AA, 3)
+            cv2.line(out, place(hand["joints_px"][a]), place(hand["joints_px"][b]), color, 1, cv2.LINE_AA, 3)
         for point, state in zip(hand["joints_px"], hand["state"]):
             shown = state == JointState.VISIBLE
             cv2.circle(out, place(point), radius, _COLORS[JointState(state)], -1 if shown else 1, cv2.LINE_AA, 3)
@@ -38,7 +38,7 @@ def draw(image: np.ndarray, meta: dict, scale: int = 2) -> np.ndarray:
 
 
 def contact_sheet(folder: Path, kind: str, count: int = 48, columns: int = 8, labels: bool = True) -> np.ndarray:
-    """The first ``count`` pictures of the shards in ``folder`` as one (H, W, 3) uint8 RGB image. Raises DataError if none."""
+    """The first ``count`` pictures of a folder as one (H, W, 3) uint8 RGB image. Raises DataError if there are none."""
     tiles = []
     for record in _records(folder, kind, count):
         image = cv2.cvtColor(cv2.imdecode(np.frombuffer(record["jpg"], np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
@@ -76,8 +76,10 @@ def statistics(folder: Path, kind: str, path: Path, count: int = 2000) -> dict:
     if hands:
         joints = np.array([hand["joints_m"] for hand in hands])
         towards, roll = view_angles(joints, np.array([hand["is_right"] for hand in hands]))
-        axes[0].scatter(np.degrees(np.arctan2(towards[:, 0], -towards[:, 2])), np.degrees(np.arcsin(towards[:, 1])), s=3)
-        axes[0].set(title="camera seen from the hand", xlabel="0 palm, 180 back (deg)", ylabel="towards fingertips (deg)")
+        axes[0].scatter(np.degrees(np.arctan2(towards[:, 0], -towards[:, 2])),
+                        np.degrees(np.arcsin(towards[:, 1])), s=3)
+        axes[0].set(title="camera seen from the hand", xlabel="0 palm, 180 back (deg)",
+                    ylabel="towards fingertips (deg)")
         axes[1].hist(np.degrees(roll), 36)
         axes[1].set_title("in-plane roll, 0 = fingers up (deg)")
         length = np.array([hand["hand_length_m"] for hand in hands])
@@ -96,7 +98,8 @@ def statistics(folder: Path, kind: str, path: Path, count: int = 2000) -> dict:
         axes[6].hist([meta["melanin"] for meta in metas if "melanin" in meta] or [0], 30)
         axes[6].set_title("skin: 0 very pale .. 1 very dark")
         state = np.array([hand["state"] for hand in hands])
-        shares = {name: (state == value).mean(0) for name, value in (("visible", 1), ("self", 2), ("object", 3), ("outside", 4))}
+        shares = {name: (state == value).mean(0)
+                  for name, value in (("visible", 1), ("self", 2), ("object", 3), ("outside", 4))}
         base = np.zeros(21)
         for name, share in shares.items():
             axes[7].bar(np.arange(21), share, bottom=base, label=name)
@@ -106,7 +109,8 @@ def statistics(folder: Path, kind: str, path: Path, count: int = 2000) -> dict:
         axes[7].set_title("visibility")
         axes[10].hist(length * 1000, 40)
         axes[10].set_title("hand length (mm)")
-        summary.update(right=float(np.mean([hand["is_right"] for hand in hands])), visible=float(shares["visible"].mean()),
+        summary.update(right=float(np.mean([hand["is_right"] for hand in hands])),
+                       visible=float(shares["visible"].mean()),
                        palm_views=float((towards[:, 2] < -0.5).mean()), back_views=float((towards[:, 2] > 0.5).mean()))
     figure.suptitle(f"{kind}: {len(metas)} pictures, {len(hands)} hands")
     figure.tight_layout()

@@ -1,4 +1,4 @@
-"""The renderer and its labels: depth against skinning, visibility, mirroring, and pictures that depend on seed and index."""
+"""Renderer and labels: depth against skinning, visibility, mirroring, pictures that depend on seed and index only."""
 import json
 from dataclasses import replace
 
@@ -122,9 +122,11 @@ def test_a_left_hand_is_the_mirror_image(machine, lighting, flat_hand):
 
 def test_more_light_makes_a_brighter_picture_and_a_shadow_a_darker_one(machine, lighting, flat_hand):
     skin, _, capsules, K = flat_hand
-    lamp = replace(lighting, directions=np.tile([0.0, 0.0, -1.0], (3, 1)), colors=np.array([[2.0] * 3, [0] * 3, [0] * 3]))
+    lamp = replace(lighting, directions=np.tile([0.0, 0.0, -1.0], (3, 1)),
+                   colors=np.array([[2.0] * 3, [0] * 3, [0] * 3]))
     dark = replace(lamp, colors=np.zeros((3, 3)))
-    board = shapes.box(np.array([0.0, 0.0, 0.02]), np.eye(3), np.array([1.0, 1.0, 0.005]))     # nearer than the near plane
+    nearer_than_near_plane = np.array([0.0, 0.0, 0.02])
+    board = shapes.box(nearer_than_near_plane, np.eye(3), np.array([1.0, 1.0, 0.005]))
     solid = gl.Solid(*board[:3], board[3], np.ones(3), 0, 0.0)
     lit = machine.render(gl.View(K, lamp, (skin,))).color.sum()
     unlit = machine.render(gl.View(K, dark, (skin,))).color.sum()
@@ -161,7 +163,8 @@ def test_crop_labels_are_consistent(crops):
 
 
 def test_the_side_label_is_the_side_one_sees(crops):
-    """Outside truth: seen from the palm, a right hand's thumb is to the left of its fingers when they point up."""
+    """Outside truth: fingers curl towards the palm, and that tells a right hand from a left one."""
+    curled = 0
     for _, meta, _, _ in crops:
         joints = np.array(meta["hands"][0]["joints_m"])
         wrist, index, little = joints[0], joints[5], joints[17]
@@ -169,9 +172,12 @@ def test_the_side_label_is_the_side_one_sees(crops):
         bend = (joints[[8, 12, 16]] - joints[[5, 9, 13]]).mean(0)  # fingers bend towards the palm, if they bend
         along = joints[9] - wrist
         sideways = bend - along * (bend @ along) / (along @ along)
-        if np.linalg.norm(sideways) < 0.02:
+        reach = np.linalg.norm(joints[[8, 12, 16]] - wrist, axis=1).mean() / hand_length(joints)
+        if reach > 0.65 or np.linalg.norm(sideways) < 0.015:       # too straight to tell
             continue
+        curled += 1
         assert (sideways @ palm_normal > 0) == meta["hands"][0]["is_right"]
+    assert curled >= 2
 
 
 def test_frames_have_hands_people_and_negatives(machine):

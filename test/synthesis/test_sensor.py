@@ -5,8 +5,8 @@ import pytest
 from hand_pose_ros.synthesis import environment, sensor
 
 PLAIN = {"resolution": 1.0, "motion_px": 0.0, "motion_angle": 0.0, "defocus_px": 0.0, "key": 0.2, "meter": 0.0,
-         "white_balance": np.ones(3), "shot": 0.0, "read": 0.0, "denoise": False, "contrast": 1.0, "gamma": 1.0, "black": 0.0,
-         "saturation": 1.0, "sharpen": 0.0, "vignette": 0.0, "jpeg": 0, "rescale": 0}
+         "white_balance": np.ones(3), "shot": 0.0, "read": 0.0, "denoise": False, "contrast": 1.0, "gamma": 1.0,
+         "black": 0.0, "saturation": 1.0, "sharpen": 0.0, "vignette": 0.0, "jpeg": 0, "rescale": 0}
 
 
 def _develop(linear, **changes):
@@ -58,7 +58,7 @@ def test_settings_and_noise_depend_on_the_generator_only():
 
 
 def test_the_mean_irradiance_of_a_probe_is_that_of_its_panorama():
-    """Outside truth: over all directions, irradiance / pi averages to the mean radiance, which is 1 before splitting."""
+    """Outside truth: over all directions, irradiance / pi averages to the mean radiance, 1 before splitting."""
     rng = np.random.default_rng(0)
     normals = rng.normal(0, 1, (4000, 3))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)

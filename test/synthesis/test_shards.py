@@ -19,10 +19,12 @@ def _picture(seed=0):
     mask[10:30, 10:30] = 3
     depth = np.where(mask > 0, 0.71234, 0).astype(np.float32)
     joints = np.column_stack([rng.uniform(-0.1, 0.1, (21, 2)), rng.uniform(0.4, 0.6, 21)])
-    meta = {"kind": "crops", "index": seed, "seed": 0, "width": 48, "height": 48, "K": [[90.0, 0, 24], [0, 90.0, 24], [0, 0, 1]],
+    meta = {"kind": "crops", "index": seed, "seed": 0, "width": 48, "height": 48,
+            "K": [[90.0, 0, 24], [0, 90.0, 24], [0, 0, 1]],
             "distortion_model": "plumb_bob", "D": [0.0] * 5, "melanin": 0.4, "background": "wall",
             "hands": [{"joints_m": joints.tolist(), "joints_px": (joints[:, :2] / joints[:, 2:] * 90 + 24).tolist(),
-                       "state": [1] * 20 + [2], "is_right": False, "box": [10.0, 10.0, 30.0, 30.0], "hand_length_m": 0.19}]}
+                       "state": [1] * 20 + [2], "is_right": False, "box": [10.0, 10.0, 30.0, 30.0],
+                       "hand_length_m": 0.19}]}
     return image, meta, mask, depth
 
 
