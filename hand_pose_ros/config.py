@@ -17,7 +17,7 @@ class Setting:
     """One setting. Its type is the type of its default."""
 
     name: str
-    default: bool | int | float | str
+    default: bool | int | float | str | tuple[float, ...]
     help: str = ""
     unit: str = ""
     low: float | None = None                        # smallest and largest allowed value, both allowed themselves
@@ -76,6 +76,8 @@ _BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 def check_value(setting: Setting, value: Any) -> Any:
     """The value in the setting's own type. Raises ConfigError naming setting, value and what is allowed."""
+    if isinstance(setting.default, tuple):
+        return _check_numbers(setting, value)
     kind = type(setting.default)
     wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -89,6 +91,17 @@ def check_value(setting: Setting, value: Any) -> Any:
     if setting.low is not None and not setting.low <= value <= setting.high:    # also refuses NaN
         raise ConfigError(f"{setting.name} is {value}; it must be {setting.limits}")
     return value
+
+
+def _check_numbers(setting: Setting, value: Any) -> tuple[float, ...]:
+    """Several numbers, as many as the default has."""
+    try:
+        numbers = () if isinstance(value, str) else tuple(float(number) for number in value)
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) != len(setting.default) or not all(abs(number) < float("inf") for number in numbers):
+        raise ConfigError(f"{setting.name} is {value!r}; it must be {len(setting.default)} numbers")
+    return numbers
 
 
 def check(values: Mapping[str, Any]) -> None:
@@ -145,6 +158,8 @@ def markdown_table(settings: Iterable[Setting] = SETTINGS) -> str:
         default = str(s.default).lower() if isinstance(s.default, bool) else f"{s.default}"
         unit = f" {s.unit}" if s.unit and not isinstance(s.default, str) else ""
         allowed = s.limits or {bool: "true, false", str: "text"}.get(type(s.default), "")
+        if isinstance(s.default, tuple):
+            default, allowed = f"[{', '.join(f'{number:g}' for number in s.default)}]", f"{len(s.default)} numbers"
         lines.append(f"| `{s.name}` | {f'`{default}`' if default else 'empty'}{unit} | {allowed} | "
                      f"{'yes' if s.live else 'no'} | {s.help} |")
     return "\n".join(lines) + "\n"

@@ -75,6 +75,17 @@ def quaternion(rotation: np.ndarray) -> np.ndarray:
     return q if q[3] >= 0 else -q
 
 
+def rotation_of_quaternion(q: np.ndarray) -> np.ndarray:
+    """Rotation matrix (3, 3) of a quaternion (4,) xyzw of any length above 0; NaN for one that is zero or not finite."""
+    length = float(np.linalg.norm(q))
+    if not 1e-9 < length < np.inf:
+        return np.full((3, 3), np.nan)
+    x, y, z, w = q / length
+    return np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+                     [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+                     [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)]])
+
+
 def rotation_vector(rotation: np.ndarray) -> np.ndarray:
     """Axis times angle [rad], 0..pi, of a rotation matrix. rotation: (3, 3). Returns (3,)."""
     q = quaternion(rotation)

@@ -99,6 +99,8 @@ class TeleopConfig:
         if not 0 <= self.aperture_closed < self.aperture_open:
             raise ConfigError(f"aperture_closed ({self.aperture_closed}) must be below aperture_open "
                               f"({self.aperture_open})")
+        if not abs(self.gripper_open_m - self.gripper_closed_m) > 1e-6:
+            raise ConfigError(f"gripper_open_m and gripper_closed_m are both {self.gripper_open_m}; they must differ")
         if len(self.axes) != 9 or abs(abs(np.linalg.det(self.axis_matrix)) - 1.0) > 1e-3 \
                 or not np.allclose(self.axis_matrix @ self.axis_matrix.T, np.eye(3), atol=1e-3):
             raise ConfigError(f"axes {self.axes} must be the 9 row-major numbers of a rotation or reflection")
@@ -191,6 +193,19 @@ def start(target: Target, gripper_m: float) -> TeleopState:
     target: current pose of the arm's end effector in the base frame; gripper_m: current opening.
     """
     return TeleopState(target=target, gripper_m=float(gripper_m))
+
+
+def resync(state: TeleopState, target: Target | None, gripper_m: float | None) -> TeleopState:
+    """Takes up where the robot really is while the clutch is open, so that closing it later starts from there.
+
+    target: measured pose of the end effector, None if unknown; gripper_m: measured opening, None if unknown. While the
+    clutch is closed the state stays as it is: commands continue from the last command, not from a lagging robot.
+    """
+    if state.closed:
+        return state
+    known = gripper_m is not None and np.isfinite(gripper_m)
+    return replace(state, target=state.target if target is None else target,
+                   gripper_m=float(gripper_m) if known else state.gripper_m)
 
 
 def step(state: TeleopState, observation: Observation | None, now_ns: int, config: TeleopConfig,

@@ -8,7 +8,12 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Callable
 
+import numpy as np
+
 from .. import messages
+from ..errors import DataError
+from ..frames import rotation_of_quaternion
+from ..transform_tree import TransformTree
 
 
 def transform_broadcaster(node: Any) -> Any:
@@ -32,6 +37,52 @@ class _TransformBroadcaster:
 
     def sendTransform(self, transforms: list) -> None:   # noqa: N802 (the name is tf2_ros')
         self._publisher.publish(self._message_type(transforms=transforms))
+
+
+def transform_lookup(node: Any) -> Callable[[str, str, int], tuple[np.ndarray, np.ndarray]]:
+    """A function lookup(target, source, stamp_ns) -> (R_target_source (3, 3), t_target_source (3,) m); stamp 0: newest.
+
+    Over tf2_ros where it is installed, else over transform_tree.py. It never waits, and raises DataError with the reason
+    if the transform is not known at that time.
+    """
+    try:
+        import tf2_ros
+    except ImportError:
+        return _TransformListener(node).tree.lookup
+    from rclpy.time import Time
+    buffer = tf2_ros.Buffer()
+    listener = tf2_ros.TransformListener(buffer, node)
+
+    def lookup(target: str, source: str, stamp_ns: int) -> tuple[np.ndarray, np.ndarray]:
+        assert listener is not None                      # it lives as long as the function
+        try:
+            return frames_of(buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns)).transform)
+        except tf2_ros.TransformException as error:
+            raise DataError(str(error)) from error
+
+    return lookup
+
+
+class _TransformListener:
+    def __init__(self, node: Any) -> None:
+        from rclpy.qos import DurabilityPolicy, QoSProfile
+        from tf2_msgs.msg import TFMessage
+        self.tree = TransformTree()
+        latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        node.create_subscription(TFMessage, "/tf", lambda message: self._add(message, False), QoSProfile(depth=100))
+        node.create_subscription(TFMessage, "/tf_static", lambda message: self._add(message, True), latched)
+
+    def _add(self, message: Any, static: bool) -> None:
+        for transform in message.transforms:
+            rotation, translation = frames_of(transform.transform)
+            self.tree.add(transform.header.frame_id, transform.child_frame_id, rotation, translation,
+                          messages.stamp_ns(transform.header), static)
+
+
+def frames_of(transform: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation (3, 3) and translation (3,) m of a geometry_msgs/Transform; NaN where its quaternion is not one."""
+    q, t = transform.rotation, transform.translation
+    return rotation_of_quaternion(np.array([q.x, q.y, q.z, q.w])), np.array([t.x, t.y, t.z])
 
 
 def approximate_synchronizer(queue_size: int, slop_s: float, callback: Callable[[Any, Any], None]

@@ -4,7 +4,7 @@ The settings of the core come from config.py; here are only those that make sens
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,10 +49,14 @@ class Parameters:
     that holds it sees no mixture. While ``frozen``, only the live settings may change.
     """
 
-    def __init__(self, node: Any) -> None:
-        """Raises ConfigError, naming parameter, value and remedy, if a given value cannot be used."""
+    def __init__(self, node: Any, settings: Sequence[Setting] | None = None,
+                 check: Callable[[Mapping[str, Any]], Any] = check) -> None:
+        """settings: what to declare (None: those of the hand pose node). check: raises ConfigError for values that cannot
+        work together. Raises ConfigError, naming parameter, value and remedy, if a given value cannot be used.
+        """
         self.frozen = False
-        self._settings = {setting.name: setting for setting in all_settings()}
+        self._check = check
+        self._settings = {setting.name: setting for setting in (all_settings() if settings is None else settings)}
         found = {name: _declared(node, setting) for name, setting in self._settings.items()}
         check(found)
         self.values = SimpleNamespace(**found)
@@ -68,7 +72,7 @@ class Parameters:
                                       "and cleanup first, or start it anew with the new value")
                 changes[name] = check_value(setting, value)
             merged = {**vars(self.values), **changes}
-            check(merged)
+            self._check(merged)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self.values = SimpleNamespace(**merged)
@@ -76,10 +80,12 @@ class Parameters:
 
 
 def _declared(node: Any, setting: Setting) -> Any:
+    default = setting.default
     try:
-        return check_value(setting, node.declare_parameter(setting.name, setting.default, descriptor(setting)).value)
+        return check_value(setting, node.declare_parameter(
+            setting.name, list(default) if isinstance(default, tuple) else default, descriptor(setting)).value)
     except ParameterException as error:
-        hint = " with a decimal point (20.0, not 20)" if isinstance(setting.default, float) else ""
+        hint = " with a decimal point (20.0, not 20)" if isinstance(default, (float, tuple)) else ""
         raise ConfigError(f"{error}; it must be {setting.limits or type(setting.default).__name__}{hint}") from error
 
 

@@ -214,5 +214,21 @@ def _handover(rng, is_right):
                                  (2.4, last, turn, out)])
 
 
+def _steer(rng, is_right):
+    """Teleoperation: a fist, the open hand held still (clutch), then thumb and index pinch while the other three fingers
+    stay straight and the hand moves a little; a fist ends it."""
+    turn = facing([0.05, -1.0, 0.1], [-0.35, 0.0, -1.0])
+    place = np.array([0.0, 0.06, 0.5])
+    fist, opened, closed = poses.solved("fist"), poses.anchor("open_flat"), poses.solved("middle_ring_little")
+    keys = [(0.0, fist, turn, place), (0.7, fist, turn, place), (1.1, opened, turn, place), (2.3, opened, turn, place)]
+    time = 2.3
+    for _ in range(3):
+        place = place + np.array([*rng.uniform(-0.025, 0.025, 2), rng.uniform(-0.015, 0.015)])
+        keys += [(time + 0.6, closed, turn, place), (time + 0.9, closed, turn, place), (time + 1.5, opened, turn, place)]
+        time += 1.7
+        keys.append((time, opened, turn, place))
+    yield _track(rng, is_right, [*keys, (time + 0.5, fist, turn, place), (time + 1.0, fist, turn, place)])
+
+
 MOTIONS = {"reach": _reach, "pinch": _pinch, "wave": _wave, "rotate": _rotate, "grasp": _grasp, "count": _count,
-           "cross": _cross, "handover": _handover}
+           "cross": _cross, "handover": _handover, "steer": _steer}

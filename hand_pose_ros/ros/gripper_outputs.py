@@ -1,0 +1,127 @@
+"""The gripper's command in the words of each kind of controller: plain topics, a trajectory, or one of two actions."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from ..errors import ConfigError
+
+SMALLEST_CHANGE = 1e-3
+"""An action goal is sent anew only if the opening has changed by this share of the gripper's range: each goal replaces
+the one before, and a controller that is flooded with goals never gets to move."""
+TRAJECTORY_S = 0.1
+"""A trajectory's single point is to be reached after this time."""
+
+TYPES = {
+    "joint_state": ("sensor_msgs.msg", "JointState"),
+    "float64": ("std_msgs.msg", "Float64"),
+    "float64_multi_array": ("std_msgs.msg", "Float64MultiArray"),
+    "joint_trajectory": ("trajectory_msgs.msg", "JointTrajectory"),
+    "parallel_gripper_action": ("control_msgs.action", "ParallelGripperCommand"),
+    "gripper_action": ("control_msgs.action", "GripperCommand"),
+}
+"""gripper_output: (module, type)"""
+
+
+def load(kind: str) -> Any:
+    """The message or action type of an output. Raises ConfigError, naming package and remedy, if it is missing."""
+    module, name = TYPES[kind]
+    package = module.partition(".")[0]
+    try:
+        return getattr(import_module(module), name)
+    except ImportError:
+        reason = f"the package {package} is not installed"
+    except AttributeError:
+        reason = f"the installed {package} has no {name} (ParallelGripperCommand came with ROS 2 Jazzy)"
+    others = ", ".join(other for other, (where, _) in TYPES.items() if not where.startswith(package))
+    raise ConfigError(f"gripper_output is {kind}, but {reason}; install it (apt install "
+                      f"ros-$ROS_DISTRO-{package.replace('_', '-')}) or choose one of: {others}")
+
+
+def fill(kind: str, message: Any, joint: str, position: float, effort: float, stamp: Any, new_point: Callable[[], Any]
+         ) -> Any:
+    """Fill an empty message (or action goal) of a kind with one command and return it."""
+    position, effort = float(position), float(effort)
+    if kind == "float64":
+        message.data = position
+    elif kind == "float64_multi_array":
+        message.data = [position]
+    elif kind == "joint_state":
+        message.header.stamp = stamp
+        message.name, message.position, message.effort = [joint], [position], [effort]
+    elif kind == "joint_trajectory":                    # header.stamp stays 0: start at once
+        point = new_point()
+        point.positions = [position]
+        point.time_from_start.nanosec = int(TRAJECTORY_S * 1e9)
+        message.joint_names, message.points = [joint], [point]
+    elif kind == "parallel_gripper_action":
+        message.command.name, message.command.position, message.command.effort = [joint], [position], [effort]
+    else:
+        message.command.position, message.command.max_effort = position, effort
+    return message
+
+
+class TopicOutput:
+    """Publishes each command."""
+
+    def __init__(self, node: Any, kind: str, topic: str) -> None:
+        self._node, self._kind, self._type = node, kind, load(kind)
+        self._publisher = node.create_publisher(self._type, topic, 10)
+        self._point = getattr(import_module("trajectory_msgs.msg"), "JointTrajectoryPoint") \
+            if kind == "joint_trajectory" else None
+
+    def send(self, joint: str, position: float, effort: float, span: float) -> str:
+        """Send one command. Returns why it could not be sent, or ''."""
+        stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(fill(self._kind, self._type(), joint, position, effort, stamp, self._point))
+        return ""
+
+    def stop(self) -> None:
+        """Nothing to take back: a position controller holds the last position."""
+
+
+class ActionOutput:
+    """Sends goals, each replacing the one before, and cancels the last one when told to stop."""
+
+    def __init__(self, node: Any, kind: str, name: str, client_type: Any = None) -> None:
+        if client_type is None:
+            from rclpy.action import ActionClient as client_type
+        self._kind, self._type, self._name = kind, load(kind), name
+        self._client = client_type(node, self._type, name)
+        self._sent: float | None = None
+        self._handle: Any = None
+        self._number = 0
+
+    def send(self, joint: str, position: float, effort: float, span: float) -> str:
+        """Send one goal if it differs from the last. Returns why it could not be sent, or ''."""
+        if not self._client.server_is_ready():
+            self._sent = None
+            return f"no action server answers on {self._name}; start the gripper's controller or set gripper_topic"
+        if self._sent is None or abs(position - self._sent) >= SMALLEST_CHANGE * abs(span):
+            self._sent, self._number = position, self._number + 1
+            goal = fill(self._kind, self._type.Goal(), joint, position, effort, None, None)
+            number = self._number
+            self._client.send_goal_async(goal).add_done_callback(lambda done: self._accepted(done, number))
+        return ""
+
+    def _accepted(self, done: Any, number: int) -> None:
+        handle = done.result()
+        if number == self._number:
+            self._handle = handle
+        elif self._handle is None and self._sent is None:       # stopped while the goal was on its way
+            handle.cancel_goal_async()
+
+    def stop(self) -> None:
+        """Cancel the goal that is being carried out, so that the gripper stays where it is."""
+        if self._handle is not None:
+            self._handle.cancel_goal_async()
+        self._sent, self._handle = None, None
+        self._number += 1
+
+
+def make(node: Any, kind: str, topic: str) -> TopicOutput | ActionOutput | None:
+    """The output of a kind, None for 'none'. Raises ConfigError if its package is missing."""
+    if kind == "none":
+        return None
+    return (ActionOutput if kind.endswith("_action") else TopicOutput)(node, kind, topic)

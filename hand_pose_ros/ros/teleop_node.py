@@ -1,0 +1,356 @@
+"""The teleoperation node: hands in, commands for a gripper and an arm out. What is safe is decided in gripper.py."""
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import Point, Pose, PoseArray, PoseStamped, TwistStamped
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool, ColorRGBA, String
+from std_srvs.srv import SetBool, Trigger
+from visualization_msgs.msg import Marker, MarkerArray
+
+from hand_pose_ros.msg import HandPose21Array
+
+from .. import gripper, messages, retarget
+from ..errors import DataError, HandPoseError
+from ..frames import quaternion
+from ..gripper import Command, Observation, Phase, Target
+from ..teleop_settings import SETTINGS, config_from
+from ..types import Hand
+from . import compat, diagnostics, gripper_outputs
+from .diagnostics import ERROR, WARN, Monitor
+from .parameters import Parameters
+
+NODE_NAME = "teleop"
+SPIN_S = 0.2
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+COLOURS = {Phase.IDLE: (0.6, 0.6, 0.6), Phase.FOLLOW: (0.1, 0.8, 0.2), Phase.HOLD: (1.0, 0.7, 0.0), Phase.STOP: (0.9, 0.1, 0.1)}
+
+
+@dataclass
+class Switches:
+    """What topics and services have said so far."""
+
+    clutch: bool = False
+    emergency: bool = False
+    stop_seen: bool = False                              # a stop that no step has taken up yet
+    reset: bool = False
+
+
+class TeleopNode(Node):
+    """Subscribes to the hands and calls the step for each message and on a timer."""
+
+    def __init__(self, **node_options: Any) -> None:
+        super().__init__(NODE_NAME, **node_options)
+        self._monitor = Monitor(self._log)
+        self._parameters_ = Parameters(self, SETTINGS, config_from)
+        self._parameters_.frozen = True
+        values = self._values
+        self._arm = values.arm_output != "none"
+        self._state: gripper.TeleopState | None = None
+        self._switches = Switches()
+        self._said = ""                                  # last reason that was logged, without its numbers
+        self._published_state = ""
+        self._moving = False                             # a command has been sent since the last stop
+        self._measured: float | None = None              # opening, from joint_states_topic
+        self._gripper = gripper_outputs.make(self, values.gripper_output, values.gripper_topic)
+        self._pose = self.create_publisher(PoseStamped, "~/target_pose", 10) if values.arm_output in ("pose", "both") else None
+        self._twist = self.create_publisher(TwistStamped, "~/target_twist", 10) \
+            if values.arm_output in ("twist", "both") else None
+        self._preview = self.create_publisher(MarkerArray, "~/preview", 10)
+        self._retarget = self.create_publisher(PoseArray, "~/retarget", 10)
+        self._phase = self.create_publisher(String, "~/state", LATCHED)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._lookup = compat.transform_lookup(self) if self._arm else None
+        self.create_subscription(HandPose21Array, values.hands_topic, self._on_hands, 5)
+        self.create_subscription(Bool, "~/clutch", self._on_clutch, 10)
+        self.create_subscription(Bool, "~/emergency_stop", self._on_emergency, 10)
+        if values.joint_states_topic:
+            self.create_subscription(JointState, values.joint_states_topic, self._on_joint_states, 10)
+        self.create_service(SetBool, "~/set_clutch", self._serve_clutch)
+        self.create_service(Trigger, "~/reset", self._serve_reset)
+        self.create_timer(1.0 / values.command_rate_hz, self._tick)
+        self.create_timer(values.diagnostics_period_s, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._monitor.fact("gripper output", f"{values.gripper_output} on {values.gripper_topic}")
+        self._monitor.fact("arm output", values.arm_output)
+
+    @property
+    def _values(self) -> Any:
+        return self._parameters_.values
+
+    # ------------------------------------------------------------------------------------------------------- inputs
+
+    def _on_clutch(self, message: Any) -> None:
+        self._switches.clutch = bool(message.data)
+
+    def _on_emergency(self, message: Any) -> None:
+        self._switches.emergency = bool(message.data)
+        if message.data:
+            self._switches.stop_seen = True
+            self._tick()                                 # at once, not at the next tick
+
+    def _serve_clutch(self, request: Any, response: Any) -> Any:
+        if self._values.clutch != "topic":
+            response.success = False
+            response.message = f"the clutch listens to '{self._values.clutch}'; start the node with clutch:=topic"
+            return response
+        self._switches.clutch = bool(request.data)
+        response.success, response.message = True, "clutch closes with the next usable hand" if request.data else "clutch open"
+        return response
+
+    def _serve_reset(self, request: Any, response: Any) -> Any:
+        if self._switches.emergency:
+            response.success = False
+            response.message = "~/emergency_stop still says true; release it first"
+            return response
+        self._switches.reset = True
+        self._tick()
+        response.success, response.message = True, "emergency stop is over; the clutch is open"
+        return response
+
+    def _on_joint_states(self, message: Any) -> None:
+        joint = self._values.gripper_joint
+        for name, position in zip(message.name, message.position):
+            if name == joint and np.isfinite(position):
+                self._measured = float(position)
+
+    def _on_hands(self, message: Any) -> None:
+        self._monitor.received()
+        stamp_ns = messages.stamp_ns(message.header)
+        try:
+            hands, _ = messages.read_array(message)
+        except DataError as error:
+            self._monitor.problem("hands", f"a message on {self._values.hands_topic} is not used: {error}")
+            return
+        now_ns = self.get_clock().now().nanoseconds
+        command = self._step(Observation(stamp_ns, hands, self._rotation(message.header.frame_id, stamp_ns)), now_ns)
+        after_ns = self.get_clock().now().nanoseconds
+        self._monitor.published({"image stamp to command": (after_ns - stamp_ns) / 1e6,
+                                 "hands to command": (after_ns - now_ns) / 1e6}, 0)
+        if command.phase is Phase.FOLLOW and self._values.retarget:
+            self._publish_retarget(message.header, hands)
+
+    def _rotation(self, camera_frame: str, stamp_ns: int) -> np.ndarray | None:
+        """R_base_camera at the image's stamp, None if it is not known. Without an arm the camera's own axes serve: the
+        opening does not depend on any frame."""
+        if not self._arm:
+            return np.eye(3)
+        try:
+            return self._lookup(self._values.base_frame, camera_frame, stamp_ns)[0]
+        except DataError as error:
+            self._monitor.problem("camera transform", f"{error}; publish the camera's place in {self._values.base_frame} (static "
+                                  "transform), or set base_frame")
+            return None
+
+    # --------------------------------------------------------------------------------------------------------- step
+
+    def _tick(self) -> None:
+        self._step(None, self.get_clock().now().nanoseconds)
+
+    def _step(self, observation: Observation | None, now_ns: int) -> Command:
+        values, switches = self._values, self._switches
+        target, problem = self._tool_pose()
+        if self._state is None and target is not None:
+            self._state = gripper.start(target, values.gripper_start_m if self._measured is None else self._measured)
+        if self._state is None:
+            command = Command(Phase.IDLE, withheld=problem)
+        else:
+            if problem and not self._state.closed:       # a clutch must not close from where the arm once was
+                observation = None
+            self._state = gripper.resync(self._state, target, self._measured)
+            inputs = gripper.Inputs(switches.clutch, switches.emergency or switches.stop_seen, switches.reset)
+            switches.stop_seen = False
+            self._state, command = gripper.step(self._state, observation, now_ns, config_from(vars(values)), inputs)
+            if problem and command.phase is Phase.IDLE:
+                command = Command(Phase.IDLE, withheld=problem)
+        switches.reset = False
+        self._send(command)
+        self._explain(command)
+        return command
+
+    def _tool_pose(self) -> tuple[Target | None, str]:
+        """Where the end effector is, or None and why that is not known. The camera's origin where there is no arm."""
+        if not self._arm:
+            return Target(np.zeros(3), np.eye(3)), ""
+        values = self._values
+        try:
+            rotation, position = self._lookup(values.base_frame, values.tool_frame, 0)
+        except DataError as error:
+            return None, f"the pose of the tool is not known: {error}; start the robot's TF or set tool_frame"
+        if not (np.all(np.isfinite(rotation)) and np.all(np.isfinite(position))):
+            return None, f"the transform to {values.tool_frame} is not finite"
+        return Target(position, rotation), ""
+
+    # ------------------------------------------------------------------------------------------------------ outputs
+
+    def _send(self, command: Command) -> None:
+        values = self._values
+        if command.gripper_m is not None and command.target is not None and not values.dry_run:
+            self._send_arm(command.target)
+            if self._gripper is not None:
+                problem = self._gripper.send(values.gripper_joint, command.gripper_m, command.effort,
+                                             values.gripper_open_m - values.gripper_closed_m)
+                if problem:
+                    self._monitor.problem("gripper", problem)
+            self._moving = True
+        elif self._moving:                               # once: an arm on twists must not coast until its timeout
+            self._moving = False
+            if self._twist is not None:
+                self._twist.publish(self._twist_message(np.zeros(3), np.zeros(3)))
+            if self._gripper is not None and command.phase is Phase.STOP:
+                self._gripper.stop()
+        self._publish_preview(command)
+
+    def _send_arm(self, target: Target) -> None:
+        if self._pose is not None:
+            message = PoseStamped()
+            message.header.stamp, message.header.frame_id = self.get_clock().now().to_msg(), self._values.base_frame
+            message.pose = _pose(target)
+            self._pose.publish(message)
+        if self._twist is not None:
+            self._twist.publish(self._twist_message(target.velocity, target.turn))
+
+    def _twist_message(self, velocity: np.ndarray, turn: np.ndarray) -> Any:
+        message = TwistStamped()
+        message.header.stamp, message.header.frame_id = self.get_clock().now().to_msg(), self._values.base_frame
+        for vector, numbers in ((message.twist.linear, velocity), (message.twist.angular, turn)):
+            vector.x, vector.y, vector.z = (float(number) for number in numbers)
+        return message
+
+    def _publish_preview(self, command: Command) -> None:
+        if self._state is None or self._preview.get_subscription_count() == 0:
+            return
+        values = self._values
+        target = command.target or self._state.target
+        span = values.gripper_open_m - values.gripper_closed_m
+        share = float(np.clip((self._state.gripper_m - values.gripper_closed_m) / span, 0.0, 1.0))
+        colour = ColorRGBA(**dict(zip("rgba", (*COLOURS[command.phase], 0.8))))
+        ball, text, fingers = Marker(), Marker(), Marker()
+        for number, (marker, kind) in enumerate(((ball, Marker.SPHERE), (text, Marker.TEXT_VIEW_FACING),
+                                                 (fingers, Marker.LINE_LIST))):
+            marker.header.frame_id = values.base_frame if self._arm else ""
+            marker.header.stamp = self.get_clock().now().to_msg()
+            marker.ns, marker.id, marker.type, marker.action = "teleop", number, kind, Marker.ADD
+            marker.pose, marker.color = _pose(target), colour
+            marker.lifetime.sec = 1
+        ball.scale.x = ball.scale.y = ball.scale.z = 0.03
+        text.scale.z = 0.03
+        text.pose.position.z += 0.08
+        text.text = f"{'DRY RUN ' if values.dry_run else ''}{command.phase.value}, gripper {100 * share:.0f} % {command.withheld}"
+        fingers.scale.x = 0.008
+        for side in (-1.0, 1.0):                         # two fingers along the tool's z, apart along its y
+            fingers.points += [Point(x=0.0, y=side * 0.05 * share, z=z) for z in (0.0, 0.06)]
+        self._preview.publish(MarkerArray(markers=[ball, text, fingers]))
+
+    def _publish_retarget(self, header: Any, hands: tuple[Hand, ...]) -> None:
+        for hand in hands:
+            if hand.track_id == self._state.operator:
+                joints = retarget.operator_joints(hand.joints_rel_m, hand.is_right)
+                if np.all(np.isfinite(joints)):
+                    message = PoseArray(header=header)
+                    message.header.frame_id = f"hand_{'right' if hand.is_right else 'left'}_{hand.track_id}_mano"
+                    for x, y, z in joints.tolist():
+                        pose = Pose()
+                        pose.position.x, pose.position.y, pose.position.z = x, y, z
+                        message.poses.append(pose)
+                    self._retarget.publish(message)
+
+    # ----------------------------------------------------------------------------------------------------- words
+
+    def _explain(self, command: Command) -> None:
+        """Log why commands are withheld, once per reason; the numbers in it may change without a new line."""
+        plain = re.sub(r"\d+(\.\d+)?", "#", command.withheld)
+        if plain != self._said:
+            self._said = plain
+            if command.withheld:
+                self._log(WARN if command.phase is not Phase.IDLE else 0, f"command withheld: {command.withheld}"
+                          if command.gripper_m is None else command.withheld)
+            else:
+                self._log(0, "commands go out")
+        state = command.phase.value + (f": {command.withheld}" if command.withheld else "")
+        if re.sub(r"\d+(\.\d+)?", "#", state) != self._published_state:
+            self._published_state = re.sub(r"\d+(\.\d+)?", "#", state)
+            self._phase.publish(String(data=state))
+        self._monitor.fact("phase", command.phase.value)
+        self._monitor.fact("withheld because", command.withheld or "nothing is withheld")
+        self._monitor.fact("dry run", self._values.dry_run)
+        if command.phase is Phase.STOP:
+            self._monitor.problem("emergency stop", "latched; release ~/emergency_stop and call ~/reset", ERROR, standing=True)
+        else:
+            self._monitor.clear("emergency stop")
+
+    def _report(self) -> None:
+        silence_s = self._monitor.silence_s()
+        if silence_s > 2.0:
+            self._monitor.problem("silence", f"no hands on {self._values.hands_topic}; start the hand pose node or set "
+                                  "hands_topic")
+        self._diagnostics.publish(diagnostics.to_message(
+            self._monitor.report(), self.get_fully_qualified_name(), "teleop", self.get_clock().now().to_msg()))
+
+    def _log(self, level: int, text: str) -> None:
+        # Separate lines: rclpy forbids one source line to log with two severities.
+        if level == ERROR:
+            self.get_logger().error(text)
+        elif level == WARN:
+            self.get_logger().warning(text)
+        else:
+            self.get_logger().info(text)
+
+    def stop(self) -> None:
+        """The last words: an arm on twists is told to stand still."""
+        if self._moving and self.context.ok():
+            self._send(Command(Phase.STOP, withheld="the node ends"))
+
+
+def _pose(target: Target) -> Any:
+    pose = Pose()
+    pose.position.x, pose.position.y, pose.position.z = (float(number) for number in target.position)
+    q = quaternion(target.rotation)
+    pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w = (float(number) for number in q)
+    return pose
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM. Returns the exit code: 0, or 1 if it refused to start."""
+    return spin(TeleopNode, "teleop", args)
+
+
+def spin(make: Any, name: str, args: Sequence[str] | None = None) -> int:
+    """Run any node of this folder that has stop(), until SIGINT or SIGTERM. Returns 0, or 1 if make() refused."""
+    node = None
+    try:
+        rclpy.init(args=args)
+        node = make()
+        executor = compat.executor()
+        executor.add_node(node)
+        while rclpy.ok():                                # spin() of the events executor does not see signals at once
+            executor.spin_once(timeout_sec=SPIN_S)
+        return 0
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    except HandPoseError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):   # a second signal must not interrupt the clean-up
+            signal.signal(number, signal.SIG_IGN)
+        if node is not None:
+            node.stop()
+            node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

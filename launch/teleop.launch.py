@@ -1,0 +1,59 @@
+"""Starts the teleoperation beside a running hand pose node.
+
+    ros2 launch hand_pose_ros teleop.launch.py                                    # gripper only, sensor_msgs/JointState
+    ros2 launch hand_pose_ros teleop.launch.py gripper:=parallel_gripper_action gripper_topic:=/gripper/gripper_cmd
+    ros2 launch hand_pose_ros teleop.launch.py arm:=pose base_frame:=base_link tool_frame:=tool0
+    ros2 launch hand_pose_ros teleop.launch.py sim:=true arm:=pose               # with the simulated robot
+
+Stop it with SIGINT (Ctrl-C; systemd: KillSignal=SIGINT): a SIGTERM to ros2 launch leaves its nodes running.
+"""
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+ARGUMENTS = {
+    "hands": ("", "HandPose21Array to steer by; empty: as in the config file, there /hand_pose/hands"),
+    "gripper": ("", "joint_state, float64, float64_multi_array, joint_trajectory, parallel_gripper_action, gripper_action, none"),
+    "gripper_topic": ("", "topic or action name of the gripper's command"),
+    "gripper_joint": ("", "name of the gripper's joint"),
+    "arm": ("", "none, pose, twist or both"),
+    "base_frame": ("", "frame of the arm's target"),
+    "tool_frame": ("", "end effector in TF"),
+    "clutch": ("", "gesture, other_hand or topic"),
+    "config": ("", "path of a YAML file of parameters"),
+    "dry_run": ("false", "send nothing but the markers on ~/preview"),
+    "namespace": ("", "namespace of the node"),
+    "use_sim_time": ("false", "true for bags that are played with --clock"),
+    "sim": ("false", "start the simulated robot too"),
+    "log_level": ("info", "debug, info, warn, error or fatal"),
+}
+SETTINGS = {"hands": "hands_topic", "gripper": "gripper_output", "gripper_topic": "gripper_topic", "gripper_joint": "gripper_joint",
+            "arm": "arm_output", "base_frame": "base_frame", "tool_frame": "tool_frame", "clutch": "clutch"}
+"""Arguments that are parameters of type string."""
+
+
+def generate_launch_description():
+    """The declared arguments, and the nodes that follow from them."""
+    arguments = [DeclareLaunchArgument(name, default_value=default, description=description)
+                 for name, (default, description) in ARGUMENTS.items()]
+    return LaunchDescription([*arguments, OpaqueFunction(function=nodes)])
+
+
+def nodes(context):
+    """The teleoperation, and the simulated robot if asked for."""
+    given = {name: context.launch_configurations[name] for name in ARGUMENTS}
+    own = {parameter: ParameterValue(given[name], value_type=str) for name, parameter in SETTINGS.items() if given[name]}
+    own.update({name: is_true(given[name]) for name in ("dry_run", "use_sim_time")})
+    actions = [Node(package="hand_pose_ros", executable="teleop_node", name="teleop", namespace=given["namespace"],
+                    output="screen", parameters=[*([given["config"]] if given["config"] else []), own],
+                    arguments=["--ros-args", "--log-level", given["log_level"]])]
+    if is_true(given["sim"]):
+        actions.append(Node(package="hand_pose_ros", executable="sim_robot", name="sim_robot", output="screen",
+                            parameters=[{"use_sim_time": is_true(given["use_sim_time"])}]))
+    return actions
+
+
+def is_true(text):
+    """Launch arguments are text."""
+    return text.strip().lower() in ("true", "1", "yes", "on")

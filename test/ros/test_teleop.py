@@ -1,0 +1,351 @@
+"""The teleoperation node over DDS: parameters and hands in, commands out, and what makes it keep silent."""
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import rclpy
+from geometry_msgs.msg import PoseArray, PoseStamped, TransformStamped, TwistStamped
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool, Float64, Float64MultiArray, String
+from std_srvs.srv import SetBool, Trigger
+from tf2_msgs.msg import TFMessage
+from trajectory_msgs.msg import JointTrajectory
+from visualization_msgs.msg import MarkerArray
+
+sys.path.append(str(Path(__file__).parents[1] / "core"))
+from test_gripper import R_BASE_CAMERA, hand  # noqa: E402
+
+from hand_pose_ros import messages  # noqa: E402
+from hand_pose_ros.errors import ConfigError  # noqa: E402
+from hand_pose_ros.frames import quaternion  # noqa: E402
+from hand_pose_ros.msg import HandPose21, HandPose21Array  # noqa: E402
+from hand_pose_ros.ros import gripper_outputs  # noqa: E402
+from hand_pose_ros.ros.teleop_node import TeleopNode  # noqa: E402
+from hand_pose_ros.teleop_settings import SETTINGS  # noqa: E402
+
+CAMERA, WAIT_S = "camera_optical_frame", 25.0
+LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+TYPES = {"joint_state": JointState, "float64": Float64, "float64_multi_array": Float64MultiArray,
+         "joint_trajectory": JointTrajectory}
+VALUE = {"joint_state": lambda m: m.position[0], "float64": lambda m: m.data, "float64_multi_array": lambda m: m.data[0],
+         "joint_trajectory": lambda m: m.points[0].positions[0]}
+
+
+class Bench:
+    """The node, and an operator with a robot round it, in contexts of their own so that DDS lies between them."""
+
+    def __init__(self, parameters):
+        self.contexts = Context(), Context()
+        for context in self.contexts:
+            rclpy.init(context=context)
+        self.executors = [SingleThreadedExecutor(context=context) for context in self.contexts]
+        values = {"gripper_output": "float64", "clutch": "topic", "stale_s": 2.0, "command_rate_hz": 50.0,
+                  "joint_states_topic": "", "gripper_start_m": 0.04, **parameters}
+        overrides = [Parameter(name, value=value) for name, value in values.items()]
+        self.teleop = TeleopNode(context=self.contexts[0], parameter_overrides=overrides, use_global_arguments=False)
+        self.rig = Node("operator", context=self.contexts[1], use_global_arguments=False)
+        for executor, node in zip(self.executors, (self.teleop, self.rig)):
+            executor.add_node(node)
+        self.got = {}
+        for topic, kind in {"gripper": TYPES[values["gripper_output"]], "target_pose": PoseStamped,
+                            "target_twist": TwistStamped, "preview": MarkerArray, "retarget": PoseArray}.items():
+            self.got[topic] = []
+            self.rig.create_subscription(kind, f"/teleop/{topic}", self.got[topic].append, 100)
+        self.states = []
+        self.rig.create_subscription(String, "/teleop/state", lambda m: self.states.append(m.data), LATCHED)
+        self.hands = self.rig.create_publisher(HandPose21Array, "/hand_pose/hands", 10)
+        self.clutch = self.rig.create_publisher(Bool, "/teleop/clutch", 10)
+        self.emergency = self.rig.create_publisher(Bool, "/teleop/emergency_stop", 10)
+        self.static = self.rig.create_publisher(TFMessage, "/tf_static", LATCHED)
+        self.until(lambda: self.hands.get_subscription_count() and self.clutch.get_subscription_count()
+                   and self.emergency.get_subscription_count() and self.states, "discovery")
+
+    def close(self):
+        for executor, node, context in zip(self.executors, (self.teleop, self.rig), self.contexts):
+            executor.shutdown()
+            node.destroy_node()
+            rclpy.shutdown(context=context)
+
+    def spin(self, seconds):
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            for executor in self.executors:
+                executor.spin_once(timeout_sec=0.002)
+
+    def until(self, condition, what, action=lambda: None, timeout_s=WAIT_S):
+        end_s = time.monotonic() + timeout_s
+        while not (value := condition()):
+            assert time.monotonic() < end_s, f"waited in vain for {what}; states: {self.states}"
+            action()
+            self.spin(0.02)
+        return value
+
+    def send(self, *hands, age_s=0.0, frame=CAMERA):
+        message = HandPose21Array()
+        stamp = self.rig.get_clock().now().nanoseconds - int(age_s * 1e9)
+        message.header.frame_id = frame
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
+        self.hands.publish(messages.fill_array(message, hands, message.header, HandPose21, messages.ArrayInfo()))
+
+    def transforms(self, *frames):
+        """(parent, child, R, t) as static transforms."""
+        out = TFMessage()
+        for parent, child, R, t in frames:
+            transform = TransformStamped()
+            transform.header.frame_id, transform.child_frame_id = parent, child
+            v, r = transform.transform.translation, transform.transform.rotation
+            v.x, v.y, v.z = map(float, t)
+            r.x, r.y, r.z, r.w = map(float, quaternion(R))
+            out.transforms.append(transform)
+        self.static.publish(out)
+
+    def engage(self, **kwargs):
+        """Close the clutch by topic over a hand that is seen."""
+        self.clutch.publish(Bool(data=False))
+        self.send(hand(**kwargs))
+        self.spin(0.1)
+        self.clutch.publish(Bool(data=True))
+        self.until(lambda: self.following(), "the clutch to close", lambda: self.send(hand(**kwargs)))
+
+    def following(self):
+        return bool(self.states) and self.states[-1] == "follow"
+
+    def call(self, kind, name, request):
+        client = self.rig.create_client(kind, name)
+        self.until(client.service_is_ready, name)
+        done = client.call_async(request)
+        self.until(done.done, f"an answer of {name}")
+        return done.result()
+
+    def commands(self):
+        return sum(len(self.got[topic]) for topic in ("gripper", "target_pose", "target_twist"))
+
+    def silent(self, seconds=0.25, action=lambda: None):
+        """Nothing is sent for a while (after what is already on its way)."""
+        self.spin(0.05)
+        before = self.commands()
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            action()
+            self.spin(0.03)
+        assert self.commands() == before, f"{self.commands() - before} commands although: {self.states[-1]}"
+
+
+@contextmanager
+def bench(**parameters):
+    made = Bench(parameters)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+ARM = {"arm_output": "both", "tool_frame": "tool0", "base_frame": "base_link"}
+ROBOT = (("base_link", CAMERA, R_BASE_CAMERA, (0, 0, 1)), ("base_link", "tool0", np.eye(3), (0.4, 0.0, 0.3)))
+
+
+@pytest.mark.parametrize("kind", sorted(TYPES))
+def test_every_gripper_output_follows_the_hand(kind):
+    with bench(gripper_output=kind) as b:
+        b.engage(opening=0.335)
+        assert not b.got["target_pose"] and not b.got["target_twist"]        # no arm was asked for
+        value = VALUE[kind]
+        b.until(lambda: b.got["gripper"] and value(b.got["gripper"][-1]) > 0.079, "an open gripper",
+                lambda: b.send(hand(opening=0.7)))
+        b.until(lambda: value(b.got["gripper"][-1]) < 0.001, "a closed gripper", lambda: b.send(hand(opening=0.05)))
+        steps = np.abs(np.diff([value(message) for message in b.got["gripper"]]))
+        assert steps.max() <= 0.15 * 2.0 + 1e-9                              # never more than the rate limit over stale_s
+
+
+def test_missing_control_msgs_is_named_with_the_remedy():
+    if "control_msgs" in sys.modules:
+        pytest.fail("this test is about a machine without control_msgs")
+    with pytest.raises(ConfigError, match=r"gripper_action.*control_msgs.*apt install.*float64"):
+        with bench(gripper_output="gripper_action"):
+            pass
+
+
+def test_arm_follows_from_where_the_tool_is_and_says_zero_once_when_lost():
+    with bench(hold_s=0.2, **ARM) as b:
+        b.transforms(*ROBOT)
+        b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose")
+        b.engage()
+        first = b.got["target_pose"][0]
+        p = first.pose.position
+        np.testing.assert_allclose([p.x, p.y, p.z], [0.4, 0.0, 0.3], atol=1e-3)
+        assert first.header.frame_id == "base_link" and messages.stamp_ns(first.header) > 0
+        b.until(lambda: b.got["target_pose"][-1].pose.position.x > 0.48, "the target 0.1 m ahead",
+                lambda: b.send(hand((0.0, 0.0, 0.7))))
+        speeds = [m.twist.linear.x for m in b.got["target_twist"]]
+        assert 0 < max(speeds) <= 0.4 + 1e-9
+        b.until(lambda: b.states[-1].startswith("idle: operator lost"), "the loss", lambda: b.send())
+
+        def resting():
+            last = b.got["target_twist"][-1].twist
+            return (last.linear.x, last.linear.y, last.linear.z, last.angular.x, last.angular.y, last.angular.z) == (0,) * 6
+        b.until(resting, "a twist of zero")
+        b.silent(action=lambda: b.send(hand((0.0, 0.0, 0.7))))
+
+
+@pytest.mark.parametrize("known", [(), ROBOT[1:], ROBOT[:1]], ids=["no TF", "no camera", "no tool"])
+def test_nothing_is_computed_across_a_missing_transform(known):
+    with bench(**ARM) as b:
+        b.transforms(*known)
+        b.clutch.publish(Bool(data=False))
+        b.spin(0.1)
+        b.clutch.publish(Bool(data=True))
+        b.silent(0.4, lambda: b.send(hand()))
+        text = " ".join(b.states)
+        assert ("tool" if ROBOT[1] not in known else "transform from the camera") in text
+
+
+def test_emergency_stop_is_latched_until_reset_and_leaves_the_clutch_open():
+    with bench() as b:
+        b.engage()
+        b.emergency.publish(Bool(data=True))
+        b.until(lambda: b.states[-1].startswith("stop"), "the stop", lambda: b.send(hand()))
+        b.silent(action=lambda: b.send(hand()))
+        assert not b.call(Trigger, "/teleop/reset", Trigger.Request()).success        # still pressed
+        b.emergency.publish(Bool(data=False))
+        b.silent(action=lambda: b.send(hand()))
+        assert b.states[-1].startswith("stop")
+        assert b.call(Trigger, "/teleop/reset", Trigger.Request()).success
+        b.silent(action=lambda: b.send(hand()))                                       # the clutch topic still says true
+        assert b.states[-1].startswith("idle")
+        b.engage()
+
+
+def test_emergency_stop_before_the_robot_is_known_counts_too():
+    with bench(**ARM) as b:
+        b.emergency.publish(Bool(data=True))
+        b.spin(0.1)
+        b.emergency.publish(Bool(data=False))
+        b.spin(0.1)
+        b.transforms(*ROBOT)
+        b.until(lambda: b.states[-1].startswith("stop"), "the stop")
+
+
+def test_dry_run_shows_and_sends_nothing():
+    with bench(dry_run=True, **ARM) as b:
+        b.transforms(*ROBOT)
+        b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose")
+        b.engage()
+        b.until(lambda: b.got["preview"], "markers", lambda: b.send(hand((0, 0, 0.65))))
+        assert b.commands() == 0
+        texts = [marker.text for message in b.got["preview"] for marker in message.markers if marker.text]
+        assert any("DRY RUN" in text and "follow" in text for text in texts)
+
+
+def test_old_images_never_close_the_clutch():
+    with bench(stale_s=0.1) as b:
+        b.clutch.publish(Bool(data=False))
+        b.spin(0.05)
+        b.clutch.publish(Bool(data=True))
+        b.silent(0.4, lambda: b.send(hand(), age_s=0.3))
+        assert "stale" in " ".join(b.states)
+
+
+def test_clutch_service_closes_opens_and_refuses_when_a_gesture_decides():
+    with bench() as b:
+        b.send(hand())
+        b.spin(0.1)
+        assert b.call(SetBool, "/teleop/set_clutch", SetBool.Request(data=True)).success
+        b.until(b.following, "the clutch to close", lambda: b.send(hand()))
+        assert b.call(SetBool, "/teleop/set_clutch", SetBool.Request(data=False)).success
+        b.until(lambda: b.states[-1].startswith("idle"), "the clutch to open", lambda: b.send(hand()))
+        b.silent(action=lambda: b.send(hand()))
+    with bench(clutch="gesture") as b:
+        answer = b.call(SetBool, "/teleop/set_clutch", SetBool.Request(data=True))
+        assert not answer.success and "clutch:=topic" in answer.message
+        b.clutch.publish(Bool(data=True))
+        b.silent(action=lambda: b.send(hand(curl=1.0)))
+
+
+def test_closing_starts_from_the_measured_opening():
+    with bench(joint_states_topic="/joint_states", gripper_joint="g") as b:
+        states = b.rig.create_publisher(JointState, "/joint_states", 10)
+        b.until(lambda: states.get_subscription_count(), "discovery")
+        for _ in range(3):
+            states.publish(JointState(name=["x", "g"], position=[1.0, 0.07]))
+            b.spin(0.05)
+        b.engage(opening=0.05)
+        assert 0.05 < b.got["gripper"][0].data <= 0.07                                # not from gripper_start_m = 0.04
+
+
+def test_retargeting_joints_go_out_while_the_clutch_is_closed():
+    with bench(retarget=True) as b:
+        b.send(hand())
+        b.spin(0.1)
+        assert not b.got["retarget"]
+        b.engage()
+        message = b.until(lambda: b.got["retarget"], "joints", lambda: b.send(hand()))[-1]
+        assert len(message.poses) == 21 and message.header.frame_id == "hand_right_1_mano"
+        wrist, middle = message.poses[0].position, message.poses[9].position
+        assert (wrist.x, wrist.y, wrist.z) == (0, 0, 0) and middle.z > 0.08
+
+
+def test_reasons_are_logged_once_each(capfd):
+    with bench() as b:
+        for _ in range(10):
+            b.send()
+            b.spin(0.03)
+    assert capfd.readouterr().err.count("command withheld: clutch open (no hand)") == 1
+
+
+def test_parameters_are_described_and_checked():
+    with bench() as b:
+        for setting in SETTINGS:
+            described = b.teleop.describe_parameter(setting.name)
+            assert described.description.startswith(setting.help[:20]) and len(setting.help) > 10
+        for name, value in (("speed_m_s", 99.0), ("axes", [1.0, 0.0]), ("aperture_closed", 0.9), ("workspace_min_m", [2.0] * 3)):
+            assert not b.teleop.set_parameters([Parameter(name, value=value)])[0].successful, name
+        assert b.teleop.set_parameters([Parameter("scale", value=0.5)])[0].successful
+        refused = b.teleop.set_parameters([Parameter("dry_run", value=True)])[0]
+        assert not refused.successful
+    with pytest.raises(ConfigError, match="hold_then_stop"):
+        with bench(lost_policy="open"):
+            pass
+
+
+def test_actions_get_goals_when_the_opening_changes_and_a_cancel_at_the_stop(monkeypatch):
+    """control_msgs is not everywhere: its goals and an action client are stood in for here."""
+    def goal():
+        return SimpleNamespace(command=SimpleNamespace(name=[], position=0.0, effort=[], max_effort=0.0))
+    sent, cancelled = [], []
+
+    class Client:
+        ready = True
+
+        def __init__(self, *_):
+            pass
+
+        def server_is_ready(self):
+            return self.ready
+
+        def send_goal_async(self, message):
+            sent.append(message)
+            handle = SimpleNamespace(cancel_goal_async=lambda: cancelled.append(message))
+            return SimpleNamespace(add_done_callback=lambda call: call(SimpleNamespace(result=lambda: handle)))
+
+    monkeypatch.setattr(gripper_outputs, "load", lambda kind: SimpleNamespace(Goal=goal))
+    output = gripper_outputs.ActionOutput(None, "parallel_gripper_action", "/g", Client)
+    for value in (0.05, 0.05, 0.05001, 0.06):
+        assert output.send("joint", value, 5.0, 0.08) == ""
+    assert [message.command.position for message in sent] == [[0.05], [0.06]] and sent[0].command.name == ["joint"]
+    output.stop()
+    assert cancelled == [sent[-1]]
+    Client.ready = False
+    assert "no action server" in output.send("joint", 0.05, 5.0, 0.08)
+    old = gripper_outputs.fill("gripper_action", goal(), "joint", 0.03, 7.0, None, None)
+    assert (old.command.position, old.command.max_effort) == (0.03, 7.0)
