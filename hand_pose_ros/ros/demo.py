@@ -28,7 +28,8 @@ from . import environment
 
 SAMPLE_BAG = ("test", "data/virtual_hands.mcap")
 START_TIMEOUT_S = 120.0
-GRACE_S = 1.0
+GRACE_S = 2.5
+"""After the last image: for its result, and two of the node's reports on /diagnostics."""
 STOP_TIMEOUT_S = 8.0
 SAME_HAND = 0.5
 """A hand belongs to a true hand if its joints are off by less than this many true box sides on average."""

@@ -214,10 +214,14 @@ def test_a_stamp_that_repeats_is_used_once(rig):
 
 def test_stamps_that_go_back_start_anew(rig):
     before = rig.answer(rig.image())
-    past = rig.now()
-    past.sec -= 5
-    rig.until_problem("stamp", "went back", lambda: rig.send(rig.image(stamp=past)))
-    assert rig.until(lambda: [m for m in rig.hands if m.header.stamp == past], what="hands at the older stamp")
+    stamps = []
+
+    def further_back():                                 # each time: the same stamp again would be another problem
+        stamps.append(rig.now())
+        stamps[-1].sec -= 5 + len(stamps)
+        rig.send(rig.image(stamp=stamps[-1]))
+    rig.until_problem("stamp", "went back", further_back)
+    assert rig.until(lambda: [m for m in rig.hands if m.header.stamp in stamps], what="hands at an older stamp")
     assert len(rig.answer(rig.image()).hands) == len(before.hands)
 
 
