@@ -115,6 +115,7 @@ def receive(processes: dict[str, subprocess.Popen], hands_topic: str, play: Any)
     import rclpy
     from diagnostic_msgs.msg import DiagnosticArray
     from geometry_msgs.msg import PoseStamped
+    from rclpy.executors import ExternalShutdownException
     from rclpy.qos import DurabilityPolicy, QoSProfile
     from sensor_msgs.msg import JointState
     from std_msgs.msg import String
@@ -168,7 +169,7 @@ def receive(processes: dict[str, subprocess.Popen], hands_topic: str, play: Any)
                 raise HandPoseError(f"robot and teleoperation were not ready after {START_TIMEOUT_S:.0f} s")
             if player is not None and ended_s is None and player.poll() is not None:
                 ended_s = time.monotonic()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ExternalShutdownException):
         print("stopped by Ctrl-C; this is what arrived until then")
     finally:
         record.ended_s = time.monotonic()

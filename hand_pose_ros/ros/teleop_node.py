@@ -343,6 +343,10 @@ def spin(make: Any, name: str, args: Sequence[str] | None = None) -> int:
     except HandPoseError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
+    except RuntimeError:                                 # RCLError: after a signal, publishing fails
+        if rclpy.ok():
+            raise
+        return 0
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):   # a second signal must not interrupt the clean-up
             signal.signal(number, signal.SIG_IGN)
