@@ -33,6 +33,9 @@ TURNED = np.cos(np.deg2rad(25.0))
 MOVED = 0.2
 GROWN = 1.35
 """A crop is taken again if its roll, middle (in box sides) or size was off by more than these."""
+CANDIDATES = 3
+"""New detections that get a look for each free place: the pose network tells hands from other things better than the
+detector does, so a false detection must not keep out a hand that the detector thinks less of."""
 SAME_BOX_IOU = 0.3
 SAME_HAND = 0.2
 SAME_HAND_OTHER_SIDE = 0.1
@@ -81,15 +84,17 @@ class Pipeline:
         ran = needs_detector(state, len(expected), frame.stamp_ns, config)
         found = self.detect(frame.image, config.detection_threshold) if ran else []
         new = [d for d in found if usable(d, frame) and all(_iou(d.box, e.box) < SAME_BOX_IOU for e in expected)]
-        new = new[:config.max_hands - len(expected)]
+        new = new[:CANDIDATES * (config.max_hands - len(expected))]
         marks_s = {"detect": time.monotonic()}
 
         seen = self._look(frame, [(d, _is_left(d)) for d in (*expected, *new)])
         seen = self._look_again(frame, seen, len(expected), config)
         marks_s["pose"] = time.monotonic()
 
-        hands = [self._lift(look, frame, config) for look in seen if look.pose.presence >= config.presence_threshold]
-        hands = without_duplicates(hands)[:config.max_hands]
+        known = [look for look in seen[:len(expected)] if look.pose.presence >= config.presence_threshold]
+        fresh = [look for look in seen[len(expected):] if look.pose.presence >= config.presence_threshold]
+        fresh.sort(key=lambda look: -look.pose.presence * confidence(look.pose).mean())
+        hands = without_duplicates([self._lift(look, frame, config) for look in known + fresh])[:config.max_hands]
         tracker, filtered, raw = tracking.step(state.tracker, tuple(hands), frame.stamp_ns, config)
         if config.mirrored_image:
             filtered, raw = (tuple(mirrored_pixels(h, frame.camera.width) for h in hs) for hs in (filtered, raw))

@@ -151,12 +151,21 @@ def test_max_hands_is_kept_and_tracks_come_first():
     assert 1 in {h.track_id for h in results[-1].hands}
 
 
-def test_no_more_crops_than_hands_wanted():
+def test_false_detections_do_not_keep_out_a_hand_of_lower_score():
+    oracle = Oracle(make("pinhole"), [(hand(at=(0.0, 0, 0.6)), True)])
+    real = replace(oracle.detect(BLACK)[0], score=0.5)
+    ghosts = [crops.from_joints(cameras.project(oracle.camera, hand(at=(x, 0, 0.6))), 0.9, 0.9) for x in (-0.2, 0.2)]
+    pipe = Pipeline(lambda image, score: [*ghosts, real], oracle.estimate, 224)
+    _, result = pipe.step(PipelineState(), Frame(BLACK, oracle.camera, 1), Config(max_hands=1))
+    assert len(result.hands) == 1 and abs(result.hands[0].joints_m[0, 0]) < 0.1
+
+
+def test_the_number_of_crops_is_bounded():
     camera, sizes = make("pinhole"), []
-    oracle = Oracle(camera, [(hand(at=(x, 0, 0.9)), True) for x in (-0.3, 0.0, 0.3)])
+    oracle = Oracle(camera, [(hand(at=(x, 0, 1.5)), True) for x in np.linspace(-0.6, 0.6, 5)])
     pipe = Pipeline(oracle.detect, lambda crops: sizes.append(len(crops)) or oracle.estimate(crops), 224)
-    pipe.step(PipelineState(), Frame(BLACK, camera, 1), Config(max_hands=2))
-    assert max(sizes) == 2
+    _, result = pipe.step(PipelineState(), Frame(BLACK, camera, 1), Config(max_hands=1))
+    assert max(sizes) == pipelines.CANDIDATES and len(result.hands) == 1
 
 
 def test_a_hand_that_leaves_the_image_is_dropped_with_its_track():
