@@ -23,6 +23,7 @@ COMMANDS = {
     "assets": ("hand_pose_ros.synthesis.assets", "fetch the meshes, skins and light probes of the virtual hands"),
     "render": ("hand_pose_ros.synthesis.render", "make labelled virtual pictures of hands"),
     "train": ("hand_pose_ros.training.train", "learn a network from virtual pictures of hands, and export it"),
+    "gpu-train": ("hand_pose_ros.training.gpu_host", "render and train on a GPU host in pieces of some minutes"),
     "predict": ("hand_pose_ros.predict", "hands in pictures and videos, written as lines of JSON"),
     "score": ("hand_pose_ros.training.score", "accuracy of the models on a folder of labelled photographs"),
     "build-engine": ("hand_pose_ros.runtimes.build", "build what a runtime needs ahead of time, into the engine cache"),

@@ -1,7 +1,7 @@
 """models/<name>/: weights.safetensors and card.json, which says what they are; read with their checksum, or not at all.
 
-card.json: name, kind (pose | detector), architecture and options (networks.NETWORKS), input [height, width, 3], version,
-sha256 of the weights, licence, data, training (steps, images, commit ...), accuracy (tables as measured).
+card.json: name, kind (pose | detector), architecture and options (networks.NETWORKS), input [height, width, 3],
+version, sha256 of the weights, licence, data, training (steps, images, commit ...), accuracy (tables as measured).
 """
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def path(name: str, root: str | Path | None = None) -> Path:
     found = base / name
     if not (found / CARD).is_file():
         there = sorted(p.parent.name for p in base.glob("*/" + CARD))
-        raise ModelError(f"no model {name!r} in {base} (there: {', '.join(there) or 'none'}): reinstall the package, or "
-                         "name another one")
+        raise ModelError(f"no model {name!r} in {base} (there: {', '.join(there) or 'none'}): reinstall the package, "
+                         "or name another one")
     return found
 
 
@@ -40,7 +40,7 @@ def card(name: str, root: str | Path | None = None) -> dict:
     try:
         values = json.loads(where.read_text())
     except (OSError, ValueError) as error:
-        raise ModelError(f"{where} cannot be read ({error}): reinstall the package or export the model again") from error
+        raise ModelError(f"{where} cannot be read ({error}): reinstall the package or export it again") from error
     missing = [key for key in _NEEDED if not isinstance(values, dict) or key not in values]
     if missing:
         raise ModelError(f"{where} lacks {', '.join(missing)}: export the model again")
@@ -60,11 +60,12 @@ def load_weights(name: str, root: str | Path | None = None) -> dict[str, np.ndar
     try:
         data = where.read_bytes()
     except OSError as error:
-        raise ModelError(f"{where} cannot be read ({error}): reinstall the package (with git, run git lfs pull)") from error
+        raise ModelError(f"{where} cannot be read ({error}): reinstall the package") from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != values["sha256"]:
-        raise ModelError(f"{where} ({len(data)} bytes, sha256 {digest[:12]}...) is not the file that its card describes "
-                         f"({values['sha256'][:12]}...): truncated or of another version; reinstall the package")
+        raise ModelError(f"{where} ({len(data)} bytes, sha256 {digest[:12]}...) is not the file that its card "
+                         f"describes ({values['sha256'][:12]}...): truncated or of another version; reinstall the "
+                         "package")
     from safetensors.numpy import load
     try:
         return load(data)

@@ -1,4 +1,4 @@
-"""``hand-pose predict``: the node's own pipeline on a picture, a folder of pictures or a video; one line of JSON each."""
+"""``hand-pose predict``: the node's own pipeline on a picture, a folder of them or a video; a line of JSON each."""
 from __future__ import annotations
 
 import dataclasses
@@ -27,7 +27,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("images", help="a folder (searched recursively), a picture or a video")
     parser.add_argument("--out", required=True, help="file of JSON lines, image paths relative to the folder")
     parser.add_argument("--boxes", metavar="ANNOTATIONS", help="run the pose network alone on the boxes of this file")
-    parser.add_argument("--cameras", metavar="ANNOTATIONS", help="take K of each picture from this file where it has one")
+    parser.add_argument("--cameras", metavar="ANNOTATIONS", help="take K from this file where it has one")
     parser.add_argument("--min-score", type=float, default=0.5, help="detection score below which nothing is a hand")
     configs.add_arguments(parser, SETTINGS)
 

@@ -29,7 +29,8 @@ visibility (N, 21), presence (N,) and right (N,) probabilities."""
 
 DETECTOR_CHANNELS = ("score", "left", "top", "right", "bottom", "side", "up_u", "up_v")
 """score and side (right hand) are probabilities; left..bottom are distances in input pixels from the cell's centre
-((column + 0.5) * 8 - 0.5, likewise rows) to the sides of the box; up is the direction wrist to middle MCP, not normed."""
+((column + 0.5) * 8 - 0.5, likewise rows) to the sides of the box; up is the direction wrist to middle MCP, of any
+length."""
 
 OUTPUTS = {"pose": POSE_OUTPUTS, "detector": ("dense",)}
 

@@ -46,7 +46,8 @@ def inverted(width: float):
     """Stages of MobileNetV4-Conv-S (Qin et al., ECCV 2024, table 11) without its classifier."""
     a, b, c, d, e = (8 * round(v * width / 8) for v in (32, 64, 96, 96, 128))
     u = InvertedBottleneck
-    s8 = nn.Sequential(conv_bn(3, a, 3, 2), conv_bn(a, a, 3, 2), conv_bn(a, a, 1), conv_bn(a, c, 3, 2), conv_bn(c, b, 1))
+    s8 = nn.Sequential(conv_bn(3, a, 3, 2), conv_bn(a, a, 3, 2), conv_bn(a, a, 1), conv_bn(a, c, 3, 2),
+                       conv_bn(c, b, 1))
     s16 = nn.Sequential(u(b, d, 5, 5, 3, 2), *[u(d, d, 0, 3, 2) for _ in range(4)], u(d, d, 3, 0, 4))
     s32 = nn.Sequential(u(d, e, 3, 3, 6, 2), u(e, e, 5, 5, 4), u(e, e, 0, 5, 4), u(e, e, 0, 5, 3), u(e, e, 0, 3, 4),
                         u(e, e, 0, 3, 4))

@@ -35,8 +35,8 @@ class Shelf:
             used, held = self.state[kind], self.state["held_" + kind]
             used[:] = [p for p in used if p in found] + [p for p in found if p not in held and p not in used]
         if not (self.state["crops"] or self.state["frames"]):
-            raise DataError(f"{self.folder} holds no crops*.tar or frames*.tar to train on, beside those held out: render "
-                            "some")
+            raise DataError(f"{self.folder} holds no crops*.tar or frames*.tar to train on, beside those held out: "
+                            "render some")
 
 
 class _Keys(Sampler):
@@ -69,7 +69,8 @@ def make_batch(pool: shards.Pool, settings: Settings, rank: int, n: int, size, c
     """Batch number ``n`` as tensors, "batch" among them (n)."""
     rng = np.random.default_rng((settings.seed, rank, n))
     if settings.kind == "pose":
-        rows = [pose_sample(pool, crops or frames, size[0], rng, settings.augmentation) for _ in range(settings.batch)]
+        rows = [pose_sample(pool, crops or frames, size[0], rng, settings.augmentation, frames)
+                for _ in range(settings.batch)]
     else:
         rows = [detector_sample(pool, frames, crops, size, rng, settings.augmentation) for _ in range(settings.batch)]
     return {**collate(rows), "batch": n}

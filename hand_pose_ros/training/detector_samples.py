@@ -44,8 +44,8 @@ def detector_sample(pool, frames, crops, size: tuple[int, int], rng: np.random.G
         y, x = int(rng.uniform(0.3, 0.7) * h), int(rng.uniform(0.3, 0.7) * w)
         for rows, columns in ((slice(0, y), slice(0, x)), (slice(0, y), slice(x, w)),
                               (slice(y, h), slice(0, x)), (slice(y, h), slice(x, w))):
-            part, found, hidden = _view(pool, frames, crops, (rows.stop - rows.start, columns.stop - columns.start), rng,
-                                        augmentation)
+            part, found, hidden = _view(pool, frames, crops, (rows.stop - rows.start, columns.stop - columns.start),
+                                        rng, augmentation)
             image[rows, columns] = part
             corner = np.array([columns.start, rows.start])
             window = np.array([*corner - 0.5, columns.stop - 0.5, rows.stop - 0.5])
@@ -104,7 +104,8 @@ def labels(hands, size: tuple[int, int], unseen=()) -> dict:
         side[taught], weight[taught] = right, bump[taught]
         up[:, taught] = direction[:, None]
         care[taught] = 1
-    return {"heat": heat, "positive": positive, "middle": peak, "care": care, "weight": weight, "box": box, "side": side, "up": up}
+    return {"heat": heat, "positive": positive, "middle": peak, "care": care, "weight": weight, "box": box,
+            "side": side, "up": up}
 
 
 def _view(pool, frames, crops, size, rng, augmentation):

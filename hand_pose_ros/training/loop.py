@@ -198,7 +198,8 @@ class Trainer:
         """Read the held-out samples, once."""
         if self.held_out is None:
             kind, state = self.settings.kind, self.shelf.state
-            paths = state["held_crops" if kind == "pose" else "held_frames"] or state["held_crops"] + state["held_frames"]
+            first, second = ("crops", "frames") if kind == "pose" else ("frames", "crops")
+            paths = state["held_" + first] or state["held_" + second]
             samples = measure.held_out(kind, paths, self.settings.size, self.held_out_count)
             self.held_out = {k: v.to(self.device) for k, v in samples.items()}
 

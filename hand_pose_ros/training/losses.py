@@ -81,7 +81,7 @@ def _laplace(error: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
 
 
 def _bone_error(xyz: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """(N, 1) sum over bones of the difference of bone vectors (Sun et al., compositional pose regression, ICCV 2017)."""
+    """(N, 1) sum over bones of the errors of bone vectors (Sun et al., compositional pose regression, ICCV 2017)."""
     parents, children = (list(side) for side in zip(*BONES))
     error = (xyz - truth)[:, children] - (xyz - truth)[:, parents]
     return error.abs().sum((1, 2))[:, None]

@@ -179,7 +179,8 @@ def detector_on_photographs(network, photographs: Photographs, size: tuple[int, 
                 j = int(np.argmax(overlap))
                 used.add(j)
                 if hand.get("handedness"):
-                    row["side"].append(100.0 * ((answers[j].right_probability > 0.5) == (hand["handedness"] == "right")))
+                    right = answers[j].right_probability > 0.5
+                    row["side"].append(100.0 * (right == (hand["handedness"] == "right")))
         if record.get("exhaustive"):
             row["false"].append(len(answers) - len(used))
     return {name: {"images": sum(r["dataset"] == name for r in photographs.records),

@@ -1,4 +1,4 @@
-"""One training sample of a pose network: a virtual picture through the robot's own crop, labelled by the robot's own lift."""
+"""One training sample of a pose network: a virtual picture through the robot's own crop, labelled by its own lift."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -31,11 +31,15 @@ EXACT = PoseAugmentation(scale=(1.0, 1.0), shift=0.0, roll_deg=0.0, any_roll=0.0
 """No augmentation: validation sees the box that fits."""
 
 
-def pose_sample(pool, paths, size: int, rng: np.random.Generator, augmentation: PoseAugmentation) -> dict:
-    """A random sample: see ``render``; with the drawn share of negatives and occluders cut from other pictures."""
-    shard, k = pool.draw(paths, rng)
+def pose_sample(pool, paths, size: int, rng: np.random.Generator, augmentation: PoseAugmentation, scenes=()) -> dict:
+    """A random sample: see ``hand_sample``; with the drawn share of negatives and occluders cut from other pictures.
+
+    paths: shards of hands; scenes: shards of whole frames, whose faces, arms and things make the better negatives.
+    """
+    negative = rng.random() < augmentation.negatives
+    shard, k = pool.draw(scenes if negative and len(scenes) and rng.random() < 0.7 else paths, rng)
     label, image = shard.label(k), shard.image(k)
-    if not label["hands"] or rng.random() < augmentation.negatives:
+    if negative or not label["hands"]:
         return _negative(image, label, size, rng, augmentation)
     hand = label["hands"][0]                                                        # the one the picture was made for
     other = None
@@ -90,11 +94,11 @@ def perturb(detection: Detection, rng: np.random.Generator, augmentation: PoseAu
 def _negative(image, label, size, rng, augmentation):
     """A square of the picture that no hand's box reaches, at random roll; plain noise if there is no such place."""
     h, w = image.shape[:2]
-    boxes = [crops.from_joints(hand["joints_px"]).box for hand in label["hands"]]
+    boxes = [crops.from_joints(hand["joints_px"]).box for hand in label["hands"]] + list(label["unseen"])
     for _ in range(8):
         side = rng.uniform(0.12, 0.7 if not boxes else 0.35) * min(h, w)
         centre = rng.uniform((0, 0), (w, h))
-        reach = 0.5 * side * crops.MARGIN
+        reach = 0.5 * side * crops.MARGIN * 2**0.5                                      # of the corners, at any roll
         if all(((centre + reach < box[:2]) | (centre - reach > box[2:])).any() for box in boxes):
             half = np.full(2, 0.5 * side)
             angle = rng.uniform(-np.pi, np.pi)

@@ -23,7 +23,7 @@ def add_arguments(parser) -> None:
 
 
 def main(args) -> int:
-    """Predict twice, hands found and boxes given, and run the scorer on both. Raises DataError if something is absent."""
+    """Predict twice, hands found and boxes given, and run the scorer on both. Raises DataError if a file is absent."""
     folder, out = Path(args.folder), Path(args.out)
     labels, scorer = folder / "annotations.jsonl", Path(args.scorer) if args.scorer else folder / "score.py"
     for needed in (labels, scorer):

@@ -26,7 +26,7 @@ class Settings:
     warm_up_steps: int = 300
     weight_decay: float = 0.02
     clip: float = 5.0                               # norm of the gradient
-    ema: float = 0.999                              # decay of the averaged weights, reached after some 1/(1 - ema) steps
+    ema: float = 0.999                              # decay of the averaged weights, reached after 1/(1 - ema) steps
     likelihood_from: float = 0.3                    # progress at which scales begin to steer positions
     steps: int = 20000                              # planned; `--minutes` plans by the clock instead
     seed: int = 1

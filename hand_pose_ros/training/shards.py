@@ -74,7 +74,8 @@ class Shard:
     def _label(self, k: int) -> dict:
         try:
             record = json.loads(self._bytes(k, "json"))
-            camera = Camera(int(record["width"]), int(record["height"]), np.array(record["K"], np.float64).reshape(3, 3),
+            K = np.array(record["K"], np.float64).reshape(3, 3)
+            camera = Camera(int(record["width"]), int(record["height"]), K,
                             record.get("distortion_model") or "plumb_bob", np.array(record.get("D") or [], np.float64))
             hands = [{"joints_m": np.array(h["joints_m"], np.float64).reshape(NUM_JOINTS, 3),
                       "joints_px": np.array(h["joints_px"], np.float64).reshape(NUM_JOINTS, 2),
@@ -120,6 +121,7 @@ def find(folder: str | Path, kind: str) -> tuple[list[str], list[str]]:
     The kind is what the name, or else the folder, begins with; held out are those in a folder "val" and
     those whose name begins so.
     """
-    found = [p for p in sorted(Path(folder).rglob("*.tar")) if p.name.startswith(kind) or p.parent.name.startswith(kind)]
+    found = [p for p in sorted(Path(folder).rglob("*.tar"))
+             if p.name.startswith(kind) or p.parent.name.startswith(kind)]
     held = [p for p in found if "val" in p.relative_to(folder).parts[:-1] or p.name.startswith("val")]
     return [str(p) for p in found if p not in held], [str(p) for p in held]

@@ -18,8 +18,9 @@ from hand_pose_ros.training.settings import from_dict, load
 def add_arguments(parser) -> None:
     """Options of ``hand-pose train``."""
     parser.add_argument("settings", help="YAML file, or the name of one in config/training/")
-    parser.add_argument("--shards", required=True, help="folder with crops*.tar and frames*.tar, and val/ with the same; new ones join")
-    parser.add_argument("--out", required=True, help="folder of checkpoint, log and curve; resumed if it has a checkpoint")
+    parser.add_argument("--shards", required=True,
+                        help="folder with crops*.tar and frames*.tar, and val/ with the same; new ones join")
+    parser.add_argument("--out", required=True, help="folder of checkpoint, log and curve; an old run in it is resumed")
     parser.add_argument("--minutes", type=float, help="plan by the clock: the schedule ends after so many minutes")
     parser.add_argument("--steps", type=int, help="plan by steps instead of those in the settings")
     parser.add_argument("--stop-after", type=float, metavar="S", help="stop after S seconds, to be resumed")

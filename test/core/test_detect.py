@@ -31,7 +31,8 @@ def test_decode_gives_back_what_was_written():
 
 
 def test_decode_sorts_and_leaves_out_low_scores():
-    hands = [((10, 20, 50, 70), 0.4, 0.8, (0, -1)), ((80, 5, 120, 30), 0.9, 0.1, (0, 1)), ((90, 60, 110, 90), 0.2, 0, (0, 1))]
+    hands = [((10, 20, 50, 70), 0.4, 0.8, (0, -1)), ((80, 5, 120, 30), 0.9, 0.1, (0, 1)),
+             ((90, 60, 110, 90), 0.2, 0, (0, 1))]
     assert [round(d.score, 1) for d in detect.decode(dense(hands), 0.3)] == [0.9, 0.4]
 
 

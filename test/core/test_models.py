@@ -17,7 +17,8 @@ def root(tmp_path):
     data = save({"a": np.arange(6, dtype=np.float16).reshape(2, 3)})
     (folder / models.WEIGHTS).write_bytes(data)
     card = {"name": "some_pose", "kind": "pose", "architecture": "pose_light", "options": {}, "input": [128, 128, 3],
-            "version": models.VERSION, "sha256": hashlib.sha256(data).hexdigest(), "licence": "Apache-2.0", "data": "none"}
+            "version": models.VERSION, "sha256": hashlib.sha256(data).hexdigest(), "licence": "Apache-2.0",
+            "data": "none"}
     (folder / models.CARD).write_text(json.dumps(card))
     return tmp_path
 

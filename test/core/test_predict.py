@@ -52,7 +52,8 @@ def folder(tmp_path):
     cv2.imwrite(str(root / "images" / "set" / "a.jpg"), np.zeros((60, 80, 3), np.uint8))
     (root / "annotations.jsonl").write_text(json.dumps(
         {"image": "images/set/b.png", "width": 80, "height": 60,
-         "hands": [{"bbox": [10, 10, 20, 30], "K": [[50, 0, 40], [0, 50, 30], [0, 0, 1]]}, {"bbox": [40, 20, 20, 20]}]}))
+         "hands": [{"bbox": [10, 10, 20, 30], "K": [[50, 0, 40], [0, 50, 30], [0, 0, 1]]},
+                   {"bbox": [40, 20, 20, 20]}]}))
     return root
 
 

@@ -1,4 +1,4 @@
-"""Stick hands in the shard format: quick stand-ins for rendered ones, so that training can be tested without a renderer."""
+"""Stick hands in the shard format: quick stand-ins, so that training can be tested without a renderer."""
 from __future__ import annotations
 
 import io

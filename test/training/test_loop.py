@@ -33,8 +33,8 @@ def trainer(folder, out, values=POSE, **more):
 
 
 def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.network.state_dict().values(), b.network.state_dict().values())) and \
-        all(torch.equal(x, y) for x, y in zip(a.average.state_dict().values(), b.average.state_dict().values()))
+    return all(torch.equal(x, y) for one, other in ((a.network, b.network), (a.average, b.average))
+               for x, y in zip(one.state_dict().values(), other.state_dict().values()))
 
 
 def test_a_run_that_was_cut_off_ends_where_an_uncut_one_does(folder, tmp_path, monkeypatch):

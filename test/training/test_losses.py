@@ -21,7 +21,8 @@ def perfect(truth):
         (axis[None, None, :, None] - truth["uv"][..., 1:, None])**2
     sure = torch.full((count,), 12.0)
     return {"heat": -0.5 * distance / losses.HEAT_SIGMA**2, "uv0": truth["uv"], "uv": truth["uv"], "xyz": truth["xyz"],
-            "uv_log": torch.zeros(count, 21), "z_log": torch.zeros(count, 21), "visibility": sure[:, None].expand(-1, 21),
+            "uv_log": torch.zeros(count, 21), "z_log": torch.zeros(count, 21), 
+            "visibility": sure[:, None].expand(-1, 21),
             "presence": sure, "right": sure}
 
 
@@ -71,13 +72,15 @@ def test_scales_steer_positions_only_when_asked():
         raw = perfect(truth)
         raw["uv"] = (truth["uv"] + 0.1).requires_grad_()
         part = losses.pose_loss(raw, truth, likelihood)[1]["uv_scale"]
-        assert part.requires_grad == (likelihood > 0) or torch.autograd.grad(part, raw["uv"])[0].any() == (likelihood > 0)
+        steered = part.requires_grad and bool(torch.autograd.grad(part, raw["uv"])[0].any())
+        assert steered == (likelihood > 0)
 
 
 def test_detector_loss_is_least_at_the_truth_and_blind_where_it_does_not_care():
     from hand_pose_ros.training.detector_samples import labels
     joints = torch.rand(21, 2, generator=torch.Generator().manual_seed(0)).numpy() * 50 + 20
-    truth = {k: torch.from_numpy(v)[None] for k, v in labels([(joints, True, (-0.5, -0.5, 95.5, 95.5))], (96, 96)).items()}
+    window = (-0.5, -0.5, 95.5, 95.5)
+    truth = {k: torch.from_numpy(v)[None] for k, v in labels([(joints, True, window)], (96, 96)).items()}
     raw = torch.zeros(1, 8, 12, 12)
     raw[:, 0] = torch.logit(truth["heat"].clamp(1e-4, 1 - 1e-4))
     raw[:, 1:5], raw[:, 5], raw[:, 6:8] = truth["box"], 12.0, truth["up"]

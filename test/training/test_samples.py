@@ -65,7 +65,8 @@ def test_right_hands_are_what_crops_show_unless_mirrored_wrongly():
         flat = standin_hands.joints(np.random.default_rng(0))
         flat[1, 1] = 0.02                               # the thumb's base in front of the palm, so that sides differ
         points = (flat * (1 if hand["is_right"] else -1, 1, 1)) + hand["joints_m"].mean(0)
-        hand = {**hand, "joints_m": points, "joints_px": points[:, :2] / points[:, 2:] * camera.K[0, 0] + camera.K[:2, 2]}
+        px = points[:, :2] / points[:, 2:] * camera.K[0, 0] + camera.K[:2, 2]
+        hand = {**hand, "joints_m": points, "joints_px": px}
         sample = pose_samples.hand_sample(image, camera, hand, 64, np.random.default_rng(seed), ROUGH)
         signs[float(sample["right"])].add(chirality(sample["xyz"]))
     assert len(signs[1.0]) == len(signs[0.0]) == 1 and signs[1.0] != signs[0.0]
@@ -91,6 +92,31 @@ def test_negatives_show_no_hand_and_teach_no_joint(tmp_path):
     only = pose_samples.PoseAugmentation(negatives=1.0)
     sample = pose_samples.pose_sample(pool, [path], 64, np.random.default_rng(1), only)
     assert sample["presence"] == 0 and sample["labelled"] == 0 and not sample["known"].any()
+
+
+def test_negatives_come_from_whole_frames_too_but_never_from_a_hand(tmp_path):
+    """White stands for hands, labelled and unseen ones, in frames that are otherwise grey."""
+    class Frames:
+        def draw(self, paths, rng):
+            assert paths == ["frames"]
+            return self, 0
+
+        def image(self, k):
+            image = np.full((240, 320, 3), 100, np.uint8)
+            image[50:100, 60:110] = image[150:200, 200:260] = 255
+            return image
+
+        def label(self, k):
+            u, v = np.meshgrid(np.linspace(60, 109, 7), np.linspace(50, 99, 3))
+            K = np.array([[300, 0, 159.5], [0, 300, 119.5], [0, 0, 1.0]])
+            return {"camera": Camera(320, 240, K, D=np.zeros(5)), "hands": [{"joints_px": np.stack([u.ravel(), v.ravel()], -1)}],
+                    "unseen": np.array([[200.0, 150, 260, 200]])}
+
+    only = pose_samples.PoseAugmentation(negatives=1.0, strength=0.0)
+    samples = [pose_samples.pose_sample(Frames(), ["frames"], 64, np.random.default_rng(k), only, ["frames"])
+               for k in range(30)]
+    shown = [s for s in samples if (s["image"] == 100).any()]
+    assert all(s["presence"] == 0 for s in samples) and len(shown) > 15 and max(s["image"].max() for s in shown) == 100
 
 
 def test_perturbed_boxes_stay_within_the_settings():
