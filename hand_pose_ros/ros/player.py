@@ -47,9 +47,12 @@ class Player:
             self._publisher(topic, message_type)
         self._wait_for(lambda: camera.get_subscription_count() >= listeners, LISTENERS_TIMEOUT_S)
         self._wait_for(lambda: False, SETTLE_S)      # the other topics are found a moment later
-        started_s, started_ns = time.monotonic(), self._node.get_clock().now().nanoseconds
-        at_s, stamp_ns = None, started_ns
+        started_s = None
+        at_s, stamp_ns = None, 0
         for item in sources.items(self._source):
+            if started_s is None:                    # opening a bag takes its time: only now can its clock start
+                started_s, started_ns = time.monotonic() - item.at_s, self._node.get_clock().now().nanoseconds
+                started_ns -= int(item.at_s * 1e9)
             if seconds and item.at_s > seconds:
                 return
             if timed:
