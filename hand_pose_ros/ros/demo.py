@@ -30,6 +30,8 @@ SAMPLE_BAG = ("test", "data/virtual_hands.mcap")
 START_TIMEOUT_S = 120.0
 GRACE_S = 2.5
 """After the last image: for its result, and two of the node's reports on /diagnostics."""
+QUIET_S = 1.5
+"""After the last image the node's reports still count for so long; then it says, rightly, that none come."""
 STOP_TIMEOUT_S = 8.0
 SAME_HAND = 0.5
 """A hand belongs to a true hand if its joints are off by less than this many true box sides on average."""
@@ -136,7 +138,7 @@ def receive(source: Any, node_process: subprocess.Popen, player: subprocess.Pope
 
     from . import compat
 
-    record = Record()
+    record, ended_s = Record(), None
     rclpy.init(args=[])
     node = rclpy.create_node("demo_receiver")
 
@@ -159,8 +161,8 @@ def receive(source: Any, node_process: subprocess.Popen, player: subprocess.Pope
             record.transforms[child] = record.transforms.get(child, 0) + 1
 
     def on_diagnostics(message: Any) -> None:
-        if not record.hands or player.poll() is not None:      # before and after, there are no images, of course
-            return
+        if not record.hands or ended_s is not None and time.monotonic() - ended_s > QUIET_S:
+            return                                             # before and after, there are no images, of course
         for status in message.status:
             if int.from_bytes(status.level, "little") and not status.name.endswith(": summary"):
                 record.problems[status.name] = status.message
@@ -175,7 +177,7 @@ def receive(source: Any, node_process: subprocess.Popen, player: subprocess.Pope
         node.create_subscription(HandPose21Array, source.truth_topic, on_truth, 20)
     executor = compat.executor()
     executor.add_node(node)
-    begun_s, ended_s = time.monotonic(), None
+    begun_s = time.monotonic()
     try:
         while ended_s is None or time.monotonic() - ended_s < GRACE_S:
             executor.spin_once(timeout_sec=0.1)
