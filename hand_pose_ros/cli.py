@@ -61,8 +61,8 @@ def run_for_ros(name: str) -> int:
 def run(name: str, arguments: list[str]) -> int:
     """Import the command's module, parse its arguments, run it.
 
-    ``--ros-args`` and what follows it, which launch files append to everything they start, is not the command's: one
-    that starts a node hands sys.argv to rclpy. Raises ConfigError for an unknown name and for an optional dependency
+    What follows ``--ros-args``, which launch files append to everything they start, is not the command's own: one that
+    starts a node declares that option and gets it as the list ``ros_args``. Raises ConfigError for an unknown name and for an optional dependency
     that is not installed.
     """
     if name not in COMMANDS:
@@ -74,9 +74,11 @@ def run(name: str, arguments: list[str]) -> int:
     try:
         module = import_module(module_name)
         module.add_arguments(parser)
-        if "--ros-args" in arguments:
-            arguments = arguments[:arguments.index("--ros-args")]
-        return module.main(parser.parse_args(arguments)) or 0
+        at = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)
+        args = parser.parse_args(arguments[:at])
+        if hasattr(args, "ros_args"):
+            args.ros_args = arguments[at + 1:]
+        return module.main(args) or 0
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in ("", "hand_pose_ros"):

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from ..errors import ConfigError
@@ -22,8 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run until Ctrl-C. Raises ConfigError for a parameter file that is not there (ROS would only warn)."""
     from .teleop_node import main as run_node
-    given = sys.argv[sys.argv.index("--ros-args") + 1:] if "--ros-args" in sys.argv else list(args.ros_args)
-    ros = list(given)
+    ros = list(args.ros_args)
     if args.config:
         if not Path(args.config).is_file():
             raise ConfigError(f"there is no parameter file {args.config}")

@@ -75,7 +75,7 @@ def main(args: argparse.Namespace) -> int:
         raise HandPoseError(f"{location} holds no true hands; leave --source away")
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    given = sys.argv[sys.argv.index("--ros-args") + 1:] if "--ros-args" in sys.argv else list(args.ros_args)
+    given = list(args.ros_args)
     hands_topic = source.truth_topic if truth else "/hand_pose/hands"
     run = [sys.executable, "-m", "hand_pose_ros"]
     processes: dict[str, subprocess.Popen] = {}
