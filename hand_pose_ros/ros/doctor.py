@@ -360,7 +360,7 @@ def _transforms(frames: dict[str, set[str]]) -> Iterator[Finding]:
     hands = sorted(child for child in frames if "hand_" in child and child.endswith("_wrist"))
     if hands:
         yield Finding(OK, "tf", f"wrists: {', '.join(hands)}")
-        for parent in sorted({next(iter(frames[child])) for child in hands}):
+        for parent in sorted({next(iter(frames[child])) for child in hands if child not in clashes}):
             if parent not in frames:
                 yield Finding(NOTE, "tf", f"the camera frame '{parent}' has no parent, so hands cannot be placed in the robot",
                               f"ros2 run tf2_ros static_transform_publisher ... --child-frame-id {parent}")

@@ -29,8 +29,10 @@ def add_arguments(parser) -> None:
     parser.add_argument("--kind", choices=("crops", "frames"), default="crops", help="what to render")
     parser.add_argument("--count", type=int, default=200000, help="pictures to render at most in this call")
     parser.add_argument("--start", type=int, default=0, help="first picture; a new range gives new hands")
-    parser.add_argument("--render-workers", type=int, default=max(1, (os.cpu_count() or 2) * 3 // 4))
-    parser.add_argument("--loader-workers", type=int, default=max(1, (os.cpu_count() or 2) // 4))
+    parser.add_argument("--render-workers", type=int, default=max(1, (os.cpu_count() or 2) * 3 // 4),
+                        help="processes that render (default: three quarters of the cores)")
+    parser.add_argument("--loader-workers", type=int, default=max(1, (os.cpu_count() or 2) // 4),
+                        help="processes that prepare batches (default: a quarter of the cores)")
     parser.add_argument("--eval", help="folder with annotations.jsonl and photographs")
     parser.add_argument("--held-out", type=int, default=512, help="virtual images held out for measuring")
 

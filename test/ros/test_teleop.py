@@ -133,7 +133,10 @@ class Bench:
 
     def silent(self, seconds=0.25, action=lambda: None):
         """Nothing is sent for a while (after what is already on its way)."""
-        self.spin(0.05)
+        before, patience_s = -1, time.monotonic() + 5.0
+        while before != self.commands() and time.monotonic() < patience_s:
+            before = self.commands()
+            self.spin(0.15)
         before = self.commands()
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
