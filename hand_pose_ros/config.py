@@ -41,8 +41,10 @@ SETTINGS = (
     Setting("runtime", "auto", "What runs the networks; auto: the fastest that works here.",
             choices=("auto", "tensorrt", "cuda", "onnxruntime", "cpu")),
     Setting("max_hands", 2, "Most hands that are followed at a time.", low=1, high=6, live=True),
-    Setting("detection_threshold", 0.5, "Score from which a new hand is taken up.", low=0.01, high=1.0, live=True),
-    Setting("presence_threshold", 0.5, "Probability from which a crop counts as a hand.", low=0.01, high=1.0, live=True),
+    Setting("detection_threshold", 0.5, "Probability, by detector and pose network together, from which a "
+            "new hand is taken up.", low=0.01, high=1.0, live=True),
+    Setting("presence_threshold", 0.5, "Probability from which a hand that is followed still counts as "
+            "one.", low=0.01, high=1.0, live=True),
     Setting("detect_every_s", 0.5, "While fewer than max_hands are followed, time between two looks at the whole image; "
             "0: at every image.", unit="s", low=0.0, high=10.0, live=True),
     Setting("hand_length_m", 0.186, "Length of the hand, wrist to middle fingertip along the bones: sets the metric scale.",

@@ -36,6 +36,10 @@ GROWN = 1.35
 CANDIDATES = 3
 """New detections that get a look for each free place: the pose network tells hands from other things better than the
 detector does, so a false detection must not keep out a hand that the detector thinks less of."""
+CANDIDATE_SCORE = 0.15
+"""Detector score from which something gets a look at all."""
+EVIDENCE_NEEDED = 2.0
+"""Log-odds that detector and pose network must bring together for a new hand to be as likely as not."""
 SAME_BOX_IOU = 0.3
 SAME_HAND = 0.2
 SAME_HAND_OTHER_SIDE = 0.1
@@ -82,7 +86,7 @@ class Pipeline:
         expected = tracking.predict(state.tracker, frame.stamp_ns, config)
         expected = [d for d in expected if usable(d, frame)][:config.max_hands]
         ran = needs_detector(state, len(expected), frame.stamp_ns, config)
-        found = self.detect(frame.image, config.detection_threshold) if ran else []
+        found = self.detect(frame.image, min(CANDIDATE_SCORE, config.detection_threshold)) if ran else []
         new = [d for d in found if usable(d, frame) and all(_iou(d.box, e.box) < SAME_BOX_IOU for e in expected)]
         new = new[:CANDIDATES * (config.max_hands - len(expected))]
         marks_s = {"detect": time.monotonic()}
@@ -92,9 +96,12 @@ class Pipeline:
         marks_s["pose"] = time.monotonic()
 
         known = [look for look in seen[:len(expected)] if look.pose.presence >= config.presence_threshold]
-        fresh = [look for look in seen[len(expected):] if look.pose.presence >= config.presence_threshold]
-        fresh.sort(key=lambda look: -look.pose.presence * confidence(look.pose).mean())
-        hands = without_duplicates([self._lift(look, frame, config) for look in known + fresh])[:config.max_hands]
+        fresh = [(new_hand_probability(look.detection, look.pose), look) for look in seen[len(expected):]]
+        fresh.sort(key=lambda pair: -pair[0])
+        hands = [self._lift(look, frame, config) for look in known]
+        hands += [replace(self._lift(look, frame, config), score=p)
+                  for p, look in fresh if p >= config.detection_threshold]
+        hands = without_duplicates(hands)[:config.max_hands]
         tracker, filtered, raw = tracking.step(state.tracker, tuple(hands), frame.stamp_ns, config)
         if config.mirrored_image:
             filtered, raw = (tuple(mirrored_pixels(h, frame.camera.width) for h in hs) for hs in (filtered, raw))
@@ -181,6 +188,21 @@ def load(config) -> Pipeline:
     length = calibration.load(config.hand_calibration_file).hand_length_m if config.hand_calibration_file else None
     return Pipeline(detect.Detector(detector, detector.source.input_shape[:2]), estimate.Estimator(pose),
                     pose.source.input_shape[0], length, runtimes.look_on_device(pose))
+
+
+def new_hand_probability(detection: Detection, pose: CropPose) -> float:
+    """Probability 0..1 that what the detector proposes is a hand, by all that both networks say of it.
+
+    The log-odds of the detector's score, of the pose network's presence (at half weight: it is the surest of itself) and
+    of its mean joint confidence are added as if they were independent: a face may look like a hand to the detector and
+    have a presence, but its joints are not clearly anywhere.
+    """
+    def log_odds(p: float) -> float:
+        p = min(max(float(p), 1e-4), 1 - 1e-4)
+        return float(np.log(p / (1 - p)))
+
+    evidence = log_odds(detection.score) + 0.5 * log_odds(pose.presence) + log_odds(confidence(pose).mean())
+    return float(1.0 / (1.0 + np.exp(EVIDENCE_NEEDED - evidence)))
 
 
 def needs_detector(state: PipelineState, followed: int, stamp_ns: int, config) -> bool:

@@ -28,7 +28,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--out", required=True, help="file of JSON lines, image paths relative to the folder")
     parser.add_argument("--boxes", metavar="ANNOTATIONS", help="run the pose network alone on the boxes of this file")
     parser.add_argument("--cameras", metavar="ANNOTATIONS", help="take K from this file where it has one")
-    parser.add_argument("--min-score", type=float, default=0.5, help="detection score below which nothing is a hand")
+    parser.add_argument("--min-score", type=float, default=0.5, help="probability below which nothing is a hand")
     configs.add_arguments(parser, SETTINGS)
 
 
