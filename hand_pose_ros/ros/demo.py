@@ -164,6 +164,8 @@ def receive(source: Any, node_process: subprocess.Popen, player: subprocess.Pope
         if not record.hands or ended_s is not None and time.monotonic() - ended_s > QUIET_S:
             return                                             # before and after, there are no images, of course
         for status in message.status:
+            if ended_s is not None and status.name.endswith(": image source"):
+                continue
             if int.from_bytes(status.level, "little") and not status.name.endswith(": summary"):
                 record.problems[status.name] = status.message
 
