@@ -160,6 +160,27 @@ def test_false_detections_do_not_keep_out_a_hand_of_lower_score():
     assert len(result.hands) == 1 and abs(result.hands[0].joints_m[0, 0]) < 0.1
 
 
+@pytest.mark.parametrize("score, presence, sigma_px, taken", [
+    (0.9, 0.99, 2.0, True),             # all three agree
+    (0.3, 0.999, 2.0, True),            # a hand that the detector is not sure of
+    (0.5, 0.99, 40.0, False),           # a face: looks like a hand, but its joints are not clearly anywhere
+    (0.3, 0.999, 12.0, True),           # blurred, but surely a hand
+    (0.3, 0.5, 8.0, False),             # nothing speaks for it
+    (0.16, 0.02, 2.0, False),           # the pose network says no
+])
+def test_a_new_hand_needs_the_evidence_of_both_networks(score, presence, sigma_px, taken):
+    oracle = Oracle(make("pinhole"), [(hand(), True)])
+
+    def estimate(taken_crops):
+        return [replace(pose, presence=presence, uv_sigma=np.full(21, sigma_px)) for pose in oracle.estimate(taken_crops)]
+    found = [replace(d, score=score) for d in oracle.detect(BLACK)]
+    pipe = Pipeline(lambda image, least: found, estimate, 224)
+    _, result = pipe.step(PipelineState(), Frame(BLACK, oracle.camera, 1), CONFIG)
+    assert len(result.hands) == taken
+    if taken:
+        assert result.hands[0].score >= CONFIG.detection_threshold
+
+
 def test_the_number_of_crops_is_bounded():
     camera, sizes = make("pinhole"), []
     oracle = Oracle(camera, [(hand(at=(x, 0, 1.5)), True) for x in np.linspace(-0.6, 0.6, 5)])
