@@ -56,6 +56,18 @@ def occlude(image: np.ndarray, rng: np.random.Generator, other: np.ndarray | Non
     return image, where
 
 
+def put_behind(image: np.ndarray, front: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """``image`` (H, W, 3) uint8 where ``front`` (H, W) bool, with a soft edge, and elsewhere a random part of ``other``,
+    mirrored half the time: the same hand before another scene (Dwibedi et al., cut, paste and learn, ICCV 2017)."""
+    h, w = image.shape[:2]
+    size = rng.uniform(0.4, 1.0) * np.array(other.shape[:2])
+    top, left = (rng.uniform(0, 1, 2) * (np.array(other.shape[:2]) - size)).astype(int)
+    part = other[top:top + int(size[0]), left:left + int(size[1])]
+    behind = cv2.resize(part[:, ::-1] if rng.random() < 0.5 else part, (w, h)).astype(np.float32)
+    alpha = cv2.GaussianBlur(front.astype(np.float32), (0, 0), float(rng.uniform(0.5, 1.2)))[..., None]
+    return (alpha * image + (1.0 - alpha) * behind + 0.5).astype(np.uint8)
+
+
 def _tone(image, rng, strength):
     gain = np.exp(rng.normal(0, 0.18 * strength) + rng.normal(0, 0.09 * strength, 3))
     gamma = np.exp(rng.normal(0, 0.22 * strength))

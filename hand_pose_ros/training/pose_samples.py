@@ -23,16 +23,18 @@ class PoseAugmentation:
     wrong_side: float = 0.3            # share mirrored that should not be, and the other way round
     negatives: float = 0.08             # share of crops without a hand
     occluders: float = 0.25             # share with a thing in front
+    backgrounds: float = 0.3            # share with another picture behind all that was rendered
     strength: float = 1.0               # of the photometric distortion
 
 
 EXACT = PoseAugmentation(scale=(1.0, 1.0), shift=0.0, roll_deg=0.0, any_roll=0.0, wrong_side=0.0, negatives=0.0,
-                         occluders=0.0, strength=0.0)
+                         occluders=0.0, backgrounds=0.0, strength=0.0)
 """No augmentation: validation sees the box that fits."""
 
 
 def pose_sample(pool, paths, size: int, rng: np.random.Generator, augmentation: PoseAugmentation, scenes=()) -> dict:
-    """A random sample: see ``hand_sample``; with the drawn share of negatives and occluders cut from other pictures.
+    """A random sample: see ``hand_sample``; with the drawn share of negatives, and of occluders and backgrounds from
+    other pictures.
 
     paths: shards of hands; scenes: shards of whole frames, whose faces, arms and things make the better negatives.
     """
@@ -42,6 +44,11 @@ def pose_sample(pool, paths, size: int, rng: np.random.Generator, augmentation: 
     if negative or not label["hands"]:
         return _negative(image, label, size, rng, augmentation)
     hand = label["hands"][0]                                                        # the one the picture was made for
+    if rng.random() < augmentation.backgrounds:
+        mask = shard.mask(k)
+        if mask is not None:
+            behind, j = pool.draw(scenes if len(scenes) and rng.random() < 0.7 else paths, rng)
+            image = photometric.put_behind(image, mask > 0, behind.image(j), rng)
     other = None
     if rng.random() < augmentation.occluders:
         more, j = pool.draw(paths, rng)

@@ -87,6 +87,17 @@ def test_a_covered_joint_is_not_visible():
     assert hidden >= 2
 
 
+def test_another_scene_goes_behind_the_hand_and_not_over_it():
+    rng = np.random.default_rng(2)
+    front = np.zeros((60, 80), bool)
+    front[20:40, 30:60] = True
+    image = np.where(front[..., None], np.uint8(200), np.uint8(10)) * np.ones((1, 1, 3), np.uint8)
+    mixed = photometric.put_behind(image, front, np.full((33, 47, 3), 90, np.uint8), rng)
+    assert mixed.shape == image.shape and mixed.dtype == np.uint8
+    assert (mixed[25:35, 35:55] == 200).all()
+    assert (mixed[:12] == 90).all() and (mixed[:, :22] == 90).all()
+
+
 def test_negatives_show_no_hand_and_teach_no_joint(tmp_path):
     pool, path = shards.Pool(), standin_hands.write(tmp_path / "crops-0.tar", 3)
     only = pose_samples.PoseAugmentation(negatives=1.0)
