@@ -11,9 +11,10 @@ Options before the job:
     --core             leave out torch, the renderer and the plots; `test` then runs test/core alone
     --install-system   install missing system packages with apt-get (needs root) instead of only naming them
 
-The package is installed in editable form: the source tree is used in place and only the generated message package, which
-changes seldom and takes a compiler, is built, once. So there is never a stale copy of the code under .venv/, and a second
-start costs one hash over a few small files. A robot with a ROS install uses colcon instead and does not need this file.
+The package is installed in editable form: the source tree is used in place and only the generated message package,
+which changes seldom and takes a compiler, is built, once. So there is never a stale copy of the code under .venv/, and
+a second start costs one hash over a few small files. A robot with a ROS install uses colcon instead and does not need
+this file.
 """
 from __future__ import annotations
 
@@ -99,7 +100,8 @@ def check_python() -> None:
         raise Failure(f"Python {platform.python_version()} has no ROS wheels; use one of {names}: "
                       f"python3.12 bootstrap.py ...")
     if sys.platform != "linux":
-        raise Failure(f"the ROS wheels on PyPI are for Linux; this is {sys.platform}. Use a container or a Linux machine.")
+        raise Failure(f"the ROS wheels on PyPI are for Linux; this is {sys.platform}. Use a container or a Linux "
+                      "machine.")
 
 
 def check_system(needs: dict, install: bool) -> None:
@@ -154,7 +156,8 @@ def set_up(sets: tuple[str, ...]) -> None:
 
 
 def fetch_assets() -> None:
-    """Meshes, skins and light probes, 20 MB into the user's cache; `hand-pose assets` checks them by their checksums."""
+    """Meshes, skins and light probes, 20 MB into the user's cache; `hand-pose assets` checks them by their
+    checksums."""
     pinned = fingerprint([ROOT / "hand_pose_ros" / "synthesis" / "assets.py"])
     if not done("assets", pinned):
         with Step("fetch the assets of the virtual hands") as step:

@@ -3,9 +3,9 @@
     python3 benchmarks/lift_uncertainty.py SHARD... [--model pose_light] [--hands 1000]
 
 Prints, for 2D, the network's shape, and metres along and across the viewing ray: the real error, the claimed sigma, and
-their mean squared ratio (1 is honest, above 1 is too sure). The hand length is given, so its own uncertainty is left out.
-The last row gives the constant of lift.py that describes a network, ACROSS_SHARE, and whether the errors of the joints of
-one hand are as independent as lift.py takes them to be.
+their mean squared ratio (1 is honest, above 1 is too sure). The hand length is given, so its own uncertainty is left
+out. The last row gives the constant of lift.py that describes a network, ACROSS_SHARE, and whether the errors of the
+joints of one hand are as independent as lift.py takes them to be.
 """
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def report(r: dict[str, np.ndarray]) -> str:
     for low, high in zip((0, 0.5, 0.8, 0.95, 0.99), (0.5, 0.8, 0.95, 0.99, 1.01)):
         chosen = (said >= low) & (said < high)
         if chosen.any():
-            lines.append(f"confidence {low:.2f} to {min(high, 1):.2f}: {chosen.sum()} joints, said {said[chosen].mean():.3f}, "
-                         f"true {hit[chosen].mean():.3f}")
+            lines.append(f"confidence {low:.2f} to {min(high, 1):.2f}: {chosen.sum()} joints, said "
+                         f"{said[chosen].mean():.3f}, true {hit[chosen].mean():.3f}")
     share = np.sqrt((r["xyz"][:, joints, :2]**2).mean() / (r["xyz"][:, joints, 2]**2).mean())
     together = np.nanmean(r["along"][metric], -1)       # what all joints of a hand share
     claimed = r["along sigma"][metric]**2

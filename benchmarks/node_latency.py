@@ -43,12 +43,14 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", action="store_true", help="run the models instead of the oracle")
     parser.add_argument("--overhead", action="store_true",
-                        help="time one image after the other inside this process, in processor time of the working thread")
+                        help="time one image after the other inside this process, in processor time of the working "
+                             "thread")
     parser.add_argument("--minutes", type=float, default=0.5)
     parser.add_argument("--rate", type=float, default=30.0, help="images per second")
     parser.add_argument("--size", default="640x480", help="of the drawn images (oracle only)")
     parser.add_argument("--compressed", action="store_true", help="send JPEG instead of raw images (oracle only)")
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds that the oracle sleeps as if it were a network")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds that the oracle sleeps as if it were a "
+                                                                 "network")
     parser.add_argument("--out", type=Path, help="write the numbers as JSON")
     return parser.parse_args()
 
@@ -198,7 +200,7 @@ def numbers(args: argparse.Namespace, sent: list, results: dict, memory: list, u
     sent_ns = np.array(sent)
     not_newest = 0
     for before, after in zip(stamps, stamps[1:]):
-        free_ns = before + results[before][1].latency_publish_ns - TRANSPORT_S * 1e9      # from here it could take the next
+        free_ns = before + results[before][1].latency_publish_ns - TRANSPORT_S * 1e9  # from here it could take the next
         not_newest += bool(((sent_ns > after) & (sent_ns <= free_ns)).any())
     work_ms = float(np.median(ms["publish"] - ms["receive"]))
     frame_ms = max(1e3 / args.rate, work_ms)

@@ -10,7 +10,8 @@ from hand_pose_ros.skeleton import BONES, WRIST
 from hand_pose_ros.types import Hand, JointState
 
 FINGER_COLOURS = ((255, 176, 59), (92, 225, 120), (80, 170, 255), (190, 120, 255), (255, 99, 132))
-"""RGB of thumb, index, middle, ring and little finger: told apart on skin, and by most colour-blind eyes by lightness."""
+"""RGB of thumb, index, middle, ring and little finger: told apart on skin, and by most colour-blind eyes by
+lightness."""
 WRIST_COLOUR = (235, 235, 235)
 LEFT_COLOUR, RIGHT_COLOUR = (255, 214, 102), (122, 220, 255)
 _OUTLINE = (20, 20, 20)

@@ -68,7 +68,8 @@ def positions(model: Model, values: dict[str, float]) -> dict[str, float]:
 
 
 def links(model: Model, values: dict[str, float]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Rotation (3, 3) and position (3,) m of every link in the root link's frame. values: the moving joints' positions."""
+    """Rotation (3, 3) and position (3,) m of every link in the root link's frame. values: the moving joints'
+    positions."""
     every = positions(model, values)
     out = {model.joints[0].parent: (np.eye(3), np.zeros(3))}
     for joint in model.joints:

@@ -2,7 +2,8 @@
 
 One camera cannot tell a small near hand from a large far one, so something must give the distance: a depth image, or a
 known distance from the camera to the palm. Everything seen by one camera scales with the hand length that was assumed,
-so the true length is the assumed one times the true distance over the seen one. A pure step, as all behaviour over time.
+so the true length is the assumed one times the true distance over the seen one. A pure step, as all behaviour over
+time.
 """
 from __future__ import annotations
 
@@ -62,8 +63,9 @@ class Progress:
 
 def step(state: CalibrationState, hands: tuple[Hand, ...], stamp_ns: int, distance_m: float = float("nan")
          ) -> tuple[CalibrationState, Progress]:
-    """One image further. hands: raw hands of this image; distance_m: known distance along z from the camera to the palm,
-    NaN to use the depth image. Stamps must be of images that follow each other; one that goes back starts anew."""
+    """One image further. hands: raw hands of this image; distance_m: known distance along z from the camera to the
+    palm, NaN to use the depth image. Stamps must be of images that follow each other; one that goes back starts
+    anew."""
     problem = _problem(state, hands, stamp_ns, distance_m)
     if problem:
         return CalibrationState(), Progress(0.0, problem)
@@ -81,11 +83,11 @@ def step(state: CalibrationState, hands: tuple[Hand, ...], stamp_ns: int, distan
     middle = float(np.median(lengths))
     spread = float(1.4826 * np.median(np.abs(lengths - middle))) / middle
     if spread > MAX_SPREAD:
-        return CalibrationState(), Progress(0.0, f"the length scatters by {100 * spread:.0f} % between images: more light, "
-                                                 "or nearer to the camera")
+        return CalibrationState(), Progress(0.0, f"the length scatters by {100 * spread:.0f} % between images: more "
+                                                 "light, or nearer to the camera")
     if not SHORTEST <= middle <= LONGEST:
-        return CalibrationState(), Progress(0.0, f"a hand of {1000 * middle:.0f} mm is not plausible: check the distance or "
-                                                 "the registration of the depth image")
+        return CalibrationState(), Progress(0.0, f"a hand of {1000 * middle:.0f} mm is not plausible: check the "
+                                                 "distance or the registration of the depth image")
     method = "distance" if math.isfinite(distance_m) else "depth"
     return state, Progress(1.0, f"hand length {1000 * middle:.0f} mm", HandSize(middle, spread, len(lengths), method))
 

@@ -59,7 +59,8 @@ def assumed(width: int, height: int, hfov_deg: float, frame_id: str = "camera_co
     Raises FrameError if the field of view is not between 1 and 179 degrees.
     """
     if not 1.0 <= hfov_deg <= 179.0:
-        raise FrameError(f"assumed_hfov_deg is {hfov_deg}: give the camera's horizontal field of view, 1 to 179 degrees")
+        raise FrameError(f"assumed_hfov_deg is {hfov_deg}: give the camera's horizontal field of view, 1 to 179 "
+                         "degrees")
     focal = 0.5 * width / np.tan(0.5 * np.deg2rad(hfov_deg))
     K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]], np.float64)
     return Camera(int(width), int(height), K, frame_id=frame_id, calibrated=False)

@@ -45,20 +45,21 @@ SETTINGS = (
             "new hand is taken up.", low=0.01, high=1.0, live=True),
     Setting("presence_threshold", 0.5, "Probability from which a hand that is followed still counts as "
             "one.", low=0.01, high=1.0, live=True),
-    Setting("detect_every_s", 0.5, "While fewer than max_hands are followed, time between two looks at the whole image; "
-            "0: at every image.", unit="s", low=0.0, high=10.0, live=True),
-    Setting("hand_length_m", 0.186, "Length of the hand, wrist to middle fingertip along the bones: sets the metric scale.",
+    Setting("detect_every_s", 0.5, "While fewer than max_hands are followed, time between two looks at the whole "
+            "image; 0: at every image.", unit="s", low=0.0, high=10.0, live=True),
+    Setting("hand_length_m", 0.186, "Length of the hand, wrist to middle fingertip along the bones: sets the metric "
+                                    "scale.",
             unit="m", low=0.08, high=0.30, live=True),
-    Setting("hand_calibration_file", "", "File of a measured hand length (hand-pose calibrate); replaces hand_length_m. "
-            "Empty: none."),
+    Setting("hand_calibration_file", "", "File of a measured hand length (hand-pose calibrate); replaces "
+            "hand_length_m. Empty: none."),
     Setting("use_depth", True, "Use a registered depth image for the distance where there is one.", live=True),
     Setting("assumed_hfov_deg", 60.0, "Horizontal field of view of a camera without camera_info. Joints are then in "
             "pixels and relative to the wrist only.", unit="deg", low=10.0, high=170.0, live=True),
     Setting("metric_without_calibration", False, "Give metres in the camera frame also with an assumed field of view. "
             "Distances are then only a guess.", live=True),
     Setting("image_is_rectified", False, "The image is already undistorted (image_rect): use P of camera_info."),
-    Setting("mirrored_image", False, "The image was mirrored after capture (selfie view). Pixels stay those of the image; "
-            "sides and metres are those of the real world."),
+    Setting("mirrored_image", False, "The image was mirrored after capture (selfie view). Pixels stay those of the "
+            "image; sides and metres are those of the real world."),
     Setting("filter_min_cutoff_hz", 1.5, "One-Euro cutoff of a hand at rest: lower is smoother.", unit="Hz", low=0.01,
             high=100.0, live=True),
     Setting("filter_beta", 2.0, "One-Euro cutoff added per speed of one hand length per second: higher lags less.",

@@ -143,7 +143,8 @@ def image_to_crop(crop: Crop | CropGeometry, camera: Camera, px: np.ndarray) -> 
 
 
 def rays(crop: Crop | CropGeometry, uv: np.ndarray) -> np.ndarray:
-    """Crop pixels (..., 2), as the network saw them -> rays (..., 3) with z = 1 in the crop camera, mirroring undone."""
+    """Crop pixels (..., 2), as the network saw them -> rays (..., 3) with z = 1 in the crop camera, mirroring
+    undone."""
     u = 2 * crop.K[0, 2] - uv[..., 0] if crop.mirrored else uv[..., 0]
     x = (u - crop.K[0, 2]) / crop.K[0, 0]
     y = (uv[..., 1] - crop.K[1, 2]) / crop.K[1, 1]
@@ -216,7 +217,8 @@ def _pixels_per_crop_pixel(camera: Camera, geometry: CropGeometry) -> float:
 
 
 def _shrink(image: np.ndarray, covered: np.ndarray, factor: int):
-    """The part of the image round the points covered (n, 2) px, averaged over factor x factor blocks; and its corner (2,) pixels."""
+    """The part of the image round the points covered (n, 2) px, averaged over factor x factor blocks; and its corner
+    (2,) pixels."""
     H, W = image.shape[:2]
     low, high = covered.min(0) - 2 * factor, covered.max(0) + 2 * factor
     x0, y0 = np.floor(np.clip(low, 0, (W, H)) / factor).astype(int) * factor

@@ -1,7 +1,8 @@
-"""The One-Euro filter with measured time steps, as a pure step, so that its behaviour does not depend on the frame rate.
+"""The One-Euro filter with measured time steps, as a pure step, so that its behaviour does not depend on the frame
+rate.
 
-Casiez, Roussel, Vogel: "1 Euro Filter", CHI 2012. Their smoothing factor 1 / (1 + tau / dt) is the implicit Euler step of
-a first-order lag and therefore depends on dt; here the lag is solved exactly for an input that is linear between two
+Casiez, Roussel, Vogel: "1 Euro Filter", CHI 2012. Their smoothing factor 1 / (1 + tau / dt) is the implicit Euler step
+of a first-order lag and therefore depends on dt; here the lag is solved exactly for an input that is linear between two
 samples, so that the same motion seen at 10 and at 60 Hz gives the same output at the shared instants.
 """
 from __future__ import annotations
@@ -25,9 +26,9 @@ def one_euro(state: OneEuroState | None, signal: np.ndarray, stamp_ns: int, min_
              derivative_cutoff_hz: float = 1.0, speed: np.ndarray | None = None) -> OneEuroState:
     """One sample further; the filtered signal is ``.value`` of what is returned.
 
-    signal: (...) finite, any unit. min_cutoff_hz: cutoff at rest. beta: cutoff added per unit of speed (equation 5 of the
-    paper: fc = fc_min + beta |dx/dt|). speed: use this |dx/dt| for the cutoff instead of each element's own, so that the
-    axes of a point share one cutoff. A stamp that is not later than the last one starts the filter anew.
+    signal: (...) finite, any unit. min_cutoff_hz: cutoff at rest. beta: cutoff added per unit of speed (equation 5 of
+    the paper: fc = fc_min + beta |dx/dt|). speed: use this |dx/dt| for the cutoff instead of each element's own, so
+    that the axes of a point share one cutoff. A stamp that is not later than the last one starts the filter anew.
     """
     signal = np.asarray(signal, float)
     if state is None or stamp_ns <= state.stamp_ns:

@@ -1,8 +1,8 @@
 """Orientations of a hand's wrist and fingertips, defined once for TF, retargeting and teleoperation.
 
-Wrist frame      origin at the wrist; X from the wrist to the middle finger's knuckle (MCP), Z out of the back of the hand
-                 (dorsal), Y = Z x X. The same rule for both sides, so Y points to the thumb on a left hand and away from
-                 it on a right hand, and a left hand's frame is the mirror image of a right hand's one.
+Wrist frame      origin at the wrist; X from the wrist to the middle finger's knuckle (MCP), Z out of the back of the
+                 hand (dorsal), Y = Z x X. The same rule for both sides, so Y points to the thumb on a left hand and
+                 away from it on a right hand, and a left hand's frame is the mirror image of a right hand's one.
 Fingertip frame  origin at the fingertip; X along the last bone, outward; Z out of the nail side, Y = Z x X.
 """
 from __future__ import annotations
@@ -31,8 +31,8 @@ def wrist_rotation(joints: np.ndarray, is_right: bool) -> np.ndarray:
 def fingertip_rotations(joints: np.ndarray, is_right: bool) -> np.ndarray:
     """Rotations of the five fingertip frames (see the module's text).
 
-    A straight finger has no bending plane, so the nail side comes from the back of the hand, turned by the rotation that
-    takes the finger's first bone to its last. The thumb's nail faces half backward and half away from the index
+    A straight finger has no bending plane, so the nail side comes from the back of the hand, turned by the rotation
+    that takes the finger's first bone to its last. The thumb's nail faces half backward and half away from the index
     knuckle when its metacarpal is at rest, so its hint is the sum of these two directions.
 
     joints: (21, 3) in any right-handed frame F. Returns R_F_tip (5, 3, 3), thumb first; NaN where undefined.
@@ -76,7 +76,8 @@ def quaternion(rotation: np.ndarray) -> np.ndarray:
 
 
 def rotation_of_quaternion(q: np.ndarray) -> np.ndarray:
-    """Rotation matrix (3, 3) of a quaternion (4,) xyzw of any length above 0; NaN for one that is zero or not finite."""
+    """Rotation matrix (3, 3) of a quaternion (4,) xyzw of any length above 0; NaN for one that is zero or not
+    finite."""
     length = float(np.linalg.norm(q))
     if not 1e-9 < length < np.inf:
         return np.full((3, 3), np.nan)

@@ -1,4 +1,5 @@
-"""What the fingers do, told from the 3D joints alone: how straight each finger is, and the named gestures of the clutch."""
+"""What the fingers do, told from the 3D joints alone: how straight each finger is, and the named gestures of the
+clutch."""
 from __future__ import annotations
 
 from typing import Callable
@@ -17,8 +18,8 @@ CURLED = 0.70
 def straightness(joints: np.ndarray) -> np.ndarray:
     """How straight each finger is: distance base to tip over the length of its three bones, 1 for a straight finger.
 
-    joints: (..., 21, 3) in any length unit. Returns (..., 5), thumb first (measured from its MCP's metacarpal, the CMC);
-    NaN where a joint is NaN.
+    joints: (..., 21, 3) in any length unit. Returns (..., 5), thumb first (measured from its MCP's metacarpal, the
+    CMC); NaN where a joint is NaN.
     """
     tips = np.array(FINGERTIPS)
     chain = np.stack([joints[..., tips - k, :] for k in (3, 2, 1, 0)])                    # (4, ..., 5, 3)

@@ -69,7 +69,7 @@ class TeleopConfig:
     # Who steers, and when
     side: str = "any"                      # any | left | right: which hand may steer
     operator: str = "nearest"              # nearest | first | region
-    region_m: tuple[float, ...] = (-0.5, -0.5, 0.2, 0.5, 0.5, 1.5)   # camera frame x0 y0 z0 x1 y1 z1 for operator=region
+    region_m: tuple[float, ...] = (-0.5, -0.5, 0.2, 0.5, 0.5, 1.5)  # camera frame x0 y0 z0 x1 y1 z1 for operator=region
     clutch: str = "gesture"                # gesture | other_hand | topic
     clutch_gesture: str = "three_fingers"
     clutch_hold_s: float = 0.5             # how long the gesture must be held still

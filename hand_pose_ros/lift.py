@@ -3,12 +3,12 @@
 The network says where the joints are in the crop (uv), and their shape up to size (xyz, in hand lengths). Scaling a
 scene about the camera's centre changes no pixel, so everything is solved in hand lengths first:
 
-1. Translation t (3,) of the shape, by weighted linear least squares over all joints: X_i + t lies on the ray (x_i, y_i, 1)
-   of joint i, that is X_i + t_x = x_i (Z_i + t_z), and the same for y (as DLT with known rotation; Iqbal et al. ECCV
+1. Translation t (3,) of the shape, by weighted linear least squares over all joints: X_i + t lies on the ray (x_i, y_i,
+   1) of joint i, that is X_i + t_x = x_i (Z_i + t_z), and the same for y (as DLT with known rotation; Iqbal et al. ECCV
    2018 solve it for the scale). Weights are the inverse variances of that equation, with Huber's psi for outliers.
 2. Each joint, given t: the point that agrees best with its ray and with X_i + t, weighted by both sigmas (the
-   conditional mean of the Gaussian model). At the network's usual sigmas a visible joint ends up on its ray at the depth of the
-   shape, a hidden one nearer to the shape. Chosen by measurement: see test_fused_placement_is_best.
+   conditional mean of the Gaussian model). At the network's usual sigmas a visible joint ends up on its ray at the
+   depth of the shape, a hidden one nearer to the shape. Chosen by measurement: see test_fused_placement_is_best.
 3. Metres: times the hand length. A depth image measures the product of hand length and distance; a Kalman update
    divides the correction between the two.
 
@@ -100,7 +100,8 @@ def lift(crop: Crop, pose: CropPose, camera: Camera, hand_length_m: float = ADUL
 
 
 def label(joints_m: np.ndarray, crop: Crop | crops.CropGeometry) -> tuple[np.ndarray, np.ndarray]:
-    """What a perfect network says of a crop: joints (21, 3) [m, camera frame] -> uv (21, 2) px, xyz (21, 3) hand lengths.
+    """What a perfect network says of a crop: joints (21, 3) [m, camera frame] -> uv (21, 2) px, xyz (21, 3) hand
+    lengths.
 
     The exact inverse of ``lift``, mirroring included. uv is NaN for joints behind the crop camera.
     """

@@ -193,9 +193,9 @@ def load(config) -> Pipeline:
 def new_hand_probability(detection: Detection, pose: CropPose) -> float:
     """Probability 0..1 that what the detector proposes is a hand, by all that both networks say of it.
 
-    The log-odds of the detector's score, of the pose network's presence (at half weight: it is the surest of itself) and
-    of its mean joint confidence are added as if they were independent: a face may look like a hand to the detector and
-    have a presence, but its joints are not clearly anywhere.
+    The log-odds of the detector's score, of the pose network's presence (at half weight: it is the surest of itself)
+    and of its mean joint confidence are added as if they were independent: a face may look like a hand to the detector
+    and have a presence, but its joints are not clearly anywhere.
     """
     def log_odds(p: float) -> float:
         p = min(max(float(p), 1e-4), 1 - 1e-4)
@@ -225,8 +225,8 @@ def check_frame(frame: Frame) -> None:
         raise FrameError(f"the image has {image.shape[1]} x {image.shape[0]} pixels, its camera {camera.width} x "
                          f"{camera.height}: make the camera with camera.from_camera_info and the image's size")
     if depth is not None and depth.shape != image.shape[:2]:
-        raise FrameError(f"the depth image has shape {depth.shape}, the image {image.shape[:2]}: use the depth image that "
-                         "is registered to the colour image (aligned_depth_to_color)")
+        raise FrameError(f"the depth image has shape {depth.shape}, the image {image.shape[:2]}: use the depth image "
+                         "that is registered to the colour image (aligned_depth_to_color)")
 
 
 def usable(detection: Detection, frame: Frame) -> bool:

@@ -1,4 +1,5 @@
-"""Where the files beside the code are: models/, config/, launch/; in a source tree, a pip install or an ament install."""
+"""Where the files beside the code are: models/, config/, launch/; in a source tree, a pip install or an ament
+install."""
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,10 +1,10 @@
 """The 21 joints for dexterous robot hands: the frame that dex-retargeting expects, and an adapter to that package.
 
 The frame is MANO's as dex-retargeting defines it (dexsuite/dex-retargeting v0.5, example/vector_retargeting/
-single_hand_detector.py: estimate_frame_from_hand_points, OPERATOR2MANO_RIGHT and _LEFT). The operator frame is fitted to
-wrist, index and middle knuckle: x from the middle knuckle to the wrist, y normal to their plane, z from the middle to the
-index finger's side. In the MANO frame that follows from it, with the wrist at the origin, the fingers point along +z, the
-palm looks along +x, and the thumb's side is +y on a right hand and -y on a left hand.
+single_hand_detector.py: estimate_frame_from_hand_points, OPERATOR2MANO_RIGHT and _LEFT). The operator frame is fitted
+to wrist, index and middle knuckle: x from the middle knuckle to the wrist, y normal to their plane, z from the middle
+to the index finger's side. In the MANO frame that follows from it, with the wrist at the origin, the fingers point
+along +z, the palm looks along +x, and the thumb's side is +y on a right hand and -y on a left hand.
 """
 from __future__ import annotations
 
@@ -51,13 +51,14 @@ class DexRetargeting:
     """dex-retargeting for one robot hand: joints in, positions of the robot's joints out."""
 
     def __init__(self, config_file: str | Path, urdf_folder: str | Path) -> None:
-        """config_file: YAML in dex-retargeting's format, e.g. config/retargeting/allegro_right.yaml. urdf_folder: where the
-        urdf_path in it starts; robot models do not come with this package.
+        """config_file: YAML in dex-retargeting's format, e.g. config/retargeting/allegro_right.yaml. urdf_folder: where
+        the urdf_path in it starts; robot models do not come with this package.
 
         Raises ConfigError if the package, the file or the URDF is missing.
         """
         if not Path(config_file).is_file():
-            raise ConfigError(f"there is no retargeting configuration {config_file}; this package's are in config/retargeting")
+            raise ConfigError(f"there is no retargeting configuration {config_file}; this package's are in "
+                              "config/retargeting")
         if not Path(urdf_folder).is_dir():
             raise ConfigError(f"there is no folder {urdf_folder}; give the folder that holds the robot hand's URDF")
         try:
@@ -77,7 +78,8 @@ class DexRetargeting:
         return list(self._retargeting.joint_names)
 
     def positions(self, joints: np.ndarray, is_right: bool) -> np.ndarray:
-        """Positions of the robot's joints [rad or m]. joints: (21, 3) metres; NaN raises ValueError, nothing is made up."""
+        """Positions of the robot's joints [rad or m]. joints: (21, 3) metres; NaN raises ValueError, nothing is made
+        up."""
         optimizer = self._retargeting.optimizer
         return np.asarray(self._retargeting.retarget(reference(
             operator_joints(joints, is_right), optimizer.retargeting_type, optimizer.target_link_human_indices)))
@@ -86,8 +88,8 @@ class DexRetargeting:
 def reference(joints: np.ndarray, kind: str, indices: Any) -> np.ndarray:
     """What dex-retargeting wants of the joints: positions (n, 3) for POSITION, else vectors (n, 3) between two joints.
 
-    joints: (21, 3) of ``operator_joints``. indices: (n,) for POSITION, else (2, n) origins and ends. Raises ValueError for
-    joints that are not finite.
+    joints: (21, 3) of ``operator_joints``. indices: (n,) for POSITION, else (2, n) origins and ends. Raises ValueError
+    for joints that are not finite.
     """
     indices = np.asarray(indices)
     if not np.all(np.isfinite(joints)):

@@ -73,8 +73,8 @@ STEP_SETTINGS = tuple(_setting(field.name, getattr(TeleopConfig, field.name)) fo
 
 ROS_SETTINGS = (
     Setting("hands_topic", "/hand_pose/hands", "HandPose21Array to steer by."),
-    Setting("base_frame", "base_link", "Frame of the arm target. TF must connect it to the camera at each image's stamp. "
-            "Not used with arm_output none."),
+    Setting("base_frame", "base_link", "Frame of the arm target. TF must connect it to the camera at each image's "
+            "stamp. Not used with arm_output none."),
     Setting("tool_frame", "tool0", "End effector in TF: where the target starts each time the clutch closes. Not used "
             "with arm_output none."),
     Setting("arm_output", "none", "PoseStamped on ~/target_pose, TwistStamped on ~/target_twist, both, or no arm.",
@@ -87,7 +87,8 @@ ROS_SETTINGS = (
     Setting("gripper_start_m", 0.08, "Opening at start, as long as joint_states_topic does not tell.", "", -4.0, 4.0),
     Setting("command_rate_hz", 60.0, "Commands per second between images.", "Hz", 10.0, 500.0),
     Setting("dry_run", False, "Send no command at all, only the markers on ~/preview."),
-    Setting("retarget", False, "Publish the 21 joints in the retargeting frame on ~/retarget while the clutch is closed.",
+    Setting("retarget", False, "Publish the 21 joints in the retargeting frame on ~/retarget while the clutch is "
+                               "closed.",
             live=True),
     Setting("diagnostics_period_s", 1.0, "Time between two reports on /diagnostics.", "s", 0.05, 60.0),
 )

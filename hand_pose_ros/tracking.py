@@ -1,11 +1,11 @@
 """Identity and smoothing over time: a pure step, so that behaviour over time is tested in loops without clocks.
 
-Identity: hands are matched to tracks by where the track is expected, how far away it is and which side it is, all pairs at
-once with the least total cost, so that hands that cross keep their ids. Side: evidence adds up over the track
+Identity: hands are matched to tracks by where the track is expected, how far away it is and which side it is, all pairs
+at once with the least total cost, so that hands that cross keep their ids. Side: evidence adds up over the track
 as log-odds, and turns over only when the other side has clearly won. Smoothing: One-Euro (Casiez et al. CHI 2012, in
 filters.py) on four parts of a hand with one cutoff each: where it is in the image, its distance, and the shape of each
-finger in pixels and in metres; then bones get their smoothed lengths back. So a hand does not stretch, and noise along the
-viewing ray, which is the largest, does not reach the pixels.
+finger in pixels and in metres; then bones get their smoothed lengths back. So a hand does not stretch, and noise along
+the viewing ray, which is the largest, does not reach the pixels.
 
 Stamps: one that is earlier than the last resets all tracks (a bag that starts again). The same stamp again is the same
 instant: ids are given, nothing is filtered further. Stamp 0 means that the time is unknown: hands are matched by place

@@ -82,7 +82,8 @@ class TransformTree:
             return link.rotations[-1], link.translations[-1]
         if not times[0] <= stamp_ns <= times[-1]:
             late = (stamp_ns - times[-1]) * 1e-9
-            raise DataError(f"TF frame '{child}' is not known at that time (its newest transform is {late:.3f} s older)")
+            raise DataError(f"TF frame '{child}' is not known at that time (its newest transform is {late:.3f} s "
+                            "older)")
         k = bisect.bisect_right(times, stamp_ns) - 1
         share = (stamp_ns - times[k]) / (times[k + 1] - times[k])
         turn = rotation_vector(link.rotations[k + 1] @ link.rotations[k].T)

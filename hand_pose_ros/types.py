@@ -98,7 +98,7 @@ class CropPose:
     xyz_sigma: np.ndarray                           # (21,) hand lengths, one standard deviation along z
     visibility: np.ndarray                          # (21,) probability that the joint is not hidden
     presence: float                                 # 0..1 probability that the crop shows a hand
-    right_probability: float                        # 0..1 of the hand as the crop shows it: near 1 if mirroring was right
+    right_probability: float  # 0..1 of the hand as the crop shows it: near 1 if mirroring was right
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,4 +135,4 @@ class Sample:
     state: np.ndarray                               # (21,) uint8 JointState
     is_right: bool
     depth: np.ndarray | None = None                 # (H, W) float32 metres, NaN where nothing was rendered
-    parts: np.ndarray | None = None                 # (H, W) uint8: 0 not this hand, 1 forearm, 2 palm, 3..7 thumb..little
+    parts: np.ndarray | None = None  # (H, W) uint8: 0 not this hand, 1 forearm, 2 palm, 3..7 thumb..little

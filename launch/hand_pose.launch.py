@@ -26,7 +26,8 @@ ARGUMENTS = {
     "namespace": ("", "namespace of the node, for one camera"),
     "cameras": ("", "several cameras: their namespaces, separated by commas, e.g. /cam_left,/cam_right"),
     "use_sim_time": ("", "true for bags that are played with --clock; empty: as in the config file"),
-    "autostart": ("", "true: configure and activate at once; false: wait for a lifecycle manager; empty: as in the config file"),
+    "autostart": ("", "true: configure and activate at once; false: wait for a lifecycle manager; empty: as in the "
+                      "config file"),
     "rviz": ("false", "start RViz with config/rviz/hand_pose.rviz"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
 }
@@ -60,7 +61,8 @@ def nodes(context):
 
 
 def config_file(name, share):
-    """The parameter file of that name in this package, or the file at that path; ROS would only warn if it is missing."""
+    """The parameter file of that name in this package, or the file at that path; ROS would only warn if it is
+    missing."""
     for candidate in (share / "config" / f"{name}.yaml", Path(name)):
         if candidate.is_file():
             return candidate

@@ -14,7 +14,8 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 ARGUMENTS = {
     "hands": ("", "HandPose21Array to steer by; empty: as in the config file, there /hand_pose/hands"),
-    "gripper": ("", "joint_state, float64, float64_multi_array, joint_trajectory, parallel_gripper_action, gripper_action, none"),
+    "gripper": ("", "joint_state, float64, float64_multi_array, joint_trajectory, parallel_gripper_action, "
+                    "gripper_action, none"),
     "gripper_topic": ("", "topic or action name of the gripper's command"),
     "gripper_joint": ("", "name of the gripper's joint"),
     "arm": ("", "none, pose, twist or both"),

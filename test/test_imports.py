@@ -94,7 +94,8 @@ def test_the_rule_sees_what_it_forbids(tmp_path, monkeypatch):
     planted = {
         "lift.py": "def f():\n    import torch\n", "crop.py": "from hand_pose_ros.msg import HandPose21\n",
         "runtimes/a.py": "from ..training import loss\n", "networks/b.py": "from hand_pose_ros import synthesis\n",
-        "ros/c.py": "import hand_pose_ros.evaluation.report\n", "evaluation/d.py": "from sensor_msgs.msg import Image\n",
+        "ros/c.py": "import hand_pose_ros.evaluation.report\n", "evaluation/d.py": "from sensor_msgs.msg import "
+                                                                                   "Image\n",
         "pipeline.py": "from .ros import node\n",
     }
     for name, text in planted.items():

@@ -20,16 +20,19 @@ from .qos import RESULTS
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``hand-pose calibrate``."""
     parser.add_argument("--out", required=True, metavar="FILE", help="the file for the parameter hand_calibration_file")
-    parser.add_argument("--hands", default="/hand_pose/hands_raw", metavar="TOPIC", help="raw hands of the running node "
-                        "(default: %(default)s)")
-    parser.add_argument("--distance", type=float, default=math.nan, metavar="M", help="distance from the camera to the palm "
-                        "along the viewing direction, measured with a tape; without it the node needs a depth image")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="give up after this (default: %(default)s)")
+    parser.add_argument("--hands", default="/hand_pose/hands_raw", metavar="TOPIC", help="raw hands of the running "
+                        "node (default: %(default)s)")
+    parser.add_argument("--distance", type=float, default=math.nan, metavar="M", help="distance from the camera to the "
+                        "palm along the viewing direction, measured with a tape; without it the node needs a depth "
+                        "image")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="give up after this (default: "
+                                                                                 "%(default)s)")
     parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[], help="everything after this goes to ROS")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Say what to do until the hand is measured; 1 if it was not within the time. Raises ConfigError for a bad value."""
+    """Say what to do until the hand is measured; 1 if it was not within the time. Raises ConfigError for a bad
+    value."""
     if not math.isnan(args.distance) and not 0.1 <= args.distance <= 5.0:
         raise ConfigError(f"--distance is {args.distance}; it must be 0.1 to 5 m")
     if not Path(args.out).expanduser().parent.is_dir():
@@ -40,8 +43,8 @@ def main(args: argparse.Namespace) -> int:
         print(f"not measured within {args.timeout:g} s; last: {said}")
         return 1
     calibration.save(args.out, size)
-    print(f"hand length {1000 * size.hand_length_m:.0f} mm, from {size.samples} images and the {size.method}; stored in "
-          f"{args.out}\nuse it: hand_calibration_file:={Path(args.out).expanduser().resolve()}")
+    print(f"hand length {1000 * size.hand_length_m:.0f} mm, from {size.samples} images and the {size.method}; stored "
+          f"in {args.out}\nuse it: hand_calibration_file:={Path(args.out).expanduser().resolve()}")
     return 0
 
 

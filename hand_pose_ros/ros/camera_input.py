@@ -115,12 +115,12 @@ class CameraInput:
         if waiting_s < self._values.silence_warning_s:
             return
         if not source.publishers:
-            monitor.problem("image source", f"nobody publishes images on {source.topic}; start the camera driver, or name "
-                            "the topic: --ros-args -r image:=/your/camera/image_raw", standing=True)
+            monitor.problem("image source", f"nobody publishes images on {source.topic}; start the camera driver, or "
+                            "name the topic: --ros-args -r image:=/your/camera/image_raw", standing=True)
         elif monitor.silence_s() > self._values.silence_warning_s and not mismatches:
             names = ", ".join(sorted({qos.endpoint_name(publisher) for publisher in source.publishers}))
-            monitor.problem("image source", f"{names} publishes {source.topic}, but no image arrives; check the camera, the "
-                            "network and, for large images, config/fastdds.xml", standing=True)
+            monitor.problem("image source", f"{names} publishes {source.topic}, but no image arrives; check the "
+                            "camera, the network and, for large images, config/fastdds.xml", standing=True)
         else:
             monitor.clear("image source")
 
@@ -159,15 +159,16 @@ class CameraInput:
         """
         monitor, values = self._monitor, self._values
         if not frame_id:
-            monitor.problem("frame", "images carry no frame_id, so there is no TF; set the camera's optical frame in its driver")
+            monitor.problem("frame", "images carry no frame_id, so there is no TF; set the camera's optical frame in "
+                                     "its driver")
         guess = f"2D only, with an assumed field of view of {values.assumed_hfov_deg:g} degrees"
         self._first_image_s = self._first_image_s or time.monotonic()
         self._info_came.wait(max(0.0, self._first_image_s + values.camera_info_wait_s - time.monotonic()))
         info = self._info
         if info is None:
             topic = self._info_topic(self._source.topic)
-            monitor.problem("calibration", f"no camera_info on {topic}: {guess}; publish a calibration, or name its topic with "
-                            "camera_info_topic", standing=True)
+            monitor.problem("calibration", f"no camera_info on {topic}: {guess}; publish a calibration, or name its "
+                            "topic with camera_info_topic", standing=True)
             return camera.assumed(width, height, values.assumed_hfov_deg, frame_id)
         try:
             lens = camera.from_camera_info(info, width, height, values.image_is_rectified)
@@ -175,11 +176,11 @@ class CameraInput:
             monitor.problem("calibration", f"{error}. Until then {guess}", ERROR, standing=True)
             return camera.assumed(width, height, values.assumed_hfov_deg, frame_id)
         if (lens.width, lens.height) != (int(info.width), int(info.height)) and not _has_part(info):
-            monitor.problem("calibration", f"camera_info is for {info.width}x{info.height}, the image is {width}x{height}: it is "
-                            "scaled; calibrate at the size that is used", standing=True)
+            monitor.problem("calibration", f"camera_info is for {info.width}x{info.height}, the image is "
+                            f"{width}x{height}: it is scaled; calibrate at the size that is used", standing=True)
         elif info.header.frame_id and info.header.frame_id != frame_id:
-            monitor.problem("calibration", f"camera_info names the frame '{info.header.frame_id}', the image '{frame_id}', which "
-                            "is used; check that camera_info_topic belongs to this image", standing=True)
+            monitor.problem("calibration", f"camera_info names the frame '{info.header.frame_id}', the image "
+                            f"'{frame_id}', which is used; check that camera_info_topic belongs to this image", standing=True)
         else:
             monitor.clear("calibration")
         return replace(lens, frame_id=frame_id)

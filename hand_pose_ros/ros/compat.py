@@ -42,8 +42,8 @@ class _TransformBroadcaster:
 def transform_lookup(node: Any) -> Callable[[str, str, int], tuple[np.ndarray, np.ndarray]]:
     """A function lookup(target, source, stamp_ns) -> (R_target_source (3, 3), t_target_source (3,) m); stamp 0: newest.
 
-    Over tf2_ros where it is installed, else over transform_tree.py. It never waits, and raises DataError with the reason
-    if the transform is not known at that time.
+    Over tf2_ros where it is installed, else over transform_tree.py. It never waits, and raises DataError with the
+    reason if the transform is not known at that time.
     """
     try:
         import tf2_ros
@@ -89,8 +89,8 @@ def approximate_synchronizer(queue_size: int, slop_s: float, callback: Callable[
                              ) -> tuple[Callable[[Any], None], Callable[[Any], None]]:
     """message_filters.ApproximateTimeSynchronizer over two streams, or a stand-in with the same pairing rule.
 
-    Returns two functions that take the messages of the first and the second stream; callback(first, second) runs for each
-    pair whose stamps differ by no more than slop_s. Subscriptions stay with the caller, who chooses their QoS.
+    Returns two functions that take the messages of the first and the second stream; callback(first, second) runs for
+    each pair whose stamps differ by no more than slop_s. Subscriptions stay with the caller, who chooses their QoS.
     """
     try:
         from message_filters import ApproximateTimeSynchronizer, SimpleFilter
@@ -134,7 +134,8 @@ def cv_bridge() -> Any | None:
 
 
 def subscription_events(incompatible_qos: Callable[[Any], None]) -> Any:
-    """Event callbacks for create_subscription; Humble has them in rclpy.qos_event, later ones in rclpy.event_handler."""
+    """Event callbacks for create_subscription; Humble has them in rclpy.qos_event, later ones in
+    rclpy.event_handler."""
     try:
         from rclpy.event_handler import SubscriptionEventCallbacks
     except ImportError:

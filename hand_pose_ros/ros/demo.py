@@ -1,4 +1,5 @@
-"""``hand-pose demo``: the main job on this machine. Three processes over real DDS: a camera, the node, and this receiver.
+"""``hand-pose demo``: the main job on this machine. Three processes over real DDS: a camera, the node, and this
+receiver.
 
 Prints what arrived (hands per second, latency, error against the truth where the source has it, the TF tree) and leaves
 an annotated video, a contact sheet and the numbers in the output folder.
@@ -42,17 +43,20 @@ JPEG_QUALITY = 90
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``hand-pose demo``."""
     parser.add_argument("--source", default=None, metavar="SOURCE",
-                        help="webcam[:N], a video, a folder of pictures, a .mcap file or rosbag2 folder (default: the bag of "
-                             "virtual hands that comes with the package)")
-    parser.add_argument("--seconds", type=float, default=None, help="stop after this much of the source (default: 20 for a "
-                                                                    "webcam, else all of it)")
+                        help="webcam[:N], a video, a folder of pictures, a .mcap file or rosbag2 folder (default: the "
+                             "bag of virtual hands that comes with the package)")
+    parser.add_argument("--seconds", type=float, default=None, help="stop after this much of the source (default: 20 "
+                                                                    "for a webcam, else all of it)")
     parser.add_argument("--hfov", type=float, default=None, metavar="DEGREES",
-                        help="horizontal field of view of a camera without calibration: gives metres and TF, as good as it is")
+                        help="horizontal field of view of a camera without calibration: gives metres and TF, as good "
+                             "as it is")
     parser.add_argument("--every-image", action="store_true",
                         help="wait for the result of each image, however slow this machine is (a folder always does)")
-    parser.add_argument("--out", default="out/demo", help="folder for video, contact sheet and numbers (default: %(default)s)")
+    parser.add_argument("--out", default="out/demo", help="folder for video, contact sheet and numbers (default: "
+                                                          "%(default)s)")
     parser.add_argument("--domain", type=int, default=None, help="ROS_DOMAIN_ID to use (default: one of its own)")
-    parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[], help="everything after this goes to the node")
+    parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[], help="everything after this goes to the "
+                                                                                 "node")
 
 
 def main(args: argparse.Namespace) -> int:

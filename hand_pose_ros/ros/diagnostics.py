@@ -1,7 +1,7 @@
 """What the node knows about its own health, as diagnostic_msgs and as log lines: each problem with its remedy.
 
-A problem is reported from the moment it is seen until it is cleared, or until HOLD_S after it was last seen. It is logged
-once when it appears, so that a broken camera does not fill the log.
+A problem is reported from the moment it is seen until it is cleared, or until HOLD_S after it was last seen. It is
+logged once when it appears, so that a broken camera does not fill the log.
 """
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ class Monitor:
             self._received.append(self._last_received_s)
 
     def published(self, durations_ms: dict[str, float], dropped: int) -> None:
-        """A result has been published. durations_ms: stage name -> ms ("age" is from the image's stamp); NaN unknown."""
+        """A result has been published. durations_ms: stage name -> ms ("age" is from the image's stamp); NaN
+        unknown."""
         with self._lock:
             now = self._clock()
             self._totals["published"] += 1

@@ -45,7 +45,8 @@ class Finding:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``hand-pose doctor``."""
-    parser.add_argument("--image", metavar="TOPIC", help="check this image topic only (default: all that are published)")
+    parser.add_argument("--image", metavar="TOPIC", help="check this image topic only (default: all that are "
+                                                         "published)")
     parser.add_argument("--seconds", type=float, default=4.0, help="how long to listen to ROS (default: %(default)s)")
     parser.add_argument("--no-networks", action="store_true", help="do not load the networks")
     config.add_arguments(parser, ("detector_model", "pose_model", "runtime"))
@@ -136,9 +137,9 @@ def shared_memory() -> Iterator[Finding]:
     else:
         yield Finding(OK, "shared memory", f"{free / 2**20:.0f} MB free in /dev/shm")
     if not any(name in os.environ for name in environment.PROFILE_VARIABLES):
-        yield Finding(NOTE, "shared memory", "no Fast DDS profile is set for this shell; hand-pose run and the launch file set their "
-                                             "own", f"for the camera driver: export {environment.profile_variable()}="
-                                                    "<share>/hand_pose_ros/config/fastdds.xml")
+        yield Finding(NOTE, "shared memory", "no Fast DDS profile is set for this shell; hand-pose run and the launch "
+                                             "file set their own", "for the camera driver: export "
+                                                    f"{environment.profile_variable()}=<share>/hand_pose_ros/config/fastdds.xml")
 
 
 def networks(settings: Any) -> Iterator[Finding]:
@@ -169,7 +170,7 @@ def networks(settings: Any) -> Iterator[Finding]:
                                f"(first time {times_ms[0]:.0f} ms); hand-pose benchmark measures more")
 
 
-# --------------------------------------------------------------------------------------------------------------- ROS graph
+# ------------------------------------------------------------------------------------------------------------ ROS graph
 
 @dataclass(eq=False)
 class _Heard:
@@ -300,8 +301,8 @@ def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Hear
                         for p in node.get_publishers_info_by_topic(topic))
     if not images.count:
         yield Finding(FAULT, "camera", f"{topic}: nothing arrives ({offered})",
-                      f"check the driver; for large images set {environment.profile_variable()} for it; across machines check the "
-                      "firewall and ROS_DOMAIN_ID")
+                      f"check the driver; for large images set {environment.profile_variable()} for it; across "
+                      "machines check the firewall and ROS_DOMAIN_ID")
         return
     yield Finding(OK, "camera", f"{topic}: {images.rate_hz:.1f} Hz ({offered})")
     try:
@@ -322,8 +323,8 @@ def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Hear
         yield Finding(OK, "stamps", f"{topic}: images are {age_s * 1e3:.0f} ms old on arrival")
     if not infos.count:
         yield Finding(FAULT, "calibration", f"nothing on {info_topic}: 2D only, no metres, no TF",
-                      "calibrate (ros2 run camera_calibration cameracalibrator) and give the file to the driver, or set "
-                      "camera_info_topic")
+                      "calibrate (ros2 run camera_calibration cameracalibrator) and give the file to the driver, or "
+                      "set camera_info_topic")
         return
     try:
         lens = camera.from_camera_info(infos.message, width, height)
@@ -334,8 +335,9 @@ def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Hear
     center_off = float(np.max(np.abs(lens.K[:2, 2] - ((width - 1) / 2, (height - 1) / 2)) / (width, height)))
     text = f"{info_topic}: {lens.distortion_model}, horizontal field of view {fov_deg:.0f} degrees"
     if not 20 < fov_deg < 160 or center_off > 0.2:
-        yield Finding(FAULT, "calibration", f"{text}, optical centre {100 * center_off:.0f} % of the image off its middle: not "
-                      "plausible", "calibrate again; check that camera_info belongs to this camera and image size")
+        yield Finding(FAULT, "calibration", f"{text}, optical centre {100 * center_off:.0f} % of the image off its "
+                      "middle: not plausible", "calibrate again; check that camera_info belongs to this camera and "
+                                               "image size")
     else:
         yield Finding(OK, "calibration", text)
 
@@ -362,5 +364,6 @@ def _transforms(frames: dict[str, set[str]]) -> Iterator[Finding]:
         yield Finding(OK, "tf", f"wrists: {', '.join(hands)}")
         for parent in sorted({next(iter(frames[child])) for child in hands if child not in clashes}):
             if parent not in frames:
-                yield Finding(NOTE, "tf", f"the camera frame '{parent}' has no parent, so hands cannot be placed in the robot",
+                yield Finding(NOTE, "tf", f"the camera frame '{parent}' has no parent, so hands cannot be placed in "
+                                          "the robot",
                               f"ros2 run tf2_ros static_transform_publisher ... --child-frame-id {parent}")

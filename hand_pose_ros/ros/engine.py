@@ -29,7 +29,8 @@ class Engine:
         return str(self._network.reason)
 
     def step(self, frame: Frame, values: Any) -> pipeline.Result:
-        """One image further. values: the settings as they are now. Raises FrameError; the tracks are then still good."""
+        """One image further. values: the settings as they are now. Raises FrameError; the tracks are then still
+        good."""
         self._state, result = self._pipeline.step(self._state, frame, values)
         return result
 

@@ -13,7 +13,8 @@ FIRST_RCLPY_WITH_FASTDDS_3 = 9
 
 
 def use_large_image_profile(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Point Fast DDS to config/fastdds.xml, unless the user has a profile: its default shared memory loses large images.
+    """Point Fast DDS to config/fastdds.xml, unless the user has a profile: its default shared memory loses large
+    images.
 
     The sender of the images needs the profile too.
     """

@@ -122,7 +122,7 @@ class HandPoseNode(LifecycleNode):
         return TransitionCallbackReturn.FAILURE
 
     def _configure(self) -> None:
-        cv2.setNumThreads(1)                            # crops are small; on a busy machine, waiting for threads costs more
+        cv2.setNumThreads(1)  # crops are small; on a busy machine, waiting for threads costs more
         started_s = time.monotonic()
         engine = self._load(self._values)
         prefix = self._values.tf_prefix
@@ -181,8 +181,8 @@ class HandPoseNode(LifecycleNode):
         own = self.get_fully_qualified_name()
         names = [f"{namespace.rstrip('/')}/{name}" for name, namespace in self.get_node_names_and_namespaces()]
         if names.count(own) > 1:
-            self._monitor.problem("node name", f"{names.count(own)} nodes are called {own}, so their parameters and results mix; "
-                                  "start one of them in another namespace (--ros-args -r __ns:=/cam_left)", ERROR,
+            self._monitor.problem("node name", f"{names.count(own)} nodes are called {own}, so their parameters and "
+                                  "results mix; start one of them in another namespace (--ros-args -r __ns:=/cam_left)", ERROR,
                                   standing=True)
         else:
             self._monitor.clear("node name")
@@ -243,33 +243,33 @@ class HandPoseNode(LifecycleNode):
             self._reset.clear()
             self._start_anew()
         if stamp_ns == 0:
-            monitor.problem("stamp", "images carry no time stamp (0): tracking uses the time of arrival, and no TF is sent; make "
-                            "the camera driver fill header.stamp")
+            monitor.problem("stamp", "images carry no time stamp (0): tracking uses the time of arrival, and no TF is "
+                            "sent; make the camera driver fill header.stamp")
             stamp_ns = arrival.received_ns
         last_ns = self._last_stamp_ns
         if last_ns is not None and stamp_ns == last_ns:
-            monitor.problem("stamp", "an image stamp came twice; the second image is not used. Check the camera driver, and "
-                            "that only one publisher sends this topic")
+            monitor.problem("stamp", "an image stamp came twice; the second image is not used. Check the camera "
+                            "driver, and that only one publisher sends this topic")
             return None
         if last_ns is not None and stamp_ns < last_ns:
             if last_ns - stamp_ns < REORDER_NS:
-                monitor.problem("stamp", "images arrive out of order; the older one is not used. Check the network, and that "
-                                "only one publisher sends this topic")
+                monitor.problem("stamp", "images arrive out of order; the older one is not used. Check the network, "
+                                "and that only one publisher sends this topic")
                 return None
-            monitor.problem("stamp", "image stamps went back (a bag that starts again, or a camera clock that was set): tracking "
-                            "starts anew")
+            monitor.problem("stamp", "image stamps went back (a bag that starts again, or a camera clock that was "
+                            "set): tracking starts anew")
             self._start_anew()
         age_ns = arrival.received_ns - stamp_ns
         if 0 < values.max_image_age_s * 1e9 < age_ns:
-            monitor.problem("age", f"images older than max_image_age_s ({values.max_image_age_s:g} s) are skipped; the network or "
-                            "the camera driver delays them")
+            monitor.problem("age", f"images older than max_image_age_s ({values.max_image_age_s:g} s) are skipped; the "
+                            "network or the camera driver delays them")
             return None
         if age_ns > OLDEST_PLAUSIBLE_NS:
-            monitor.problem("age", "images are older than a minute when they arrive; if this is a recording, play it with --clock "
-                            "and set use_sim_time, else set the camera's clock")
+            monitor.problem("age", "images are older than a minute when they arrive; if this is a recording, play it "
+                            "with --clock and set use_sim_time, else set the camera's clock")
         elif age_ns < -REORDER_NS:
-            monitor.problem("age", "images come from the future; synchronise the clocks of camera and computer (chrony, PTP), or "
-                            "set use_sim_time for a recording")
+            monitor.problem("age", "images come from the future; synchronise the clocks of camera and computer "
+                            "(chrony, PTP), or set use_sim_time for a recording")
         self._last_stamp_ns = stamp_ns
         return stamp_ns
 
@@ -286,9 +286,9 @@ class HandPoseNode(LifecycleNode):
             self._monitor.problem("depth", f"depth is not used: {error}")
             return None
         if depth.shape != tuple(shape):
-            self._monitor.problem("depth", f"depth of {depth.shape[1]}x{depth.shape[0]} does not fit the colour image of "
-                                  f"{shape[1]}x{shape[0]} and is not used; set depth_topic to the depth that is registered "
-                                  "(aligned) to colour")
+            self._monitor.problem("depth", f"depth of {depth.shape[1]}x{depth.shape[0]} does not fit the colour image "
+                                  f"of {shape[1]}x{shape[0]} and is not used; set depth_topic to the depth that is "
+                                  "registered (aligned) to colour")
             return None
         return depth
 

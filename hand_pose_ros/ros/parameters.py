@@ -45,14 +45,14 @@ def all_settings() -> tuple[Setting, ...]:
 class Parameters:
     """Declared parameters of one node and their present values.
 
-    ``values`` has one attribute per setting and is replaced as a whole when a parameter changes, so that a worker thread
-    that holds it sees no mixture. While ``frozen``, only the live settings may change.
+    ``values`` has one attribute per setting and is replaced as a whole when a parameter changes, so that a worker
+    thread that holds it sees no mixture. While ``frozen``, only the live settings may change.
     """
 
     def __init__(self, node: Any, settings: Sequence[Setting] | None = None,
                  check: Callable[[Mapping[str, Any]], Any] = check) -> None:
-        """settings: what to declare (None: those of the hand pose node). check: raises ConfigError for values that cannot
-        work together. Raises ConfigError, naming parameter, value and remedy, if a given value cannot be used.
+        """settings: what to declare (None: those of the hand pose node). check: raises ConfigError for values that
+        cannot work together. Raises ConfigError, naming parameter, value and remedy, if a given value cannot be used.
         """
         self.frozen = False
         self._check = check
@@ -68,8 +68,8 @@ class Parameters:
             for name, value in changes.items():
                 setting = self._settings[name]
                 if self.frozen and not setting.live and value != getattr(self.values, name):
-                    raise ConfigError(f"{name} is fixed while the node is configured; 'ros2 lifecycle set' it to deactivate "
-                                      "and cleanup first, or start it anew with the new value")
+                    raise ConfigError(f"{name} is fixed while the node is configured; 'ros2 lifecycle set' it to "
+                                      "deactivate and cleanup first, or start it anew with the new value")
                 changes[name] = check_value(setting, value)
             merged = {**vars(self.values), **changes}
             self._check(merged)

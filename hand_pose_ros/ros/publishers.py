@@ -1,4 +1,5 @@
-"""Everything the node sends, made from one result: hands, TF, markers, debug image. Nothing else decides what is sent."""
+"""Everything the node sends, made from one result: hands, TF, markers, debug image. Nothing else decides what is
+sent."""
 from __future__ import annotations
 
 import time

@@ -1,4 +1,5 @@
-"""Quality of service: subscribe so that the publishers that exist are heard, and say in words when that is impossible."""
+"""Quality of service: subscribe so that the publishers that exist are heard, and say in words when that is
+impossible."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -21,9 +22,9 @@ _RELIABILITY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": Reliabili
 def matching(publishers: Iterable[Any], reliability: str = "auto", depth: int = 1) -> QoSProfile:
     """The profile of a subscription that hears all these publishers.
 
-    publishers: rclpy TopicEndpointInfo objects; may be empty. reliability: auto, reliable or best_effort. With auto it is
-    reliable only if every publisher offers that (a best-effort subscriber hears both kinds); likewise the durability is
-    transient local only if every publisher offers it, so that a CameraInfo sent once is still received.
+    publishers: rclpy TopicEndpointInfo objects; may be empty. reliability: auto, reliable or best_effort. With auto it
+    is reliable only if every publisher offers that (a best-effort subscriber hears both kinds); likewise the durability
+    is transient local only if every publisher offers it, so that a CameraInfo sent once is still received.
     """
     offered = [publisher.qos_profile for publisher in publishers]
     if reliability == "auto":

@@ -39,9 +39,10 @@ SETTINGS = (
     Setting("gripper_joint", "gripper_joint", "Joint that the gripper's command moves."),
     Setting("arm_input", "pose", "What the arm follows.", choices=("pose", "twist")),
     Setting("tool_frame", "tool0", "Link that follows."),
-    Setting("camera_frame", "", "Send a static transform from the base to this camera frame: level, looking along x from "
-            "0.8 m above the base. Empty: the camera's place comes from elsewhere."),
-    Setting("world_frame", "", "Send a static transform from this frame to the base, both at the same place. Empty: none."),
+    Setting("camera_frame", "", "Send a static transform from the base to this camera frame: level, looking along x "
+            "from 0.8 m above the base. Empty: the camera's place comes from elsewhere."),
+    Setting("world_frame", "", "Send a static transform from this frame to the base, both at the same place. Empty: "
+                               "none."),
 )
 
 
@@ -58,7 +59,8 @@ class SimRobot(Node):
         self._speeds = {joint.name: joint.velocity for joint in self._model.moving}
         self._limits = {joint.name: (joint.lower, joint.upper) for joint in self._model.moving}
         if values.gripper_joint not in self._joints:
-            raise ConfigError(f"gripper_joint '{values.gripper_joint}' is not in {path}; choices: {', '.join(self._joints)}")
+            raise ConfigError(f"gripper_joint '{values.gripper_joint}' is not in {path}; choices: "
+                              f"{', '.join(self._joints)}")
         self._arm = tuple(name for name in self._joints if name != values.gripper_joint)
         self._wish = self._joints[values.gripper_joint]
         self._target: Any = None

@@ -71,8 +71,8 @@ def find(location: str) -> Source:
                                           reader.topics.get("/tf_static")) if topic]
             return Source("bag", location, image.name, BAG_TYPES[image.type],
                           tuple((topic.name, BAG_TYPES[topic.type]) for topic in others), truth)
-    raise DataError(f"source '{location}' is not there; give webcam[:N], a video ({' '.join(VIDEOS)}), a folder of pictures, "
-                    "a .mcap file or a rosbag2 folder")
+    raise DataError(f"source '{location}' is not there; give webcam[:N], a video ({' '.join(VIDEOS)}), a folder of "
+                    "pictures, a .mcap file or a rosbag2 folder")
 
 
 def items(source: Source) -> Iterator[Item]:
@@ -97,7 +97,8 @@ def _video(source: Source) -> Iterator[Item]:
     capture = cv2.VideoCapture(source.location)
     rate_hz = capture.get(cv2.CAP_PROP_FPS)
     if not capture.isOpened() or not rate_hz > 0:
-        raise DataError(f"OpenCV cannot read the video {source.location}; convert it: ffmpeg -i in -c:v libx264 out.mp4")
+        raise DataError(f"OpenCV cannot read the video {source.location}; convert it: ffmpeg -i in -c:v libx264 "
+                        "out.mp4")
     number = 0
     while (read := capture.read())[0]:
         yield _picture(number / rate_hz, read[1])
@@ -115,8 +116,8 @@ def _folder(source: Source) -> Iterator[Item]:
 def _webcam(source: Source) -> Iterator[Item]:
     capture = cv2.VideoCapture(int(source.location))
     if not capture.isOpened():
-        raise DataError(f"webcam {source.location} cannot be opened; is it plugged in (ls /dev/video*), may you read it (group "
-                        "video), does another program use it?")
+        raise DataError(f"webcam {source.location} cannot be opened; is it plugged in (ls /dev/video*), may you read "
+                        "it (group video), does another program use it?")
     started_s = time.monotonic()
     while (read := capture.read())[0]:
         yield _picture(time.monotonic() - started_s, read[1])

@@ -10,7 +10,8 @@ from ..teleop_settings import ARM_OUTPUTS, GRIPPER_OUTPUTS
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``hand-pose teleop``."""
-    parser.add_argument("--gripper", choices=GRIPPER_OUTPUTS, help="kind of the gripper's command (default: joint_state)")
+    parser.add_argument("--gripper", choices=GRIPPER_OUTPUTS, help="kind of the gripper's command (default: "
+                                                                   "joint_state)")
     parser.add_argument("--arm", choices=ARM_OUTPUTS, help="commands for an arm (default: none)")
     parser.add_argument("--dry-run", action="store_true", help="send nothing but markers on ~/preview")
     parser.add_argument("--config", metavar="FILE", help="YAML file of parameters")

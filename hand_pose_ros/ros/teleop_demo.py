@@ -1,7 +1,8 @@
 """``hand-pose teleop-demo``: the closed loop on this machine, without camera and robot.
 
-Four processes over real DDS: a camera (a recorded hand), the hand pose node, the teleoperation, and a simulated arm with
-a gripper; this one listens. Leaves teleop.png (the hand's aperture and the gripper's opening over time) and numbers.json.
+Four processes over real DDS: a camera (a recorded hand), the hand pose node, the teleoperation, and a simulated arm
+with a gripper; this one listens. Leaves teleop.png (the hand's aperture and the gripper's opening over time) and
+numbers.json.
 """
 from __future__ import annotations
 
@@ -38,13 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bag", "--video", dest="location", metavar="FILE",
                         help="recorded hand: a bag or a video (default: the sample bag that comes with the package)")
     parser.add_argument("--source", choices=("pipeline", "truth"), default=None,
-                        help="hands from the hand pose node, or the true ones in the bag, which shows the teleoperation "
-                             "alone (default: truth for the sample bag, else pipeline)")
+                        help="hands from the hand pose node, or the true ones in the bag, which shows the "
+                             "teleoperation alone (default: truth for the sample bag, else pipeline)")
     parser.add_argument("--seconds", type=float, default=0.0, help="stop after this much of the recording")
-    parser.add_argument("--hfov", type=float, default=60.0, help="field of view of a video's camera (default: %(default)s)")
+    parser.add_argument("--hfov", type=float, default=60.0, help="field of view of a video's camera (default: "
+                                                                 "%(default)s)")
     parser.add_argument("--stale", type=float, default=None, metavar="S",
                         help="stale_s of the teleoperation; a slow computer needs more than the default")
-    parser.add_argument("--out", default="out/teleop", help="folder for the picture and the numbers (default: %(default)s)")
+    parser.add_argument("--out", default="out/teleop", help="folder for the picture and the numbers (default: "
+                                                            "%(default)s)")
     parser.add_argument("--domain", type=int, default=None, help="ROS_DOMAIN_ID to use (default: one of its own)")
     parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[],
                         help="everything after this goes to the teleoperation: -p clutch_hold_s:=1.0")
@@ -192,7 +195,8 @@ def phases(record: Record) -> list[tuple[float, float, str]]:
 
 
 def delay(time_a: np.ndarray, a: np.ndarray, time_b: np.ndarray, b: np.ndarray) -> float:
-    """Seconds by which signal b follows signal a: the shift with the largest correlation, NaN without movement in both."""
+    """Seconds by which signal b follows signal a: the shift with the largest correlation, NaN without movement in
+    both."""
     if len(a) < 5 or len(b) < 5:
         return float("nan")
     grid = np.arange(max(time_a[0], time_b[0]), min(time_a[-1], time_b[-1]), 1.0 / GRID_HZ)
@@ -286,8 +290,8 @@ def plot(record: Record, numbers: dict[str, Any]) -> np.ndarray:
         _text(image, phase, (MARGIN + 26 + 110 * number, HEIGHT - 16))
     _text(image, "opening [mm] over time [s]", (WIDTH - MARGIN - 240, HEIGHT - 16))
     lag = numbers["hand -> gripper, by correlation [ms]"]
-    _text(image, f"{numbers['recording']}, hands from {numbers['hands from']}; gripper follows the hand after {lag:.0f} ms, mean "
-          f"error {numbers['tracking error, delay taken out, mean [mm of 80]']:.1f} mm", (MARGIN, 24))
+    _text(image, f"{numbers['recording']}, hands from {numbers['hands from']}; gripper follows the hand after "
+          f"{lag:.0f} ms, mean error {numbers['tracking error, delay taken out, mean [mm of 80]']:.1f} mm", (MARGIN, 24))
     return image
 
 

@@ -150,8 +150,8 @@ class TeleopNode(Node):
         try:
             return self._lookup(self._values.base_frame, camera_frame, stamp_ns)[0]
         except DataError as error:
-            self._monitor.problem("camera transform", f"{error}; publish the camera's place in {self._values.base_frame} (static "
-                                  "transform), or set base_frame")
+            self._monitor.problem("camera transform", f"{error}; publish the camera's place in "
+                                  f"{self._values.base_frame} (static transform), or set base_frame")
             return None
 
     # --------------------------------------------------------------------------------------------------------- step

@@ -1,9 +1,10 @@
 """A hand as TF frames: the wrist and five fingertips, named by side and track, children of the camera's optical frame.
 
 Names    <prefix>hand_<left|right>_<track id>_<wrist|thumb_tip|index_tip|middle_tip|ring_tip|little_tip>
-Axes     see hand_pose_ros/frames.py: X along the last bone outward (wrist: to the middle knuckle), Z out of the nail side
-         (wrist: out of the back of the hand)
-Sent     only what is known: a joint that is not finite, outside the image or extrapolated from earlier images has no frame
+Axes     see hand_pose_ros/frames.py: X along the last bone outward (wrist: to the middle knuckle), Z out of the nail
+         side (wrist: out of the back of the hand)
+Sent     only what is known: a joint that is not finite, outside the image or extrapolated from earlier images has no
+         frame
 """
 from __future__ import annotations
 
@@ -63,8 +64,8 @@ def transform_messages(message_type: Any, header: Any, hands: tuple[Hand, ...], 
 class ClashGuard:
     """Notices that somebody else sends frames with our names, which would make TF jump between two places.
 
-    Our own messages come back too; they are known by their stamps. Foreign messages are searched as bytes first, so that
-    a busy /tf costs little.
+    Our own messages come back too; they are known by their stamps. Foreign messages are searched as bytes first, so
+    that a busy /tf costs little.
     """
 
     def __init__(self, prefix: str, remembered: int = 400) -> None:

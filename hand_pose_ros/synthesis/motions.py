@@ -215,8 +215,8 @@ def _handover(rng, is_right):
 
 
 def _steer(rng, is_right):
-    """Teleoperation: a fist, the open hand held still (clutch), then thumb and index pinch while the other three fingers
-    stay straight and the hand moves a little; a fist ends it."""
+    """Teleoperation: a fist, the open hand held still (clutch), then thumb and index pinch while the other three
+    fingers stay straight and the hand moves a little; a fist ends it."""
     turn = facing([0.05, -1.0, 0.1], [-0.35, 0.0, -1.0])
     place = np.array([0.0, 0.06, 0.5])
     fist, opened, closed = poses.solved("fist"), poses.anchor("open_flat"), poses.solved("middle_ring_little")

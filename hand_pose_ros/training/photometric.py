@@ -57,8 +57,9 @@ def occlude(image: np.ndarray, rng: np.random.Generator, other: np.ndarray | Non
 
 
 def put_behind(image: np.ndarray, front: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """``image`` (H, W, 3) uint8 where ``front`` (H, W) bool, with a soft edge, and elsewhere a random part of ``other``,
-    mirrored half the time: the same hand before another scene (Dwibedi et al., cut, paste and learn, ICCV 2017)."""
+    """``image`` (H, W, 3) uint8 where ``front`` (H, W) bool, with a soft edge, and elsewhere a random part of
+    ``other``, mirrored half the time: the same hand before another scene (Dwibedi et al., cut, paste and learn, ICCV
+    2017)."""
     h, w = image.shape[:2]
     size = rng.uniform(0.4, 1.0) * np.array(other.shape[:2])
     top, left = (rng.uniform(0, 1, 2) * (np.array(other.shape[:2]) - size)).astype(int)

@@ -288,7 +288,8 @@ def test_a_network_that_answers_nan_gives_no_hand():
 @given(seed=st.integers(0, 10**6), spread=st.sampled_from([0.0, 1.0, 50.0, 1e4, np.nan, np.inf]),
        name=st.sampled_from(["pinhole", "plumb_bob 5", "equidistant"]), depth=st.booleans())
 def test_nonsense_from_the_networks_never_breaks_or_makes_up_a_hand(seed, spread, name, depth):
-    """Whatever the networks say, what comes out has the right shapes, metres only in front of the camera, and no error."""
+    """Whatever the networks say, what comes out has the right shapes, metres only in front of the camera, and no
+    error."""
     rng = np.random.default_rng(seed)
     camera = make(name)
 

@@ -1,4 +1,5 @@
-"""The retargeting frame, the index tables, TF lookups and the arm's kinematics: laws, and published constants as the truth."""
+"""The retargeting frame, the index tables, TF lookups and the arm's kinematics: laws, and published constants as the
+truth."""
 from __future__ import annotations
 
 import sys
@@ -20,7 +21,8 @@ for _finger, _x in enumerate((0.05, 0.03, 0.005, -0.02, -0.04)):
 
 
 def published_frame(points):
-    """estimate_frame_from_hand_points of dex-retargeting, by its own words: plane by SVD, Gram-Schmidt, sign by the index."""
+    """estimate_frame_from_hand_points of dex-retargeting, by its own words: plane by SVD, Gram-Schmidt, sign by the
+    index."""
     three = points[[0, 5, 9]]
     normal = np.linalg.svd(three - three.mean(0))[2][2]
     x = three[0] - three[2]

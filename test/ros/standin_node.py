@@ -57,7 +57,8 @@ class Network:
 class SquareEngine(Engine):
     """The real engine and pipeline, with an oracle that is told by the squares where the hands are.
 
-    delay_s: how long the pose network takes. oracle_s: processor time the oracle has used, to take it off in benchmarks.
+    delay_s: how long the pose network takes. oracle_s: processor time the oracle has used, to take it off in
+    benchmarks.
     """
 
     def __init__(self, delay_s: float = 0.0) -> None:

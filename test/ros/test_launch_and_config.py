@@ -1,4 +1,5 @@
-"""Launch file, parameter files and layouts. launch is not on PyPI: there the file is read, where it is installed it runs."""
+"""Launch file, parameter files and layouts. launch is not on PyPI: there the file is read, where it is installed it
+runs."""
 from __future__ import annotations
 
 import ast
@@ -68,7 +69,8 @@ def test_config_argument_finds_our_files_and_paths_and_refuses_others(tmp_path):
     ({}, ["hand_pose"]), ({"rviz": "true"}, ["hand_pose", "rviz2"]),
     ({"cameras": "/cam_left,/cam_right"}, ["hand_pose", "hand_pose"])])
 def test_launch_runs_where_it_is_installed(arguments, names):
-    """The description is made and its function called with real launch objects; without launch its imports are checked."""
+    """The description is made and its function called with real launch objects; without launch its imports are
+    checked."""
     if find_spec("launch_ros") is None:
         imported = {node.module for node in ast.walk(tree()) if isinstance(node, ast.ImportFrom)}
         assert imported == {"pathlib", "ament_index_python.packages", "launch", "launch.actions", "launch_ros.actions",

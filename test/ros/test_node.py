@@ -126,7 +126,7 @@ def test_markers_and_debug_images_only_on_demand(rig):
     assert drawn.shape == (HEIGHT, WIDTH, 3) and (drawn != standin_node.picture((RIGHT, LEFT))).any()
 
 
-# ------------------------------------------------------------------------------------------------------ what cameras send
+# ---------------------------------------------------------------------------------------------------- what cameras send
 
 @pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8"])
 def test_encodings_over_the_wire(rig, encoding):
@@ -245,7 +245,7 @@ def test_somebody_elses_transforms_of_the_same_name_are_noticed(rig):
     assert "tf_prefix" in rig.until_problem("tf clash", transform.child_frame_id, clash)
 
 
-# -------------------------------------------------------------------------------------------------------------- parameters
+# ----------------------------------------------------------------------------------------------------------- parameters
 
 def call(rig, kind, service, request):
     client = rig.node.create_client(kind, service)

@@ -66,7 +66,7 @@ def test_the_newest_image_is_taken_and_nothing_waits():
         assert [m.dropped for m in results[1:]] == gaps           # every image is a result or counted as dropped
         queued_s = [(m.latency_decode - m.latency_receive) * 1e-9 for m in results]
         busy_s = [(m.latency_publish - m.latency_decode) * 1e-9 for m in results]
-        assert np.median(queued_s) < 1.5 * np.median(busy_s)        # at most one image's work ahead of it, never a queue
+        assert np.median(queued_s) < 1.5 * np.median(busy_s)  # at most one image's work ahead of it, never a queue
         assert process.stop() == 0
 
 

@@ -32,7 +32,7 @@ def some_hand(right=True, track_id=1, **changes):
     return replace(hand, **changes)
 
 
-# ---------------------------------------------------------------------------------------------------------- newest frame
+# --------------------------------------------------------------------------------------------------------- newest frame
 
 @given(st.lists(st.one_of(st.integers(0, 99), st.none()), max_size=40))
 def test_every_item_is_taken_or_counted(actions):

@@ -168,7 +168,7 @@ def test_every_gripper_output_follows_the_hand(kind):
                 lambda: b.send(hand(opening=0.7)))
         b.until(lambda: value(b.got["gripper"][-1]) < 0.001, "a closed gripper", lambda: b.send(hand(opening=0.05)))
         steps = np.abs(np.diff([value(message) for message in b.got["gripper"]]))
-        assert steps.max() <= 0.15 * 2.0 + 1e-9                              # never more than the rate limit over stale_s
+        assert steps.max() <= 0.15 * 2.0 + 1e-9  # never more than the rate limit over stale_s
 
 
 def test_missing_control_msgs_is_named_with_the_remedy():

@@ -46,7 +46,7 @@ def test_mesh_is_closed_and_outward(model):
     edges = np.concatenate([mesh.skin_faces[:, [0, 1]], mesh.skin_faces[:, [1, 2]], mesh.skin_faces[:, [2, 0]]])
     assert {tuple(edge) for edge in edges.tolist()} == {tuple(edge) for edge in edges[:, ::-1].tolist()}
     a, b, c = (shape.vertices[mesh.skin_faces[:, corner]] for corner in range(3))
-    assert np.einsum("fi,fi->f", a, np.cross(b, c)).sum() / 6 > 5e-4                 # cubic metres: more than half a litre
+    assert np.einsum("fi,fi->f", a, np.cross(b, c)).sum() / 6 > 5e-4  # cubic metres: more than half a litre
 
 
 def test_mesh_tables_fit_each_other(model):

@@ -59,7 +59,7 @@ def test_cupping_the_palm_keeps_the_fingers_lengths(name):
     cupped, flat = _joints(skeleton, arch=1.0), _joints(skeleton)
     fingers = [bone for bone in range(20) if bone % 4]
     np.testing.assert_allclose(bone_lengths(cupped)[fingers], bone_lengths(flat)[fingers], atol=1e-9)
-    assert cupped[17, 2] < flat[17, 2] - 0.015                              # the little knuckle comes palmar, most of all
+    assert cupped[17, 2] < flat[17, 2] - 0.015  # the little knuckle comes palmar, most of all
     assert abs(cupped[17, 2] - flat[17, 2]) > abs(cupped[9, 2] - flat[9, 2])
 
 
