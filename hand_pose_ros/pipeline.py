@@ -38,8 +38,10 @@ CANDIDATES = 3
 detector does, so a false detection must not keep out a hand that the detector thinks less of."""
 CANDIDATE_SCORE = 0.15
 """Detector score from which something gets a look at all."""
+EVIDENCE_WEIGHTS = (1.0, 0.5, 1.0)
 EVIDENCE_NEEDED = 2.0
-"""Log-odds that detector and pose network must bring together for a new hand to be as likely as not."""
+"""Of the log-odds of ``evidence``, and what they must come to for a new hand to be as likely as not. Fitted on virtual
+frames by ``python3 -m hand_pose_ros.training.new_hand_rule``."""
 SAME_BOX_IOU = 0.3
 SAME_HAND = 0.2
 SAME_HAND_OTHER_SIDE = 0.1
@@ -91,8 +93,7 @@ class Pipeline:
         new = new[:CANDIDATES * (config.max_hands - len(expected))]
         marks_s = {"detect": time.monotonic()}
 
-        seen = self._look(frame, [(d, _is_left(d)) for d in (*expected, *new)])
-        seen = self._look_again(frame, seen, len(expected), config)
+        seen = self.examine(frame, expected, new, config)
         marks_s["pose"] = time.monotonic()
 
         known = [look for look in seen[:len(expected)] if look.pose.presence >= config.presence_threshold]
@@ -107,6 +108,11 @@ class Pipeline:
             filtered, raw = (tuple(mirrored_pixels(h, frame.camera.width) for h in hs) for hs in (filtered, raw))
         marks_s["lift"] = time.monotonic()
         return PipelineState(tracker, frame.stamp_ns if ran else state.detected_ns), Result(filtered, raw, ran, marks_s)
+
+    def examine(self, frame: Frame, followed: Sequence[Detection], new: Sequence[Detection], config) -> list[Look]:
+        """One look at each detection, followed ones first, and a second, better one where that is needed."""
+        seen = self._look(frame, [(d, _is_left(d)) for d in (*followed, *new)])
+        return self._look_again(frame, seen, len(followed), config)
 
     def estimate_in_box(self, frame: Frame, box: np.ndarray, config) -> Hand:
         """The hand in a given box (4,) px, side and roll unknown: for evaluation of the pose network alone.
@@ -129,7 +135,7 @@ class Pipeline:
             best = [max(best, key=_belief)]
         return self._lift(best[0], frame, config)
 
-    def _look(self, frame: Frame, wanted: Sequence[tuple[Detection, bool]]) -> list[_Look]:
+    def _look(self, frame: Frame, wanted: Sequence[tuple[Detection, bool]]) -> list[Look]:
         """Crop and pose of each (detection, mirrored), in one call of the network."""
         if self.look is not None:
             taken = [crops.plan(frame.camera, detection, self.crop_size, mirrored) for detection, mirrored in wanted]
@@ -137,9 +143,9 @@ class Pipeline:
         else:
             taken = [crops.take(frame, detection, self.crop_size, mirrored) for detection, mirrored in wanted]
             poses = self.estimate(taken) if taken else []
-        return [_Look(d, crop, pose) for (d, _), crop, pose in zip(wanted, taken, poses)]
+        return [Look(d, crop, pose) for (d, _), crop, pose in zip(wanted, taken, poses)]
 
-    def _look_again(self, frame: Frame, seen: list[_Look], followed: int, config) -> list[_Look]:
+    def _look_again(self, frame: Frame, seen: list[Look], followed: int, config) -> list[Look]:
         """The same, with a second look at those whose first crop was not what the joints in it ask for.
 
         The first ``followed`` come from tracks, the others from the detector: those always get a second look.
@@ -157,7 +163,7 @@ class Pipeline:
                 seen[k] = look
         return seen
 
-    def _lift(self, look: _Look, frame: Frame, config) -> Hand:
+    def _lift(self, look: Look, frame: Frame, config) -> Hand:
         length, source = config.hand_length_m, ScaleSource.ASSUMED
         if self.calibrated_length_m is not None:
             length, source = self.calibrated_length_m, ScaleSource.CALIBRATED_HAND
@@ -166,7 +172,7 @@ class Pipeline:
 
 
 @dataclass(frozen=True, eq=False)
-class _Look:
+class Look:
     """One crop with what the network said of it."""
 
     detection: Detection                            # what the crop was taken for
@@ -190,19 +196,16 @@ def load(config) -> Pipeline:
                     pose.source.input_shape[0], length, runtimes.look_on_device(pose))
 
 
+def evidence(detection: Detection, pose: CropPose) -> np.ndarray:
+    """(3,) log-odds of the detector's score, of the pose network's presence and of its mean joint confidence: a face may
+    look like a hand to the detector and have a presence, but its joints are not clearly anywhere."""
+    p = np.clip([detection.score, pose.presence, confidence(pose).mean()], 1e-4, 1 - 1e-4).astype(np.float64)
+    return np.log(p / (1 - p))
+
+
 def new_hand_probability(detection: Detection, pose: CropPose) -> float:
-    """Probability 0..1 that what the detector proposes is a hand, by all that both networks say of it.
-
-    The log-odds of the detector's score, of the pose network's presence (at half weight: it is the surest of itself)
-    and of its mean joint confidence are added as if they were independent: a face may look like a hand to the detector
-    and have a presence, but its joints are not clearly anywhere.
-    """
-    def log_odds(p: float) -> float:
-        p = min(max(float(p), 1e-4), 1 - 1e-4)
-        return float(np.log(p / (1 - p)))
-
-    evidence = log_odds(detection.score) + 0.5 * log_odds(pose.presence) + log_odds(confidence(pose).mean())
-    return float(1.0 / (1.0 + np.exp(EVIDENCE_NEEDED - evidence)))
+    """Probability 0..1 that what the detector proposes is a hand: a logistic regression on ``evidence``."""
+    return float(1.0 / (1.0 + np.exp(EVIDENCE_NEEDED - evidence(detection, pose) @ EVIDENCE_WEIGHTS)))
 
 
 def needs_detector(state: PipelineState, followed: int, stamp_ns: int, config) -> bool:
@@ -266,7 +269,7 @@ def _is_left(detection: Detection) -> bool:
     return bool(detection.right_probability < 0.5)      # NaN: taken for a right hand, the pose network will tell
 
 
-def _belief(look: _Look) -> float:
+def _belief(look: Look) -> float:
     """How far a look is to be believed: a hand, mirrored the right way, with its joints clearly placed."""
     return float(look.pose.right_probability * confidence(look.pose).mean())
 

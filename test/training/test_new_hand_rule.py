@@ -1,0 +1,32 @@
+"""The fit of the rule for new hands against a world whose rule is known."""
+import numpy as np
+import pytest
+
+from hand_pose_ros.errors import DataError
+from hand_pose_ros.training import new_hand_rule
+
+
+def test_the_rule_that_made_the_answers_is_found_again():
+    rng = np.random.default_rng(5)
+    weights, needed = np.array([1.4, 0.3, 0.8]), 1.7
+    features = rng.normal(0.0, 2.0, (40000, 3))
+    truth = (rng.random(40000) < 1.0 / (1.0 + np.exp(needed - features @ weights))).astype(float)
+    found, threshold = new_hand_rule.fit(features, truth)
+    np.testing.assert_allclose([*found, threshold], [*weights, needed], atol=0.08)
+
+
+def test_evidence_that_separates_perfectly_still_gives_a_finite_rule():
+    features = np.array([[-1.0, 0, 0], [1.0, 0, 0]] * 20)
+    weights, needed = new_hand_rule.fit(features, (features[:, 0] > 0).astype(float))
+    assert np.isfinite(weights).all() and weights[0] > 0 and abs(needed) < 1e-6
+
+
+@pytest.mark.parametrize("truth", [0.0, 1.0])
+def test_candidates_of_one_kind_are_refused(truth):
+    with pytest.raises(DataError, match="both kinds"):
+        new_hand_rule.fit(np.zeros((5, 3)), np.full(5, truth))
+
+
+def test_a_folder_without_frames_is_named(tmp_path):
+    with pytest.raises(DataError, match="frames"):
+        new_hand_rule.candidates(None, str(tmp_path), 10, None)
