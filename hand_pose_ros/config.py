@@ -39,7 +39,7 @@ SETTINGS = (
     Setting("detector_model", "detector_light", "Folder below models/ of the network that finds hands in the image."),
     Setting("pose_model", "pose_light", "Folder below models/ of the network that finds 21 joints in a crop."),
     Setting("runtime", "auto", "What runs the networks; auto: the fastest that works here.",
-            choices=("auto", "tensorrt", "cuda", "onnxruntime", "cpu")),
+            choices=("auto", "tensorrt", "cuda", "onnxruntime", "onnxruntime-int8", "onnxruntime-cuda", "cpu")),
     Setting("max_hands", 2, "Most hands that are followed at a time.", low=1, high=6, live=True),
     Setting("detection_threshold", 0.5, "Probability, by detector and pose network together, from which a "
             "new hand is taken up.", low=0.01, high=1.0, live=True),
@@ -66,11 +66,13 @@ SETTINGS = (
             unit="Hz s", low=0.0, high=100.0, live=True),
     Setting("filter_derivative_cutoff_hz", 2.0, "One-Euro cutoff of the speed itself.", unit="Hz", low=0.01, high=100.0,
             live=True),
-    Setting("track_timeout_s", 0.5, "A hand unseen for longer gets a new track id when it comes back.", unit="s", low=0.0,
+    Setting("track_timeout_s", 0.5, "A hand unseen for longer gets a new track id when it comes back.", unit="s",
+            low=0.0,
             high=10.0, live=True),
     Setting("max_image_age_s", 0.0, "Images older than this on arrival are skipped; 0: none are.", unit="s", low=0.0,
             high=60.0, live=True),
-    Setting("draw_labels", True, "Write side, track id, score and distance beside the hands in debug images.", live=True),
+    Setting("draw_labels", True, "Write side, track id, score and distance beside the hands in debug images.",
+            live=True),
 )
 """In the order of the README's table."""
 

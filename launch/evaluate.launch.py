@@ -21,7 +21,7 @@ ARGUMENTS = {
     "out": ("evaluation", "new folder for the recording, the results and the report"),
     "image": ("", "base image topic of the bag; empty: as in the config file"),
     "config": ("replay", "config file of the node"),
-    "runtime": ("", "auto, tensorrt, cuda, onnxruntime or cpu; empty: as in the config file"),
+    "runtime": ("", "auto, tensorrt, cuda, onnxruntime, cpu, ...: the parameter runtime; empty: as in the config file"),
     "rate": ("1.0", "speed of playing; below 1 on a machine that is slower than the recording"),
     "start_after": ("10.0", "seconds that the node gets to load its networks"),
     "options": ("", "more options of hand-pose evaluate, e.g. '--fail-if \"recall < 0.9\"'"),

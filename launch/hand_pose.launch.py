@@ -22,7 +22,7 @@ ARGUMENTS = {
     "camera_info": ("", "camera_info topic; empty: as in the config file, there empty means beside the image topic"),
     "depth": ("", "depth image registered to the colour image; empty: as in the config file"),
     "config": ("webcam", "webcam, realsense, replay, or the path of a YAML file of parameters"),
-    "runtime": ("", "auto, tensorrt, cuda, onnxruntime or cpu; empty: as in the config file"),
+    "runtime": ("", "auto, tensorrt, cuda, onnxruntime, cpu, ...: the parameter runtime; empty: as in the config file"),
     "namespace": ("", "namespace of the node, for one camera"),
     "cameras": ("", "several cameras: their namespaces, separated by commas, e.g. /cam_left,/cam_right"),
     "use_sim_time": ("", "true for bags that are played with --clock; empty: as in the config file"),
@@ -49,8 +49,8 @@ def nodes(context):
     namespaces = [name.strip() for name in given["cameras"].split(",") if name.strip()] or [given["namespace"]]
     parameters = [str(config_file(given["config"], share)), own_parameters(given)]
     actions = [
-        Node(package="hand_pose_ros", executable="hand_pose_node", name="hand_pose", namespace=namespace, output="screen",
-             parameters=parameters, arguments=["--ros-args", "--log-level", given["log_level"]])
+        Node(package="hand_pose_ros", executable="hand_pose_node", name="hand_pose", namespace=namespace,
+             output="screen", parameters=parameters, arguments=["--ros-args", "--log-level", given["log_level"]])
         for namespace in namespaces]
     if is_true(given["rviz"]):
         actions.append(Node(package="rviz2", executable="rviz2", name="rviz2", output="log",
@@ -61,8 +61,7 @@ def nodes(context):
 
 
 def config_file(name, share):
-    """The parameter file of that name in this package, or the file at that path; ROS would only warn if it is
-    missing."""
+    """The parameter file of that name in this package, or the file at that path; ROS would only warn."""
     for candidate in (share / "config" / f"{name}.yaml", Path(name)):
         if candidate.is_file():
             return candidate
@@ -72,7 +71,8 @@ def config_file(name, share):
 
 def own_parameters(given):
     """Parameters that were given as arguments; they overrule the config file."""
-    own = {parameter: ParameterValue(given[name], value_type=str) for name, parameter in SETTINGS.items() if given[name]}
+    own = {parameter: ParameterValue(given[name], value_type=str)
+           for name, parameter in SETTINGS.items() if given[name]}
     own.update({name: is_true(given[name]) for name in ("autostart", "use_sim_time") if given[name]})
     return own
 

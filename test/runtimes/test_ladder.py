@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import standin
 
+from hand_pose_ros import config
 from hand_pose_ros.errors import ConfigError, ModelError
 from hand_pose_ros.runtimes import Options, ladder
 from hand_pose_ros.runtimes import host
@@ -136,6 +137,11 @@ def test_torch_tensorrt_that_does_not_load_is_a_rung_passed_over(options, monkey
 def test_unknown_runtime_lists_the_choices(options):
     with pytest.raises(ConfigError, match="unknown runtime 'openvino': auto or one of tensorrt, cuda"):
         ladder.climb(standin.source(), "openvino", options)
+
+
+def test_every_runtime_can_be_asked_for_by_parameter():
+    choices = next(setting.choices for setting in config.SETTINGS if setting.name == "runtime")
+    assert set(choices) == {"auto", *ladder.RUNTIMES}
 
 
 def test_every_rung_of_the_ladder_is_in_the_table_and_every_entry_opens():
