@@ -49,8 +49,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=30.0, help="images per second")
     parser.add_argument("--size", default="640x480", help="of the drawn images (oracle only)")
     parser.add_argument("--compressed", action="store_true", help="send JPEG instead of raw images (oracle only)")
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds that the oracle sleeps as if it were a "
-                                                                 "network")
+    parser.add_argument("--delay", type=float, default=0.0,
+                        help="seconds that the oracle sleeps as if it were a network")
     parser.add_argument("--out", type=Path, help="write the numbers as JSON")
     return parser.parse_args()
 
@@ -64,8 +64,8 @@ def drawn_stream(args: argparse.Namespace) -> list:
     out = []
     for k in range(30):
         swing = int(0.1 * width * np.sin(2 * np.pi * k / 30))
-        rgb = standin_node.picture([((width // 3 + swing, height // 2), True), ((2 * width // 3, height // 2 + swing // 2), False)],
-                                   width, height)
+        hands = [((width // 3 + swing, height // 2), True), ((2 * width // 3, height // 2 + swing // 2), False)]
+        rgb = standin_node.picture(hands, width, height)
         if args.compressed:
             message = images.compressed_message(CompressedImage, Image().header, rgb)
         else:
@@ -169,7 +169,8 @@ def overhead(args: argparse.Namespace, images_timed: int = 150) -> dict:
     rclpy.init(args=["--ros-args", "-p", "autostart:=false"])
     engine = standin_node.SquareEngine()
     node, listener = HandPoseNode(lambda values: engine), rclpy.create_node("benchmark_listener")
-    for kind, topic in ((HandPose21Array, "/hand_pose/hands"), (HandPose21Array, "/hand_pose/hands_raw"), (TFMessage, "/tf")):
+    for kind, topic in ((HandPose21Array, "/hand_pose/hands"), (HandPose21Array, "/hand_pose/hands_raw"),
+                        (TFMessage, "/tf")):
         listener.create_subscription(kind, topic, lambda message: None, 5)
     node.trigger_configure()
     node.trigger_activate()

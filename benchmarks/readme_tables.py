@@ -23,7 +23,8 @@ ROWS = {                                                               # set of 
     "rhd": "RHD", "coco_wholebody": "COCO-WholeBody, tiny or gloved",
     "hagrid": "HaGRID, persons at 0.5 to 4 m *", "sign_digits": "sign digits *", "asl_video": "signing *",
     "NEGATIVES": "no hands"}
-COLUMNS = (("recall %", "found", "recall"), ("NME %, found", "found", "NME%"), ("NME %, box given", "box_given", "NME%"),
+COLUMNS = (("recall %", "found", "recall"), ("NME %, found", "found", "NME%"),
+           ("NME %, box given", "box_given", "NME%"),
            ("PA-MPJPE mm, box given", "box_given", "PA-MPJPE"), ("side right %", "found", "hand%"))
 
 
@@ -69,8 +70,9 @@ def accuracy_table(ours: dict, peer: dict | None, peer_name: str) -> str:
             cells.append(f"{own} / {cell(peer, kind, name, column)}" if peer else own)
         lines.append(f"| {title} | {row['hands']} | {' | '.join(cells)} |")
     versions = ", ".join(f"{name} {models.card(name)['sha256'][:8]}" for name in ("detector_light", "pose_light"))
-    note = f"\nOurs{' / ' + peer_name if peer else ''}; weights {versions}. NME: mean joint error over the longer side of the " \
-        "tight box.\nRows with * have labels made with MediaPipe and checked by eye, so its own error there says nothing.\n"
+    note = f"\nOurs{' / ' + peer_name if peer else ''}; weights {versions}. NME: mean joint error over the longer " \
+        "side of the tight box.\nRows with * have labels made with MediaPipe and checked by eye, so its own error " \
+        "there says nothing.\n"
     return "\n".join(lines) + "\n" + note
 
 

@@ -98,7 +98,8 @@ def jacobian(model: Model, values: dict[str, float], tip: str, names: tuple[str,
             column = names.index(joint.name)
             R, t = placed[joint.child]
             axis = R @ joint.axis
-            out[:, column] = np.r_[np.cross(axis, target - t), axis] if joint.kind == "revolute" else np.r_[axis, np.zeros(3)]
+            turns = joint.kind == "revolute"
+            out[:, column] = np.r_[np.cross(axis, target - t), axis] if turns else np.r_[axis, np.zeros(3)]
     return out
 
 

@@ -50,8 +50,8 @@ DEPTH_SLOP_NS = 15_000_000
 
 @lru_cache(maxsize=1)
 def typestore() -> Any:
-    """The ``rosbags`` store with the standard messages and our own. Raises ConfigError if our .msg files are
-    missing."""
+    """The ``rosbags`` store with the standard messages and our own. Raises ConfigError if our .msg files are missing.
+    """
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
     store = get_typestore(Stores.ROS2_HUMBLE)

@@ -64,8 +64,8 @@ class Progress:
 def step(state: CalibrationState, hands: tuple[Hand, ...], stamp_ns: int, distance_m: float = float("nan")
          ) -> tuple[CalibrationState, Progress]:
     """One image further. hands: raw hands of this image; distance_m: known distance along z from the camera to the
-    palm, NaN to use the depth image. Stamps must be of images that follow each other; one that goes back starts
-    anew."""
+    palm, NaN to use the depth image. Stamps must be of images that follow each other; one that goes back starts anew.
+    """
     problem = _problem(state, hands, stamp_ns, distance_m)
     if problem:
         return CalibrationState(), Progress(0.0, problem)
@@ -83,11 +83,12 @@ def step(state: CalibrationState, hands: tuple[Hand, ...], stamp_ns: int, distan
     middle = float(np.median(lengths))
     spread = float(1.4826 * np.median(np.abs(lengths - middle))) / middle
     if spread > MAX_SPREAD:
-        return CalibrationState(), Progress(0.0, f"the length scatters by {100 * spread:.0f} % between images: more "
-                                                 "light, or nearer to the camera")
+        return CalibrationState(), Progress(
+            0.0, f"the length scatters by {100 * spread:.0f} % between images: more light, or nearer to the camera")
     if not SHORTEST <= middle <= LONGEST:
-        return CalibrationState(), Progress(0.0, f"a hand of {1000 * middle:.0f} mm is not plausible: check the "
-                                                 "distance or the registration of the depth image")
+        return CalibrationState(), Progress(
+            0.0, f"a hand of {1000 * middle:.0f} mm is not plausible: check the distance or the registration of the "
+            "depth image")
     method = "distance" if math.isfinite(distance_m) else "depth"
     return state, Progress(1.0, f"hand length {1000 * middle:.0f} mm", HandSize(middle, spread, len(lengths), method))
 
@@ -98,7 +99,8 @@ def save(path: str | Path, size: HandSize) -> None:
         Path(path).expanduser().write_text(json.dumps({"kind": _FILE_KIND, **asdict(size)}, indent=2) + "\n",
                                            encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"cannot write the hand calibration '{path}': {error.strerror}; give a writable path") from error
+        raise ConfigError(f"cannot write the hand calibration '{path}': {error.strerror}; give a writable path"
+                          ) from error
 
 
 def load(path: str | Path) -> HandSize:
@@ -116,7 +118,8 @@ def load(path: str | Path) -> HandSize:
         size = HandSize(float(values["hand_length_m"]), float(values["relative_sigma"]), int(values["samples"]),
                         str(values["method"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"hand_calibration_file '{path}' lacks a value or has a bad one ({error}); {remedy}") from error
+        raise ConfigError(f"hand_calibration_file '{path}' lacks a value or has a bad one ({error}); {remedy}"
+                          ) from error
     if not SHORTEST <= size.hand_length_m <= LONGEST:
         raise ConfigError(f"hand_calibration_file '{path}' says the hand is {size.hand_length_m} m long, allowed are "
                           f"{SHORTEST} to {LONGEST}; {remedy}")

@@ -14,15 +14,15 @@ from hand_pose_ros.errors import ConfigError, HandPoseError
 
 COMMANDS = {
     "run": ("hand_pose_ros.ros.run", "start the node: camera images in, hands out"),
-    "demo": ("hand_pose_ros.ros.demo", "the main job on this machine: a recorded or live camera, the node, what it "
-                                       "sends"),
+    "demo": ("hand_pose_ros.ros.demo",
+             "the main job on this machine: a recorded or live camera, the node, what it sends"),
     "teleop": ("hand_pose_ros.ros.teleop", "steer a gripper and an arm by a hand: clutch, limits, emergency stop"),
-    "sim-robot": ("hand_pose_ros.ros.sim_robot", "a simulated arm with a gripper that takes the teleoperation's "
-                                                 "commands"),
-    "teleop-demo": ("hand_pose_ros.ros.teleop_demo", "the closed loop: recorded hand, node, teleoperation, simulated "
-                                                     "robot, plot"),
-    "doctor": ("hand_pose_ros.ros.doctor", "check this machine, its cameras and a running node, with the fix for each "
-                                           "fault"),
+    "sim-robot": ("hand_pose_ros.ros.sim_robot",
+                  "a simulated arm with a gripper that takes the teleoperation's commands"),
+    "teleop-demo": ("hand_pose_ros.ros.teleop_demo",
+                    "the closed loop: recorded hand, node, teleoperation, simulated robot, plot"),
+    "doctor": ("hand_pose_ros.ros.doctor",
+               "check this machine, its cameras and a running node, with the fix for each fault"),
     "calibrate": ("hand_pose_ros.ros.calibrate", "measure the operator's hand with the running node: true metres"),
     "assets": ("hand_pose_ros.synthesis.assets", "fetch the meshes, skins and light probes of the virtual hands"),
     "render": ("hand_pose_ros.synthesis.render", "make labelled virtual pictures of hands"),

@@ -197,7 +197,7 @@ def load(config) -> Pipeline:
 
 
 def evidence(detection: Detection, pose: CropPose) -> np.ndarray:
-    """(3,) log-odds of the detector's score, of the pose network's presence and of its mean joint confidence: a face may
+    """(3,) log-odds of the detector's score, of the pose network's presence and its mean joint confidence: a face may
     look like a hand to the detector and have a presence, but its joints are not clearly anywhere."""
     p = np.clip([detection.score, pose.presence, confidence(pose).mean()], 1e-4, 1 - 1e-4).astype(np.float64)
     return np.log(p / (1 - p))

@@ -79,7 +79,8 @@ ROS_SETTINGS = (
             "with arm_output none."),
     Setting("arm_output", "none", "PoseStamped on ~/target_pose, TwistStamped on ~/target_twist, both, or no arm.",
             choices=ARM_OUTPUTS),
-    Setting("gripper_output", "joint_state", "Kind of the gripper's command on gripper_topic.", choices=GRIPPER_OUTPUTS),
+    Setting("gripper_output", "joint_state", "Kind of the gripper's command on gripper_topic.",
+            choices=GRIPPER_OUTPUTS),
     Setting("gripper_topic", "~/gripper", "Topic or action name of the gripper's command."),
     Setting("gripper_joint", "gripper_joint", "Name of the gripper's joint, in the command and in joint_states_topic."),
     Setting("joint_states_topic", "/joint_states", "Where the gripper's present opening comes from; without it the "

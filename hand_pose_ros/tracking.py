@@ -199,7 +199,9 @@ def _probability(log_odds: float, is_right: bool) -> float:
 def _evidence(hand: Hand) -> float:
     """Log-odds of one look, not more certain than 1 in 50."""
     p = hand.right_probability
-    return float(np.clip(np.log(p / (1 - p)), -4, 4)) if 0 < p < 1 else 0.0 if np.isnan(p) else (4.0 if p >= 1 else -4.0)
+    if np.isnan(p):
+        return 0.0
+    return float(np.clip(np.log(p / (1 - p)), -4, 4)) if 0 < p < 1 else 4.0 if p >= 1 else -4.0
 
 
 def _start(track_id: int, hand: Hand, stamp_ns: int) -> Track:

@@ -29,8 +29,9 @@ ARGUMENTS = {
     "sim": ("false", "start the simulated robot too"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
 }
-SETTINGS = {"hands": "hands_topic", "gripper": "gripper_output", "gripper_topic": "gripper_topic", "gripper_joint": "gripper_joint",
-            "arm": "arm_output", "base_frame": "base_frame", "tool_frame": "tool_frame", "clutch": "clutch"}
+SETTINGS = {"hands": "hands_topic", "gripper": "gripper_output", "gripper_topic": "gripper_topic",
+            "gripper_joint": "gripper_joint", "arm": "arm_output", "base_frame": "base_frame",
+            "tool_frame": "tool_frame", "clutch": "clutch"}
 """Arguments that are parameters of type string."""
 
 
@@ -44,7 +45,8 @@ def generate_launch_description():
 def nodes(context):
     """The teleoperation, and the simulated robot if asked for."""
     given = {name: context.launch_configurations[name] for name in ARGUMENTS}
-    own = {parameter: ParameterValue(given[name], value_type=str) for name, parameter in SETTINGS.items() if given[name]}
+    own = {parameter: ParameterValue(given[name], value_type=str)
+           for name, parameter in SETTINGS.items() if given[name]}
     own.update({name: is_true(given[name]) for name in ("dry_run", "use_sim_time")})
     actions = [Node(package="hand_pose_ros", executable="teleop_node", name="teleop", namespace=given["namespace"],
                     output="screen", parameters=[*([given["config"]] if given["config"] else []), own],

@@ -94,8 +94,8 @@ def test_the_rule_sees_what_it_forbids(tmp_path, monkeypatch):
     planted = {
         "lift.py": "def f():\n    import torch\n", "crop.py": "from hand_pose_ros.msg import HandPose21\n",
         "runtimes/a.py": "from ..training import loss\n", "networks/b.py": "from hand_pose_ros import synthesis\n",
-        "ros/c.py": "import hand_pose_ros.evaluation.report\n", "evaluation/d.py": "from sensor_msgs.msg import "
-                                                                                   "Image\n",
+        "ros/c.py": "import hand_pose_ros.evaluation.report\n",
+        "evaluation/d.py": "from sensor_msgs.msg import Image\n",
         "pipeline.py": "from .ros import node\n",
     }
     for name, text in planted.items():
@@ -103,7 +103,8 @@ def test_the_rule_sees_what_it_forbids(tmp_path, monkeypatch):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
         assert list(violations(path)), f"{name}: {text}"
-    for name, text in {"ros/ok.py": "import rclpy\n", "training/ok.py": "import torch\nfrom ..networks import x\n"}.items():
+    fine = {"ros/ok.py": "import rclpy\n", "training/ok.py": "import torch\nfrom ..networks import x\n"}
+    for name, text in fine.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)

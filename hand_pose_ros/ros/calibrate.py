@@ -25,20 +25,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--distance", type=float, default=math.nan, metavar="M", help="distance from the camera to the "
                         "palm along the viewing direction, measured with a tape; without it the node needs a depth "
                         "image")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="give up after this (default: "
-                                                                                 "%(default)s)")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S",
+                        help="give up after this (default: %(default)s)")
     parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[], help="everything after this goes to ROS")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Say what to do until the hand is measured; 1 if it was not within the time. Raises ConfigError for a bad
-    value."""
+    """Say what to do until the hand is measured; 1 if it was not in time. Raises ConfigError for a bad value."""
     if not math.isnan(args.distance) and not 0.1 <= args.distance <= 5.0:
         raise ConfigError(f"--distance is {args.distance}; it must be 0.1 to 5 m")
     if not Path(args.out).expanduser().parent.is_dir():
         raise ConfigError(f"--out {args.out}: there is no folder {Path(args.out).expanduser().parent}")
     print("Hold one flat hand still for two seconds, its palm or back to the camera.", flush=True)
-    size, said = measure(args.hands, args.distance, args.timeout, ["--ros-args", *args.ros_args] if args.ros_args else [])
+    ros_args = ["--ros-args", *args.ros_args] if args.ros_args else []
+    size, said = measure(args.hands, args.distance, args.timeout, ros_args)
     if size is None:
         print(f"not measured within {args.timeout:g} s; last: {said}")
         return 1

@@ -180,7 +180,8 @@ class CameraInput:
                             f"{width}x{height}: it is scaled; calibrate at the size that is used", standing=True)
         elif info.header.frame_id and info.header.frame_id != frame_id:
             monitor.problem("calibration", f"camera_info names the frame '{info.header.frame_id}', the image "
-                            f"'{frame_id}', which is used; check that camera_info_topic belongs to this image", standing=True)
+                            f"'{frame_id}', which is used; check that camera_info_topic belongs to this image",
+                            standing=True)
         else:
             monitor.clear("calibration")
         return replace(lens, frame_id=frame_id)

@@ -134,8 +134,7 @@ def cv_bridge() -> Any | None:
 
 
 def subscription_events(incompatible_qos: Callable[[Any], None]) -> Any:
-    """Event callbacks for create_subscription; Humble has them in rclpy.qos_event, later ones in
-    rclpy.event_handler."""
+    """Event callbacks for create_subscription; in rclpy.qos_event on Humble, later in rclpy.event_handler."""
     try:
         from rclpy.event_handler import SubscriptionEventCallbacks
     except ImportError:
@@ -156,4 +155,5 @@ def executor() -> Any:
 def present() -> dict[str, bool]:
     """Which of the optional ROS packages are importable, for diagnostics and `hand-pose doctor`."""
     from importlib.util import find_spec
-    return {name: find_spec(name) is not None for name in ("tf2_ros", "message_filters", "cv_bridge", "diagnostic_msgs")}
+    names = ("tf2_ros", "message_filters", "cv_bridge", "diagnostic_msgs")
+    return {name: find_spec(name) is not None for name in names}

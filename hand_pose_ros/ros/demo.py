@@ -1,5 +1,4 @@
-"""``hand-pose demo``: the main job on this machine. Three processes over real DDS: a camera, the node, and this
-receiver.
+"""``hand-pose demo``: the main job on this machine. Three processes over real DDS: a camera, the node, this receiver.
 
 Prints what arrived (hands per second, latency, error against the truth where the source has it, the TF tree) and leaves
 an annotated video, a contact sheet and the numbers in the output folder.
@@ -45,18 +44,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", default=None, metavar="SOURCE",
                         help="webcam[:N], a video, a folder of pictures, a .mcap file or rosbag2 folder (default: the "
                              "bag of virtual hands that comes with the package)")
-    parser.add_argument("--seconds", type=float, default=None, help="stop after this much of the source (default: 20 "
-                                                                    "for a webcam, else all of it)")
+    parser.add_argument("--seconds", type=float, default=None,
+                        help="stop after this much of the source (default: 20 for a webcam, else all of it)")
     parser.add_argument("--hfov", type=float, default=None, metavar="DEGREES",
                         help="horizontal field of view of a camera without calibration: gives metres and TF, as good "
                              "as it is")
     parser.add_argument("--every-image", action="store_true",
                         help="wait for the result of each image, however slow this machine is (a folder always does)")
-    parser.add_argument("--out", default="out/demo", help="folder for video, contact sheet and numbers (default: "
-                                                          "%(default)s)")
+    parser.add_argument("--out", default="out/demo",
+                        help="folder for video, contact sheet and numbers (default: %(default)s)")
     parser.add_argument("--domain", type=int, default=None, help="ROS_DOMAIN_ID to use (default: one of its own)")
-    parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[], help="everything after this goes to the "
-                                                                                 "node")
+    parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[],
+                        help="everything after this goes to the node")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -88,8 +87,9 @@ def demonstrate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     node = subprocess.Popen([*node_command, "--ros-args", *settings, *args.ros_args])
     player = None
     try:
-        player = subprocess.Popen([sys.executable, "-m", "hand_pose_ros.ros.player", location, "--seconds", str(seconds),
-                                   "--listeners", "2", *["--every-image"] * (args.every_image or source.kind == "folder")])
+        waits = ["--every-image"] if args.every_image or source.kind == "folder" else []
+        player = subprocess.Popen([sys.executable, "-m", "hand_pose_ros.ros.player", location,
+                                   "--seconds", str(seconds), "--listeners", "2", *waits])
         record = receive(source, node, player)
     finally:
         for process in (player, node):
@@ -217,7 +217,8 @@ def matched(hands: Sequence[Hand], truth: Sequence[Hand]) -> list[tuple[Hand, Ha
     for hand in hands:
         for true in truth:
             side = float(np.max(true.box[2:] - true.box[:2]))
-            pairs.append((float(np.nanmean(np.linalg.norm(hand.joints_px - true.joints_px, axis=1))) / side, hand, true))
+            distance = float(np.nanmean(np.linalg.norm(hand.joints_px - true.joints_px, axis=1)))
+            pairs.append((distance / side, hand, true))
     out: list[tuple[Hand, Hand]] = []
     for distance, hand, true in sorted(pairs, key=lambda pair: pair[0]):
         taken = any(hand is other or true is another for other, another in out)
@@ -269,8 +270,8 @@ def errors(record: Record) -> dict[str, Any]:
         "2D error mean [px]": mean([float(np.nanmean(distance(h.joints_px, t.joints_px))) for h, t in pairs]),
         "2D error mean [share of the box]": mean([float(np.nanmean(distance(h.joints_px, t.joints_px))
                                                         / np.max(t.box[2:] - t.box[:2])) for h, t in pairs]),
-        "3D error relative to the wrist, mean [mm]": mean([1e3 * float(np.nanmean(distance(h.joints_rel_m, t.joints_rel_m)))
-                                                           for h, t in pairs]),
+        "3D error relative to the wrist, mean [mm]": mean([
+            1e3 * float(np.nanmean(distance(h.joints_rel_m, t.joints_rel_m))) for h, t in pairs]),
         "3D error in the camera frame, mean [mm]": mean([1e3 * float(np.nanmean(distance(h.joints_m, t.joints_m)))
                                                          for h, t in pairs if np.isfinite(h.joints_m).any()]),
     }

@@ -45,8 +45,8 @@ class Finding:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``hand-pose doctor``."""
-    parser.add_argument("--image", metavar="TOPIC", help="check this image topic only (default: all that are "
-                                                         "published)")
+    parser.add_argument("--image", metavar="TOPIC",
+                        help="check this image topic only (default: all that are published)")
     parser.add_argument("--seconds", type=float, default=4.0, help="how long to listen to ROS (default: %(default)s)")
     parser.add_argument("--no-networks", action="store_true", help="do not load the networks")
     config.add_arguments(parser, ("detector_model", "pose_model", "runtime"))
@@ -112,7 +112,8 @@ def ros_packages() -> Iterator[Finding]:
                       "colcon build and source install/setup.bash, or pip install .")
     from . import compat
     for name, there in compat.present().items():
-        yield Finding(OK if there else NOTE, "ros", f"{name} {'found' if there else 'not installed; a stand-in serves'}")
+        found = "found" if there else "not installed; a stand-in serves"
+        yield Finding(OK if there else NOTE, "ros", f"{name} {found}")
 
 
 def gpu() -> Iterator[Finding]:
@@ -137,9 +138,10 @@ def shared_memory() -> Iterator[Finding]:
     else:
         yield Finding(OK, "shared memory", f"{free / 2**20:.0f} MB free in /dev/shm")
     if not any(name in os.environ for name in environment.PROFILE_VARIABLES):
-        yield Finding(NOTE, "shared memory", "no Fast DDS profile is set for this shell; hand-pose run and the launch "
-                                             "file set their own", "for the camera driver: export "
-                                                    f"{environment.profile_variable()}=<share>/hand_pose_ros/config/fastdds.xml")
+        yield Finding(NOTE, "shared memory",
+                      "no Fast DDS profile is set for this shell; hand-pose run and the launch file set their own",
+                      f"for the camera driver: export {environment.profile_variable()}="
+                      "<share>/hand_pose_ros/config/fastdds.xml")
 
 
 def networks(settings: Any) -> Iterator[Finding]:
@@ -225,8 +227,9 @@ def ros_graph(wanted_image: str | None, seconds: float) -> Iterator[Finding]:
 
     def subscribe(kind: Any, topic: str, profile: Any) -> None:
         heard[topic] = _Heard()
-        node.create_subscription(kind, topic, lambda message: heard[topic].add(message, node.get_clock().now().nanoseconds),
-                                 profile)
+        node.create_subscription(
+            kind, topic, lambda message: heard[topic].add(message, node.get_clock().now().nanoseconds),
+            profile)
 
     try:
         listen(DISCOVERY_S)
@@ -259,7 +262,8 @@ def ros_graph(wanted_image: str | None, seconds: float) -> Iterator[Finding]:
 
         def on_diagnostics(message: Any) -> None:
             for status in message.status:
-                if ": " in status.name and int.from_bytes(status.level, "little") and not status.name.endswith(": summary"):
+                bad = int.from_bytes(status.level, "little")
+                if ": " in status.name and bad and not status.name.endswith(": summary"):
                     reported[status.name] = status.message
 
         node.create_subscription(TFMessage, "/tf", on_tf, 100)
@@ -336,8 +340,8 @@ def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Hear
     text = f"{info_topic}: {lens.distortion_model}, horizontal field of view {fov_deg:.0f} degrees"
     if not 20 < fov_deg < 160 or center_off > 0.2:
         yield Finding(FAULT, "calibration", f"{text}, optical centre {100 * center_off:.0f} % of the image off its "
-                      "middle: not plausible", "calibrate again; check that camera_info belongs to this camera and "
-                                               "image size")
+                      "middle: not plausible",
+                      "calibrate again; check that camera_info belongs to this camera and image size")
     else:
         yield Finding(OK, "calibration", text)
 

@@ -26,7 +26,8 @@ class HandMarkers:
     def message(self, header: Any, hands: tuple[Hand, ...]) -> Any:
         """MarkerArray of the hands that are known in metres; bones, joints and a label for each."""
         metric = {hand_name(hand, self._prefix): hand for hand in hands if np.isfinite(hand.joints_m).all()}
-        markers = [self._deleted(header, name, number) for name in sorted(self._shown - set(metric)) for number in range(3)]
+        gone = sorted(self._shown - set(metric))
+        markers = [self._deleted(header, name, number) for name in gone for number in range(3)]
         for name, hand in metric.items():
             markers += [self._bones(header, name, hand), self._joints(header, name, hand),
                         self._label(header, name, hand)]

@@ -182,8 +182,8 @@ class HandPoseNode(LifecycleNode):
         names = [f"{namespace.rstrip('/')}/{name}" for name, namespace in self.get_node_names_and_namespaces()]
         if names.count(own) > 1:
             self._monitor.problem("node name", f"{names.count(own)} nodes are called {own}, so their parameters and "
-                                  "results mix; start one of them in another namespace (--ros-args -r __ns:=/cam_left)", ERROR,
-                                  standing=True)
+                                  "results mix; start one of them in another namespace (--ros-args -r "
+                                  "__ns:=/cam_left)", ERROR, standing=True)
         else:
             self._monitor.clear("node name")
 

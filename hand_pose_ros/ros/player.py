@@ -69,8 +69,8 @@ class Player:
 
     def _publisher(self, topic: str, message_type: Any) -> Any:
         if topic not in self._publishers:
-            latched = topic == "/tf_static"
-            profile = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE)
+            kept = DurabilityPolicy.TRANSIENT_LOCAL if topic == "/tf_static" else DurabilityPolicy.VOLATILE
+            profile = QoSProfile(depth=10, durability=kept)
             self._publishers[topic] = self._node.create_publisher(message_type, topic, profile)
         return self._publishers[topic]
 

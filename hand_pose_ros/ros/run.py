@@ -10,8 +10,8 @@ from .environment import use_large_image_profile
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``hand-pose run``."""
-    parser.add_argument("--image", metavar="TOPIC", help="base image topic, e.g. /camera/color/image_raw (default: "
-                                                         "image)")
+    parser.add_argument("--image", metavar="TOPIC",
+                        help="base image topic, e.g. /camera/color/image_raw (default: image)")
     parser.add_argument("--camera-info", metavar="TOPIC", help="camera_info topic (default: beside the image topic)")
     parser.add_argument("--config", metavar="FILE", help="YAML file of parameters, e.g. config/webcam.yaml")
     parser.add_argument("--sim-time", action="store_true", help="take the time from /clock (bags played with --clock)")

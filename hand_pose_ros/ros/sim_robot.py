@@ -74,7 +74,8 @@ class SimRobot(Node):
             self._description.publish(String(data=file.read()))
         self._static = self.create_publisher(TFMessage, "/tf_static", latched)
         self._publish_static(values)
-        self.create_subscription(gripper_outputs.load(values.gripper_input), f"{values.teleop}/gripper", self._on_gripper, 10)
+        self.create_subscription(
+            gripper_outputs.load(values.gripper_input), f"{values.teleop}/gripper", self._on_gripper, 10)
         if values.arm_input == "pose":
             self.create_subscription(PoseStamped, f"{values.teleop}/target_pose", self._on_pose, 10)
         else:
@@ -94,7 +95,8 @@ class SimRobot(Node):
         elif kind == "joint_state":
             value = dict(zip(message.name, message.position)).get(joint, np.nan)
         else:
-            value = dict(zip(message.joint_names, message.points[-1].positions if message.points else ())).get(joint, np.nan)
+            positions = message.points[-1].positions if message.points else ()
+            value = dict(zip(message.joint_names, positions)).get(joint, np.nan)
         if np.isfinite(value):
             self._wish = float(np.clip(value, *self._limits[joint]))
 

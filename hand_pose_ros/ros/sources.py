@@ -90,7 +90,8 @@ def _bag(source: Source) -> Iterator[Item]:
                 yield Item(0.0, recorded.topic, message, False)
                 continue
             first_ns = recorded.stamp_ns if first_ns is None else first_ns
-            yield Item((recorded.stamp_ns - first_ns) * 1e-9, recorded.topic, message, recorded.topic == source.image_topic)
+            at_s, is_image = (recorded.stamp_ns - first_ns) * 1e-9, recorded.topic == source.image_topic
+            yield Item(at_s, recorded.topic, message, is_image)
 
 
 def _video(source: Source) -> Iterator[Item]:

@@ -10,8 +10,8 @@ from ..teleop_settings import ARM_OUTPUTS, GRIPPER_OUTPUTS
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``hand-pose teleop``."""
-    parser.add_argument("--gripper", choices=GRIPPER_OUTPUTS, help="kind of the gripper's command (default: "
-                                                                   "joint_state)")
+    parser.add_argument("--gripper", choices=GRIPPER_OUTPUTS,
+                        help="kind of the gripper's command (default: joint_state)")
     parser.add_argument("--arm", choices=ARM_OUTPUTS, help="commands for an arm (default: none)")
     parser.add_argument("--dry-run", action="store_true", help="send nothing but markers on ~/preview")
     parser.add_argument("--config", metavar="FILE", help="YAML file of parameters")
@@ -27,7 +27,8 @@ def main(args: argparse.Namespace) -> int:
         if not Path(args.config).is_file():
             raise ConfigError(f"there is no parameter file {args.config}")
         ros = ["--params-file", args.config, *ros]
-    for name, value in (("gripper_output", args.gripper), ("arm_output", args.arm), ("dry_run", "true" if args.dry_run else "")):
+    dry_run = "true" if args.dry_run else ""
+    for name, value in (("gripper_output", args.gripper), ("arm_output", args.arm), ("dry_run", dry_run)):
         if value:
             ros += ["-p", f"{name}:={value}"]
     return run_node(["teleop", *(["--ros-args", *ros] if ros else [])])

@@ -42,12 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="hands from the hand pose node, or the true ones in the bag, which shows the "
                              "teleoperation alone (default: truth for the sample bag, else pipeline)")
     parser.add_argument("--seconds", type=float, default=0.0, help="stop after this much of the recording")
-    parser.add_argument("--hfov", type=float, default=60.0, help="field of view of a video's camera (default: "
-                                                                 "%(default)s)")
+    parser.add_argument("--hfov", type=float, default=60.0,
+                        help="field of view of a video's camera (default: %(default)s)")
     parser.add_argument("--stale", type=float, default=None, metavar="S",
                         help="stale_s of the teleoperation; a slow computer needs more than the default")
-    parser.add_argument("--out", default="out/teleop", help="folder for the picture and the numbers (default: "
-                                                            "%(default)s)")
+    parser.add_argument("--out", default="out/teleop",
+                        help="folder for the picture and the numbers (default: %(default)s)")
     parser.add_argument("--domain", type=int, default=None, help="ROS_DOMAIN_ID to use (default: one of its own)")
     parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[],
                         help="everything after this goes to the teleoperation: -p clutch_hold_s:=1.0")
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class Record:
     """What arrived, with times of arrival in seconds of time.monotonic()."""
 
-    hands: list[tuple[float, int, float]] = field(default_factory=list)      # arrival, stamp, share of the opening asked for
+    hands: list[tuple[float, int, float]] = field(default_factory=list)     # arrival, stamp, share of the opening
     commands: list[tuple[float, float]] = field(default_factory=list)        # arrival, opening [m]
     opening: list[tuple[float, float]] = field(default_factory=list)         # arrival, opening of the robot [m]
     tool: list[tuple[float, float]] = field(default_factory=list)
@@ -146,15 +146,18 @@ def receive(processes: dict[str, subprocess.Popen], hands_topic: str, play: Any)
     def on_diagnostics(message: Any) -> None:
         for status in message.status:
             if status.name == "/teleop: summary":
-                record.delays = {item.key: item.value for item in status.values if "to command" in item.key} or record.delays
+                delays = {item.key: item.value for item in status.values if "to command" in item.key}
+                record.delays = delays or record.delays
 
     latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     node.create_subscription(HandPose21Array, hands_topic, on_hands, 50)
-    node.create_subscription(JointState, "/teleop/gripper", lambda m: record.commands.append((time.monotonic(), m.position[0])), 50)
+    node.create_subscription(
+        JointState, "/teleop/gripper", lambda m: record.commands.append((time.monotonic(), m.position[0])), 50)
     node.create_subscription(PoseStamped, "/teleop/target_pose",
                              lambda m: record.tool.append((time.monotonic(), m.pose.position.z)), 50)
     node.create_subscription(JointState, "/joint_states", on_states, 50)
-    node.create_subscription(String, "/teleop/state", lambda m: record.states.append((time.monotonic(), m.data)), latched)
+    node.create_subscription(
+        String, "/teleop/state", lambda m: record.states.append((time.monotonic(), m.data)), latched)
     node.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
     executor = compat.executor()
     executor.add_node(node)
@@ -195,8 +198,7 @@ def phases(record: Record) -> list[tuple[float, float, str]]:
 
 
 def delay(time_a: np.ndarray, a: np.ndarray, time_b: np.ndarray, b: np.ndarray) -> float:
-    """Seconds by which signal b follows signal a: the shift with the largest correlation, NaN without movement in
-    both."""
+    """Seconds by which signal b follows signal a: the shift with the largest correlation; NaN if one does not move."""
     if len(a) < 5 or len(b) < 5:
         return float("nan")
     grid = np.arange(max(time_a[0], time_b[0]), min(time_a[-1], time_b[-1]), 1.0 / GRID_HZ)
@@ -224,7 +226,8 @@ def summary(record: Record, source: str, location: str) -> dict[str, Any]:
     """Delays, tracking error and the share of time in each phase."""
     spans = phases(record)
     total = sum(end - start for start, end, _ in spans)
-    numbers: dict[str, Any] = {"recording": Path(location).name, "hands from": source, "hands received": len(record.hands),
+    numbers: dict[str, Any] = {"recording": Path(location).name, "hands from": source,
+                               "hands received": len(record.hands),
                                "commands received": len(record.commands)}
     for phase in ("idle", "follow", "hold", "stop"):
         inside = sum(end - start for start, end, name in spans if name == phase)
@@ -281,17 +284,20 @@ def plot(record: Record, numbers: dict[str, Any]) -> np.ndarray:
             data = np.array(rows)
             pieces = np.split(data, np.flatnonzero(np.diff(data[:, 0]) > 0.3) + 1)      # a gap is not a line
             for piece in pieces:
-                cv2.polylines(image, [np.stack([x(piece[:, 0]), y(piece[:, 1])], 1).round().astype(np.int32)], False, colour, 2,
+                points = np.stack([x(piece[:, 0]), y(piece[:, 1])], 1).round().astype(np.int32)
+                cv2.polylines(image, [points], False, colour, 2,
                               cv2.LINE_AA)
         cv2.line(image, (MARGIN + 10 + 330 * number, 48), (MARGIN + 40 + 330 * number, 48), colour, 3)
         _text(image, name, (MARGIN + 46 + 330 * number, 53))
     for number, (phase, colour) in enumerate(PHASE_COLOURS.items()):
-        cv2.rectangle(image, (MARGIN + 110 * number, HEIGHT - 30), (MARGIN + 20 + 110 * number, HEIGHT - 14), colour, -1)
+        left = MARGIN + 110 * number
+        cv2.rectangle(image, (left, HEIGHT - 30), (left + 20, HEIGHT - 14), colour, -1)
         _text(image, phase, (MARGIN + 26 + 110 * number, HEIGHT - 16))
     _text(image, "opening [mm] over time [s]", (WIDTH - MARGIN - 240, HEIGHT - 16))
     lag = numbers["hand -> gripper, by correlation [ms]"]
     _text(image, f"{numbers['recording']}, hands from {numbers['hands from']}; gripper follows the hand after "
-          f"{lag:.0f} ms, mean error {numbers['tracking error, delay taken out, mean [mm of 80]']:.1f} mm", (MARGIN, 24))
+          f"{lag:.0f} ms, mean error {numbers['tracking error, delay taken out, mean [mm of 80]']:.1f} mm",
+          (MARGIN, 24))
     return image
 
 

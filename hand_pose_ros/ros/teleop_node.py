@@ -36,7 +36,8 @@ from .parameters import Parameters
 NODE_NAME = "teleop"
 SPIN_S = 0.2
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-COLOURS = {Phase.IDLE: (0.6, 0.6, 0.6), Phase.FOLLOW: (0.1, 0.8, 0.2), Phase.HOLD: (1.0, 0.7, 0.0), Phase.STOP: (0.9, 0.1, 0.1)}
+COLOURS = {Phase.IDLE: (0.6, 0.6, 0.6), Phase.FOLLOW: (0.1, 0.8, 0.2), Phase.HOLD: (1.0, 0.7, 0.0),
+           Phase.STOP: (0.9, 0.1, 0.1)}
 
 
 @dataclass
@@ -66,7 +67,8 @@ class TeleopNode(Node):
         self._moving = False                             # a command has been sent since the last stop
         self._measured: float | None = None              # opening, from joint_states_topic
         self._gripper = gripper_outputs.make(self, values.gripper_output, values.gripper_topic)
-        self._pose = self.create_publisher(PoseStamped, "~/target_pose", 10) if values.arm_output in ("pose", "both") else None
+        with_pose = values.arm_output in ("pose", "both")
+        self._pose = self.create_publisher(PoseStamped, "~/target_pose", 10) if with_pose else None
         self._twist = self.create_publisher(TwistStamped, "~/target_twist", 10) \
             if values.arm_output in ("twist", "both") else None
         self._preview = self.create_publisher(MarkerArray, "~/preview", 10)
@@ -107,7 +109,8 @@ class TeleopNode(Node):
             response.message = f"the clutch listens to '{self._values.clutch}'; start the node with clutch:=topic"
             return response
         self._switches.clutch = bool(request.data)
-        response.success, response.message = True, "clutch closes with the next usable hand" if request.data else "clutch open"
+        response.success = True
+        response.message = "clutch closes with the next usable hand" if request.data else "clutch open"
         return response
 
     def _serve_reset(self, request: Any, response: Any) -> Any:
@@ -248,7 +251,8 @@ class TeleopNode(Node):
         ball.scale.x = ball.scale.y = ball.scale.z = 0.03
         text.scale.z = 0.03
         text.pose.position.z += 0.08
-        text.text = f"{'DRY RUN ' if values.dry_run else ''}{command.phase.value}, gripper {100 * share:.0f} % {command.withheld}"
+        dry = "DRY RUN " if values.dry_run else ""
+        text.text = f"{dry}{command.phase.value}, gripper {100 * share:.0f} % {command.withheld}"
         fingers.scale.x = 0.008
         for side in (-1.0, 1.0):                         # two fingers along the tool's z, apart along its y
             fingers.points += [Point(x=0.0, y=side * 0.05 * share, z=z) for z in (0.0, 0.06)]
@@ -287,7 +291,8 @@ class TeleopNode(Node):
         self._monitor.fact("withheld because", command.withheld or "nothing is withheld")
         self._monitor.fact("dry run", self._values.dry_run)
         if command.phase is Phase.STOP:
-            self._monitor.problem("emergency stop", "latched; release ~/emergency_stop and call ~/reset", ERROR, standing=True)
+            self._monitor.problem("emergency stop", "latched; release ~/emergency_stop and call ~/reset", ERROR,
+                                  standing=True)
         else:
             self._monitor.clear("emergency stop")
 

@@ -224,7 +224,7 @@ def _steer(rng, is_right):
     time = 2.3
     for _ in range(3):
         place = place + np.array([*rng.uniform(-0.025, 0.025, 2), rng.uniform(-0.015, 0.015)])
-        keys += [(time + 0.6, closed, turn, place), (time + 0.9, closed, turn, place), (time + 1.5, opened, turn, place)]
+        keys += [(time + after, pose, turn, place) for after, pose in ((0.6, closed), (0.9, closed), (1.5, opened))]
         time += 1.7
         keys.append((time, opened, turn, place))
     yield _track(rng, is_right, [*keys, (time + 0.5, fist, turn, place), (time + 1.0, fist, turn, place)])

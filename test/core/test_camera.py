@@ -27,7 +27,8 @@ LENSES = {
 def make(name) -> Camera:
     model, D = LENSES[name]
     focal = 0.45 if model == "equidistant" else 1.0
-    return Camera(640, 480, K * np.array([[focal, focal, 1]] * 2 + [[1, 1, 1]]).reshape(3, 3), model, np.array(D, float))
+    scale = np.array([[focal, focal, 1]] * 2 + [[1, 1, 1]])
+    return Camera(640, 480, K * scale, model, np.array(D, float))
 
 
 @pytest.mark.parametrize("name", LENSES)

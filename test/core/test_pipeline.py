@@ -172,7 +172,8 @@ def test_a_new_hand_needs_the_evidence_of_both_networks(score, presence, sigma_p
     oracle = Oracle(make("pinhole"), [(hand(), True)])
 
     def estimate(taken_crops):
-        return [replace(pose, presence=presence, uv_sigma=np.full(21, sigma_px)) for pose in oracle.estimate(taken_crops)]
+        return [replace(pose, presence=presence, uv_sigma=np.full(21, sigma_px))
+                for pose in oracle.estimate(taken_crops)]
     found = [replace(d, score=score) for d in oracle.detect(BLACK)]
     pipe = Pipeline(lambda image, least: found, estimate, 224)
     _, result = pipe.step(PipelineState(), Frame(BLACK, oracle.camera, 1), CONFIG)
@@ -288,8 +289,7 @@ def test_a_network_that_answers_nan_gives_no_hand():
 @given(seed=st.integers(0, 10**6), spread=st.sampled_from([0.0, 1.0, 50.0, 1e4, np.nan, np.inf]),
        name=st.sampled_from(["pinhole", "plumb_bob 5", "equidistant"]), depth=st.booleans())
 def test_nonsense_from_the_networks_never_breaks_or_makes_up_a_hand(seed, spread, name, depth):
-    """Whatever the networks say, what comes out has the right shapes, metres only in front of the camera, and no
-    error."""
+    """Whatever the networks say, what comes out has the right shapes, metres only in front of the camera, no error."""
     rng = np.random.default_rng(seed)
     camera = make(name)
 
@@ -297,7 +297,8 @@ def test_nonsense_from_the_networks_never_breaks_or_makes_up_a_hand(seed, spread
         return rng.normal(0, 1, shape) * spread * (rng.random(shape) < 0.9)
 
     def detect(image, score):
-        return [Detection(rng.uniform(-200, 800, 4) + noise(4), rng.random(), rng.random(), rng.normal(0, 1, 2) + noise(2))
+        return [Detection(rng.uniform(-200, 800, 4) + noise(4), rng.random(), rng.random(),
+                          rng.normal(0, 1, 2) + noise(2))
                 for _ in range(rng.integers(0, 5))]
 
     def estimate(crops):

@@ -59,7 +59,8 @@ def test_the_frame_turns_and_moves_with_the_hand():
     for turn in Rotation.random(50, random_state=1):
         moved = turn.apply(joints) + RNG.normal(size=3)
         for side in (True, False):
-            np.testing.assert_allclose(retarget.operator_joints(moved, side), retarget.operator_joints(joints, side), atol=1e-9)
+            np.testing.assert_allclose(retarget.operator_joints(moved, side), retarget.operator_joints(joints, side),
+                                       atol=1e-9)
             R = retarget.operator_rotation(moved) @ retarget.OPERATOR_TO_MANO[side]
             np.testing.assert_allclose(R.T @ R, np.eye(3), atol=1e-9)
             assert np.linalg.det(R) > 0
@@ -117,7 +118,8 @@ class FakeRetargeting:
         return np.array([1.0, 2.0])
 
 
-@pytest.mark.parametrize("kind, indices", [("POSITION", [4, 8]), ("VECTOR", [[4], [8]]), ("DEXPILOT", [[8, 0, 0], [4, 4, 8]])])
+@pytest.mark.parametrize("kind, indices", [
+    ("POSITION", [4, 8]), ("VECTOR", [[4], [8]]), ("DEXPILOT", [[8, 0, 0], [4, 4, 8]])])
 def test_the_adapter_gives_what_the_package_wants(monkeypatch, tmp_path, kind, indices):
     made = FakeRetargeting(kind, indices)
     module, package = ModuleType("dex_retargeting.retargeting_config"), ModuleType("dex_retargeting")
@@ -178,7 +180,8 @@ def test_rotation_of_a_quaternion_against_scipy():
 def test_the_arm_reaches_poses_within_its_speeds_and_its_jacobian_is_the_derivative():
     model = arm_model.load(folder("config") / "sim" / "arm_gripper.urdf")
     names = tuple(f"joint{k}" for k in range(1, 7))
-    values = {"joint1": 0.2, "joint2": 0.5, "joint3": 1.4, "joint4": 0.1, "joint5": 1.2, "joint6": -0.3, "gripper_joint": 0.06}
+    values = {"joint1": 0.2, "joint2": 0.5, "joint3": 1.4, "joint4": 0.1, "joint5": 1.2, "joint6": -0.3,
+              "gripper_joint": 0.06}
     J = arm_model.jacobian(model, values, "tool0", names)
     R0, t0 = arm_model.links(model, values)["tool0"]
     for column, name in enumerate(names):

@@ -150,7 +150,8 @@ class Rig:
         """Spin, doing ``action`` every now and then, until condition() is true; returns its value."""
         end_s = time.monotonic() + timeout_s
         while not (value := condition()):
-            assert time.monotonic() < end_s, f"waited {timeout_s} s in vain for {what or condition}; problems: {self.problems()}"
+            assert time.monotonic() < end_s, \
+                f"waited {timeout_s} s in vain for {what or condition}; problems: {self.problems()}"
             action()
             self.spin(every_s)
         return value
@@ -170,8 +171,10 @@ class Rig:
         """The HandPose21Array with this image's stamp."""
         stamp = messages.stamp_ns(image.header)
         self.send(image, info)
-        return self.until(lambda: next((m for m in self.hands if messages.stamp_ns(m.header) == stamp), None), timeout_s,
-                          f"an answer to {getattr(image, 'encoding', 'the compressed image')}")
+
+        def found():
+            return next((m for m in self.hands if messages.stamp_ns(m.header) == stamp), None)
+        return self.until(found, timeout_s, f"an answer to {getattr(image, 'encoding', 'the compressed image')}")
 
     def problems(self) -> dict:
         """Name -> text of what is wrong by the latest report."""
@@ -180,8 +183,10 @@ class Rig:
 
     def until_problem(self, name: str, text: str, action=lambda: None, timeout_s: float = ANSWER_S) -> str:
         """Wait for a reported problem of this name that holds this text."""
-        return self.until(lambda: next((d[name].message for d in self.diagnostics if name in d and text in d[name].message), ""),
-                          timeout_s, f"problem '{name}' with '{text}'", action)
+        def found():
+            reports = (report[name].message for report in self.diagnostics if name in report)
+            return next((message for message in reports if text in message), "")
+        return self.until(found, timeout_s, f"problem '{name}' with '{text}'", action)
 
     def frames(self) -> set:
         """Child frames received on /tf since the last forget()."""

@@ -38,9 +38,9 @@ class Ear:
 
     def __init__(self, world, topic, **settings):
         self.world, self.said = world, []
-        values = dict(image_topic=topic, image_transport="auto", image_reliability="auto", camera_info_topic="", depth_topic="",
-                      depth_slop_s=0.02, silence_warning_s=0.5, camera_info_wait_s=0.0, assumed_hfov_deg=60.0,
-                      image_is_rectified=False)
+        values = dict(image_topic=topic, image_transport="auto", image_reliability="auto", camera_info_topic="",
+                      depth_topic="", depth_slop_s=0.02, silence_warning_s=0.5, camera_info_wait_s=0.0,
+                      assumed_hfov_deg=60.0, image_is_rectified=False)
         self.monitor = Monitor(lambda level, text: self.said.append(text))
         self.input = CameraInput(world.listener, self.monitor, SimpleNamespace(**{**values, **settings}))
 
@@ -92,7 +92,8 @@ def test_pairs_of_reliability(world, asked, offered, heard, late):
 
 def test_a_camera_info_that_was_sent_once_is_heard(world):
     info = world.camera.create_publisher(CameraInfo, "/front/once/camera_info", quality("reliable", "transient_local"))
-    message = CameraInfo(width=4, height=2, k=[4.0, 0.0, 2.0, 0.0, 4.0, 1.0, 0.0, 0.0, 1.0], distortion_model="plumb_bob")
+    message = CameraInfo(width=4, height=2, k=[4.0, 0.0, 2.0, 0.0, 4.0, 1.0, 0.0, 0.0, 1.0],
+                         distortion_model="plumb_bob")
     info.publish(message)
     ear = Ear(world, "/front/once/image")
     assert ear.until(lambda: ear.input.lens("eye", 4, 2).calibrated)

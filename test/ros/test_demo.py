@@ -32,7 +32,8 @@ sys.exit(demo.demonstrate(parser.parse_args(sys.argv[2:]), [sys.executable, sys.
 def true_hand(center_px, is_right, track_id):
     joints = standin_node.joints_at(CAMERA, center_px, is_right)
     px = camera.project(CAMERA, joints)
-    return Hand(1.0, float(is_right), np.concatenate([px.min(0), px.max(0)]), px, joints, joints - joints[0], np.ones(21),
+    box = np.concatenate([px.min(0), px.max(0)])
+    return Hand(1.0, float(is_right), box, px, joints, joints - joints[0], np.ones(21),
                 np.ones(21, np.uint8), np.zeros(21), np.zeros(21), 0.186, ScaleSource.CALIBRATED_HAND, track_id)
 
 
@@ -105,7 +106,8 @@ def test_matching_is_by_place_and_one_to_one():
 
 def test_errors_are_what_was_put_in():
     truth = true_hand((160, 120), True, 1)
-    shifted = demo.Hand(**{**vars(truth), "joints_px": truth.joints_px + (3.0, 4.0), "joints_m": truth.joints_m + (0, 0, 0.01)})
+    shifted = demo.Hand(**{**vars(truth), "joints_px": truth.joints_px + (3.0, 4.0),
+                           "joints_m": truth.joints_m + (0, 0, 0.01)})
     record = demo.Record(hands={1: (shifted,), 2: ()}, truth={1: (truth,), 2: (truth,), 3: (truth,)})
     found = demo.errors(record)
     assert found["true hands in processed images"] == 2 and found["of these found"] == 1

@@ -13,7 +13,8 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from hand_pose_ros.ros import doctor, images
 
-SOUND = {"width": 64, "height": 48, "distortion_model": "plumb_bob", "k": [60.0, 0.0, 32.0, 0.0, 60.0, 24.0, 0.0, 0.0, 1.0]}
+SOUND = {"width": 64, "height": 48, "distortion_model": "plumb_bob",
+         "k": [60.0, 0.0, 32.0, 0.0, 60.0, 24.0, 0.0, 0.0, 1.0]}
 
 
 class Camera:
@@ -55,7 +56,8 @@ class Camera:
 @pytest.mark.parametrize("camera, subject, text", [
     (Camera, "camera", ""),
     (lambda _: Camera({**SOUND, "k": [0.0] * 9}), "calibration", "not calibrated"),
-    (lambda _: Camera({**SOUND, "k": [4000.0, 0.0, 32.0, 0.0, 4000.0, 24.0, 0.0, 0.0, 1.0]}), "calibration", "not plausible"),
+    (lambda _: Camera({**SOUND, "k": [4000.0, 0.0, 32.0, 0.0, 4000.0, 24.0, 0.0, 0.0, 1.0]}), "calibration",
+     "not plausible"),
     (lambda _: Camera(None), "calibration", "nothing on /eye/camera_info"),
     (lambda _: Camera(SOUND, encoding="rainbow"), "camera", "rainbow"),
     (lambda _: Camera(SOUND, stamped=False), "stamps", "no stamp"),
@@ -89,5 +91,6 @@ def test_the_command_goes_through_all_checks(capsys):
 def test_a_missing_model_is_a_fault_with_a_fix(capsys):
     parser = argparse.ArgumentParser()
     doctor.add_arguments(parser)
-    assert doctor.main(parser.parse_args(["--seconds", "0.1", "--pose-model", "no_such", "--detector-model", "no_such"])) == 1
+    arguments = ["--seconds", "0.1", "--pose-model", "no_such", "--detector-model", "no_such"]
+    assert doctor.main(parser.parse_args(arguments)) == 1
     assert "no_such" in capsys.readouterr().out

@@ -42,10 +42,12 @@ def functions(*names):
 
 def test_every_argument_is_described_and_used():
     arguments = constant("ARGUMENTS")
-    assert set(arguments) >= {"image", "camera_info", "config", "runtime", "namespace", "cameras", "use_sim_time", "rviz",
+    assert set(arguments) >= {"image", "camera_info", "config", "runtime", "namespace", "cameras", "use_sim_time",
+                              "rviz",
                               "autostart", "log_level"}
     assert all(len(description) > 10 for _, description in arguments.values())
-    used = set(re.findall(r'given\["(\w+)"\]', LAUNCH.read_text())) | set(constant("SETTINGS")) | {"autostart", "use_sim_time"}
+    used = set(re.findall(r'given\["(\w+)"\]', LAUNCH.read_text()))
+    used |= set(constant("SETTINGS")) | {"autostart", "use_sim_time"}
     assert used == set(arguments)
 
 
@@ -62,15 +64,14 @@ def test_config_argument_finds_our_files_and_paths_and_refuses_others(tmp_path):
     assert config_file(str(own), ROOT) == own
     with pytest.raises(FileNotFoundError, match="realsense"):
         config_file("nothing", ROOT)
-    assert [is_true(text) for text in ("true", "True", "1", "false", "", "no")] == [True, True, True, False, False, False]
+    assert [is_true(text) for text in ("true", "True", "1", "false", "", "no")] == [True] * 3 + [False] * 3
 
 
 @pytest.mark.parametrize("arguments, names", [
     ({}, ["hand_pose"]), ({"rviz": "true"}, ["hand_pose", "rviz2"]),
     ({"cameras": "/cam_left,/cam_right"}, ["hand_pose", "hand_pose"])])
 def test_launch_runs_where_it_is_installed(arguments, names):
-    """The description is made and its function called with real launch objects; without launch its imports are
-    checked."""
+    """The description is made and its function called with real launch objects; without launch, its imports."""
     if find_spec("launch_ros") is None:
         imported = {node.module for node in ast.walk(tree()) if isinstance(node, ast.ImportFrom)}
         assert imported == {"pathlib", "ament_index_python.packages", "launch", "launch.actions", "launch_ros.actions",

@@ -64,12 +64,14 @@ def test_raw_and_filtered_come_with_the_image_stamp(rig):
 
 def test_latencies_follow_the_stages(rig):
     answer = rig.answer(rig.image())
-    times = [getattr(answer, f"latency_{stage}") for stage in ("receive", "decode", "detect", "pose", "lift", "publish")]
+    stages = ("receive", "decode", "detect", "pose", "lift", "publish")
+    times = [getattr(answer, f"latency_{stage}") for stage in stages]
     assert times[0] > 0 and times == sorted(times) and times[-1] < 2e9
 
 
 def test_no_hand_is_an_empty_array_and_no_transform(rig):
-    rig.until(lambda: rig.hands and not rig.hands[-1].hands, action=lambda: rig.send(rig.image(())), what="an empty array")
+    rig.until(lambda: rig.hands and not rig.hands[-1].hands, what="an empty array",
+              action=lambda: rig.send(rig.image(())))
     rig.forget()
     assert rig.answer(rig.image(())).hands == []
     rig.spin(0.2)
@@ -91,7 +93,8 @@ def test_transforms_are_rigid_and_say_what_the_message_says(rig):
             assert transform.header.frame_id == FRAME
             assert np.allclose((p.x, p.y, p.z), hand.joints_m[joint])
             x_axis = rotated((q.x, q.y, q.z, q.w), (1, 0, 0))
-            bone = hand.joints_m[9] - hand.joints_m[0] if joint == 0 else hand.joints_m[joint] - hand.joints_m[joint - 1]
+            end, start = (9, 0) if joint == 0 else (joint, joint - 1)
+            bone = hand.joints_m[end] - hand.joints_m[start]
             assert np.allclose(x_axis, bone / np.linalg.norm(bone), atol=1e-6)
         q = mine["wrist"].transform.rotation
         assert np.allclose(frames.wrist_rotation(hand.joints_m, hand.is_right)[:, 2],
@@ -115,8 +118,8 @@ def test_a_track_keeps_its_names_while_it_moves(rig):
 
 def test_markers_and_debug_images_only_on_demand(rig):
     kept = {}
-    subscriptions = [rig.node.create_subscription(kind, topic, lambda m, t=topic: kept.setdefault(t, m), 5) for kind, topic in (
-        (MarkerArray, "/hand_pose/markers"), (Image, "/hand_pose/debug_image"))]
+    subscriptions = [rig.node.create_subscription(kind, topic, lambda m, t=topic: kept.setdefault(t, m), 5)
+                     for kind, topic in ((MarkerArray, "/hand_pose/markers"), (Image, "/hand_pose/debug_image"))]
     rig.until(lambda: len(kept) == 2, action=lambda: rig.send(rig.image()), what="markers and debug image")
     for subscription in subscriptions:
         rig.node.destroy_subscription(subscription)
@@ -257,16 +260,19 @@ def call(rig, kind, service, request):
 
 
 def set_parameter(rig, name, value):
-    kind, field = {int: (ParameterType.PARAMETER_INTEGER, "integer_value"), str: (ParameterType.PARAMETER_STRING, "string_value"),
+    kind, field = {int: (ParameterType.PARAMETER_INTEGER, "integer_value"),
+                   str: (ParameterType.PARAMETER_STRING, "string_value"),
                    float: (ParameterType.PARAMETER_DOUBLE, "double_value"),
                    bool: (ParameterType.PARAMETER_BOOL, "bool_value")}[type(value)]
-    request = SetParameters.Request(parameters=[Parameter(name=name, value=ParameterValue(type=kind, **{field: value}))])
+    parameter = Parameter(name=name, value=ParameterValue(type=kind, **{field: value}))
+    request = SetParameters.Request(parameters=[parameter])
     return call(rig, SetParameters, "/hand_pose/set_parameters", request).results[0]
 
 
 def test_live_parameters_act_at_once(rig):
     assert set_parameter(rig, "max_hands", 1).successful
-    rig.until(lambda: rig.hands and len(rig.hands[-1].hands) == 1, action=lambda: rig.send(rig.image()), what="one hand only")
+    rig.until(lambda: rig.hands and len(rig.hands[-1].hands) == 1, what="one hand only",
+              action=lambda: rig.send(rig.image()))
     assert set_parameter(rig, "max_hands", 2).successful
 
 

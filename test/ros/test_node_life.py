@@ -113,14 +113,16 @@ def test_missing_camera_info_means_2d_until_it_comes():
     with NodeProcess("-p", "camera_info_wait_s:=0.3") as process, Rig() as rig:
         rig.until(lambda: rig.hands and rig.hands[-1].hands, START_S, "2D hands", lambda: rig.send(rig.image(), False))
         assert not rig.hands[-1].metric and not rig.tf
-        assert "/camera_info" in rig.until_problem("calibration", "no camera_info", lambda: rig.send(rig.image(), False))
+        said = rig.until_problem("calibration", "no camera_info", lambda: rig.send(rig.image(), False))
+        assert "/camera_info" in said
         rig.until(lambda: rig.hands[-1].metric, action=lambda: rig.send(rig.image()), what="metres")
         rig.until(lambda: rig.tf, action=lambda: rig.send(rig.image()), what="TF")
         assert process.stop() == 0
 
 
 def test_guessed_metres_only_if_asked():
-    with NodeProcess("-p", "camera_info_wait_s:=0.0", "-p", "metric_without_calibration:=true") as process, Rig() as rig:
+    settings = ("-p", "camera_info_wait_s:=0.0", "-p", "metric_without_calibration:=true")
+    with NodeProcess(*settings) as process, Rig() as rig:
         rig.until(lambda: rig.tf, START_S, "TF from a guess", lambda: rig.send(rig.image(), False))
         assert not rig.hands[-1].metric
         assert process.stop() == 0

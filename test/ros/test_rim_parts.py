@@ -28,7 +28,8 @@ from hand_pose_ros.types import Hand, JointState, ScaleSource
 def some_hand(right=True, track_id=1, **changes):
     joints = oracle.hand(right=right)
     hand = Hand(0.9, float(right), np.array([0.0, 0, 9, 9]), joints[:, :2], joints, joints - joints[0], np.ones(21),
-                np.full(21, JointState.VISIBLE, np.uint8), np.ones(21), np.ones(21), 0.18, ScaleSource.ASSUMED, track_id)
+                np.full(21, JointState.VISIBLE, np.uint8), np.ones(21), np.ones(21), 0.18, ScaleSource.ASSUMED,
+                track_id)
     return replace(hand, **changes)
 
 
@@ -82,7 +83,8 @@ def test_all_six_frames_of_a_known_hand(right):
 def test_a_joint_that_is_not_seen_has_no_frame(state, joint, missing):
     states = np.full(21, JointState.VISIBLE, np.uint8)
     states[joint] = state
-    assert {name for name, _, _ in transforms.hand_frames(some_hand(state=states))} == set(transforms.FRAMES) - {missing}
+    names = {name for name, _, _ in transforms.hand_frames(some_hand(state=states))}
+    assert names == set(transforms.FRAMES) - {missing}
 
 
 def test_a_hand_without_metres_has_no_frames():
@@ -114,7 +116,8 @@ def test_clash_guard_knows_its_own():
 def test_markers_of_lost_hands_are_deleted_once():
     maker = HandMarkers(MarkerArray, Marker, Point, ColorRGBA, "")
     first = maker.message(Header(), (some_hand(track_id=1), some_hand(False, 2)))
-    assert {(m.ns, m.id) for m in first.markers} == {(name, k) for name in ("hand_right_1", "hand_left_2") for k in range(3)}
+    names = ("hand_right_1", "hand_left_2")
+    assert {(m.ns, m.id) for m in first.markers} == {(name, k) for name in names for k in range(3)}
     second = maker.message(Header(), (some_hand(track_id=1),))
     assert {(m.ns, m.id) for m in second.markers if m.action == Marker.DELETE} == {("hand_left_2", k) for k in range(3)}
     assert not any(m.action == Marker.DELETE for m in maker.message(Header(), (some_hand(track_id=1),)).markers)
@@ -160,7 +163,8 @@ def test_diagnostics_message():
     monitor, _, _ = make_monitor()
     monitor.problem("lens", "missing", diagnostics.ERROR)
     message = diagnostics.to_message(monitor.report(), "/hand_pose", "camera", Header().stamp)
-    assert [(s.name, s.level) for s in message.status] == [("/hand_pose: lens", b"\x02"), ("/hand_pose: summary", b"\x02")]
+    levels = [(status.name, status.level) for status in message.status]
+    assert levels == [("/hand_pose: lens", b"\x02"), ("/hand_pose: summary", b"\x02")]
 
 
 # -------------------------------------------------------------------------------------------------------------- latency

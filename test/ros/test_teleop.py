@@ -38,7 +38,8 @@ CAMERA, WAIT_S = "camera_optical_frame", 25.0
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 TYPES = {"joint_state": JointState, "float64": Float64, "float64_multi_array": Float64MultiArray,
          "joint_trajectory": JointTrajectory}
-VALUE = {"joint_state": lambda m: m.position[0], "float64": lambda m: m.data, "float64_multi_array": lambda m: m.data[0],
+VALUE = {"joint_state": lambda m: m.position[0], "float64": lambda m: m.data,
+         "float64_multi_array": lambda m: m.data[0],
          "joint_trajectory": lambda m: m.points[0].positions[0]}
 
 
@@ -196,7 +197,8 @@ def test_arm_follows_from_where_the_tool_is_and_says_zero_once_when_lost():
 
         def resting():
             last = b.got["target_twist"][-1].twist
-            return (last.linear.x, last.linear.y, last.linear.z, last.angular.x, last.angular.y, last.angular.z) == (0,) * 6
+            linear, angular = last.linear, last.angular
+            return (linear.x, linear.y, linear.z, angular.x, angular.y, angular.z) == (0,) * 6
         b.until(resting, "a twist of zero")
         b.silent(action=lambda: b.send(hand((0.0, 0.0, 0.7))))
 
@@ -311,7 +313,8 @@ def test_parameters_are_described_and_checked():
         for setting in SETTINGS:
             described = b.teleop.describe_parameter(setting.name)
             assert described.description.startswith(setting.help[:20]) and len(setting.help) > 10
-        for name, value in (("speed_m_s", 99.0), ("axes", [1.0, 0.0]), ("aperture_closed", 0.9), ("workspace_min_m", [2.0] * 3)):
+        for name, value in (("speed_m_s", 99.0), ("axes", [1.0, 0.0]), ("aperture_closed", 0.9),
+                            ("workspace_min_m", [2.0] * 3)):
             assert not b.teleop.set_parameters([Parameter(name, value=value)])[0].successful, name
         assert b.teleop.set_parameters([Parameter("scale", value=0.5)])[0].successful
         refused = b.teleop.set_parameters([Parameter("dry_run", value=True)])[0]

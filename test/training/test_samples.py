@@ -120,7 +120,8 @@ def test_negatives_come_from_whole_frames_too_but_never_from_a_hand(tmp_path):
         def label(self, k):
             u, v = np.meshgrid(np.linspace(60, 109, 7), np.linspace(50, 99, 3))
             K = np.array([[300, 0, 159.5], [0, 300, 119.5], [0, 0, 1.0]])
-            return {"camera": Camera(320, 240, K, D=np.zeros(5)), "hands": [{"joints_px": np.stack([u.ravel(), v.ravel()], -1)}],
+            joints_px = np.stack([u.ravel(), v.ravel()], -1)
+            return {"camera": Camera(320, 240, K, D=np.zeros(5)), "hands": [{"joints_px": joints_px}],
                     "unseen": np.array([[200.0, 150, 260, 200]])}
 
     only = pose_samples.PoseAugmentation(negatives=1.0, strength=0.0)
