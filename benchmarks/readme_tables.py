@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from pathlib import Path
 
 from hand_pose_ros import config, models
@@ -70,10 +71,10 @@ def accuracy_table(ours: dict, peer: dict | None, peer_name: str) -> str:
             cells.append(f"{own} / {cell(peer, kind, name, column)}" if peer else own)
         lines.append(f"| {title} | {row['hands']} | {' | '.join(cells)} |")
     versions = ", ".join(f"{name} {models.card(name)['sha256'][:8]}" for name in ("detector_light", "pose_light"))
-    note = f"\nOurs{' / ' + peer_name if peer else ''}; weights {versions}. NME: mean joint error over the longer " \
-        "side of the tight box.\nRows with * have labels made with MediaPipe and checked by eye, so its own error " \
-        "there says nothing.\n"
-    return "\n".join(lines) + "\n" + note
+    note = (f"Ours{' / ' + peer_name if peer else ''}; weights {versions}. NME: mean joint error over the longer side "
+            "of the tight box. Rows with * have labels made with MediaPipe and checked by eye, so its own error there "
+            "says nothing.")
+    return "\n".join([*lines, "", *textwrap.wrap(note, 120)]) + "\n"
 
 
 def main() -> None:

@@ -164,3 +164,15 @@ def test_names_of_test_files_are_unique():
     """pytest imports test files by their name alone."""
     names = [path.name for path in (ROOT / "test").rglob("*.py") if path.name != "conftest.py"]
     assert sorted(set(names)) == sorted(names)
+
+
+def test_no_line_is_longer_than_120_characters():
+    """Tables of Markdown apart, which cannot be broken."""
+    kinds = {".py", ".md", ".rst", ".msg", ".xml", ".yaml", ".toml", ".txt", ".cmake", ".cpp", ".in"}
+    folders = ("hand_pose_ros", "benchmarks", "cmake", "config", "docs", "launch", "msg", "requirements", "test")
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*") if file.suffix in kinds]
+    files += [file for file in ROOT.iterdir() if file.is_file() and file.suffix in kinds]
+    assert len(files) > 100
+    assert [f"{file.relative_to(ROOT)}:{number}" for file in files
+            for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1)
+            if len(line) > 120 and not line.startswith("|")] == []

@@ -21,8 +21,8 @@ from hand_pose_ros.training import shards
 from hand_pose_ros.types import Frame
 
 IS_HAND_IOU, IS_NOT_IOU = 0.4, 0.1
-"""Of a candidate's box with a true hand's: from the first it is that hand, below the second it is none; between, or over
-a hand that is too hidden to be labelled, nobody can say."""
+"""Of a candidate's box with a true hand's: from the first it is that hand, below the second it is none; between, or
+over a hand that is too hidden to be labelled, nobody can say."""
 RIDGE = 1e-3
 
 
@@ -57,7 +57,8 @@ def fit(features: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, float]:
     features (n, 3), truth (n,) 0 or 1. Raises DataError if only one kind of candidate is there.
     """
     if not 0 < truth.sum() < len(truth):
-        raise DataError(f"of {len(truth)} candidates {int(truth.sum())} are hands: both kinds are needed, give more frames")
+        raise DataError(f"of {len(truth)} candidates {int(truth.sum())} are hands: both kinds are needed, give more "
+                        "frames")
     X = np.column_stack([features, np.ones(len(features))])
     w, ridge = np.zeros(4), RIDGE * len(X) * np.diag([1.0, 1.0, 1.0, 0.0])
     for _ in range(50):
@@ -78,10 +79,11 @@ def main() -> int:
     features, truth = candidates(pipeline.load(config), args.shards, args.images, config)
     weights, needed = fit(features, truth)
     print(f"{len(truth)} candidates, {int(truth.sum())} of them hands")
-    for name, w, n in (("now", np.array(pipeline.EVIDENCE_WEIGHTS), pipeline.EVIDENCE_NEEDED), ("fitted", weights, needed)):
+    now = np.array(pipeline.EVIDENCE_WEIGHTS)
+    for name, w, n in (("now", now, pipeline.EVIDENCE_NEEDED), ("fitted", weights, needed)):
         taken = features @ w > n
-        print(f"{name:7} weights {np.round(w, 2).tolist()} needed {n:.2f}: takes {100 * taken[truth > 0].mean():.1f} % of the "
-              f"hands and {100 * taken[truth == 0].mean():.1f} % of the others")
+        print(f"{name:7} weights {np.round(w, 2).tolist()} needed {n:.2f}: takes {100 * taken[truth > 0].mean():.1f} % "
+              f"of the hands and {100 * taken[truth == 0].mean():.1f} % of the others")
     return 0
 
 
