@@ -40,6 +40,13 @@ def _three_fingers(s: np.ndarray) -> bool | None:
     return False if np.any(s[2:] <= CURLED) else None
 
 
+def _three_curled(s: np.ndarray) -> bool | None:
+    """Middle, ring and little finger curled, as in picking up something small; thumb and index are free to pinch."""
+    if np.all(s[2:] <= CURLED):
+        return True
+    return False if np.any(s[2:] >= STRAIGHT) else None
+
+
 def _open_hand(s: np.ndarray) -> bool | None:
     """All four fingers extended."""
     if np.all(s[1:] >= STRAIGHT):
@@ -56,6 +63,7 @@ def _fist(s: np.ndarray) -> bool | None:
 
 GESTURES: dict[str, Callable[[np.ndarray], "bool | None"]] = {
     "three_fingers": _three_fingers,
+    "three_curled": _three_curled,
     "open_hand": _open_hand,
     "fist": _fist,
 }

@@ -7,14 +7,18 @@ Nothing here reads a clock, a topic or a transform: they come in as values, and 
 command was not given. What is safe is decided here and nowhere else:
 
  * the clutch is open at start and after every loss, and closes only after it was seen open (never on a level alone);
- * while it is closed one track, the operator's, steers; another person cannot take over;
+ * a gesture closes it only when held, the palm in one place, without a longer gap between images than ``stale_s``;
+ * while it is closed one track of one side, the operator's, steers; another person cannot take over, and with the other
+   hand as the clutch that hand is one track too;
  * a hand counts as lost when its image is stale, it is not in the image, a joint needed is NaN, extrapolated, outside
-   the image, of low confidence or uncertain, or the hand jumped faster than a person can move;
+   the image, of low confidence or uncertain, it has left the operator's region, turned into a hand of the other side,
+   or moved or turned faster than a person can;
  * a lost hand first holds (brakes at the acceleration limit), then the command stops and the clutch opens;
  * the emergency stop is latched until a reset, and the reset leaves the clutch open.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -29,6 +33,11 @@ from .types import Hand, JointState
 
 PINCH_JOINTS = (4, 8)
 PALM_JOINTS = (0,) + KNUCKLES
+OPERATOR_MARGIN_M = 0.1
+"""By so much another hand must be nearer before it replaces the candidate, else two hands side by side take turns."""
+SKEW_S = 0.005
+"""So far in the future an image's stamp may lie: clocks of two machines are never quite the same."""
+_NOT_NEW = ("stale image", "repeated image")
 _USABLE = (JointState.VISIBLE, JointState.SELF_OCCLUDED, JointState.OBJECT_OCCLUDED)
 
 
@@ -46,8 +55,8 @@ class TeleopConfig:
     """Settings of the teleoperation. Lengths in metres of the robot unless a name says otherwise."""
 
     # Gripper
-    aperture_closed: float = 0.12          # thumb-index distance in hand lengths that means closed (skin touches skin)
-    aperture_open: float = 0.55            # and fully open
+    aperture_closed: float = 0.16          # thumb-index distance in hand lengths that means closed: 3 cm, a pinch
+    aperture_open: float = 0.5             # and fully open, without stretching
     gripper_closed_m: float = 0.0
     gripper_open_m: float = 0.08
     gripper_speed_m_s: float = 0.15
@@ -73,7 +82,7 @@ class TeleopConfig:
     clutch: str = "gesture"                # gesture | other_hand | topic
     clutch_gesture: str = "three_fingers"
     clutch_hold_s: float = 0.5             # how long the gesture must be held still
-    clutch_still_m_s: float = 0.25         # faster than this is not still
+    clutch_still_m: float = 0.05           # the palm stays so near to where the holding began
     clutch_release_s: float = 0.15         # how long the gesture must be gone
     # When a hand counts as lost
     stale_s: float = 0.1                   # age of the image's stamp; MoveIt Servo halts after 0.1 s too
@@ -82,6 +91,7 @@ class TeleopConfig:
     max_sigma_across_m: float = 0.03
     max_sigma_ray_m: float = 0.15
     max_hand_speed_m_s: float = 4.0
+    max_hand_turn_rad_s: float = 25.0
     lost_policy: str = "hold_then_stop"    # hold_then_stop | stop
     hold_s: float = 0.5
 
@@ -93,7 +103,8 @@ class TeleopConfig:
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of: {', '.join(allowed)}")
         for name in ("gripper_speed_m_s", "speed_m_s", "acceleration_m_s2", "turn_rad_s", "turn_acceleration_rad_s2",
-                     "min_cutoff_hz", "stale_s", "clutch_hold_s", "scale", "max_hand_speed_m_s"):
+                     "min_cutoff_hz", "stale_s", "clutch_hold_s", "clutch_still_m", "scale", "max_hand_speed_m_s",
+                     "max_hand_turn_rad_s"):
             if not 0 < getattr(self, name) < np.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be a positive number")
         if not 0 <= self.aperture_closed < self.aperture_open:
@@ -152,6 +163,7 @@ class Command:
     effort: float = 0.0
     target: Target | None = None
     withheld: str = ""
+    hand: Hand | None = None                       # the operator's hand of this observation, if it steers
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +173,7 @@ class _Latch:
     hand_position: np.ndarray
     hand_rotation: np.ndarray
     target: Target
+    is_right: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,14 +190,18 @@ class TeleopState:
     operator: int = 0                              # track id; 0: nobody
     seen_ns: int = 0                               # stamp of the operator's last usable hand
     held_since_ns: int | None = None               # gesture held still since
+    held_at: np.ndarray | None = None              # (3,) palm when the holding began, camera frame
+    signaller: int = 0                             # track id of the hand that shows the gesture (clutch='other_hand')
     gone_since_ns: int | None = None               # gesture gone since
     latch: _Latch | None = None
     hand: OneEuroState | None = None               # filtered (6,): palm position and rotation vector from the latch
     opening: OneEuroState | None = None            # filtered normalised opening
     wish: Target | None = None                     # where the target should go, before limits
     wish_gripper_m: float | None = None
-    last_palm: np.ndarray | None = None            # (3,) raw, for the speed check
+    last_palm: np.ndarray | None = None            # (3,) and (3, 3) raw in the camera frame, for the speed checks
+    last_wrist: np.ndarray | None = None
     lost_reason: str = ""
+    hint: str = ""                                 # what the open clutch waits for
 
 
 def start(target: Target, gripper_m: float) -> TeleopState:
@@ -233,27 +250,32 @@ def step(state: TeleopState, observation: Observation | None, now_ns: int, confi
     if observation is not None:
         hand, reason = _usable_hand(state, observation, now_ns, config)
         state = replace(state, lost_reason=reason)
-        if reason not in ("stale", "repeated"):
+        if not reason.startswith(_NOT_NEW):
             state = replace(state, stamp_ns=observation.stamp_ns)
             state = _clutch(state, observation, hand, config, inputs)
     if config.clutch == "topic" and not inputs.clutch:
-        state = replace(_open_clutch(state) if state.closed else state, armed=True)
+        state = replace(_open_clutch(state) if state.closed else state, armed=True, hint="~/clutch says false")
 
     if not state.closed:
-        return state, Command(Phase.IDLE, withheld=f"clutch open ({reason})" if reason else "clutch open")
-    if hand is not None and state.operator == hand.track_id:
+        waits = reason or state.hint
+        return state, Command(Phase.IDLE, withheld=f"clutch open ({waits})" if waits else "clutch open")
+    steers = hand is not None and state.operator == hand.track_id
+    if steers:
         state = _follow(state, hand, observation, config)
-    return _move(state, now_ns, dt, config)
+    state, command = _move(state, now_ns, dt, config)
+    return state, replace(command, hand=hand) if steers and command.phase is Phase.FOLLOW else command
 
 
 def _usable_hand(state: TeleopState, observation: Observation, now_ns: int, config: TeleopConfig
                  ) -> tuple[Hand | None, str]:
     """The hand that may steer, or None and the reason."""
     age = (now_ns - observation.stamp_ns) * 1e-9
-    if not 0 <= age + 0.005 or age > config.stale_s:               # 5 ms of clock skew between machines is allowed
-        return None, "stale"
+    if age < -SKEW_S:
+        return None, f"{_NOT_NEW[0]}: its stamp lies {-age:.3f} s in the future; synchronise the clocks"
+    if age > config.stale_s:
+        return None, f"{_NOT_NEW[0]}: it is {age:.3f} s old"
     if observation.stamp_ns <= state.stamp_ns:
-        return None, "repeated"
+        return None, f"{_NOT_NEW[1]}: the camera or the network stands still"
     if observation.R_base_camera is None or not np.all(np.isfinite(observation.R_base_camera)):
         return None, "the transform from the camera to the robot's base is missing"
     hands = observation.hands
@@ -261,11 +283,13 @@ def _usable_hand(state: TeleopState, observation: Observation, now_ns: int, conf
         hands = tuple(h for h in hands if h.track_id == state.operator)
         if not hands:
             return None, f"operator's hand {state.operator} is not in the image"
+        if any(h.is_right != state.latch.is_right for h in hands):
+            return None, "the hand is taken for one of the other side"
     elif config.side != "any":
         hands = tuple(h for h in hands if h.is_right == (config.side == "right"))
     if not hands:
         return None, "no hand"
-    reasons = [_fault(h, config) for h in hands]
+    reasons = [fault(h, config) for h in hands]
     good = [h for h, why in zip(hands, reasons) if not why]
     if not good:
         return None, reasons[0]
@@ -275,14 +299,17 @@ def _usable_hand(state: TeleopState, observation: Observation, now_ns: int, conf
     if state.closed and state.last_palm is not None:
         gap = max((observation.stamp_ns - state.seen_ns) * 1e-9, 1e-3)
         speed = float(np.linalg.norm(_palm(hand) - state.last_palm)) / gap
-        if speed > config.max_hand_speed_m_s:
+        if not speed <= config.max_hand_speed_m_s:
             return None, f"the hand jumped ({speed:.1f} m/s)"
+        turn = float(np.linalg.norm(rotation_vector(_wrist(hand) @ state.last_wrist.T))) / gap
+        if not turn <= config.max_hand_turn_rad_s:
+            return None, f"the hand flipped ({turn:.0f} rad/s)"
     return hand, ""
 
 
-def _fault(hand: Hand, config: TeleopConfig) -> str:
-    """Why a hand may not steer, or ''."""
-    need = list(PALM_JOINTS + PINCH_JOINTS)
+def fault(hand: Hand, config: TeleopConfig, joints: Sequence[int] = PALM_JOINTS + PINCH_JOINTS) -> str:
+    """Why a hand may not steer, or ''. joints: those that are used."""
+    need = list(joints)
     if not hand.track_id > 0:
         return "the hand has no track id"
     if not hand.score >= config.min_score:
@@ -299,16 +326,13 @@ def _fault(hand: Hand, config: TeleopConfig) -> str:
         return "position across the ray is too uncertain"
     if not np.all(hand.sigma_ray_m[need] <= config.max_sigma_ray_m):
         return "distance is too uncertain"
-    if not np.all(np.isfinite(wrist_rotation(hand.joints_m, hand.is_right))):
+    if not np.all(np.isfinite(_wrist(hand))):
         return "the palm's orientation is not defined"
     return ""
 
 
 def _choose(hands: list[Hand], state: TeleopState, config: TeleopConfig) -> Hand | None:
-    """The operator's hand among usable ones."""
-    known = [h for h in hands if h.track_id == state.operator]
-    if known:
-        return known[0]
+    """The operator's hand among usable ones, None if none of them is in the region."""
     if config.operator == "region":
         low, high = np.array(config.region_m[:3]), np.array(config.region_m[3:])
         hands = [h for h in hands if np.all(_palm(h) >= low) and np.all(_palm(h) <= high)]
@@ -316,7 +340,11 @@ def _choose(hands: list[Hand], state: TeleopState, config: TeleopConfig) -> Hand
             return None
     if config.operator == "first":
         return min(hands, key=lambda h: h.track_id)
-    return min(hands, key=lambda h: (float(np.linalg.norm(_palm(h))), h.track_id))
+
+    def distance(h: Hand) -> tuple[float, int]:
+        margin = OPERATOR_MARGIN_M if h.track_id == state.operator else 0.0
+        return float(np.linalg.norm(_palm(h))) - margin, h.track_id
+    return min(hands, key=distance)
 
 
 def _palm(hand: Hand) -> np.ndarray:
@@ -324,70 +352,98 @@ def _palm(hand: Hand) -> np.ndarray:
     return hand.joints_m[list(PALM_JOINTS)].mean(axis=0)
 
 
+def _wrist(hand: Hand) -> np.ndarray:
+    """Orientation of the palm in the camera frame, (3, 3)."""
+    return wrist_rotation(hand.joints_m, hand.is_right)
+
+
 def _clutch(state: TeleopState, observation: Observation, hand: Hand | None, config: TeleopConfig, inputs: Inputs
             ) -> TeleopState:
     """Opens or closes the clutch by what this observation shows."""
     stamp = observation.stamp_ns
     if hand is None:
-        return replace(state, held_since_ns=None)
-    if not state.closed and state.operator != hand.track_id:       # a new candidate starts from nothing
-        state = replace(state, operator=hand.track_id, held_since_ns=None, last_palm=None,
-                        armed=state.armed and config.clutch == "topic")
-    gap = (stamp - state.seen_ns) * 1e-9
-    still = state.last_palm is not None and gap > 0 and \
-        float(np.linalg.norm(_palm(hand) - state.last_palm)) / gap <= config.clutch_still_m_s
-    state = replace(state, last_palm=_palm(hand), seen_ns=stamp)
-    if config.clutch == "topic":
-        if inputs.clutch and state.armed and not state.closed:
-            return _close_clutch(state, hand, observation)
         return state
+    if not state.closed and state.operator != hand.track_id:       # a new candidate starts from nothing
+        state = replace(state, operator=hand.track_id, held_since_ns=None, signaller=0,
+                        armed=state.armed and config.clutch == "topic")
+    elif (stamp - state.seen_ns) * 1e-9 > config.stale_s:          # nobody knows what was shown in between
+        state = replace(state, held_since_ns=None)
+    state = replace(state, last_palm=_palm(hand), last_wrist=_wrist(hand), seen_ns=stamp, hint="")
+    if config.clutch == "topic":
+        if inputs.clutch and not state.armed:
+            return replace(state, hint="~/clutch must say false once")
+        return _close_clutch(state, hand, observation) if inputs.clutch and not state.closed else state
 
-    shown = gestures.shows(config.clutch_gesture, hand.joints_rel_m)
+    shower = hand
     if config.clutch == "other_hand":
-        others = [h for h in observation.hands if h.track_id != hand.track_id and not _fault(h, config)
-                  and h.is_right != hand.is_right]
-        shown = gestures.shows(config.clutch_gesture, others[0].joints_rel_m) if others else False
-        still = True                                               # the steering hand may move; the other one decides
+        shower, state = _signalling_hand(state, observation, hand, config)
+    shown = None if shower is None else gestures.shows(config.clutch_gesture, shower.joints_rel_m)
+    if state.closed:
+        return _kept_closed(state, False if shower is None else shown, stamp, config)
+    if shower is None:
+        return replace(state, held_since_ns=None, hint="the other hand is not seen")
     if shown is False:
-        if not state.closed:
-            return replace(state, armed=True, held_since_ns=None)
-        gone = stamp if state.gone_since_ns is None else state.gone_since_ns
-        if (stamp - gone) * 1e-9 >= config.clutch_release_s:
-            return replace(_open_clutch(state), armed=True)
-        return replace(state, gone_since_ns=gone)
+        return replace(state, armed=True, held_since_ns=None, hint=f"gesture {config.clutch_gesture} is not shown")
+    if not state.armed:
+        return replace(state, hint=f"first show that {config.clutch_gesture} is not held")
+    if shown is None:
+        return replace(state, hint=f"gesture {config.clutch_gesture} is shown halfway")
+    # The steering hand may move when the other one decides.
+    if state.held_since_ns is None or float(np.linalg.norm(_palm(shower) - state.held_at)) > config.clutch_still_m:
+        state = replace(state, held_since_ns=stamp, held_at=_palm(shower))
+    if (stamp - state.held_since_ns) * 1e-9 >= config.clutch_hold_s:
+        return _close_clutch(state, hand, observation)
+    return replace(state, hint="gesture seen, hold it still")
+
+
+def _signalling_hand(state: TeleopState, observation: Observation, hand: Hand, config: TeleopConfig
+                     ) -> tuple[Hand | None, TeleopState]:
+    """The other hand that works the clutch: the nearest to the steering one at first, and from then on that track.
+
+    Somebody else's hand must neither close the clutch nor keep it closed.
+    """
+    others = [h for h in observation.hands if h.track_id != hand.track_id and not fault(h, config)
+              and h.is_right != hand.is_right]
+    same = [h for h in others if h.track_id == state.signaller]
+    if same or state.closed or not others:
+        return (same[0] if same else None), state
+    nearest = min(others, key=lambda h: float(np.linalg.norm(_palm(h) - _palm(hand))))
+    return nearest, replace(state, signaller=nearest.track_id, armed=False, held_since_ns=None)
+
+
+def _kept_closed(state: TeleopState, shown: bool | None, stamp: int, config: TeleopConfig) -> TeleopState:
+    """The closed clutch after one more look at the gesture: it opens when the gesture was gone for clutch_release_s."""
     if shown is None:
         return state
-    state = replace(state, gone_since_ns=None)
-    if state.closed or not state.armed:
-        return state
-    if not still:
-        return replace(state, held_since_ns=None)
-    since = stamp if state.held_since_ns is None else state.held_since_ns
-    state = replace(state, held_since_ns=since)
-    return _close_clutch(state, hand, observation) if (stamp - since) * 1e-9 >= config.clutch_hold_s else state
+    if shown:
+        return replace(state, gone_since_ns=None)
+    gone = stamp if state.gone_since_ns is None else state.gone_since_ns
+    if (stamp - gone) * 1e-9 >= config.clutch_release_s:
+        return replace(_open_clutch(state), armed=False)
+    return replace(state, gone_since_ns=gone)
 
 
 def _close_clutch(state: TeleopState, hand: Hand, observation: Observation) -> TeleopState:
     """Ties the hand where it is to the target where it is, so that closing moves nothing."""
     R = observation.R_base_camera
     resting = replace(state.target, velocity=np.zeros(3), turn=np.zeros(3))
-    latch = _Latch(R @ _palm(hand), R @ wrist_rotation(hand.joints_m, hand.is_right), resting)
+    latch = _Latch(R @ _palm(hand), R @ _wrist(hand), resting, hand.is_right)
     return replace(state, closed=True, operator=hand.track_id, latch=latch, target=resting, hand=None, opening=None,
                    wish=resting, wish_gripper_m=state.gripper_m, held_since_ns=None, gone_since_ns=None,
-                   last_palm=_palm(hand), seen_ns=observation.stamp_ns)
+                   hint="")
 
 
 def _open_clutch(state: TeleopState) -> TeleopState:
-    return replace(state, closed=False, operator=0, latch=None, hand=None, opening=None, wish=None,
-                   wish_gripper_m=None, held_since_ns=None, gone_since_ns=None, last_palm=None,
-                   target=replace(state.target, velocity=np.zeros(3), turn=np.zeros(3)))
+    return replace(state, closed=False, operator=0, signaller=0, latch=None, hand=None, opening=None, wish=None,
+                   wish_gripper_m=None, held_since_ns=None, gone_since_ns=None, last_palm=None, last_wrist=None,
+                   hint="", target=replace(state.target, velocity=np.zeros(3), turn=np.zeros(3)))
 
 
 def _follow(state: TeleopState, hand: Hand, observation: Observation, config: TeleopConfig) -> TeleopState:
     """Where target and gripper should go by the operator's hand."""
     R, latch = observation.R_base_camera, state.latch
     moved = R @ _palm(hand) - latch.hand_position
-    turned = rotation_vector(R @ wrist_rotation(hand.joints_m, hand.is_right) @ latch.hand_rotation.T)
+    turned = rotation_vector(R @ _wrist(hand) @ latch.hand_rotation.T)
     if state.hand is not None:                                     # stay on the branch next to the last value
         turned = _nearest_branch(turned, state.hand.raw[3:])
     filtered = one_euro(state.hand, np.r_[moved, turned], observation.stamp_ns, config.min_cutoff_hz,
@@ -411,8 +467,7 @@ def _follow(state: TeleopState, hand: Hand, observation: Observation, config: Te
     stretched = (1.0 + 2.0 * band) * float(opening.value) - band
     share = float(np.clip(np.clip(last, stretched - band, stretched + band), 0.0, 1.0))
     return replace(state, hand=filtered, opening=opening, wish=Target(position, rotation),
-                   wish_gripper_m=config.gripper_closed_m + share * span,
-                   last_palm=_palm(hand), seen_ns=observation.stamp_ns)
+                   wish_gripper_m=config.gripper_closed_m + share * span)
 
 
 def _move(state: TeleopState, now_ns: int, dt: float, config: TeleopConfig) -> tuple[TeleopState, Command]:

@@ -40,12 +40,13 @@ _FIELDS = {
     "side": ("Which hand may steer.", ("any", "left", "right")),
     "operator": ("Who steers if several hands could: the nearest, the one seen first, or the nearest inside region_m. "
                  "Once the clutch is closed nobody can take over.", ("nearest", "first", "region")),
-    "region_m": ("Box of the operator in the camera frame: x0 y0 z0 x1 y1 z1.", "m"),
+    "region_m": ("Box of the operator in the camera frame: x0 y0 z0 x1 y1 z1; a hand that leaves it counts as lost.",
+                 "m"),
     "clutch": ("What closes the clutch: a gesture of the steering hand, of the other hand, or ~/clutch (topic and "
                "service).", ("gesture", "other_hand", "topic")),
     "clutch_gesture": ("The gesture.", tuple(sorted(gestures.GESTURES))),
     "clutch_hold_s": ("How long the gesture must be held still.", "s", 0.05, 5.0),
-    "clutch_still_m_s": ("Palm speed above which a hand is not still.", "m/s", 0.01, 2.0),
+    "clutch_still_m": ("How far the palm may move while the gesture is held.", "m", 0.005, 0.5),
     "clutch_release_s": ("How long the gesture must be gone before the clutch opens.", "s", 0.0, 2.0),
     "stale_s": ("Age of the image's stamp from which a hand counts as lost.", "s", 0.01, 2.0),
     "min_score": ("Lowest score of a hand that steers.", "", 0.0, 1.0),
@@ -53,6 +54,7 @@ _FIELDS = {
     "max_sigma_across_m": ("Largest standard deviation of these joints across the viewing ray.", "m", 0.001, 1.0),
     "max_sigma_ray_m": ("Largest standard deviation of these joints along the viewing ray.", "m", 0.001, 2.0),
     "max_hand_speed_m_s": ("A hand that moves faster has jumped and counts as lost.", "m/s", 0.1, 50.0),
+    "max_hand_turn_rad_s": ("A hand that turns faster has flipped and counts as lost.", "rad/s", 1.0, 500.0),
     "lost_policy": ("What happens when the operator is lost: brake, hold for hold_s, then stop; or stop at once. The "
                     "gripper keeps its opening in both.", ("hold_then_stop", "stop")),
     "hold_s": ("How long a lost operator's last command is held.", "s", 0.0, 5.0),
@@ -77,6 +79,8 @@ ROS_SETTINGS = (
             "stamp. Not used with arm_output none."),
     Setting("tool_frame", "tool0", "End effector in TF: where the target starts each time the clutch closes. Not used "
             "with arm_output none."),
+    Setting("tool_max_age_s", 0.5, "Age of TF from which the tool's pose counts as unknown while the clutch is open. "
+            "Not used with arm_output none.", "s", 0.02, 10.0),
     Setting("arm_output", "none", "PoseStamped on ~/target_pose, TwistStamped on ~/target_twist, both, or no arm.",
             choices=ARM_OUTPUTS),
     Setting("gripper_output", "joint_state", "Kind of the gripper's command on gripper_topic.",

@@ -62,6 +62,14 @@ class TransformTree:
         R_cs, t_cs = self._to(common, source, up_source, stamp_ns)
         return R_ct.T @ R_cs, R_ct.T @ (t_cs - t_ct)
 
+    def newest_ns(self, target: str, source: str) -> int:
+        """Stamp up to which all moving transforms between two frames are known; 0 if none of them moves. DataError."""
+        up_target, up_source = self._chain(target.lstrip("/")), self._chain(source.lstrip("/"))
+        children = set(up_target) ^ set(up_source)
+        if up_target[-1] != up_source[-1]:
+            raise DataError(f"frames '{target}' and '{source}' are not connected in TF")
+        return min((self._links[child].stamps_ns[-1] for child in children if not self._links[child].static), default=0)
+
     def _chain(self, frame: str) -> list[str]:
         chain = [frame]
         while chain[-1] in self._links and self._links[chain[-1]].parent not in chain:

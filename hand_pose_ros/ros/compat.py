@@ -39,26 +39,33 @@ class _TransformBroadcaster:
         self._publisher.publish(self._message_type(transforms=transforms))
 
 
-def transform_lookup(node: Any) -> Callable[[str, str, int], tuple[np.ndarray, np.ndarray]]:
-    """A function lookup(target, source, stamp_ns) -> (R_target_source (3, 3), t_target_source (3,) m); stamp 0: newest.
+def transform_lookup(node: Any) -> Callable[[str, str, int], tuple[np.ndarray, np.ndarray, int]]:
+    """A function lookup(target, source, stamp_ns) -> (R_target_source (3, 3), t_target_source (3,) m, its stamp [ns]).
 
-    Over tf2_ros where it is installed, else over transform_tree.py. It never waits, and raises DataError with the
-    reason if the transform is not known at that time.
+    stamp_ns 0 asks for the newest; the stamp given back is 0 where no transform on the way moves. Over tf2_ros where it
+    is installed, else over transform_tree.py. It never waits, and raises DataError with the reason if the transform is
+    not known at that time.
     """
     try:
         import tf2_ros
     except ImportError:
-        return _TransformListener(node).tree.lookup
+        tree = _TransformListener(node).tree
+
+        def look_up(target: str, source: str, stamp_ns: int) -> tuple[np.ndarray, np.ndarray, int]:
+            return *tree.lookup(target, source, stamp_ns), stamp_ns or tree.newest_ns(target, source)
+
+        return look_up
     from rclpy.time import Time
     buffer = tf2_ros.Buffer()
     listener = tf2_ros.TransformListener(buffer, node)
 
-    def lookup(target: str, source: str, stamp_ns: int) -> tuple[np.ndarray, np.ndarray]:
+    def lookup(target: str, source: str, stamp_ns: int) -> tuple[np.ndarray, np.ndarray, int]:
         assert listener is not None                      # it lives as long as the function
         try:
-            return frames_of(buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns)).transform)
+            found = buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns))
         except tf2_ros.TransformException as error:
             raise DataError(str(error)) from error
+        return *frames_of(found.transform), messages.stamp_ns(found.header)
 
     return lookup
 

@@ -15,7 +15,7 @@ from geometry_msgs.msg import Point, Pose, PoseArray, PoseStamped, TwistStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, ColorRGBA, String
 from std_srvs.srv import SetBool, Trigger
@@ -36,6 +36,8 @@ from .parameters import Parameters
 NODE_NAME = "teleop"
 SPIN_S = 0.2
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+EMERGENCY_PROFILES = (QoSProfile(depth=10), LATCHED, QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
+"""A stop must be heard from any publisher: also if it was latched before this node began, or is sent as sensor data."""
 COLOURS = {Phase.IDLE: (0.6, 0.6, 0.6), Phase.FOLLOW: (0.1, 0.8, 0.2), Phase.HOLD: (1.0, 0.7, 0.0),
            Phase.STOP: (0.9, 0.1, 0.1)}
 
@@ -64,6 +66,7 @@ class TeleopNode(Node):
         self._switches = Switches()
         self._said = ""                                  # last reason that was logged, without its numbers
         self._published_state = ""
+        self._problem_texts: dict[tuple[str, str], str] = {}
         self._moving = False                             # a command has been sent since the last stop
         self._measured: float | None = None              # opening, from joint_states_topic
         self._gripper = gripper_outputs.make(self, values.gripper_output, values.gripper_topic)
@@ -78,7 +81,9 @@ class TeleopNode(Node):
         self._lookup = compat.transform_lookup(self) if self._arm else None
         self.create_subscription(HandPose21Array, values.hands_topic, self._on_hands, 5)
         self.create_subscription(Bool, "~/clutch", self._on_clutch, 10)
-        self.create_subscription(Bool, "~/emergency_stop", self._on_emergency, 10)
+        for profile in EMERGENCY_PROFILES:
+            self.create_subscription(Bool, "~/emergency_stop", self._on_emergency, profile,
+                                     event_callbacks=compat.subscription_events(lambda event: None))
         if values.joint_states_topic:
             self.create_subscription(JointState, values.joint_states_topic, self._on_joint_states, 10)
         self.create_service(SetBool, "~/set_clutch", self._serve_clutch)
@@ -140,10 +145,11 @@ class TeleopNode(Node):
         now_ns = self.get_clock().now().nanoseconds
         command = self._step(Observation(stamp_ns, hands, self._rotation(message.header.frame_id, stamp_ns)), now_ns)
         after_ns = self.get_clock().now().nanoseconds
-        self._monitor.published({"image stamp to command": (after_ns - stamp_ns) / 1e6,
+        self._monitor.published({"image stamp to hands": (now_ns - stamp_ns) / 1e6,
+                                 "image stamp to command": (after_ns - stamp_ns) / 1e6,
                                  "hands to command": (after_ns - now_ns) / 1e6}, 0)
-        if command.phase is Phase.FOLLOW and self._values.retarget:
-            self._publish_retarget(message.header, hands)
+        if command.hand is not None and self._values.retarget and not self._values.dry_run:
+            self._publish_retarget(message.header, command.hand)
 
     def _rotation(self, camera_frame: str, stamp_ns: int) -> np.ndarray | None:
         """R_base_camera at the image's stamp, None if it is not known. Without an arm the camera's own axes serve: the
@@ -153,8 +159,8 @@ class TeleopNode(Node):
         try:
             return self._lookup(self._values.base_frame, camera_frame, stamp_ns)[0]
         except DataError as error:
-            self._monitor.problem("camera transform", f"{error}; publish the camera's place in "
-                                  f"{self._values.base_frame} (static transform), or set base_frame")
+            self._problem("camera transform", f"{error}; publish the camera's place in {self._values.base_frame} "
+                          "(static transform), or set base_frame")
             return None
 
     # --------------------------------------------------------------------------------------------------------- step
@@ -164,7 +170,7 @@ class TeleopNode(Node):
 
     def _step(self, observation: Observation | None, now_ns: int) -> Command:
         values, switches = self._values, self._switches
-        target, problem = self._tool_pose()
+        target, problem = self._tool_pose(now_ns)
         if self._state is None and target is not None:
             self._state = gripper.start(target, values.gripper_start_m if self._measured is None else self._measured)
         if self._state is None:
@@ -183,17 +189,21 @@ class TeleopNode(Node):
         self._explain(command)
         return command
 
-    def _tool_pose(self) -> tuple[Target | None, str]:
+    def _tool_pose(self, now_ns: int) -> tuple[Target | None, str]:
         """Where the end effector is, or None and why that is not known. The camera's origin where there is no arm."""
         if not self._arm:
             return Target(np.zeros(3), np.eye(3)), ""
         values = self._values
         try:
-            rotation, position = self._lookup(values.base_frame, values.tool_frame, 0)
+            rotation, position, stamp_ns = self._lookup(values.base_frame, values.tool_frame, 0)
         except DataError as error:
             return None, f"the pose of the tool is not known: {error}; start the robot's TF or set tool_frame"
         if not (np.all(np.isfinite(rotation)) and np.all(np.isfinite(position))):
             return None, f"the transform to {values.tool_frame} is not finite"
+        age_s = (now_ns - stamp_ns) * 1e-9
+        if stamp_ns and abs(age_s) > values.tool_max_age_s:      # 0: nothing between base and tool moves
+            return None, (f"the pose of the tool is {age_s:.1f} s old; is the robot's TF still sent, and do both use "
+                          "the same clock (use_sim_time)?")
         return Target(position, rotation), ""
 
     # ------------------------------------------------------------------------------------------------------ outputs
@@ -258,24 +268,26 @@ class TeleopNode(Node):
             fingers.points += [Point(x=0.0, y=side * 0.05 * share, z=z) for z in (0.0, 0.06)]
         self._preview.publish(MarkerArray(markers=[ball, text, fingers]))
 
-    def _publish_retarget(self, header: Any, hands: tuple[Hand, ...]) -> None:
-        for hand in hands:
-            if hand.track_id == self._state.operator:
-                joints = retarget.operator_joints(hand.joints_rel_m, hand.is_right)
-                if np.all(np.isfinite(joints)):
-                    message = PoseArray(header=header)
-                    message.header.frame_id = f"hand_{'right' if hand.is_right else 'left'}_{hand.track_id}_mano"
-                    for x, y, z in joints.tolist():
-                        pose = Pose()
-                        pose.position.x, pose.position.y, pose.position.z = x, y, z
-                        message.poses.append(pose)
-                    self._retarget.publish(message)
+    def _publish_retarget(self, header: Any, hand: Hand) -> None:
+        """All 21 joints, or nothing: a finger that is not seen must not move the robot's."""
+        joints = retarget.operator_joints(hand.joints_rel_m, hand.is_right)
+        problem = gripper.fault(hand, config_from(vars(self._values)), range(len(joints)))
+        if problem or not np.all(np.isfinite(joints)):
+            self._problem("retarget", f"joints for the robot hand are withheld: {problem or 'the palm is a line'}")
+            return
+        message = PoseArray(header=header)
+        message.header.frame_id = f"hand_{'right' if hand.is_right else 'left'}_{hand.track_id}_mano"
+        for x, y, z in joints.tolist():
+            pose = Pose()
+            pose.position.x, pose.position.y, pose.position.z = x, y, z
+            message.poses.append(pose)
+        self._retarget.publish(message)
 
     # ----------------------------------------------------------------------------------------------------- words
 
     def _explain(self, command: Command) -> None:
         """Log why commands are withheld, once per reason; the numbers in it may change without a new line."""
-        plain = re.sub(r"\d+(\.\d+)?", "#", command.withheld)
+        plain = _plain(command.withheld)
         if plain != self._said:
             self._said = plain
             if command.withheld:
@@ -284,8 +296,8 @@ class TeleopNode(Node):
             else:
                 self._log(0, "commands go out")
         state = command.phase.value + (f": {command.withheld}" if command.withheld else "")
-        if re.sub(r"\d+(\.\d+)?", "#", state) != self._published_state:
-            self._published_state = re.sub(r"\d+(\.\d+)?", "#", state)
+        if _plain(state) != self._published_state:
+            self._published_state = _plain(state)
             self._phase.publish(String(data=state))
         self._monitor.fact("phase", command.phase.value)
         self._monitor.fact("withheld because", command.withheld or "nothing is withheld")
@@ -295,6 +307,10 @@ class TeleopNode(Node):
                                   standing=True)
         else:
             self._monitor.clear("emergency stop")
+
+    def _problem(self, key: str, text: str) -> None:
+        """A problem for diagnostics and log; the numbers in its text may change without a new line."""
+        self._monitor.problem(key, self._problem_texts.setdefault((key, _plain(text)), text))
 
     def _report(self) -> None:
         silence_s = self._monitor.silence_s()
@@ -317,6 +333,11 @@ class TeleopNode(Node):
         """The last words: an arm on twists is told to stand still."""
         if self._moving and self.context.ok():
             self._send(Command(Phase.STOP, withheld="the node ends"))
+
+
+def _plain(text: str) -> str:
+    """The text without its numbers."""
+    return re.sub(r"\d+(\.\d+)?", "#", text)
 
 
 def _pose(target: Target) -> Any:

@@ -352,7 +352,7 @@ def test_the_same_motion_at_10_and_60_hz_gives_the_same_command():
 def test_limits_hold_for_adversarial_streams(seed):
     """Drops, jumps, NaN, swaps, late images, clock jumps and missing transforms at 5 to 60 Hz."""
     rng = np.random.default_rng(seed)
-    config = TeleopConfig(clutch=rng.choice(["gesture", "topic"]), clutch_hold_s=0.1, clutch_still_m_s=5.0,
+    config = TeleopConfig(clutch=rng.choice(["gesture", "topic"]), clutch_hold_s=0.1, clutch_still_m=0.2,
                           scale=float(rng.uniform(0.3, 2)), workspace_min_m=(0.2, -0.25, 0.1),
                           workspace_max_m=(0.7, 0.25, 0.6))
     run = Run(config, float(rng.uniform(5, 60)))
