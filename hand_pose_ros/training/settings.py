@@ -30,7 +30,7 @@ class Settings:
     likelihood_from: float = 0.3                    # progress at which scales begin to steer positions
     steps: int = 20000                              # planned; `--minutes` plans by the clock instead
     seed: int = 1
-    bf16: bool = False                              # mixed precision, for GPUs (CPUs without bf16 get slower)
+    bf16: bool = True                               # mixed precision, where the machine has instructions for it
     augmentation: PoseAugmentation | DetectorAugmentation = None
 
     @property
