@@ -23,9 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runtime", choices=("auto", *BUILT_RUNTIMES), default="auto",
                         help="auto: TensorRT if this machine can run it, else ONNX Runtime")
     parser.add_argument("--precision", choices=("auto", "fp32", "fp16", "int8"), default="auto",
-                        help="auto: fp16 in TensorRT, fp32 in ONNX Runtime; int8: ONNX Runtime, needs --calibration")
+                        help="auto: fp16 in TensorRT, fp32 in ONNX Runtime; int8: ONNX Runtime")
     parser.add_argument("--max-batch", type=int, default=4, help="largest number of hands in one call")
-    parser.add_argument("--calibration", nargs="+", metavar="SHARD", help="tar files of virtual hands for int8")
+    parser.add_argument("--calibration", nargs="+", metavar="FILE", default=[],
+                        help="what int8 takes its ranges from: tar files of hand-pose render or bags with truth "
+                             "(default: the sample bag)")
     parser.add_argument("--cache", metavar="FOLDER", help=f"where engines are kept (default: {default_folder()})")
     parser.add_argument("--list", action="store_true", help="list what is in the cache and do nothing else")
 
@@ -37,9 +39,8 @@ def main(args: argparse.Namespace) -> int:
         return list_entries(cache)
     if args.model and not args.kind:
         raise ConfigError("--model needs --kind detector or --kind pose")
-    if (args.precision == "int8") != bool(args.calibration):
-        raise ConfigError("--precision int8 and --calibration SHARD... go together: int8 takes its ranges from virtual "
-                          "hands (hand-pose render makes them)")
+    if args.calibration and args.precision != "int8":
+        raise ConfigError("--calibration needs --precision int8: nothing else takes ranges from pictures")
     runtime = "onnxruntime-int8" if args.precision == "int8" else args.runtime
     models = {args.kind: args.model or DEFAULT_MODELS[args.kind]} if args.kind else DEFAULT_MODELS
     started = time.monotonic()

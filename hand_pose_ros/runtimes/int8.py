@@ -5,7 +5,9 @@ Jacob et al., CVPR 2018). Attention, soft-argmax and heads stay in float32: they
 """
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import json
 import tarfile
 import tempfile
@@ -15,8 +17,8 @@ from typing import Iterator, Sequence
 import cv2
 import numpy as np
 
+from .. import bags, detect, messages, resources
 from .. import crop as crops
-from .. import detect
 from ..errors import DataError, FrameError, ModelError
 from ..types import Camera, Frame
 from . import ort
@@ -32,10 +34,10 @@ LIMITS = {"mean_px": 2.0, "mean_mm": 2.0, "mean_probability": 0.05}
 """Rounding to 8 bits may change more than other runtimes do: what it costs is measured on labelled pictures."""
 
 
-def build(source: NetworkSource, options: Options, shards: Sequence[str]) -> Entry:
-    """Quantises a network on the pictures of ``shards`` and stores it. Raises DataError for shards that cannot be read,
-    ModelError without onnx or if the result strays further from eager than ``LIMITS``."""
-    pictures = np.stack(list(calibration_pictures(source, shards)))
+def build(source: NetworkSource, options: Options, recordings: Sequence[str] = ()) -> Entry:
+    """Quantises a network on the pictures of ``recordings`` (none: the sample bag) and stores it. Raises DataError for
+    files that cannot be read, ModelError without onnx or if the result strays further from eager than ``LIMITS``."""
+    pictures = np.stack(list(calibration_pictures(source, recordings or [sample_bag()])))
     options.report(f"{source.model}: quantising, ranges from {len(pictures)} pictures")
     float_model = ort.built(source, options).payload
     payload = quantised(float_model, pictures)
@@ -74,43 +76,48 @@ def quantised(model: bytes, pictures: np.ndarray) -> bytes:
         return result.read_bytes()
 
 
-def calibration_pictures(source: NetworkSource, shards: Sequence[str], count: int = PICTURES) -> Iterator[np.ndarray]:
+def sample_bag() -> str:
+    """The bag of virtual hands that comes with the package: calibrates where nothing else is given."""
+    return str(resources.folder("test/data") / "virtual_hands.mcap")
+
+
+def calibration_pictures(source: NetworkSource, recordings: Sequence[str], count: int = PICTURES
+                         ) -> Iterator[np.ndarray]:
     """Inputs of the network, (H, W, 3) uint8: crops round labelled hands, or whole frames for a detector.
 
-    Taken evenly from all shards. Raises DataError, naming the file, if one is not a shard or none shows a hand.
+    recordings: tar files of hand-pose render, or bags with truth. Taken evenly from all. Raises DataError, naming the
+    file, if one is neither or none shows a hand.
     """
     found = 0
-    for shard in shards:
-        wanted = -(-(count - found) // (len(shards) - list(shards).index(shard)))
-        for image, record in members(shard):
-            if wanted <= 0:
-                break
-            picture = one_input(source, image, record)
-            if picture is not None:
-                found, wanted = found + 1, wanted - 1
-                yield picture
+    for index, recording in enumerate(recordings):
+        wanted = -(-(count - found) // (len(recordings) - index))
+        of_this = (picture for frame, hands in labelled(recording) for picture in inputs(source, frame, hands))
+        for picture in itertools.islice(of_this, wanted):
+            found += 1
+            yield picture
     if not found:
-        raise DataError(f"no picture of {', '.join(shards)} shows a hand that {source.model} can be calibrated on: "
+        raise DataError(f"no picture of {', '.join(recordings)} shows a hand that {source.model} can be calibrated on: "
                         f"render crops for pose networks, frames for detectors")
 
 
-def one_input(source: NetworkSource, image: np.ndarray, record: dict) -> np.ndarray | None:
-    """What the network would see of a labelled picture; None if it shows no usable hand."""
+def inputs(source: NetworkSource, frame: Frame, hands: Sequence[tuple[np.ndarray, bool]]) -> Iterator[np.ndarray]:
+    """What the network would see of a frame whose hands are known: joints (21, 2) [px], whether it is a right one."""
     if source.kind == "detector":
-        return detect.letterbox(image, source.input_shape[:2])[0]
-    camera = Camera(image.shape[1], image.shape[0], np.array(record["K"], float).reshape(3, 3),
-                    record.get("distortion_model") or "plumb_bob", np.array(record.get("D") or [], float))
-    for hand in record["hands"]:
-        try:
-            found = crops.from_joints(np.array(hand["joints_px"], float).reshape(21, 2))
-            return crops.take(Frame(image, camera, 0), found, source.input_shape[0], not hand["is_right"]).image
-        except FrameError:
-            continue
-    return None
+        yield detect.letterbox(frame.image, source.input_shape[:2])[0]
+        return
+    for joints_px, is_right in hands:
+        with contextlib.suppress(FrameError):               # no joint in the picture, or off the lens
+            found = crops.from_joints(joints_px)
+            yield crops.take(frame, found, source.input_shape[0], not is_right).image
 
 
-def members(shard: str) -> Iterator[tuple[np.ndarray, dict]]:
-    """(image (H, W, 3) uint8 RGB, label) of each picture of a shard: tar of <index>.jpg and <index>.json."""
+def labelled(recording: str) -> Iterator[tuple[Frame, list[tuple[np.ndarray, bool]]]]:
+    """The frames of a tar file of hand-pose render or of a bag with truth, each with its hands as in ``inputs``."""
+    return _of_shard(recording) if recording.endswith(".tar") else _of_bag(recording)
+
+
+def _of_shard(shard: str) -> Iterator[tuple[Frame, list[tuple[np.ndarray, bool]]]]:
+    """Pictures of a tar of <index>.jpg and <index>.json."""
     try:
         with tarfile.open(shard) as tar:
             names = {member.name: member for member in tar.getmembers() if member.isfile()}
@@ -118,7 +125,23 @@ def members(shard: str) -> Iterator[tuple[np.ndarray, dict]]:
                 label = names.get(f"{name[:-4]}.json")
                 data = np.frombuffer(tar.extractfile(names[name]).read(), np.uint8)
                 image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-                if image is not None and label is not None:
-                    yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB), json.loads(tar.extractfile(label).read())
+                if image is None or label is None:
+                    continue
+                record = json.loads(tar.extractfile(label).read())
+                camera = Camera(image.shape[1], image.shape[0], np.array(record["K"], float).reshape(3, 3),
+                                record.get("distortion_model") or "plumb_bob", np.array(record.get("D") or [], float))
+                yield Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), camera, 0), [
+                    (np.array(hand["joints_px"], float).reshape(21, 2), hand["is_right"]) for hand in record["hands"]]
     except (OSError, tarfile.TarError, ValueError) as error:
-        raise DataError(f"{shard} cannot be read as a shard ({error}): give tar files of hand-pose render") from error
+        raise DataError(f"{shard} cannot be read as a shard ({error}): give tar files of hand-pose render or bags with "
+                        f"truth") from error
+
+
+def _of_bag(path: str) -> Iterator[tuple[Frame, list[tuple[np.ndarray, bool]]]]:
+    """Images of a bag that have a HandPose21Array of truth with their stamp."""
+    with bags.BagReader(path) as reader:
+        truth = reader.hands()
+        for recorded in reader.frames():
+            if recorded.frame.stamp_ns in truth:
+                hands, _ = messages.read_array(truth[recorded.frame.stamp_ns])
+                yield recorded.frame, [(hand.joints_px, hand.is_right) for hand in hands]

@@ -134,7 +134,7 @@ def open_int8(source: NetworkSource, options: Options) -> Runtime:
     entry = options.cache.get(int8_ingredients(source))
     if entry is None:
         raise ModelError(f"runtime onnxruntime-int8: {source.model} is not quantised for this machine; hand-pose "
-                         f"build-engine --precision int8 --calibration SHARD... does it")
+                         f"build-engine --precision int8 does it")
     return _opened(source, options, entry, "onnxruntime-int8")
 
 

@@ -6,10 +6,11 @@ import json
 import tarfile
 
 import cv2
+import numpy as np
 import pytest
 import standin
 
-from hand_pose_ros import cli
+from hand_pose_ros import bags, cli, crop, messages
 from hand_pose_ros.errors import DataError
 from hand_pose_ros.runtimes import Options, agreement, benchmark, build, int8, operations, ort
 from hand_pose_ros.runtimes.cache import EngineCache
@@ -58,8 +59,7 @@ def test_build_engine_builds_both_networks_and_lists_them(hand_pose, tmp_path):
 
 @pytest.mark.parametrize("arguments, said", [
     (("--model", "x"), "--model needs --kind"),
-    (("--precision", "int8"), "--calibration"),
-    (("--calibration", "x.tar"), "--precision int8"),
+    (("--calibration", "x.tar"), "--calibration needs --precision int8"),
 ])
 def test_build_engine_refuses_what_does_not_go_together(hand_pose, arguments, said):
     status, _, err = hand_pose("build-engine", *arguments)
@@ -85,6 +85,19 @@ def test_int8_is_calibrated_on_shards_stored_and_served(tmp_path, kind):
 def test_calibration_pictures_of_a_pose_network_are_upright_right_hands(tmp_path):
     pictures = list(int8.calibration_pictures(standin.source(), [shard(tmp_path / "a.tar")], count=4))
     assert len(pictures) == 4 and all(picture.shape == (64, 64, 3) for picture in pictures)
+
+
+def test_without_shards_int8_is_calibrated_on_both_hands_of_the_sample_bag():
+    source = standin.source()
+    pictures = list(int8.calibration_pictures(source, [int8.sample_bag()], count=6))
+    with bags.BagReader(int8.sample_bag()) as reader:
+        truth = reader.hands()
+        frame = next(iter(reader.frames())).frame
+    hands, _ = messages.read_array(truth[frame.stamp_ns])
+    assert len(hands) == 2 and {hand.is_right for hand in hands} == {True, False}
+    for hand, picture in zip(hands, pictures):              # each upright, and mirrored if it is a left one
+        expected = crop.take(frame, crop.from_joints(hand.joints_px), 64, not hand.is_right).image
+        assert np.array_equal(picture, expected)
 
 
 def test_what_is_no_shard_is_refused(tmp_path):
