@@ -260,15 +260,23 @@ def _gather(units: Sequence[dict[str, Any]], run: dict[str, Any]) -> tuple[dict[
     return rows, problems
 
 
+def _seen(units: Sequence[dict[str, Any]], run: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
+    """How the labelled hands of each picture look, of all parts."""
+    files = [work.part_path(unit, run).with_suffix(".seen.jsonl") for unit in units]
+    rows = (json.loads(line) for path in files if path.is_file() for line in path.read_text("utf8").splitlines())
+    return {row["image"]: row["hands"] for row in rows}
+
+
 def score_data_set(args: argparse.Namespace, run: dict[str, Any], units: Sequence[dict[str, Any]]) \
         -> tuple[list[scoring.ImageScore], dict[str, predictions.Row], Counter[str]]:
     """Scores of a data set's images. Pictures that could not be read are counted and left out."""
     problems: Counter[str] = Counter()
-    data = work.data_set(units[0]["dataset"], units[0]["folder"], units[0]["split"])
+    data, seen = work.data_set(units[0]["dataset"], units[0]["folder"], units[0]["split"]), {}
     if args.predictions:
         rows = predictions.read(args.predictions)
     else:
         rows, problems = _gather(units, run)
+        seen = _seen(units, run)
     images, known = [], set()
     for unit in units:
         for index in unit["indices"]:
@@ -279,7 +287,7 @@ def score_data_set(args: argparse.Namespace, run: dict[str, Any], units: Sequenc
                 continue                            # its picture could not be read: counted when that was tried
             if row is None:
                 problems["image without a prediction line, counted as no hands"] += 1
-            images.append(scoring.score_image(item, row.hands if row else (), args.min_iou))
+            images.append(scoring.score_image(item, row.hands if row else (), args.min_iou, seen.get(item.name)))
     unknown = len(set(rows) - known)
     if unknown:
         problems["prediction for an image that has no label, not used"] += unknown

@@ -3,19 +3,20 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
-from ..errors import DataError, FrameError
+from ..errors import DataError
 from ..skeleton import JOINT_NAMES
-from . import anchors, datasets, figures, metrics, scoring, work
-from .datasets.base import Item
+from . import anchors, attributes, cases, datasets, figures, metrics, weak_points, work
 from .predictions import Row
 from .predictions import write as write_whole
-from .scoring import COLUMNS, HandScore, ImageScore, shown
+from .scoring import COLUMNS, ImageScore, shown
 
 TITLES = {
     "images": "images", "hands": "hands", "recall": "recall %", "precision": "precision %", "nme": "NME %",
@@ -34,17 +35,24 @@ TITLES = {
 HIGHER_IS_BETTER = ("recall", "precision", "pck", "auc", "handedness", "ap")
 NO_DIRECTION = ("images", "hands", "hands_3d", "coverage", "nees")
 CASES = 8
+OFFSETS = "Mean offset by joint, % of the hand's size: towards the fingers / towards the thumb"
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
 
 def write_all(out: Path, result: dict[str, Any], images: Sequence[ImageScore], rows: dict[str, Row],
               units: Sequence[dict[str, Any]], run: dict[str, Any], earlier: Sequence[dict[str, Any]]) -> None:
-    """results.json, hands.jsonl, report.md and report.html in ``out``."""
+    """results.json, hands.jsonl, report.md, weak_points.md, sheets/ and report.html in ``out``."""
     write_whole(out / "results.json", [json.dumps(_plain(result), indent=1, sort_keys=True) + "\n"])
     write_whole(out / "hands.jsonl", (json.dumps(_hand_row(hand)) + "\n" for image in images for hand in image.hands))
     write_whole(out / "report.md", [markdown(result, earlier)])
-    write_whole(out / "report.html", [page(result, images, rows, units, run, earlier)])
+    networks = not result["source"].get("recorded") and result["source"].get("protocol") in (None, "full")
+    found = cases.collect(images, rows, units, run, ask=networks)
+    shutil.rmtree(out / "sheets", ignore_errors=True)
+    sheets = cases.write_sheets(out / "sheets", found)
+    if images:
+        write_whole(out / "weak_points.md", [weak_points_text(result, images, found)])
+    write_whole(out / "report.html", [page(result, images, rows, units, run, earlier, found, sheets)])
 
 
 def read_run(path: str | Path) -> dict[str, Any]:
@@ -74,7 +82,8 @@ def _hand_row(hand: HandScore) -> dict[str, Any]:
     nme = metrics.nme(hand.errors_px[np.isfinite(hand.errors_px)], hand.extent_px) \
         if np.isfinite(hand.errors_px).any() else None
     return _plain({"image": hand.image, "hand": hand.index, "subset": hand.subset, "group": hand.group,
-                   "size_px": hand.size_px, "view": hand.view, "side": hand.side, "found": hand.found, "iou": hand.iou,
+                   "size_px": hand.size_px, **hand.attributes, "found": hand.found, "iou": hand.iou,
+                   "fault": hand.fault,
                    "score": hand.score, "side_right": hand.side_right, "nme": nme, "mpjpe_mm": hand.mpjpe_mm,
                    "pa_mpjpe_mm": hand.pa_mpjpe_mm, "camera_mpjpe_mm": hand.camera_mpjpe_mm})
 
@@ -118,7 +127,7 @@ def _main_table(result: dict[str, Any], columns: Sequence[str] = COLUMNS, needs:
     """
     tables = result["tables"]
     rows = [(name, row) for part in ("subsets", "kinds") for name, row in tables[part].items()]
-    rows += [(f"size {name}", row) for name, row in tables["sizes"].items()]
+    rows += [(f"size {name}", row) for name, row in tables["by"]["size"].items()]
     rows = [(name, row) for name, row in rows if needs == "hands" or row.get(needs)]
     columns = [c for c in columns if any(shown(c, row.get(c, np.nan)) not in ("-", "0") for _, row in rows)]
     out = [["set", *[TITLES[c] for c in columns]]]
@@ -221,6 +230,26 @@ def markdown(result: dict[str, Any], earlier: Sequence[dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
+def weak_points_text(result: dict[str, Any], images: Sequence[ImageScore], found: cases.Cases) -> str:
+    """Where accuracy is lost, as Markdown tables."""
+    parts = [f"# Where accuracy is lost: {_title(result)}", "", "## What went wrong", "",
+             _markdown_table(weak_points.fault_table(images, found)), ""]
+    for name, hands in weak_points.sets_with_tables(images):
+        table = weak_points.attribute_table(hands)
+        if len(table) > 1:
+            parts += [f"## {name or 'All sets'}", "", _markdown_table(table), ""]
+    table = weak_points.joint_table(images)
+    if table:
+        parts += ["## Error by joint, NME %", "", _markdown_table(table), ""]
+    table = weak_points.offset_table(images)
+    if table:
+        parts += [f"## {OFFSETS}", "", _markdown_table(table), ""]
+    if found.reasons:
+        parts += ["## Missed hands", "", *[f"- {name}, hand {index}: {reason}"
+                                           for (name, index), reason in sorted(found.reasons.items())], ""]
+    return "\n".join(parts)
+
+
 def _title(result: dict[str, Any]) -> str:
     source = result["source"]
     if source["kind"] == "dataset":
@@ -275,12 +304,14 @@ th:first-child,td:first-child{text-align:left;white-space:nowrap}td.text{text-al
 figure img{width:100%;border-radius:6px;display:block}figcaption{font-size:12px;color:#4b5563;overflow-wrap:anywhere}
 svg text{font:12px system-ui,sans-serif;fill:#374151}svg .grid{stroke:#e5e7eb}svg .bone{stroke:#cbd5e1;stroke-width:5;
 stroke-linecap:round}svg .joint{font-size:9px;fill:#111827}svg .faint,.faint{fill:#9ca3af;color:#9ca3af}
-svg{max-width:100%;height:auto}.note{background:#fffbeb;border:1px solid #fde68a;border-radius:6px;padding:8px 12px}
+svg{max-width:100%;height:auto}details{margin:10px 0}summary{cursor:pointer}
+.note{background:#fffbeb;border:1px solid #fde68a;border-radius:6px;padding:8px 12px}
 """
 
 
 def page(result: dict[str, Any], images: Sequence[ImageScore], rows: dict[str, Row], units: Sequence[dict[str, Any]],
-         run: dict[str, Any], earlier: Sequence[dict[str, Any]]) -> str:
+         run: dict[str, Any], earlier: Sequence[dict[str, Any]], found: cases.Cases,
+         sheets: dict[str, dict[str, str]]) -> str:
     """The whole HTML page."""
     body = [f"<h1>{_e(_title(result))}</h1><p class=lead>{_e(anchors.protocol(result['source']))}.</p>", _cards(result)]
     if result["tables"]:
@@ -297,10 +328,10 @@ def page(result: dict[str, Any], images: Sequence[ImageScore], rows: dict[str, R
         body += [f"<h2>Compared with {_e(other['name'])}</h2>", f"<p class=note>{_e(warning)}</p>" if warning else "",
                  "<div class=scroll>", _table(comparison(result, other)), "</div>"]
     if images:
-        body += [_curve_section(images), _joint_section(images), _group_section(result)]
+        body += [_curve_section(images), _joint_section(images), _weak_section(images, found)]
     body += [_recording_section(result, rows, units, run)]
     if images:
-        body.append(_case_section(images, rows, units, run))
+        body.append(_case_section(images, found, sheets))
         body += ["<h2>All metrics</h2><div class=scroll>", _table(_metric_rows(result)), "</div>"]
     if _anchor_rows(result):
         body += ["<h2>Published figures</h2><p>Each under its own protocol; compare only where it equals ours: ",
@@ -319,10 +350,10 @@ def _e(text: str) -> str:
     return html.escape(str(text))
 
 
-def _table(rows: Sequence[Sequence[str]], text_from: int = 99) -> str:
+def _table(rows: Sequence[Sequence[str]], text_from: int = 99, names: int = 1) -> str:
     def cell(k: int, value: str) -> str:
         kind = " class=better" if value.startswith("better") else " class=worse" if value.startswith("worse") else \
-            " class=text" if k >= text_from else ""
+            " class=text" if k >= text_from or k < names else ""
         return f"<td{kind}>{_e(value)}</td>"
 
     head = "".join(f"<th>{_e(value)}</th>" for value in rows[0])
@@ -390,23 +421,30 @@ def _joint_section(images: Sequence[ImageScore]) -> str:
     return f"<h2>Error by joint</h2><div class=row>{''.join(out)}</div>" if out else ""
 
 
-def _group_section(result: dict[str, Any]) -> str:
-    out = []
-    for title, part in (("By size of the hand in the image", "sizes"), ("By the side that faces the camera", "views"),
-                        ("By hand", "sides")):
-        table = result["tables"][part]
-        if not table:
-            continue
+def _weak_section(images: Sequence[ImageScore], found: cases.Cases) -> str:
+    """What went wrong how often, and accuracy by what the hands look like."""
+    out = ["<h2>Where accuracy is lost</h2><p class=faint>Every hand counts once, under the first that applies. Why "
+           "hands were missed: both networks were asked again (for those on the sheets). Brackets: number of "
+           "hands.</p>",
+           f"<div class=scroll>{_table(weak_points.fault_table(images, found))}</div>"]
+    hands = weak_points.hands_of(images)
+    rows = weak_points.attribute_table(hands)
+    titles = [title for title in attributes.TITLES.values() if any(row[0] == title for row in rows)]
+    for title in titles:
+        start = next(k for k, row in enumerate(rows) if row[0] == title)
+        stop = next((k for k in range(start + 1, len(rows)) if rows[k][0]), len(rows))
         parts = []
-        for metric, unit, factor in (("recall", "% found", 100), ("nme", "% NME", 100),
-                                     ("pa_mpjpe_mm", "mm PA-MPJPE", 1)):
-            count = "hands_3d" if metric == "pa_mpjpe_mm" else "hands"
-            rows = [(name, factor * row[metric], row[count]) for name, row in table.items()
-                    if np.isfinite(row[metric])]
-            if rows:
-                parts.append(figures.bars(rows, unit))
-        out.append(f"<h3>{title}</h3><div class=row>{''.join(parts)}</div>")
-    return "<h2>By size and view</h2><p class=faint>In brackets: number of hands.</p>" + "".join(out)
+        for column, unit in ((3, "% found"), (4, "% NME"), (6, "mm PA-MPJPE")):
+            bars = [(row[1], float(row[column]), int(row[2])) for row in rows[start:stop] if row[column] != "-"]
+            if bars:
+                parts.append(figures.bars(bars, unit))
+        out.append(f"<h3>{_e(title)}</h3><div class=row>{''.join(parts)}</div>")
+    tables = [(name or "All sets", weak_points.attribute_table(chosen))
+              for name, chosen in weak_points.sets_with_tables(images)]
+    tables += [("By joint, NME in %", weak_points.joint_table(images)), (OFFSETS, weak_points.offset_table(images))]
+    out += [f"<details><summary>{_e(name)}</summary><div class=scroll>{_table(table, names=2)}</div></details>"
+            for name, table in tables if len(table) > 1]
+    return "".join(out)
 
 
 def _recording_section(result: dict[str, Any], rows: dict[str, Row], units: Sequence[dict[str, Any]],
@@ -439,73 +477,25 @@ def _file_url(path: Path) -> str:
 
 # --------------------------------------------------------------------------------------------------------------- cases
 
-def _case_section(images: Sequence[ImageScore], rows: dict[str, Row], units: Sequence[dict[str, Any]],
-                  run: dict[str, Any]) -> str:
-    """Worst, typical and missed hands and false alarms as pictures, with truth (white) and prediction (colour)."""
-    def error(hand: HandScore) -> float:
-        return float(np.nanmean(hand.errors_px) / hand.extent_px)
-
-    found = sorted((h for image in images for h in image.hands if h.found and np.isfinite(h.errors_px).any()),
-                   key=lambda hand: (error(hand), hand.image, hand.index))
-    missed = sorted((h for image in images for h in image.hands if not h.found),
-                    key=lambda hand: (-hand.size_px, hand.image, hand.index))
-    false = [image for image in images if image.false]
-    middle = max(0, len(found) // 2 - CASES // 2)
-    wanted = [("Worst", [(h.image, h) for h in found[::-1][:CASES]]),
-              ("Typical (round the median)", [(h.image, h) for h in found[middle:middle + CASES]]),
-              ("Missed, the largest first", [(h.image, h) for h in missed[:CASES]]),
-              ("False alarms", [(image.name, None) for image in false[:CASES]])]
-    names = {name for _, cases in wanted for name, _ in cases}
-    pictures = {name: (item, rgb) for name, item, rgb in _pictures(names, units, run)}
+def _case_section(images: Sequence[ImageScore], found: cases.Cases, sheets: dict[str, dict[str, str]]) -> str:
+    """Worst, typical, missed and false hands with truth (white) and prediction (colour), and the names of the sheets."""
+    hands = {(hand.image, hand.index): hand for image in images for hand in image.hands}
+    every = {kind: [key for kinds in found.sheets.values() for key in kinds.get(kind, ())] for kind in cases.KINDS}
+    every["worst"].sort(key=lambda key: (-cases.nme_of(hands[key]), key))
+    every["missed"].sort(key=lambda key: (-hands[key].size_px, key))
+    wanted = (("Worst", every["worst"]), ("Typical (round the median)", found.typical),
+              ("Missed, the largest first", every["missed"]), ("False hands", every["false"]))
     out = ["<h2>Cases</h2><p class=faint>White: truth. Colours: prediction, one per finger.</p>"]
-    for title, cases in wanted:
-        shots = [_case(*pictures[name], hand, rows.get(name)) for name, hand in cases if name in pictures]
+    for title, keys in wanted:
+        shots = [f'<figure><img alt="" src="{figures.data_url(found.shots[key])}"><figcaption>'
+                 f'{_e(", ".join([key[0], *filter(None, found.captions[key][1:])]))}</figcaption></figure>'
+                 for key in keys[:CASES] if key in found.shots]
         if shots:
             out.append(f"<h3>{_e(title)}</h3><div class=pictures>{''.join(shots)}</div>")
+    if sheets:
+        lines = [f"{_e(subset)}: " + ", ".join(
+            f'<a href="sheets/{quote(name)}">{_e(cases.KINDS[kind].lower())}</a>' for kind, name in kinds.items())
+            for subset, kinds in sheets.items()]
+        out.append(f"<h3>Sheets of up to {cases.PER_SHEET} hands of each set</h3><p>Files beside this page. "
+                   f"{'; '.join(lines)}.</p>")
     return "".join(out)
-
-
-def _case(item: Item, rgb: np.ndarray, hand: HandScore | None, row: Row | None) -> str:
-    predicted = row.hands if row else ()
-    if hand is None:
-        pairs = scoring.match(item.hands, predicted, 0.3)
-        loose = [p for k, p in enumerate(predicted) if k not in {k for _, k, _ in pairs}
-                 and scoring.prediction_box(p) is not None]
-        if not loose:
-            return ""
-        shot = figures.case(rgb, None, loose[0].joints_px, scoring.prediction_box(loose[0]))
-        text = f"{item.name}, score {loose[0].score:.2f}"
-    else:
-        truth = item.hands[hand.index]
-        match = {t: p for t, p, _ in scoring.match(item.hands, predicted, 0.0)} if hand.found else {}
-        joints = predicted[match[hand.index]].joints_px if hand.index in match else None
-        shot = figures.case(rgb, truth.joints_px if truth.valid_px.any() else None, joints, truth.box)
-        nme = f"NME {100 * np.nanmean(hand.errors_px) / hand.extent_px:.1f} %" if np.isfinite(hand.errors_px).any() \
-            else f"{hand.size_px:.0f} px"
-        pa = f", PA {hand.pa_mpjpe_mm:.1f} mm" if np.isfinite(hand.pa_mpjpe_mm) else ""
-        text = f"{item.name}: {nme}{pa}"
-    return f'<figure><img alt="" src="{figures.data_url(shot)}"><figcaption>{_e(text)}</figcaption></figure>'
-
-
-def _pictures(names: set[str], units: Sequence[dict[str, Any]], run: dict[str, Any]) \
-        -> Iterator[tuple[str, Item, np.ndarray]]:
-    """Items and pixels of the named images, read again from their source."""
-    from . import bag_truth
-
-    for unit in units:
-        if unit["kind"] == "images":
-            data = work.data_set(unit["dataset"], unit["folder"], unit["split"])
-            for index in unit["indices"]:
-                item = data[index]
-                if item.name in names:
-                    try:
-                        yield item.name, item, item.image()
-                    except FrameError:              # scored from another program's predictions; there is no picture
-                        continue
-            continue
-        stamps = {int(name.rpartition("/")[2]) for name in names if name.rpartition("/")[0] == unit["name"]}
-        if stamps:
-            items = bag_truth.items_of(unit, run)
-            for frame in work.source_frames(unit, run):
-                if frame.stamp_ns in stamps and frame.stamp_ns in items:
-                    yield f"{unit['name']}/{frame.stamp_ns}", items[frame.stamp_ns], frame.image

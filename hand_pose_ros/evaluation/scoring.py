@@ -10,21 +10,19 @@ Size       Longer side of the tight box round the valid truth joints.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..frames import wrist_rotation
 from ..skeleton import NUM_JOINTS
-from . import metrics
+from . import attributes, faults, metrics
 from .datasets.base import Item, TruthHand
 from .predictions import Predicted
 
 MIN_3D_JOINTS = 8
 """A hand needs its wrist and this many valid 3D joints to be scored in 3D."""
-SIZES = ((0, 32, "<32 px"), (32, 64, "32-64 px"), (64, 128, "64-128 px"), (128, 1e9, ">=128 px"))
 IGNORE_SHARE = 0.5
 
 
@@ -38,14 +36,16 @@ class HandScore:
     kind: str
     group: str
     size_px: float
-    view: str = "unknown"                           # palm | back | edge | unknown: side that faces the camera
-    side: str = "unknown"                           # left | right | unknown
-    found: bool = False
+    attributes: dict[str, str] = field(default_factory=dict)     # see attributes.py
+    hidden: np.ndarray | None = None                # (21,) bool joints hidden by the hand itself; None: not known
+    fault: str = ""                                 # what is wrong, see faults.py; "" for a hand found well
+    prediction: int | None = None                   # which prediction it was paired with; None: missed
     iou: float = float("nan")
     score: float = float("nan")
     labelled_joints: int = 0
     side_right: bool | None = None                  # whether left or right was told correctly; None: not known
     errors_px: np.ndarray = field(default_factory=lambda: np.full(NUM_JOINTS, np.nan))
+    offsets: np.ndarray = field(default_factory=lambda: np.full((NUM_JOINTS, 2), np.nan))   # of hand_frame_offsets
     box_size_px: tuple[float, float] = (float("nan"), float("nan"))
     errors_mm: np.ndarray = field(default_factory=lambda: np.full(NUM_JOINTS, np.nan))          # wrist at the origin
     pa_errors_mm: np.ndarray = field(default_factory=lambda: np.full(NUM_JOINTS, np.nan))
@@ -57,6 +57,11 @@ class HandScore:
     ray_sigma_m: np.ndarray = field(default_factory=lambda: np.zeros(0))
     across_errors_m: np.ndarray = field(default_factory=lambda: np.zeros(0))
     across_sigma_m: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def found(self) -> bool:
+        """Whether a prediction was paired with it."""
+        return self.prediction is not None
 
     @property
     def extent_px(self) -> float:
@@ -76,6 +81,8 @@ class ImageScore:
     counted: int = 0                                # predictions that count for precision
     right: int = 0                                  # of these, paired ones
     false: int = 0
+    false_places: list[int] = field(default_factory=list)        # which predictions are the false ones
+    false_kinds: list[str] = field(default_factory=list)         # of each of these, see faults.of_false
     boxes: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None] | None = None      # for AP
     mrrpe_mm: float = float("nan")
     hands: list[HandScore] = field(default_factory=list)
@@ -120,8 +127,9 @@ def prediction_box(prediction: Predicted, valid: np.ndarray | None = None) -> np
     return box if box is not None and np.isfinite(box).all() else None
 
 
-def score_image(item: Item, predicted: Sequence[Predicted], min_iou: float = 0.3) -> ImageScore:
-    """One image: its truth against the predictions for it."""
+def score_image(item: Item, predicted: Sequence[Predicted], min_iou: float = 0.3,
+                seen: Sequence[Mapping[str, str]] | None = None) -> ImageScore:
+    """One image: its truth against the predictions for it. seen: what attributes.of_picture said of each truth hand."""
     subset = item.subset or "all"
     kind = item.kind if item.hands else "negative"
     image = ImageScore(item.name, subset, kind, item.group, item.exhaustive)
@@ -139,20 +147,26 @@ def score_image(item: Item, predicted: Sequence[Predicted], min_iou: float = 0.3
                 continue
             image.counted += 1
             image.right += p in used
-            image.false += p not in used
+            if p not in used:
+                image.false += 1
+                image.false_places.append(p)
+                image.false_kinds.append(faults.of_false(prediction, item.hands))
         boxes = [(box, prediction.score) for prediction in predicted
                  if (box := prediction_box(prediction)) is not None]
         image.boxes = (np.array([box for box, _ in boxes]).reshape(-1, 4), np.array([s for _, s in boxes]),
                        np.array([_truth_box(hand) for hand in item.hands]).reshape(-1, 4),
                        np.array(ignore) if ignore else None)
     for t, hand in enumerate(item.hands):
-        score = HandScore(item.name, t, subset, kind, item.group, hand.size_px, view_of(hand),
-                          hand.handedness or "unknown", labelled_joints=int(hand.valid_px.sum()))
+        hidden = attributes.hidden_joints(hand)
+        score = HandScore(item.name, t, subset, kind, item.group, hand.size_px,
+                          attributes.of_hand(hand, hidden, seen[t] if seen else None), hidden,
+                          labelled_joints=int(hand.valid_px.sum()))
         if hand.valid_px.any():
             low_high = metrics.tight_box(hand.joints_px[hand.valid_px])
             score.box_size_px = (low_high[2] - low_high[0], low_high[3] - low_high[1])
         if t in of_truth:
-            _score_pair(score, item, hand, predicted[of_truth[t][0]], of_truth[t][1])
+            score.prediction = of_truth[t][0]
+            _score_pair(score, item, hand, predicted[score.prediction], of_truth[t][1])
         image.hands.append(score)
     image.mrrpe_mm = _mrrpe(item, predicted, of_truth)
     return image
@@ -163,10 +177,12 @@ def _truth_box(hand: TruthHand) -> np.ndarray:
 
 
 def _score_pair(score: HandScore, item: Item, truth: TruthHand, predicted: Predicted, overlap: float) -> None:
-    score.found, score.iou, score.score = True, float(overlap), predicted.score
+    score.iou, score.score = float(overlap), predicted.score
+    score.fault = faults.of_found(truth, predicted)
     valid = truth.valid_px
     if valid.any() and predicted.joints_px is not None:
         score.errors_px[valid] = metrics.epe_px(predicted.joints_px[valid], truth.joints_px[valid])
+        score.offsets = hand_frame_offsets(truth, predicted.joints_px)
     if truth.joints_m is not None and predicted.joints_m is not None:
         valid_m = truth.valid_m
         if valid_m[0] and valid_m.sum() >= MIN_3D_JOINTS:
@@ -184,6 +200,24 @@ def _score_pair(score: HandScore, item: Item, truth: TruthHand, predicted: Predi
         _calibration(score, truth, predicted)
     if truth.handedness and predicted.handedness:
         score.side_right = predicted.handedness == truth.handedness
+
+
+def hand_frame_offsets(truth: TruthHand, joints_px: np.ndarray) -> np.ndarray:
+    """(21, 2) prediction - truth in sizes of the hand: along the line from wrist to middle base, and across it towards
+    the thumb as told by index and little base. NaN where the truth does not hold these joints.
+
+    Offsets that all hands of a set share show another convention of its labels, or a bias of the network.
+    """
+    true = truth.joints_px
+    along = true[9] - true[0]
+    length = np.linalg.norm(along)
+    if not truth.valid_px[[0, 5, 9, 17]].all() or length < 1e-6:
+        return np.full((NUM_JOINTS, 2), np.nan)
+    along = along / length
+    across = np.array([-along[1], along[0]])
+    across = across if (true[5] - true[17]) @ across >= 0 else -across
+    size = np.ptp(true[truth.valid_px], axis=0).max()
+    return (joints_px - true) @ np.stack([along, across], axis=1) / max(size, 1e-9)
 
 
 def _calibration(score: HandScore, truth: TruthHand, predicted: Predicted) -> None:
@@ -214,15 +248,6 @@ def _mrrpe(item: Item, predicted: Sequence[Predicted], of_truth: dict[int, tuple
     left, right = sides["left"], sides["right"]
     return metrics.mrrpe_mm(predicted[of_truth[left][0]].joints_camera_m, predicted[of_truth[right][0]].joints_camera_m,
                             item.hands[left].joints_m, item.hands[right].joints_m)
-
-
-def view_of(hand: TruthHand) -> str:
-    """Which side of the hand faces the camera: palm, back, or edge (between 60 and 120 degrees); from 3D truth only."""
-    if hand.joints_m is None or hand.handedness is None or not hand.valid_m[[0, 5, 9, 17]].all():
-        return "unknown"
-    dorsal = wrist_rotation(hand.joints_m, hand.handedness == "right")[:, 2]
-    facing = -float(dorsal[2])                      # the camera looks along +z
-    return "unknown" if np.isnan(facing) else "back" if facing > 0.5 else "palm" if facing < -0.5 else "edge"
 
 
 # ------------------------------------------------------------------------------------------------------------- tables
@@ -295,7 +320,7 @@ KINDS = {"real": "all independent labels, real", "rendered": "all independent la
 
 
 def tables(images: Sequence[ImageScore]) -> dict[str, dict[str, Any]]:
-    """Summaries by subset, by kind of label, by size and by view: {"subsets": {...}, "kinds": ..., "sizes", "views"}.
+    """Summaries by subset, by kind of label and by attribute: {"subsets": {...}, "kinds": ..., "by": {"size": ...}}.
 
     "mean of real subsets" gives every real subset the same weight, however many hands it has, and averages the values
     as they are shown (see ``shown``), so that the row can be checked from the table.
@@ -307,21 +332,15 @@ def tables(images: Sequence[ImageScore]) -> dict[str, dict[str, Any]]:
     kind_of = {image.subset: image.kind for image in images}
     real = [by_subset[name] for name in subsets if kind_of[name] == "real"]
     hands = [hand for image in images for hand in image.hands]
-    out = {"subsets": by_subset, "kinds": by_kind, "sizes": {}, "views": {}, "sides": {}}
+    out: dict[str, Any] = {"subsets": by_subset, "kinds": by_kind, "by": {}}
     if real:
         out["mean_of_real_subsets"] = {"subsets": len(real), **{
             column: float(np.mean(values)) if (values := [float(shown(column, row[column])) for row in real
                                                           if shown(column, row[column]) != "-"]) else float("nan")
             for column in COLUMNS if column not in ("images", "hands", "hands_3d", "images_with_false", "epe_px")}}
-    for low, high, title in SIZES:
-        chosen = [hand for hand in hands if low <= hand.size_px < high]
-        if chosen:
-            out["sizes"][title] = summary(images, chosen)
-    for key, values in (("views", ("palm", "back", "edge")), ("sides", ("left", "right"))):
-        for value in values:
-            chosen = [hand for hand in hands if (hand.view if key == "views" else hand.side) == value]
-            if chosen:
-                out[key][value] = summary(images, chosen)
+    for key in attributes.TITLES:
+        out["by"][key] = {name: summary(images, chosen) for name in attributes.groups_of(key)
+                          if (chosen := [hand for hand in hands if hand.attributes[key] == name])}
     return out
 
 

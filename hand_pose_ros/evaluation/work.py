@@ -1,8 +1,9 @@
 """One unit of an evaluation: some images of a data set, or one bag or video, through the robot's own pipeline.
 
 A unit is a plain dict, so that it can go to another process or machine; it leaves files and nothing else:
-``<out>/parts/<unit>.jsonl`` (predictions) last, and before it ``.timing.jsonl``, ``.problems.json`` and for recordings
-``.thumbs/``. What a part holds depends on the unit and the settings alone, not on who made it or when.
+``<out>/parts/<unit>.jsonl`` (predictions) last, and before it ``.timing.jsonl``, ``.problems.json``, for labelled
+pictures ``.seen.jsonl`` (how each labelled hand looks) and for recordings ``.thumbs/``. What a part holds depends on
+the unit and the settings alone, not on who made it or when.
 """
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -28,7 +29,7 @@ from ..errors import DataError, FrameError
 from ..messages import ArrayInfo, read_array
 from ..pipeline import PipelineState, Result
 from ..types import Camera, Frame, ScaleSource
-from . import datasets, predictions, result_bag
+from . import attributes, datasets, predictions, result_bag
 
 STILL_STAMP_NS = 1_000_000_000
 """Stamp given to a still picture; each has its own fresh tracker."""
@@ -37,6 +38,15 @@ THUMBNAIL_WIDTH = 240
 HANDS_TOPIC, RAW_TOPIC = "/hand_pose/hands", "/hand_pose/hands_raw"
 """Topics of the results bag: those of a node called hand_pose."""
 OWN_TOPICS = (HANDS_TOPIC, RAW_TOPIC, result_bag.MARKERS_TOPIC, result_bag.DRAWING_TOPIC)
+
+
+class Part(NamedTuple):
+    """What a unit gave."""
+
+    lines: list[str]                                # of predictions.jsonl
+    timing: list[dict[str, Any]]
+    problems: Counter[str]
+    seen: Sequence[dict[str, Any]] = ()             # how labelled hands look, see attributes.of_picture
 
 
 @lru_cache(maxsize=2)
@@ -77,10 +87,12 @@ def process(unit: dict[str, Any], run: dict[str, Any]) -> str:
     part.parent.mkdir(parents=True, exist_ok=True)
     mark = part.with_suffix(".done")
     mark.unlink(missing_ok=True)
-    lines, timing, problems = {"images": _images, "bag": _bag, "video": _video}[unit["kind"]](unit, run)
-    predictions.write(part.with_suffix(".timing.jsonl"), (json.dumps(row) + "\n" for row in timing))
-    predictions.write(part.with_suffix(".problems.json"), [json.dumps(dict(sorted(problems.items())), indent=1)])
-    predictions.write(part, lines)
+    made = {"images": _images, "bag": _bag, "video": _video}[unit["kind"]](unit, run)
+    if made.seen:
+        predictions.write(part.with_suffix(".seen.jsonl"), (json.dumps(row) + "\n" for row in made.seen))
+    predictions.write(part.with_suffix(".timing.jsonl"), (json.dumps(row) + "\n" for row in made.timing))
+    predictions.write(part.with_suffix(".problems.json"), [json.dumps(dict(sorted(made.problems.items())), indent=1)])
+    predictions.write(part, made.lines)
     predictions.write(mark, [fingerprint(unit, run)])
     return unit["name"]
 
@@ -100,10 +112,10 @@ def _times(start: float, result: Any, name: str, read_s: float) -> dict[str, Any
 
 # ---------------------------------------------------------------------------------------------------- stills
 
-def _images(unit: dict[str, Any], run: dict[str, Any]) -> tuple[list[str], list[dict[str, Any]], Counter[str]]:
+def _images(unit: dict[str, Any], run: dict[str, Any]) -> Part:
     chain, config = load_pipeline(run)
     data = data_set(unit["dataset"], unit["folder"], unit["split"])
-    lines, timing, problems = [], [], Counter()
+    lines, timing, problems, seen = [], [], Counter(), []
     for index in unit["indices"]:
         item = data[index]
         begin = time.monotonic()
@@ -116,15 +128,21 @@ def _images(unit: dict[str, Any], run: dict[str, Any]) -> tuple[list[str], list[
                 timing.append({"image": item.name, "read_ms": 1e3 * read_s, "pose_ms": 1e3 * (time.monotonic() - start),
                                "hands": len(hands)})
                 lines.append(predictions.line(item.name, hands, detector_ran=False))
+                seen.append(_seen(item, frame))
                 continue
             start = time.monotonic()
             _, result = chain.step(PipelineState(), frame, config)
         except FrameError as error:
             problems[f"{data.name}: {error}"] += 1
             continue
+        seen.append(_seen(item, frame))
         timing.append(_times(start, result, item.name, read_s))
         lines.append(predictions.line(item.name, result.hands, detector_ran=result.detector_ran))
-    return lines, timing, problems
+    return Part(lines, timing, problems, seen)
+
+
+def _seen(item: datasets.base.Item, frame: Frame) -> dict[str, Any]:
+    return {"image": item.name, "hands": [attributes.of_picture(frame.image, hand) for hand in item.hands]}
 
 
 def still_frame(item: datasets.base.Item, config: Config) -> Frame:
@@ -275,7 +293,7 @@ def bag_frames(reader: BagReader, unit: dict[str, Any], config: Config) -> Itera
     return ((item.frame, item.log_ns) for item in found)
 
 
-def _bag(unit: dict[str, Any], run: dict[str, Any]) -> tuple[list[str], list[dict[str, Any]], Counter[str]]:
+def _bag(unit: dict[str, Any], run: dict[str, Any]) -> Part:
     problems: Counter[str] = Counter()
     config = Config.from_dict(run["settings"])
     run = {**run, "results_bag": run["results_bag"] and not unit.get("recorded")}     # it would hold the same twice
@@ -288,7 +306,7 @@ def _bag(unit: dict[str, Any], run: dict[str, Any]) -> tuple[list[str], list[dic
         problems.update(reader.problems)
     if not out.lines:
         raise DataError(f"{unit['name']}: no frame of {topic.name} could be used: {dict(problems)}")
-    return out.lines, out.timing, problems
+    return Part(out.lines, out.timing, problems)
 
 
 def _write_results(path: Path, reader: BagReader, results: _Recording) -> None:
@@ -353,11 +371,11 @@ def video_frames(path: str, config: Config) -> Iterator[tuple[Frame, int]]:
     video.release()
 
 
-def _video(unit: dict[str, Any], run: dict[str, Any]) -> tuple[list[str], list[dict[str, Any]], Counter[str]]:
+def _video(unit: dict[str, Any], run: dict[str, Any]) -> Part:
     problems: Counter[str] = Counter()
     config = Config.from_dict(run["settings"])
     run = {**run, "results_bag": False}             # a video has no bag to add to
     out = _run_frames(video_frames(unit["path"], config), unit, run, unit.get("frames", 0), problems)
     if not out.lines:
         raise DataError(f"{unit['path']} holds no frame that can be read")
-    return out.lines, out.timing, problems
+    return Part(out.lines, out.timing, problems)

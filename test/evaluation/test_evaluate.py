@@ -419,9 +419,10 @@ def test_the_page_is_self_contained_and_complete(tmp_path):
     text = (tmp_path / "b" / "report.html").read_text()
     page = _Page()
     page.feed(text)
-    assert not page.links and page.images >= 8 and "http" not in re.sub(r'xmlns="[^"]*"', "", text)
-    for heading in ("Result", "Compared with a", "PCK curves", "Error by joint", "By size and view", "Worst", "Typical",
-                    "All metrics", "Problems", "Run"):
+    assert all((tmp_path / "b" / link).is_file() and link.startswith("sheets/") for link in page.links)
+    assert page.links and page.images >= 8 and "http" not in re.sub(r'xmlns="[^"]*"', "", text)
+    for heading in ("Result", "Compared with a", "PCK curves", "Error by joint", "Where accuracy is lost", "Worst",
+                    "Typical", "All metrics", "Problems", "Run"):
         assert heading in page.headings, heading
     assert "worse" in text and "detection_threshold=0.5" in text
     markdown = (tmp_path / "b" / "report.md").read_text()

@@ -105,18 +105,6 @@ def test_mrrpe_needs_both_hands():
     assert np.isnan(scoring.score_image(item(*pair, camera=camera), guesses[:1]).mrrpe_mm)
 
 
-def test_views():
-    """A right hand, fingers up in the image, thumb to the left: we see its back."""
-    from painted import hand
-
-    back = hand((0, 0, 0.5))
-    assert scoring.view_of(make_hand(SQUARE, joints_m=back, handedness="right")) == "back"
-    assert scoring.view_of(make_hand(SQUARE, joints_m=back, handedness="left")) == "palm"
-    edge = (back - back[0])[:, [2, 1, 0]] + back[0]
-    assert scoring.view_of(make_hand(SQUARE, joints_m=edge, handedness="right")) == "edge"
-    assert scoring.view_of(make_hand(SQUARE, handedness="right")) == "unknown"
-
-
 def test_predictions_that_are_not_numbers_cannot_be_right():
     broken = SQUARE.copy()
     broken[3] = np.nan
@@ -138,7 +126,7 @@ def test_mean_of_real_sets_weighs_sets_equally():
     tables = scoring.tables([one, *many])
     assert tables["mean_of_real_subsets"]["recall"] == 50.0
     assert tables["kinds"]["all independent labels, real"]["recall"] == pytest.approx(0.1)
-    assert tables["sizes"]["32-64 px"]["hands"] == 10
+    assert tables["by"]["size"]["32-64 px"]["hands"] == 10
 
 
 # ---- the reference scorer, where its folder is at hand
@@ -166,7 +154,7 @@ def test_agrees_with_the_reference_scorer_to_the_last_digit_shown(file, tmp_path
                              for n in range(len(data))])
     ours = {**tables["subsets"], **{title.replace("all", "ALL", 1): row for title, row in tables["kinds"].items()},
             "NEGATIVES": tables["kinds"]["no hand in the picture"],
-            **{f"size {name}": row for name, row in tables["sizes"].items()}}
+            **{f"size {name}": row for name, row in tables["by"]["size"].items()}}
     for name, row in reference.items():
         for theirs, column in NAMES.items():
             if name.startswith("size") and theirs in ("img", "prec", "imgFP"):

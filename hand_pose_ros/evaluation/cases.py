@@ -1,0 +1,183 @@
+"""Worst, typical, missed and false hands as pictures: a few for the report, and sheets of up to 48 for each set.
+
+The pictures are read once more from their source, only those that are shown. For a missed hand the networks are asked
+again why (see faults.py).
+"""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..errors import FrameError, HandPoseError
+from . import faults, figures, scoring, work
+from .datasets.base import Item
+from .predictions import Row
+from .scoring import HandScore, ImageScore
+
+PER_SHEET = 48
+COLUMNS = 8
+SETS = 16
+"""So many sets get sheets, those with the most hands first: each bag of a long list is a set, too."""
+SHOT_PX, CAPTION_PX = 200, 60
+KINDS = {"worst": "Worst", "missed": "Missed", "false": "False hands"}
+
+Key = tuple[str, int]
+"""Image, and number of the truth hand in it; for false hands -1 - number of the prediction."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """Chosen hands with their pictures."""
+
+    sheets: dict[str, dict[str, list[Key]]]         # set: kind: hands, the worst first
+    typical: list[Key]
+    shots: dict[Key, np.ndarray] = field(default_factory=dict)          # (SHOT_PX, SHOT_PX, 3) uint8 RGB
+    captions: dict[Key, list[str]] = field(default_factory=dict)
+    reasons: dict[Key, str] = field(default_factory=dict)               # of missed hands
+
+    def reason_counts(self, subset: str) -> Counter[str]:
+        """First words of the reasons of a set's missed hands that were asked for."""
+        keys = self.sheets.get(subset, {}).get("missed", [])
+        return Counter(self.reasons[key].split(":")[0] for key in keys if key in self.reasons)
+
+
+def nme_of(hand: HandScore) -> float:
+    """Mean joint error of a found hand in sizes of the hand; NaN without joints."""
+    known = np.isfinite(hand.errors_px)
+    return float(hand.errors_px[known].mean() / hand.extent_px) if known.any() else float("nan")
+
+
+def choose(images: Sequence[ImageScore], typical: int = 8) -> Cases:
+    """Which hands are shown: up to PER_SHEET of each kind of each set, and some round the median of all."""
+    sets = Counter(image.subset for image in images)
+    sheets: dict[str, dict[str, list[Key]]] = {}
+    for subset, _ in sorted(sets.items(), key=lambda entry: (-entry[1], entry[0]))[:SETS]:
+        own = [image for image in images if image.subset == subset]
+        hands = [hand for image in own for hand in image.hands]
+        found = sorted((-nme_of(hand), hand.image, hand.index) for hand in hands if np.isfinite(nme_of(hand)))
+        missed = sorted((-hand.size_px, hand.image, hand.index) for hand in hands if not hand.found)
+        false = sorted((image.name, -1 - p) for image in own for p in image.false_places)
+        kinds = {"worst": [(name, index) for _, name, index in found][:PER_SHEET],
+                 "missed": [(name, index) for _, name, index in missed][:PER_SHEET], "false": false[:PER_SHEET]}
+        sheets[subset] = {kind: keys for kind, keys in kinds.items() if keys}
+    order = sorted((nme_of(hand), hand.image, hand.index) for image in images for hand in image.hands
+                   if np.isfinite(nme_of(hand)))
+    middle = max(0, len(order) // 2 - typical // 2)
+    return Cases(sheets, [(name, index) for _, name, index in order[middle:middle + typical]])
+
+
+def collect(images: Sequence[ImageScore], rows: dict[str, Row], units: Sequence[dict[str, Any]],
+            run: dict[str, Any], ask: bool) -> Cases:
+    """The chosen hands with pictures and captions. ask: ask the run's pipeline why hands were missed."""
+    cases = choose(images)
+    hands = {(hand.image, hand.index): hand for image in images for hand in image.hands}
+    wanted: dict[str, list[Key]] = {}
+    for key in dict.fromkeys([key for kinds in cases.sheets.values() for keys in kinds.values() for key in keys]
+                             + cases.typical):
+        wanted.setdefault(key[0], []).append(key)
+    for name, item, frame in pictures(set(wanted), units, run):
+        predicted = rows[name].hands if name in rows else ()
+        for key in wanted[name]:
+            hand = hands.get(key)
+            if hand is not None and not hand.found and ask:
+                cases.reasons[key] = _reason(item, hand, frame, predicted, run)
+            cases.shots[key], cases.captions[key] = _shot(item, frame.image, hand, key, predicted, cases.reasons)
+    return cases
+
+
+def _reason(item: Item, hand: HandScore, frame: Any, predicted: Sequence[Any], run: dict[str, Any]) -> str:
+    chain, config = work.load_pipeline(run)
+    try:
+        return faults.of_missed(frame, item.hands[hand.index], predicted, chain, config)
+    except HandPoseError as error:
+        return f"not to be told: {error}"
+
+
+def _shot(item: Item, rgb: np.ndarray, hand: HandScore | None, key: Key, predicted: Sequence[Any],
+          reasons: dict[Key, str]) -> tuple[np.ndarray, list[str]]:
+    name = Path(key[0]).stem if hand is None or len(item.hands) < 2 else f"{Path(key[0]).stem} #{key[1]}"
+    if hand is None:
+        false = predicted[-1 - key[1]]
+        box = scoring.prediction_box(false)
+        return (figures.case(rgb, None, false.joints_px, box, SHOT_PX),
+                [name, f"score {false.score:.2f}, {max(box[2] - box[0], box[3] - box[1]):.0f} px",
+                 faults.of_false(false, item.hands)])
+    truth = item.hands[hand.index]
+    joints = predicted[hand.prediction].joints_px if hand.found else None
+    shot = figures.case(rgb, truth.joints_px if truth.valid_px.any() else None, joints, truth.box, SHOT_PX)
+    if not hand.found:
+        return shot, [f"{name}, {hand.size_px:.0f} px", reasons.get(key, "")]
+    pa = f", PA {hand.pa_mpjpe_mm:.0f} mm" if np.isfinite(hand.pa_mpjpe_mm) else ""
+    return shot, [name, f"NME {100 * nme_of(hand):.1f} %{pa}", f"{hand.size_px:.0f} px  {hand.fault}"]
+
+
+def write_sheets(folder: Path, cases: Cases) -> dict[str, dict[str, str]]:
+    """One JPEG per set and kind. Returns {set: {kind: file name}} of those written; folder: made if there are any."""
+    written: dict[str, dict[str, str]] = {}
+    for subset, kinds in cases.sheets.items():
+        for kind, keys in kinds.items():
+            keys = [key for key in keys if key in cases.shots]
+            if not keys:
+                continue
+            name = "".join(c if c.isalnum() or c in "._-" else "_" for c in subset) + f"_{kind}.jpg"
+            folder.mkdir(parents=True, exist_ok=True)
+            picture = sheet([(cases.shots[key], cases.captions[key]) for key in keys])
+            cv2.imwrite(str(folder / name), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+            written.setdefault(subset, {})[kind] = name
+    return written
+
+
+def sheet(shots: Iterable[tuple[np.ndarray, list[str]]]) -> np.ndarray:
+    """Pictures with captions in rows of COLUMNS. shots: ((S, S, 3) uint8, lines of text). (H, W, 3) uint8 RGB."""
+    tiles = []
+    for picture, lines in shots:
+        tile = np.full((SHOT_PX + CAPTION_PX, SHOT_PX + 6, 3), 255, np.uint8)
+        tile[:SHOT_PX, 3:-3] = picture
+        wrapped = [part for line in lines for part in _wrap(line)][:4]
+        for number, text in enumerate(wrapped):
+            cv2.putText(tile, text, (4, SHOT_PX + 13 + 14 * number), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (30, 30, 30), 1,
+                        cv2.LINE_AA)
+        tiles.append(tile)
+    columns = min(COLUMNS, len(tiles))
+    while len(tiles) % columns:
+        tiles.append(np.full_like(tiles[0], 255))
+    return np.vstack([np.hstack(tiles[k:k + columns]) for k in range(0, len(tiles), columns)])
+
+
+def _wrap(text: str, width: int = 30) -> list[str]:
+    lines = [""]
+    for word in text.encode("ascii", "replace").decode().split():           # OpenCV's font has ASCII only
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines
+
+
+def pictures(names: set[str], units: Sequence[dict[str, Any]], run: dict[str, Any]) -> Iterator[tuple[str, Item, Any]]:
+    """Truth items and frames of the named images, read again from their source."""
+    from . import bag_truth
+
+    config = work.Config.from_dict(run["settings"])
+    for unit in units:
+        if unit["kind"] == "images":
+            data = work.data_set(unit["dataset"], unit["folder"], unit["split"])
+            for index in unit["indices"]:
+                item = data[index]
+                if item.name in names:
+                    try:
+                        yield item.name, item, work.still_frame(item, config)
+                    except FrameError:              # scored from another program's predictions; there is no picture
+                        continue
+            continue
+        stamps = {int(name.rpartition("/")[2]) for name in names if name.rpartition("/")[0] == unit["name"]}
+        if stamps:
+            items = bag_truth.items_of(unit, run)
+            for frame in work.source_frames(unit, run):
+                if frame.stamp_ns in stamps and frame.stamp_ns in items:
+                    yield f"{unit['name']}/{frame.stamp_ns}", items[frame.stamp_ns], frame
