@@ -11,24 +11,33 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from hand_pose_ros.synthesis import environment, materials, sensor
+from hand_pose_ros.synthesis import environment, materials, rooms, sensor
 
-KINDS = {"view": 0.27, "leaves": 0.15, "room": 0.18, "shelf": 0.10, "wall": 0.15, "texture": 0.09, "dark": 0.05,
+KINDS = {"room": 0.48, "view": 0.22, "wall": 0.12, "leaves": 0.05, "shelf": 0.03, "texture": 0.03, "dark": 0.04,
          "screen": 0.03}
 _NOISE = 256
 
 
-def sample(rng: np.random.Generator, width: int, height: int, R_env_camera: np.ndarray, probe: int,
-           kind: str | None = None) -> tuple[np.ndarray, str]:
-    """Draw a background. Returns ((height, width, 3) float32 linear light, its kind)."""
+def sample(rng: np.random.Generator, width: int, height: int, K: np.ndarray, lighting: environment.Lighting,
+           clear_m: float, floor_m: float | None = None, kind: str | None = None) -> tuple[np.ndarray, str]:
+    """Draw a background. Returns ((height, width, 3) float32 linear light, its kind).
+
+    K: (3, 3) of the picture. clear_m: how far in front the subject stands; floor_m: height of the camera over the
+    floor, drawn if not given.
+    """
     kind = kind or str(rng.choice(list(KINDS), p=np.array(list(KINDS.values())) / sum(KINDS.values())))
-    image = _PAINTERS[kind](rng, width, height, R_env_camera, probe)
-    if kind not in ("view", "dark"):
+    if kind == "room":
+        image = rooms.paint(rng, width, height, K, lighting.R_env_camera, clear_m, floor_m)
+        light = lighting.sh[0] / lighting.sh[0].mean()
+        image *= (light * np.exp(rng.normal(0.0, 0.25))).astype(np.float32)
+    else:
+        image = _PAINTERS[kind](rng, width, height, lighting.R_env_camera, lighting.environment)
+    if kind not in ("view", "dark", "room"):
         image = sensor.to_linear(np.clip(image, 0, 255).astype(np.uint8))
         image = image * np.float32(np.exp(rng.normal(0.0, 0.35)))
         if rng.random() < 0.6:
             image = image * _light_gradient(rng, width, height)
-    if rng.random() < 0.45 and kind not in ("wall", "dark"):       # out of focus
+    if rng.random() < (0.3 if kind == "room" else 0.45) and kind not in ("wall", "dark"):       # out of focus
         image = cv2.GaussianBlur(image, (0, 0), float(rng.exponential(0.012) * width + 0.4))
     return np.ascontiguousarray(image, np.float32), kind
 
@@ -153,53 +162,6 @@ def _leaf(rng, image, centre, size, color, boxy):
         cv2.fillPoly(image, [points.astype(np.int32)], tone, cv2.LINE_AA)
 
 
-def _room(rng, width, height, *_):
-    colors = _colors(rng, 40)
-    wall = 0.4 * colors[0] + 0.6 * np.clip(rng.normal(165, 45), 40, 245)
-    image = _texture(rng, width, height, wall, float(rng.exponential(0.05)))
-    vanish = rng.uniform(-0.3, 1.3) * width
-    floor = int(rng.uniform(0.5, 1.5) * height)
-    if floor < height:
-        image[floor:] = _texture(rng, width, height - floor, colors[1], 0.2)
-    scale = np.exp(rng.uniform(np.log(0.5), np.log(2.2)))
-    for i in range(int(rng.integers(3, 16))):
-        w, h = width * scale * rng.uniform(0.05, 0.6), height * scale * rng.uniform(0.05, 0.7)
-        x, y = rng.uniform(-0.3, 1.0) * width, rng.uniform(-0.3, 1.0) * height
-        slope = (0.2 * rng.random()) * np.sign(vanish - x)
-        quad = np.array([[x, y], [x + w, y + slope * w], [x + w, y + h - slope * w], [x, y + h]]).astype(np.int32)
-        color = colors[2 + i]
-        cv2.fillPoly(image, [quad], tuple(map(float, color)), cv2.LINE_AA)
-        kind = rng.random()
-        if kind < 0.35:                          # frame, window or door: an inner field
-            inner = ((quad - quad.mean(0)) * rng.uniform(0.6, 0.92) + quad.mean(0)).astype(np.int32)
-            fill = np.full(3, 245.0) if rng.random() < 0.3 else colors[20 + i % 20]
-            cv2.fillPoly(image, [inner], tuple(map(float, fill)), cv2.LINE_AA)
-        elif kind < 0.6:                         # drawers, panes, blinds
-            n = int(rng.integers(2, 9))
-            dark = tuple(float(c) * 0.55 for c in color)
-            for k in range(1, n):
-                t = k / n
-                a, b = quad[0] * (1 - t) + quad[3] * t, quad[1] * (1 - t) + quad[2] * t
-                if rng.random() < 0.2:
-                    a, b = quad[0] * (1 - t) + quad[1] * t, quad[3] * (1 - t) + quad[2] * t
-                ends = (tuple(end.astype(int).tolist()) for end in (a, b))
-                cv2.line(image, *ends, dark, int(rng.integers(1, 4)), cv2.LINE_AA)
-        elif kind < 0.7:
-            _write(rng, image, quad[3], h * 0.02)
-    for _ in range(int(rng.integers(0, 12))):    # small things
-        _leaf(rng, image, rng.uniform(0, 1, 2) * (width, height), width * scale * rng.uniform(0.01, 0.08),
-              colors[int(rng.integers(40))], 0.6)
-    return image * np.exp(np.float32(rng.uniform(0, 0.1)) * _patch(rng, width, height))[..., None]
-
-
-def _write(rng, image, corner, scale):
-    for line in range(int(rng.integers(1, 5))):
-        text = "".join(chr(int(c)) for c in rng.integers(48, 123, int(rng.integers(3, 16))))
-        cv2.putText(image, text, (int(corner[0]), int(corner[1] - 14 * line * scale)), int(rng.integers(8)),
-                    float(np.clip(scale, 0.2, 3.0)), tuple(map(float, rng.uniform(0, 255, 3))), int(rng.integers(1, 3)),
-                    cv2.LINE_AA)
-
-
 def _shelf(rng, width, height, *_):
     colors = _colors(rng, 64)
     image = _texture(rng, width, height, colors[0] * 0.6, 0.1)
@@ -275,5 +237,5 @@ def _screen(rng, width, height, *_):
     return _texture(rng, width, height, color * np.exp(rng.normal(0, 0.15)), 0.04)
 
 
-_PAINTERS = {"view": _view, "leaves": _leaves, "room": _room, "shelf": _shelf, "wall": _wall, "texture": _texture_only,
+_PAINTERS = {"view": _view, "leaves": _leaves, "shelf": _shelf, "wall": _wall, "texture": _texture_only,
              "dark": _dark, "screen": _screen}

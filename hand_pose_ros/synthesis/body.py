@@ -16,6 +16,8 @@ from hand_pose_ros.synthesis.hand_model import vertex_normals
 from hand_pose_ros.synthesis.sensor import to_linear
 
 VARIANTS = 16
+MIDDLE_HEIGHT_M = 0.82
+"""Height of a body's origin over the floor it stands on."""
 _HEAD = ("neck", "head", "jaw", "levator", "oculi", "orbicularis", "oris", "risorius", "special", "temporalis",
          "tongue", "eye")
 _FOREARM = ("lowerarm", "wrist", "metacarpal", "finger")
@@ -36,6 +38,8 @@ class Figure:
     """One body shape in its rest pose, with the joints that move it."""
 
     vertices: np.ndarray                        # (V, 3)
+    clothed: np.ndarray                         # (V, 3) the same without the relief that cloth hides
+    male: bool
     shoulders: np.ndarray                       # (2, 3) right, left
     elbows: np.ndarray                          # (2, 3)
     neck: np.ndarray                            # (3,)
@@ -88,16 +92,41 @@ def figure(variant: int) -> Figure:
     age = ("young", "young", "old")[variant % 3]
     for origin, share in zip(("african", "asian", "caucasian"), rng.dirichlet([0.5] * 3)):
         makehuman.add_target(vertices, f"{origin}-{sex}-{age}", share)
-    muscle = ("average", "min", "max")[int(rng.integers(3))]
-    weight = ("average", "min", "max", "average")[int(rng.integers(4))]
+    muscle = ("average", "average", "min")[int(rng.integers(3))]
+    weight = ("average", "min", "max", "average", "max")[int(rng.integers(5))]
     makehuman.add_target(vertices, f"universal-{sex}-{age}-{muscle}muscle-{weight}weight", rng.uniform(0.5, 1.0))
 
     def joint(name):
         return base.joint("joint-" + name, vertices)
 
-    return Figure(vertices[:len(template().uv)], np.stack([joint("r-shoulder"), joint("l-shoulder")]),
+    skin = vertices[:len(template().uv)]
+    return Figure(skin, _clothed(skin), sex == "male", np.stack([joint("r-shoulder"), joint("l-shoulder")]),
                   np.stack([joint("r-elbow"), joint("l-elbow")]), joint("neck"), joint("head"),
                   np.stack([joint("r-eye"), joint("l-eye")]), joint("pelvis"))
+
+
+@lru_cache(maxsize=1)
+def _smoother():
+    """Sparse (V, V) matrix that takes every body vertex to the mean of its neighbours."""
+    from scipy.sparse import coo_matrix, diags
+    quads = template().quads
+    edges = np.vstack([quads[:, [0, 1]], quads[:, [1, 2]], quads[:, [2, 3]], quads[:, [3, 0]]])
+    edges = np.unique(np.vstack([edges, edges[:, ::-1]]), axis=0)
+    matrix = coo_matrix((np.ones(len(edges)), edges.T), shape=(len(template().uv),) * 2).tocsr()
+    return diags(1 / np.maximum(np.asarray(matrix.sum(1)).ravel(), 1)) @ matrix
+
+
+def _clothed(skin: np.ndarray) -> np.ndarray:
+    """Body vertices (V, 3) as cloth lies over them: smoothed, hollows bridged, nowhere inside the skin."""
+    quads = template().quads
+    normals = vertex_normals(skin, np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]))
+    smooth = skin
+    for _ in range(4):
+        for _ in range(14):
+            smooth = _smoother() @ smooth
+        inside = ((smooth - skin) * normals).sum(1)
+        smooth = smooth + np.maximum(-inside, 0)[:, None] * normals
+    return _smoother() @ smooth
 
 
 @lru_cache(maxsize=None)
@@ -129,6 +158,7 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
         elbows[side] = R @ shape.elbows[side] + motions[2 + side, :, 3]
     blended = (shared.weights @ motions.reshape(4, 12)).reshape(-1, 3, 4)
     vertices = np.einsum("vij,vj->vi", blended[..., :3], shape.vertices) + blended[..., 3]
+    clothed = np.einsum("vij,vj->vi", blended[..., :3], shape.clothed) + blended[..., 3]
 
     rest = shape.vertices
     of_quad = rest[shared.quads].mean(1)
@@ -137,55 +167,68 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
     keep = shared.forearm[shared.quads].min(1) < 0.6
     keep &= of_quad[:, 1] > (-0.9 if legs else shape.pelvis[1] - 0.5)
     long_sleeves = bool(rng.random() < 0.5)
-    neckline = shape.neck[1] - rng.uniform(0.0, 0.05) + 1.5 * np.maximum(np.abs(of_quad[:, 0]) - 0.07, 0)
+    neck_height = shape.neck[1] - rng.uniform(0.0, 0.05)
+    neckline = neck_height + 1.5 * np.maximum(np.abs(of_quad[:, 0]) - 0.07, 0)
     dressed = (of_quad[:, 1] < neckline) & (head_share < 0.6)
     along = np.stack([(of_quad - s) @ (e - s) / ((e - s) @ (e - s)) for s, e in zip(shape.shoulders, shape.elbows)], 1)
     sleeve_end = 1.2 if long_sleeves else rng.choice([0.35, 0.6, 0.75]) if rng.random() < 0.85 else -0.1
     bare_arm = (arm_share > 0.5) & (along.max(1) > sleeve_end)
     hips = shape.pelvis[1] + 0.05
+    collar = neck_height + 1.5 * np.maximum(np.abs(rest[:, 0]) - 0.07, 0) - rest[:, 1]   # metres below the neckline
     trousers = dressed & (of_quad[:, 1] < hips) & (arm_share < 0.3)
     shirt = dressed & ~bare_arm & ~trousers
     skin = keep & ~shirt & ~trousers
-    skull = shape.head + [0, 0.07, 0.0]
-    local = of_quad - skull
-    hair = (head_share > 0.7) & ((local[:, 1] > 0.045 + 0.9 * local[:, 2]) | (local[:, 1] > rng.uniform(0.085, 0.1)))
-    hair &= of_quad[:, 1] > shape.neck[1] + rng.uniform(0.02, 0.09)
-
     faces = np.concatenate([shared.quads[:, [0, 1, 2]], shared.quads[:, [0, 2, 3]]])
     normals = vertex_normals(vertices, faces)
-    cloth = materials.sample_cloth(rng), _pattern(rng, 0.5), float(rng.uniform(0.0, 0.2))
+    cloth = materials.sample_cloth(rng), _pattern(rng, 0.4), float(rng.uniform(0.0, 0.2))
     wave = np.sin(rest @ rng.normal(0, 45, (3, 6)) + rng.uniform(0, 6, 6)) @ rng.normal(0, 1, 6)
+    printed = rng.random() < 0.25
+    if printed:                                                     # one picture on the chest
+        cloth = cloth[0], materials.PRINTS[int(rng.integers(len(materials.PRINTS)))], cloth[2]
+    print_uv = 0.5 + (rest[:, :2] - [0.0, shape.neck[1] - rng.uniform(0.16, 0.24)]) / rng.uniform(0.3, 0.5) * [1, -1]
+    print_uv = np.clip(print_uv, 0.02, 0.98)
+    around_uv = np.stack([np.arctan2(rest[:, 0], rest[:, 2] + 0.03) * 1.3, rest[:, 1] * 6], axis=1)
     solids = []
 
-    def add(select, lift, color, pattern, gloss):
+    def add(select, surface, lift, color, pattern, gloss, uv=around_uv):
         quads = shared.quads[select]
         if len(quads) == 0:
             return
         used, where = np.unique(quads, return_inverse=True)
         where = where.reshape(quads.shape)
-        v = vertices[used] + normals[used] * lift(used)[:, None]
+        v = surface[used] + normals[used] * lift[used][:, None]
         mesh_faces = np.concatenate([where[:, [0, 1, 2]], where[:, [0, 2, 3]]])
         n = vertex_normals(v, mesh_faces)
-        uv = np.stack([np.arctan2(rest[used, 0], rest[used, 2] + 0.03) * 1.3, rest[used, 1] * 6], axis=1)
-        solids.append(((v, n, uv, mesh_faces), color[used] if np.ndim(color) == 2 else color, pattern, gloss))
+        solids.append(((v, n, uv[used], mesh_faces), color[used] if np.ndim(color) == 2 else color, pattern, gloss))
 
     look_back = look.back if not look.glove else materials.tone(rng.random())
-    tints = _face_tints(int(rng.integers(len(assets.names("skins/")))))
-    add(skin & ~hair, lambda i: np.zeros(len(i)), look_back * tints, 0, look.gloss if not look.glove else 0.3)
-    loose = rng.uniform(0.006, 0.03)
-    fold = rng.uniform(0.001, 0.005)
-    add(keep & shirt, lambda i: loose + fold * wave[i], *cloth)
-    add(keep & trousers, lambda i: 0.012 + 0.003 * wave[i], materials.sample_cloth(rng), _pattern(rng, 0.3), 0.1)
+    colors = look_back * _face_tints(int(rng.integers(len(assets.names("skins/")))))
     hair_color = (np.array([0.04, 0.028, 0.02]) * np.exp(rng.uniform(-1.2, 2.2)) * np.exp(rng.normal(0, 0.1, 3))
-                  if rng.random() < 0.9 else materials.sample_cloth(rng))
-    if rng.random() < 0.88:
-        thick = rng.uniform(0.008, 0.035)
-        add(hair, lambda i: thick * (1 + 0.25 * wave[i] / 3), hair_color, 8, 0.45)
-        if rng.random() < 0.4:                                      # long hair
-            back = turn @ (skull - shape.neck + [0, -0.08, -0.05]) + shape.neck
-            solids.append((shapes.ball(back, [0.10, rng.uniform(0.12, 0.24), 0.075]), hair_color, 8, 0.45))
-    else:
-        add(hair, lambda i: np.zeros(len(i)), look_back * tints, 0, 0.4)
+                  if rng.random() < 0.93 else materials.sample_cloth(rng))
+    colors, hairy, hair_lift = _head(rng, shape, colors, hair_color)
+    gloss = look.gloss if not look.glove else 0.3
+    hair = (hairy[shared.quads].max(1) > 0.02) & (head_share > 0.7)
+    hem = (_ramp(collar, 0.015) * (1 - shared.weights[:, 2:].max(1)))[:, None]
+    add(skin, vertices, np.zeros(len(rest)), colors + hem * (cloth[0] * 0.8 - colors), 0, gloss)
+    mixed = colors + np.clip(hairy * 1.6, 0, 1)[:, None] * (hair_color * (1 + 0.2 * wave[:, None] / 3) - colors)
+    add(hair, vertices, hair_lift, np.clip(mixed, 0.002, 1), materials.HAIR, 0.4, rest[:, :2] * 7)
+    loose, fold = rng.uniform(0.006, 0.03), rng.uniform(0.001, 0.004)
+    stand_off = 0.003 + _ramp(collar, 0.06) * (loose + fold * wave)
+    add(keep & shirt, clothed, stand_off, *cloth, print_uv if printed else around_uv)
+    add(keep & trousers, clothed, 0.010 + 0.003 * wave, materials.sample_cloth(rng), _pattern(rng, 0.2), 0.1)
+
+    def on_head(points):
+        return (points - shape.neck) @ turn.T + shape.neck
+
+    if hair_lift.max() > 0 and rng.random() < (0.12 if shape.male else 0.7):
+        solids.append((_long_hair(rng, shape, on_head), hair_color * 0.9, materials.HAIR, 0.4))
+    skull = shape.head + [0, 0.07, 0.0]
+    if rng.random() < 0.1:                                          # cap or hat
+        top = shapes.ball(on_head(skull + [0, 0.055, -0.005]), [0.092, 0.085, 0.112], turn)
+        solids.append((top, materials.sample_cloth(rng), _pattern(rng, 0.3), 0.1))
+        if rng.random() < 0.6:
+            brim = shapes.ball(on_head(skull + [0, 0.06, 0.115]), [0.07, 0.007, 0.05], turn)
+            solids.append((brim, materials.sample_cloth(rng), 0, 0.1))
     for eye in shape.eyes:
         centre = turn @ (eye - shape.neck) + shape.neck
         forward = turn @ np.array([0.0, 0.0, 1.0])
@@ -209,18 +252,89 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
     return Person(tuple(solids), elbows, upper_arms, cloth, long_sleeves)
 
 
-def sample_gesture(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw where one arm goes. side: 0 right, 1 left. Returns unit (upper arm, forearm, palm) vectors, body frame."""
+def _head(rng, shape: Figure, colors: np.ndarray, hair_color: np.ndarray) -> tuple:
+    """Brows, beard and hair. colors: (V, 3) of bare skin.
+
+    Returns skin colours (V, 3), how much hair covers a vertex (V,) in 0..1 and how far it stands off (V,) metres.
+    """
+    p = shape.vertices
+    on_head = template().weights[:, 1]
+    eye_y, face_z = shape.eyes[:, 1].mean(), shape.eyes[:, 2].mean()
+    dark = np.zeros(len(p))
+    lift_m, arch, thick = rng.uniform(0.017, 0.023), rng.uniform(4, 14), rng.uniform(0.0025, 0.0045)
+    for eye, side in zip(shape.eyes, (-1.0, 1.0)):
+        x = (p[:, 0] - eye[0]) * side
+        y = p[:, 1] - eye_y - lift_m + arch * (x - 0.004) ** 2
+        dark = np.maximum(dark, np.exp(-(y / thick) ** 2) * (np.abs(x) < 0.026) * (p[:, 2] > face_z - 0.03))
+    dark *= rng.uniform(0.35, 0.9)
+    if shape.male and rng.random() < 0.4:                          # beard, from stubble to full
+        full = rng.uniform(0.15, 0.9)
+        below = eye_y - p[:, 1]
+        mouth = np.exp(-((p[:, 0] / 0.024) ** 4 + ((below - 0.073) / 0.008) ** 4))
+        bearded = _ramp(below - 0.052 - 0.25 * np.maximum(0.05 - np.abs(p[:, 0]), 0), 0.012)
+        bearded *= _ramp(p[:, 2] - shape.head[2] + 0.02, 0.02) * _ramp(0.125 - below, 0.015) * (1 - mouth)
+        dark = np.maximum(dark, full * bearded)
+    colors = colors + (dark * on_head)[:, None] * (np.minimum(hair_color, [0.10, 0.075, 0.055]) - colors)
+    if rng.random() < (0.16 if shape.male else 0.03):               # bald
+        return colors, np.zeros(len(p)), np.zeros(len(p))
+    local = p - (shape.head + [0, 0.07, 0.0])
+    brow = rng.uniform(-0.035, -0.008)
+    edge = local[:, 1] - brow - 0.9 * local[:, 2]
+    edge += 0.008 * np.sin(local[:, 0] * rng.uniform(60, 160) + rng.uniform(0, 6))
+    edge = np.maximum(edge, local[:, 1] - rng.uniform(0.052, 0.075))
+    edge = np.minimum(edge, p[:, 1] - shape.neck[1] - rng.uniform(0.03, 0.09))
+    covered = _ramp(edge, 0.012) * (on_head > 0.7)
+    return colors, covered, rng.uniform(0.004, 0.035) * _ramp(edge, 0.03) * (on_head > 0.7)
+
+
+def _ramp(x: np.ndarray, width: float) -> np.ndarray:
+    t = np.clip(x / width, 0.0, 1.0)
+    return t * t * (3 - 2 * t)
+
+
+def _long_hair(rng, shape: Figure, on_head) -> tuple:
+    """Hair that falls behind and beside the face, as an open curtain. on_head: rest points (n, 3) to the posed head."""
+    length, reach = np.exp(rng.uniform(np.log(0.10), np.log(0.42))), rng.uniform(1.5, 2.15)
+    rows, columns = 12, 33
+    angle = np.linspace(-reach, reach, columns)[None]                # 0 behind
+    t = np.linspace(0, 1, rows)[:, None]
+    crown = shape.head + [0, 0.09, -0.005]
+    drop = -0.02 + t * (length + 0.12)
+    inside = np.sqrt(np.clip(1 - np.clip(0.10 - drop, 0, 0.1) ** 2 / 0.0115, 0.05, 1))
+    flare = 1 + rng.uniform(-0.1, 0.35) * np.clip(t - 0.4, 0, 1)
+    strands = cv2.resize(rng.normal(0, 1, (4, 24)).astype(np.float32), (columns, rows), interpolation=cv2.INTER_CUBIC)
+    radius = inside * flare * (1 + 0.05 * strands) + 0.06 * rng.random()
+    uneven = 1 + 0.08 * rng.normal(0, 1, columns) * t
+    points = np.stack([radius * 0.088 * np.sin(angle), 0.045 - drop * uneven, -radius * 0.105 * np.cos(angle)], axis=-1)
+    points = on_head((crown + points).reshape(-1, 3))
+    i, j = np.meshgrid(np.arange(rows - 1), np.arange(columns - 1), indexing="ij")
+    a = (i * columns + j).ravel()
+    faces = np.vstack([np.stack([a, a + 1, a + columns], 1), np.stack([a + 1, a + columns + 1, a + columns], 1)])
+    uv = np.stack(np.broadcast_arrays(angle * 0.7, t * (length + 0.12) * 2), axis=-1).reshape(-1, 2)
+    return points, vertex_normals(points, faces), uv, faces
+
+
+def sample_gesture(rng: np.random.Generator, side: int, showing: bool = False,
+                   calm: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw where one arm goes. side: 0 right, 1 left. Returns unit (upper arm, forearm, palm) vectors, body frame.
+
+    showing: the hand is held up beside the face. calm: the arm more often hangs or lies before the body.
+    """
     out = -1.0 if side == 0 else 1.0
     u = rng.random()
-    if u < 0.45:                                                   # raised beside or before the body
+    if calm and not showing and u < 0.6:
+        u = 0.66 + 0.12 * rng.random() if u < 0.2 else 0.95
+    if showing and u < 0.85:                                       # beside the face, from the shoulder to the crown
+        upper = [rng.uniform(0.1, 0.9), rng.uniform(-0.95, -0.35), rng.uniform(0.1, 0.7)]
+        fore, palm = [rng.normal(-0.15, 0.28), 1.0, rng.normal(0.15, 0.25)], [0.0, 0.0, 1.0]
+    elif u < 0.45:                                                   # raised beside or before the body
         upper, fore = [0.35, -0.85, 0.35], [rng.normal(0.0, 0.4), rng.uniform(0.3, 1.0), rng.normal(0.5, 0.4)]
         palm = [0.0, 0.0, 1.0]
     elif u < 0.65:                                                 # forward
         upper, fore = [0.25, -0.8, 0.4], [rng.normal(-0.2, 0.4), rng.normal(0.1, 0.25), 1.0]
         palm = [-0.5, -0.5, 0.3]
     elif u < 0.78:                                                 # before chest or belly
-        upper, fore = [0.35, -0.9, 0.2], [-1.0, rng.normal(0.15, 0.3), rng.uniform(0.2, 0.8)]
+        upper, fore = [0.45, -0.85, 0.4], [-1.0, rng.normal(0.15, 0.3), rng.uniform(0.45, 1.1)]
         palm = [-0.2, -0.2, -1.0]
     elif u < 0.88:                                                 # to the face or head
         upper, fore = [0.5, -0.3, 0.7], [rng.normal(-0.5, 0.15), 0.8, rng.normal(-0.1, 0.2)]

@@ -65,7 +65,7 @@ def sample(rng: np.random.Generator, R_world_camera: np.ndarray) -> Lighting:
     yaw = rng.uniform(0.0, 2.0 * np.pi)
     turn = np.array([[np.cos(yaw), -np.sin(yaw), 0.0], [np.sin(yaw), np.cos(yaw), 0.0], [0.0, 0.0, 1.0]])
     R_env_camera = turn @ R_world_camera
-    tint = np.exp(rng.normal(0.0, 0.10, 3))
+    tint = np.exp(rng.normal(0.0, 0.06, 3))
     ambient = np.exp(rng.normal(0.0, 0.35)) * tint
     sh = probe.sh * ambient
     if rng.random() < 0.25:                     # flat studio light: the constant band alone, brighter
@@ -86,7 +86,7 @@ def sample(rng: np.random.Generator, R_world_camera: np.ndarray) -> Lighting:
             colors[count] = key * np.exp(rng.normal(-0.6, 0.5)) * np.array([1 + 0.18 * warm, 1.0, 1 - 0.28 * warm])
             count += 1
     neutral = (sh[0] + 0.5 * colors.sum(axis=0)) / np.mean(sh[0] + 0.5 * colors.sum(axis=0))
-    balance = neutral ** -rng.uniform(0.4, 1.0)                    # what the camera's white balance takes away
+    balance = neutral ** -rng.uniform(0.85, 1.0)                    # what the camera's white balance takes away
     sh, colors, ambient = sh * balance, colors * balance, ambient * balance
     order = np.argsort(-colors.sum(axis=1), kind="stable")
     return Lighting(sh, R_env_camera, directions[order], colors[order], index, ambient)

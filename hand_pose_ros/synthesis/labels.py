@@ -5,7 +5,7 @@ import numpy as np
 
 from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M
 from hand_pose_ros.synthesis import sensor
-from hand_pose_ros.synthesis.renderer import Raster
+from hand_pose_ros.synthesis.renderer import SOLID_ID, Raster
 from hand_pose_ros.synthesis.scene import Scene
 from hand_pose_ros.types import JointState
 
@@ -50,7 +50,8 @@ def develop(scene: Scene, raster: Raster, rng: np.random.Generator) -> np.ndarra
     """Lay what was rendered over the scene's background and photograph it. Returns (H, W, 3) uint8 RGB."""
     linear = raster.color + (1.0 - raster.alpha[..., None]) * scene.background
     linear = np.nan_to_num(linear, nan=0.0)                        # a degenerate fragment must not stop a long run
-    return sensor.develop(linear, scene.settings, rng, raster.alpha)
+    hands = (raster.ids > 0) & (raster.ids < SOLID_ID)
+    return sensor.develop(linear, scene.settings, rng, raster.alpha, hands if hands.sum() > 40 else raster.alpha > 0.5)
 
 
 def hand_records(scene: Scene, raster: Raster) -> tuple[list[dict], list[list[float]]]:

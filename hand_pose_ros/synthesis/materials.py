@@ -6,6 +6,8 @@ run along a curve of measured skin albedos from very pale to very dark; palms lo
 """
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from scipy.ndimage import distance_transform_edt
@@ -16,7 +18,11 @@ from hand_pose_ros.synthesis.sensor import to_linear
 
 ATLAS = 512
 SKIN_LAYERS = 12
-PATTERNS = 28
+PATTERNS = 40
+HAIR = 28
+"""Number of the pattern of hair: strands along v."""
+PRINTS = tuple(range(29, 35))
+"""Numbers of the patterns with one motif in the middle."""
 _PATTERN_SIZE = 128
 
 _TONES = to_linear(np.array([[245, 219, 204], [236, 198, 176], [219, 172, 145], [197, 146, 114], [166, 115, 84],
@@ -87,6 +93,7 @@ def sample_cloth(rng: np.random.Generator) -> np.ndarray:
     return np.clip(color, 0.01, 0.85)
 
 
+@lru_cache(maxsize=1)
 def patterns() -> np.ndarray:
     """(PATTERNS, B, B, 3) uint8 tileable factors for solids; 127 leaves the colour as it is. Number 0 is plain."""
     rng = np.random.default_rng(7)
@@ -96,7 +103,12 @@ def patterns() -> np.ndarray:
     for k in range(1, PATTERNS):
         tile = np.ones((b, b, 3), np.float32)
         family = k % 9
-        if family == 0:
+        if k == HAIR:
+            strands = cv2.resize(noise(rng, b, 0.15)[:6, :, 0], (b, b), interpolation=cv2.INTER_CUBIC)
+            tile = (1 + 0.4 * strands / strands.std())[..., None] * np.array([1.0, 0.98, 0.95])
+        elif k in PRINTS:
+            tile = _print(rng, b)
+        elif family == 0:
             tile += 0.25 * noise(rng, b, 1.0)
         elif family == 1:                        # stripes
             n = int(rng.integers(2, 10))
@@ -136,6 +148,26 @@ def patterns() -> np.ndarray:
             tile = tile + 0.15 * noise(rng, b, 0.6, 3)
         out[k] = tile * 127
     return np.clip(out, 0, 255).astype(np.uint8)
+
+
+def _print(rng: np.random.Generator, b: int) -> np.ndarray:
+    """A motif or words in the middle of a neutral tile (b, b, 3)."""
+    page = np.ones((b, b, 3), np.float32)
+    ink = [tuple(float(c) for c in rng.choice([0.15, 1.9, rng.uniform(0, 2)]) * rng.uniform(0.6, 1.0, 3))
+           for _ in range(3)]
+    if rng.random() < 0.6:
+        for _ in range(int(rng.integers(2, 9))):
+            centre = tuple(int(v) for v in rng.normal(b / 2, b / 12, 2))
+            axes = tuple(int(v) for v in rng.uniform(3, b / 6, 2))
+            cv2.ellipse(page, centre, axes, float(rng.uniform(0, 180)), 0, 360, ink[int(rng.integers(3))], -1,
+                        cv2.LINE_AA)
+    for line in range(int(rng.integers(1, 4))):
+        text = "".join(chr(int(c)) for c in rng.integers(65, 91, int(rng.integers(3, 8))))
+        font, scale = int(rng.integers(8)), float(rng.uniform(0.5, 1.0))
+        (wide, _), _ = cv2.getTextSize(text, font, scale, 2)
+        cv2.putText(page, text, (b // 2 - wide // 2, b // 2 + int(line * 26 - 20)), font, scale, ink[line], 2,
+                    cv2.LINE_AA)
+    return page
 
 
 def _smooth(low: float, high: float, x: np.ndarray) -> np.ndarray:

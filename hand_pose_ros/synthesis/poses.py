@@ -161,8 +161,15 @@ ANCHORS = {
     "asl_6": Anchor("straight straight straight tripod", "touch", "open", 0.7, _pinch("little"), 0.7, "count"),
     "asl_8": Anchor("straight tripod straight straight", "oppose", "open", 0.25, _pinch("middle"), 0.7, "count"),
 }
-SHARES = {"anchor": 0.42, "blend": 0.33, "free": 0.25}
-"""How poses are drawn: near one anchor, per finger between two, or freely within the limits."""
+SHARES = {"anchor": 0.32, "code": 0.32, "blend": 0.2, "free": 0.16}
+"""How poses are drawn: near one anchor, each finger stretched or bent by itself, per finger between two anchors, or
+freely within the limits."""
+_STRETCHED = {"straight": 0.6, "lazy": 0.2, "back": 0.1, "slope": 0.1}
+_BENT = {"curl": 0.45, "loose": 0.2, "tuck": 0.15, "half": 0.1, "hook": 0.1}
+"""Postures of a finger in a code, with their shares. A network that has only seen neighbours bend together reads one
+bent finger as stretched."""
+THUMB_HOLDS, THUMB_PINCHES = 0.3, 0.2
+"""Shares of codes whose thumb lies on a bent finger, and meets a finger's pad."""
 MAX_OVERLAP = 0.008
 """Deepest cut that is let pass beyond what flesh gives, in hand lengths (1.5 mm)."""
 ATTEMPTS = 12
@@ -257,10 +264,15 @@ def _body(shape):
 def _draw(rng: np.random.Generator, kinds):
     names, chances = _table(kinds)
     how = rng.choice(list(SHARES), p=list(SHARES.values()))
+    if kinds is not None and how == "code":                             # codes are of no kind
+        how = "anchor"
     name = names[rng.choice(len(names), p=chances)]
     if how == "anchor":
         pose, contacts = anchor(name), ANCHORS[name].contacts
         pose = pose + _noise(rng, 5.0)
+    elif how == "code":
+        pose, contacts, name = *_code(rng), "code"
+        pose = pose + _noise(rng, 6.0)
     elif how == "blend":
         other = names[rng.choice(len(names), p=chances)]
         pose, contacts = _blend(rng, anchor(name), anchor(other)), ()
@@ -309,6 +321,31 @@ def _blend(rng: np.random.Generator, one: np.ndarray, two: np.ndarray) -> np.nda
         shares[_MCP[ray]:_MCP[ray] + 4] = share[ray]
     shares[_THUMB_DOFS] = rng.beta(0.6, 0.6)
     return (1.0 - shares) * one + shares * two
+
+
+def _code(rng: np.random.Generator) -> tuple[np.ndarray, tuple]:
+    """Each finger stretched or bent by itself, any thumb, any spread: (pose, contacts)."""
+    pose = np.zeros(rig.NUM_DOFS)
+    pose[rig.DOF["arch"]] = rng.uniform(0.0, 0.4)
+    pose[_THUMB_DOFS] = np.radians(_THUMB[str(rng.choice(list(_THUMB)))])
+    fans = np.array(list(_SPREAD.values()))
+    fan = rng.dirichlet(np.full(2, 0.6)) @ fans[rng.choice(len(fans), 2, replace=False)]
+    bent = rng.random(4) < 0.5
+    for ray in range(4):
+        shares = _BENT if bent[ray] else _STRETCHED
+        mcp, pip, dip = _FINGER[str(rng.choice(list(shares), p=list(shares.values())))]
+        pose[_MCP[ray]:_MCP[ray] + 4] = np.radians([mcp, fan[ray], pip, dip])
+    contacts, u = (), rng.random()
+    if u < THUMB_HOLDS and bent.any():
+        finger = FINGERS[1 + int(rng.choice(np.flatnonzero(bent)))]
+        contacts = ((_pad("thumb"), Spot(f"{finger}_pip", rng.uniform(0.5, 0.8), rng.uniform(155.0, 175.0))),)
+    elif THUMB_HOLDS < u < THUMB_HOLDS + THUMB_PINCHES:
+        ray = int(rng.choice(4, p=(0.55, 0.25, 0.12, 0.08)))
+        pose[_MCP[ray]:_MCP[ray] + 4:2] = np.radians(_FINGER["ring"][:2])
+        pose[_DIP[ray]] = np.radians(_FINGER["ring"][2])
+        pose[_THUMB_DOFS] = np.radians(_THUMB["oppose" if ray < 2 else "touch"])
+        contacts = _pinch(FINGERS[1 + ray])
+    return within_limits(pose), contacts
 
 
 def _free(rng: np.random.Generator) -> np.ndarray:

@@ -19,8 +19,10 @@ from hand_pose_ros.synthesis.renderer import Renderer, Skin, SkinTemplate, Solid
 
 MODELS = {"makehuman": 0.8, "webxr": 0.2}
 """Hand meshes in use and how often each is drawn."""
-OWNER_IN_PICTURE = 0.33
+OWNER_IN_PICTURE = 0.42
 """Share of crops that show the person whose hand it is."""
+MODES = {"showing": 0.36, "people": 0.25, "arms": 0.26, "none": 0.13}
+"""What whole frames show and how often: people who show a gesture, other people, lone arms, no hands."""
 HOLDING = 0.24
 """Share of hands that are given something to hold (a few of them find nothing that fits)."""
 
@@ -109,8 +111,9 @@ def sample_crop(rng: np.random.Generator, size: int) -> Scene:
     """Draw a scene with one hand near the centre of a size x size image, its joints' box 0.45 to 0.6 of it."""
     look, melanin = materials.sample_skin(rng)
     attributes = {"melanin": round(melanin, 3)}
+    R_world_camera, floor = sample_up(rng), None
     if rng.random() < OWNER_IN_PICTURE:
-        skins, solids, capsules, hand, distance = _owned_hand(rng, look)
+        skins, solids, capsules, hand, distance, floor = _owned_hand(rng, look, R_world_camera)
         is_right = hand.is_right
         attributes["person"] = True
     else:
@@ -135,9 +138,8 @@ def sample_crop(rng: np.random.Generator, size: int) -> Scene:
         solids = solids + _occluders(rng, joints, distance)
         attributes["occluder"] = True
 
-    R_world_camera = sample_up(rng)
     lighting = environment.sample(rng, R_world_camera)
-    background, kind = backgrounds.sample(rng, size, size, lighting.R_env_camera, lighting.environment)
+    background, kind = backgrounds.sample(rng, size, size, K, lighting, distance + 0.3, floor)
     attributes["background"] = kind
     background = background * (0.6 * lighting.sh[0].mean() + 0.4)
     return Scene(View(K, lighting, skins, solids, capsules), background.astype(np.float32),
@@ -157,14 +159,12 @@ def _lone_hand(rng, look):
     return *place(arm, R, t, 0), distance
 
 
-def _owned_hand(rng, look):
+def _owned_hand(rng, look, R_world_camera):
     """A gesturing hand with the person it belongs to, seen from somewhere before that person."""
-    person, arms = _person(rng, look, legs=False)
+    person, arms, chosen = _person(rng, look, legs=False, showing=rng.random() < 0.6)
     distance = float(np.exp(rng.uniform(np.log(0.4), np.log(3.5))))
-    R_camera_body = _before_person(rng)
     ray = np.array([rng.uniform(-0.5, 0.5), rng.uniform(-0.4, 0.4), 1.0])
-    R_camera_body = _turn_to(ray) @ R_camera_body
-    chosen = int(rng.integers(2))
+    R_camera_body = _before_person(rng, R_world_camera, ray)
     arm, R, t = arms[chosen]
     origin = distance * ray / np.linalg.norm(ray) - R_camera_body @ (R @ arm.joints.mean(0) + t)
     skins, solids, capsules = (), _placed_solids(person, R_camera_body, origin), np.zeros((0, 7))
@@ -173,28 +173,33 @@ def _owned_hand(rng, look):
         skins, solids, capsules = skins + placed[0], solids + placed[1], np.vstack([capsules, placed[2]])
         if side == chosen:
             hand = placed[3]
-    return skins, solids, capsules, hand, distance
+    return skins, solids, capsules, hand, distance, _floor_below(R_world_camera, origin)
 
 
 def sample_frame(rng: np.random.Generator, width: int, height: int) -> Scene:
-    """Draw a whole camera picture with no, one or several hands: people, bare arms from outside, or neither."""
+    """Draw a whole camera picture with no, one or several hands: people, bare arms from outside, or neither.
+
+    Half of the people stand before the camera and show a gesture to it, as users of a gesture interface do.
+    """
     hfov = np.radians(rng.uniform(42, 88))
     f = 0.5 * width / np.tan(0.5 * hfov)
     K = np.array([[f, 0.0, 0.5 * (width - 1) + rng.normal(0, 0.01 * width)],
                   [0.0, f * rng.normal(1, 0.003), 0.5 * (height - 1) + rng.normal(0, 0.01 * height)], [0.0, 0.0, 1.0]])
-    R_world_camera = sample_up(rng)
+    mode = str(rng.choice(list(MODES), p=list(MODES.values())))
+    R_world_camera = sample_up(rng, 0.35 if mode == "showing" else 1.0)
     lighting = environment.sample(rng, R_world_camera)
     skins, solids, capsules, hands = (), (), np.zeros((0, 7)), []
-    attributes = {}
-    mode = rng.random()
+    attributes = {"mode": mode}
     look = materials.sample_skin(rng)[0]
-    if mode < 0.55:
-        attributes["mode"] = "people"
+    stage = _Stage(K, width, height, R_world_camera)
+    clear, floor = 1.0, None
+    if mode in ("people", "showing"):
         for _ in range(1 + int(rng.random() < 0.18)):
             look = materials.sample_skin(rng)[0]
-            skins, solids, capsules = _add_person(rng, look, K, width, height, skins, solids, capsules, hands)
-    elif mode < 0.86:
-        attributes["mode"] = "arms"
+            drawn, origin = _add_person(rng, look, stage, hands, mode)
+            skins, solids, capsules = skins + drawn[0], solids + drawn[1], np.vstack([capsules, drawn[2]])
+            clear, floor = max(clear, origin[2] + 0.35), _floor_below(R_world_camera, origin)
+    elif mode == "arms":
         for _ in range(int(rng.choice([1, 2, 3], p=[0.5, 0.38, 0.12]))):
             R, t, arm = _free_arm(rng, look, K, width, height)
             placed = place(arm, R, t, len(hands))
@@ -202,10 +207,9 @@ def sample_frame(rng: np.random.Generator, width: int, height: int) -> Scene:
                 skins, solids, capsules = skins + placed[0], solids + placed[1], np.vstack([capsules, placed[2]])
                 hands.append(placed[3])
     else:
-        attributes["mode"] = "none"
-        if rng.random() < 0.5:                                      # a person whose hands are not in the picture
-            skins, solids, capsules = _add_person(rng, look, K, width, height, skins, solids, capsules, hands,
-                                                  hidden=True)
+        if rng.random() < 0.6:                                      # a person whose hands are not in the picture
+            (skins, solids, capsules), origin = _add_person(rng, look, stage, hands, mode)
+            clear, floor = max(clear, origin[2] + 0.35), _floor_below(R_world_camera, origin)
         for _ in range(int(rng.integers(0, 5))):                    # skin-coloured things
             centre = _on_ray(K, rng.uniform(0, 1, 2) * (width, height), rng.uniform(0.4, 3.0))
             thing = free_object(rng, centre, float(rng.uniform(0.01, 0.08)))
@@ -215,7 +219,7 @@ def sample_frame(rng: np.random.Generator, width: int, height: int) -> Scene:
                          float(np.exp(rng.uniform(np.log(0.35), np.log(4.0)))))
         size = float(np.exp(rng.uniform(np.log(0.008), np.log(0.06)))) * min(centre[2], 1.5)
         solids += (free_object(rng, centre, size),)
-    background, kind = backgrounds.sample(rng, width, height, lighting.R_env_camera, lighting.environment)
+    background, kind = backgrounds.sample(rng, width, height, K, lighting, clear, floor)
     attributes["background"] = kind
     background = background * (0.6 * lighting.sh[0].mean() + 0.4)
     sizes = [_box_side(K, hand.joints_m) for hand in hands] or [60.0]
@@ -223,24 +227,43 @@ def sample_frame(rng: np.random.Generator, width: int, height: int) -> Scene:
                  sensor.sample_frame(rng, float(np.median(sizes)), width), tuple(hands), attributes)
 
 
-def _person(rng, look, legs):
-    """A person and both arms: (Person, [(arm, R, t) into the body frame])."""
-    gestures = [body.sample_gesture(rng, side) for side in range(2)]
+def _person(rng, look, legs, showing=False):
+    """A person and both arms: (Person, [(arm, R, t) into the body frame], which arm matters).
+
+    showing: one hand makes a sign beside the face.
+    """
+    chosen = int(rng.integers(2))
+    gestures = [body.sample_gesture(rng, side, showing and side == chosen, showing) for side in range(2)]
     person = body.sample(rng, look, np.stack([g[0] for g in gestures]), legs)
     owner, arms = sample_owner(rng), []
     for side in range(2):
-        arm = sample_arm(rng, look, person=person, owner=owner)
+        sign = ("count", "sign") if showing and side == chosen and rng.random() < 0.85 else None
+        arm = sample_arm(rng, look, person=person, owner=owner, kinds=sign)
         R = body.arm_rotation(arm.elbow, gestures[side][1], gestures[side][2], side)
         arms.append((arm, R, person.elbows[side] - R @ arm.elbow))
-    return person, arms
+    return person, arms, chosen
 
 
-def _before_person(rng) -> np.ndarray:
-    """Rotation (3, 3) from the body frame to a camera that mostly stands before the person."""
-    azimuth = rng.normal(0, 0.6) if rng.random() < 0.85 else rng.uniform(-np.pi, np.pi)
-    return (rig.axis_angle(np.array([1.0, 0, 0]), rng.normal(0.05, 0.22))
-            @ rig.axis_angle(np.array([0, 0, 1.0]), rng.normal(0, 0.1))
-            @ np.diag([1.0, -1.0, -1.0]) @ rig.axis_angle(np.array([0.0, 1.0, 0.0]), azimuth))
+def _before_person(rng, R_world_camera: np.ndarray, ray: np.ndarray) -> np.ndarray:
+    """Rotation (3, 3) from the body frame to the camera for somebody who stands upright and mostly faces the camera.
+
+    ray: (3,) from the camera to the person.
+    """
+    away = R_world_camera @ ray
+    turn = rng.normal(0, 0.5) if rng.random() < 0.85 else rng.uniform(-np.pi, np.pi)
+    yaw = np.arctan2(-away[1], -away[0]) + turn
+    forward, up = np.array([np.cos(yaw), np.sin(yaw), 0.0]), np.array([0.0, 0.0, 1.0])
+    upright = np.stack([np.cross(up, forward), up, forward], axis=1)
+    return R_world_camera.T @ upright @ rig.axis_angle(_unit(rng.normal(0, 1, 3)), rng.normal(0, 0.07))
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)
+
+
+def _floor_below(R_world_camera: np.ndarray, origin: np.ndarray) -> float:
+    """Height of the camera over the floor on which a person stands whose body's middle is at ``origin`` (3,)."""
+    return float(np.clip(body.MIDDLE_HEIGHT_M - (R_world_camera @ origin)[2], 0.3, 2.4))
 
 
 def _placed_solids(person, R, t) -> tuple:
@@ -248,25 +271,46 @@ def _placed_solids(person, R, t) -> tuple:
                  for (v, n, uv, faces), color, pattern, gloss in person.solids)
 
 
-def _add_person(rng, look, K, width, height, skins, solids, capsules, hands, hidden=False):
-    side_px = float(np.exp(rng.uniform(np.log(16), np.log(0.45 * height))))
-    person, arms = _person(rng, look, legs=side_px < 60)
-    R_camera_body = _before_person(rng)
+@dataclass(frozen=True, eq=False)
+class _Stage:
+    """The camera of a frame in the making."""
+
+    K: np.ndarray
+    width: int
+    height: int
+    R_world_camera: np.ndarray
+
+
+def _add_person(rng, look, stage, hands, mode):
+    """Put a person into a frame; its hands join ``hands``. Returns ((skins, solids, capsules), body's middle (3,))."""
+    K, size = stage.K, (stage.width, stage.height)
+    side_px = float(np.exp(rng.uniform(np.log(16), np.log(0.45 * size[1]))))
     distance = np.clip(K[0, 0] * 0.15 / side_px, 0.35, 6.0)
-    where = rng.uniform(0.08, 0.92, 2) * (width, height)
-    if hidden:                                                      # a portrait, cut off above the elbows
+    where = rng.uniform(0.08, 0.92, 2) * size
+    if mode == "showing":                                           # head and shoulders to the whole person
+        shown_m = float(np.exp(rng.uniform(np.log(0.6), np.log(2.1))))
+        distance = K[1, 1] * shown_m / size[1]
+        person, arms, _ = _person(rng, look, shown_m > 1.1, True)
+        anchor = np.array([0.0, 0.95 + rng.uniform(-0.08, 0.3) - 0.5 * shown_m, 0.0])
+        where = np.array([rng.uniform(0.22, 0.78), rng.uniform(0.45, 0.55)]) * size
+    elif mode == "none":                                            # a portrait, cut off above the elbows
+        person, arms, _ = _person(rng, look, False)
         anchor, arms = np.array([0.0, 0.66, 0.05]), []
-        distance = K[1, 1] * rng.uniform(0.42, 0.55) / height
-        where = np.array([rng.uniform(0.3, 0.7) * width, rng.uniform(0.5, 0.65) * height])
+        distance = K[1, 1] * rng.uniform(0.42, 0.55) / size[1]
+        where = np.array([rng.uniform(0.3, 0.7), rng.uniform(0.5, 0.65)]) * size
     else:
-        arm, R, t = arms[int(rng.integers(2))]
+        person, arms, chosen = _person(rng, look, legs=side_px < 60)
+        arm, R, t = arms[chosen]
         anchor = R @ arm.joints.mean(0) + t
-    origin = _on_ray(K, where, distance) - R_camera_body @ anchor
+    ray = _on_ray(K, where, distance)
+    R_camera_body = _before_person(rng, stage.R_world_camera, ray)
+    origin = ray - R_camera_body @ anchor
+    skins, solids, capsules = (), _placed_solids(person, R_camera_body, origin), np.zeros((0, 7))
     for arm, R, t in arms:
         placed = place(arm, R_camera_body @ R, R_camera_body @ t + origin, len(hands))
         skins, solids, capsules = skins + placed[0], solids + placed[1], np.vstack([capsules, placed[2]])
         hands.append(placed[3])
-    return skins, solids + _placed_solids(person, R_camera_body, origin), capsules
+    return (skins, solids, capsules), origin
 
 
 def _free_arm(rng, look, K, width, height):
@@ -304,18 +348,19 @@ def sample_owner(rng: np.random.Generator) -> Owner:
 
 
 def sample_arm(rng: np.random.Generator, look: materials.SkinLook, pose: np.ndarray | None = None,
-               person: body.Person | None = None, owner: Owner | None = None) -> Arm:
+               person: body.Person | None = None, owner: Owner | None = None,
+               kinds: tuple[str, ...] | None = None) -> Arm:
     """Draw a person's posed hand with its clothes and things, in the hand frame.
 
     pose: (25,), drawn if not given. person: whose shirt the sleeve belongs to; the arm then ends at the elbow.
-    owner: whose hand it is, drawn if not given.
+    owner: whose hand it is, drawn if not given. kinds: only poses of these kinds, and nothing held.
     """
     name, shape = (owner := owner or sample_owner(rng)).model, owner.shape
     model = HandModel.load(name)
     attributes, parts = {"model": name}, []
     if pose is None:
-        holding = rng.random() < HOLDING
-        pose, attributes["pose"] = poses.sample_named(rng, shape, ("grasp",) if holding else None)
+        holding = kinds is None and rng.random() < HOLDING
+        pose, attributes["pose"] = poses.sample_named(rng, shape, ("grasp",) if holding else kinds)
         joints = rig.posed_joints(shape.skeleton, rig.motions(shape.skeleton, pose))
         held = objects.hold(rng, joints) if holding else None
         if held:
@@ -397,9 +442,12 @@ def sample_view(rng: np.random.Generator) -> np.ndarray:
     return np.stack([right, -up, -towards])
 
 
-def sample_up(rng: np.random.Generator) -> np.ndarray:
-    """Draw how a camera is held: rotation (3, 3) camera to world (z up), heading along +y."""
-    pitch, roll = rng.normal(-0.15, 0.35), rng.normal(0.0, 0.12)
+def sample_up(rng: np.random.Generator, spread: float = 1.0) -> np.ndarray:
+    """Draw how a camera is held: rotation (3, 3) camera to world (z up), heading along +y.
+
+    spread: factor on how far it looks up or down and on its roll.
+    """
+    pitch, roll = spread * rng.normal(-0.15, 0.35), spread * rng.normal(0.0, 0.12)
     level = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
     return level @ rig.axis_angle(np.array([1.0, 0, 0]), pitch) @ rig.axis_angle(np.array([0, 0, 1.0]), roll)
 

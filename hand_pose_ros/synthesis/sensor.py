@@ -38,16 +38,18 @@ def sample(rng: np.random.Generator, hand_px: float) -> dict:
         "motion_px": float(rng.exponential(0.045) * hand_px) if rng.random() < 0.22 else 0.0,
         "motion_angle": float(rng.uniform(0, np.pi)),
         "defocus_px": float(rng.exponential(0.012) * hand_px) if rng.random() < 0.25 else 0.0,
-        "key": float(np.exp(rng.normal(np.log(0.27), 0.35))) * (0.5 if night else 1.0),
+        "key": float(np.exp(rng.normal(np.log(0.27), 0.3))) * (0.6 if night else 1.0),
         "meter": float(rng.uniform(0.3, 1.0)),
-        "white_balance": np.exp(rng.normal(0.0, 0.07, 3) + rng.normal(0.0, 0.06) * np.array([1.0, 0.0, -1.0])),
+        "white_balance": np.exp(rng.normal(0.0, 0.035, 3) + rng.normal(0.0, 0.06) * np.array([1.0, 0.0, -1.0])),
         "shot": float(np.exp(rng.uniform(np.log(2e-5), np.log(1.2e-3)))) * (4.0 if night else 1.0),
         "read": float(np.exp(rng.uniform(np.log(5e-4), np.log(6e-3)))) * (3.0 if night else 1.0),
         "denoise": bool(rng.random() < 0.35),
-        "contrast": float(rng.normal(1.0, 0.16)),
-        "gamma": float(np.exp(rng.normal(0.0, 0.12))),
+        "spare": bool(rng.random() < 0.93),
+        "shoulder": float(rng.uniform(0.5, 0.95)),
+        "contrast": float(rng.normal(1.02, 0.11)),
+        "gamma": float(np.exp(rng.normal(0.0, 0.10))),
         "black": float(rng.normal(0.0, 0.015)) + (float(rng.uniform(0, 0.08)) if rng.random() < 0.15 else 0.0),
-        "saturation": 0.0 if rng.random() < 0.05 else float(np.clip(rng.normal(0.98, 0.22), 0.2, 1.7)),
+        "saturation": 0.0 if rng.random() < 0.035 else float(np.clip(rng.normal(0.93, 0.16), 0.3, 1.4)),
         "sharpen": float(rng.uniform(0.2, 1.0)) if rng.random() < 0.4 else 0.0,
         "vignette": float(rng.uniform(0.0, 0.35)) if rng.random() < 0.2 else 0.0,
         "jpeg": int(rng.integers(25 if effective > 70 else 45, 96)) if rng.random() < 0.8 else 0,
@@ -64,14 +66,15 @@ def sample_frame(rng: np.random.Generator, hand_px: float, width: int) -> dict:
 
 
 def develop(linear: np.ndarray, settings: dict, rng: np.random.Generator,
-            subject: np.ndarray | None = None) -> np.ndarray:
+            subject: np.ndarray | None = None, spared: np.ndarray | None = None) -> np.ndarray:
     """Expose, blur, sample, quantise and compress.
 
     linear: (H, W, 3) float32. subject: (H, W) weight of what the exposure control looks at, besides the whole picture.
+    spared: (H, W) bool of what should come out neither black nor white, where the settings say so.
     Returns (H, W, 3) uint8 RGB.
     """
     height, width = linear.shape[:2]
-    gain = _gain(linear, subject, settings["key"], settings["meter"])
+    gain = _gain(linear, subject, settings["key"], settings["meter"], spared if settings["spare"] else None)
     image = linear
     if settings["motion_px"] > 0.8:
         image = cv2.filter2D(image, -1, _motion_kernel(settings["motion_px"], settings["motion_angle"]),
@@ -88,7 +91,7 @@ def develop(linear: np.ndarray, settings: dict, rng: np.random.Generator,
     image = np.clip(image, 0.0, 4.0)
     noise = rng.standard_normal(image.shape, dtype=np.float32)
     image = image + noise * np.sqrt(settings["shot"] * image + settings["read"] ** 2)
-    image = to_srgb(image)
+    image = to_srgb(_roll_off(image, settings["shoulder"]))
     if settings["denoise"]:
         image = cv2.GaussianBlur(image, (0, 0), 0.7)
     if settings["sharpen"]:
@@ -107,7 +110,8 @@ def develop(linear: np.ndarray, settings: dict, rng: np.random.Generator,
     return image
 
 
-def _gain(image: np.ndarray, subject: np.ndarray | None, key: float, share: float) -> float:
+def _gain(image: np.ndarray, subject: np.ndarray | None, key: float, share: float,
+          spared: np.ndarray | None = None) -> float:
     """Auto-exposure: brings a mean luminance to ``key``, within what such a control does.
 
     The mean is that of the picture and, with weight ``share``, that of the subject pulled towards mid-tones (dark skin
@@ -118,7 +122,18 @@ def _gain(image: np.ndarray, subject: np.ndarray | None, key: float, share: floa
     if subject is not None and subject.sum() > 20:
         on_subject = float((luminance * subject).sum() / subject.sum())
         mean = mean ** (1 - share) * max(on_subject, 1e-4) ** (0.75 * share) * 0.28 ** (0.25 * share)
-    return float(np.clip(key / max(mean, 1e-4), 0.2, 4.0))
+    gain = float(np.clip(key / max(mean, 1e-4), 0.2, 4.0))
+    if spared is not None and spared.any():
+        low, high = np.quantile(luminance[spared], (0.5, 0.9))
+        gain = float(np.clip(gain, min(0.04 / max(low, 1e-4), 12.0), 0.95 / max(high, 1e-4)))
+    return gain
+
+
+def _roll_off(image: np.ndarray, knee: float) -> np.ndarray:
+    """Bends linear light above ``knee`` so that highlights fade into white instead of clipping."""
+    above = np.maximum(image - knee, 0.0)
+    room = np.float32(1.0 - knee + 1e-6)
+    return np.minimum(image, knee) + room * above / (above + room)
 
 
 def _motion_kernel(length: float, angle: float) -> np.ndarray:

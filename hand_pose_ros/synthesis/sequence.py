@@ -69,8 +69,8 @@ def render_sequence(motion: motions.Motion, camera: Camera = DEFAULT_CAMERA, fps
     rng = np.random.default_rng([seed, 77])
     R_world_camera = world_rotation()
     lighting = environment.sample(rng, R_world_camera)
-    background, _ = backgrounds.sample(rng, camera.width, camera.height, lighting.R_env_camera, lighting.environment,
-                                       str(rng.choice(["room", "view", "shelf", "wall"])))
+    background, _ = backgrounds.sample(rng, camera.width, camera.height, np.asarray(camera.K), lighting, 1.5, None,
+                                       str(rng.choice(["room", "view", "wall"], p=[0.6, 0.2, 0.2])))
     background = background * np.float32(0.6 * lighting.sh[0].mean() + 0.4)
     settings = sensor.sample_frame(rng, 60.0, camera.width)
     settings.update(resolution=1.0, motion_px=0.0, jpeg=0, shot=min(settings["shot"], 2e-4),
@@ -97,7 +97,8 @@ def _frame(stage, moving, lighting, background, settings, look, owner, seed, ind
         placed.append(parts[3])
     raster = stage.draw(View(stage.K, lighting, skins, solids, capsules))
     linear = raster.color + (1 - raster.alpha[..., None]) * background
-    image = sensor.develop(linear, settings, np.random.default_rng([seed, 79, index]), raster.alpha)
+    image = sensor.develop(linear, settings, np.random.default_rng([seed, 79, index]), raster.alpha,
+                           raster.alpha > 0.5)
     depth = np.where(raster.depth > 0, raster.depth, np.nan).astype(np.float32)
     frame = Frame(image, camera, stamp_ns, depth)
     return frame, tuple(true_hand(camera, raster, hand, number) for number, hand in enumerate(placed))

@@ -68,7 +68,14 @@ def test_neighbouring_fingers_bend_together(drawn):
     sampled, _, _ = drawn
     together = np.corrcoef(sampled[:, FLEX].T)
     assert together[1, 2] > together[0, 3] > 0.0
-    assert together[2, 3] > 0.6
+    assert together[2, 3] > 0.4
+
+
+def test_every_combination_of_bent_and_stretched_fingers_is_drawn(drawn):
+    sampled, _, _ = drawn
+    bent = np.degrees(sampled[:, [rig.DOF[f"{finger}_pip_flexion"] for finger in ("index", "middle", "ring", "little")]]) > 40
+    share = np.bincount(bent @ (1, 2, 4, 8), minlength=16) / len(bent)
+    assert share.min() > 0.004, share
 
 
 def test_no_drawn_hand_cuts_itself(drawn):

@@ -6,7 +6,8 @@ from hand_pose_ros.synthesis import environment, sensor
 
 PLAIN = {"resolution": 1.0, "motion_px": 0.0, "motion_angle": 0.0, "defocus_px": 0.0, "key": 0.2, "meter": 0.0,
          "white_balance": np.ones(3), "shot": 0.0, "read": 0.0, "denoise": False, "contrast": 1.0, "gamma": 1.0,
-         "black": 0.0, "saturation": 1.0, "sharpen": 0.0, "vignette": 0.0, "jpeg": 0, "rescale": 0}
+         "black": 0.0, "saturation": 1.0, "sharpen": 0.0, "vignette": 0.0, "jpeg": 0, "rescale": 0,
+         "shoulder": 1.0, "spare": False}
 
 
 def _develop(linear, **changes):
