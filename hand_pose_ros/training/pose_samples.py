@@ -22,13 +22,16 @@ class PoseAugmentation:
     any_roll: float = 0.25              # share of samples with `up` uniform
     wrong_side: float = 0.3            # share mirrored that should not be, and the other way round
     negatives: float = 0.08             # share of crops without a hand
+    parts: float = 0.03                 # share of crops of one finger, which are no hand either
     occluders: float = 0.25             # share with a thing in front
     backgrounds: float = 0.3            # share with another picture behind all that was rendered
     strength: float = 1.0               # of the photometric distortion
 
 
+MIN_PART_PX, PART_OF_HAND = 12.0, 0.55
+"""A finger is a part that must not pass for a hand if it is longer than the first and shorter than this of the hand."""
 EXACT = PoseAugmentation(scale=(1.0, 1.0), shift=0.0, roll_deg=0.0, any_roll=0.0, wrong_side=0.0, negatives=0.0,
-                         occluders=0.0, backgrounds=0.0, strength=0.0)
+                         parts=0.0, occluders=0.0, backgrounds=0.0, strength=0.0)
 """No augmentation: validation sees the box that fits."""
 
 
@@ -44,6 +47,10 @@ def pose_sample(pool, paths, size: int, rng: np.random.Generator, augmentation: 
     if negative or not label["hands"]:
         return _negative(image, label, size, rng, augmentation)
     hand = label["hands"][0]                                                        # the one the picture was made for
+    if rng.random() < augmentation.parts:
+        part = _part(hand["joints_px"], rng)
+        if part is not None:
+            return _nothing(_seen(image, label["camera"], perturb(part, rng, augmentation), size, rng), rng, augmentation)
     if rng.random() < augmentation.backgrounds:
         mask = shard.mask(k)
         if mask is not None:
@@ -98,6 +105,17 @@ def perturb(detection: Detection, rng: np.random.Generator, augmentation: PoseAu
     return Detection(np.concatenate([centre - half, centre + half]), detection.score, detection.right_probability, up)
 
 
+def _part(joints_px: np.ndarray, rng) -> Detection | None:
+    """A detection of one finger only; None if that is most of the hand, or nothing to see."""
+    first = 1 + 4 * int(rng.integers(5))
+    finger = joints_px[first:first + 4]
+    span = float(np.ptp(finger, axis=0).max())
+    if not MIN_PART_PX < span < PART_OF_HAND * np.ptp(joints_px, axis=0).max():
+        return None
+    along = finger[-1] - finger[0]
+    return Detection(np.concatenate([finger.min(0), finger.max(0)]), 1.0, np.nan, along / max(np.linalg.norm(along), 1e-6))
+
+
 def _negative(image, label, size, rng, augmentation):
     """A square of the picture that no hand's box reaches, at random roll; plain noise if there is no such place."""
     h, w = image.shape[:2]
@@ -111,11 +129,17 @@ def _negative(image, label, size, rng, augmentation):
             angle = rng.uniform(-np.pi, np.pi)
             detection = Detection(np.concatenate([centre - half, centre + half]), 1.0, np.nan,
                                   np.array([np.cos(angle), np.sin(angle)]))
-            geometry = crops.plan(label["camera"], detection, size, bool(rng.random() < 0.5))
-            picture = crops.sample(image, label["camera"], geometry)
-            break
-    else:
-        picture = np.tile(rng.integers(0, 256, (size, size, 1), np.uint8), (1, 1, 3))
+            return _nothing(_seen(image, label["camera"], detection, size, rng), rng, augmentation)
+    return _nothing(np.tile(rng.integers(0, 256, (size, size, 1), np.uint8), (1, 1, 3)), rng, augmentation)
+
+
+def _seen(image, camera, detection, size, rng):
+    """The robot's crop of a detection, of either side."""
+    return crops.sample(image, camera, crops.plan(camera, detection, size, bool(rng.random() < 0.5)))
+
+
+def _nothing(picture, rng, augmentation):
+    """The sample of a picture that shows no hand."""
     if augmentation.strength:
         picture = photometric.distort(picture, rng, augmentation.strength)
     nothing = np.zeros(NUM_JOINTS)

@@ -10,7 +10,7 @@ from hand_pose_ros.training import detector_samples, measure, photometric, pose_
 from hand_pose_ros.training.batches import collate
 from hand_pose_ros.types import Camera
 
-ROUGH = pose_samples.PoseAugmentation(negatives=0.0, occluders=0.0, strength=0.0)
+ROUGH = pose_samples.PoseAugmentation(negatives=0.0, parts=0.0, occluders=0.0, strength=0.0)
 
 
 def painted(joint, seed, right=None):
@@ -103,6 +103,17 @@ def test_negatives_show_no_hand_and_teach_no_joint(tmp_path):
     only = pose_samples.PoseAugmentation(negatives=1.0)
     sample = pose_samples.pose_sample(pool, [path], 64, np.random.default_rng(1), only)
     assert sample["presence"] == 0 and sample["labelled"] == 0 and not sample["known"].any()
+
+
+def test_a_single_finger_is_no_hand(tmp_path):
+    pool, path = shards.Pool(), standin_hands.write(tmp_path / "crops-0.tar", 12)
+    only = pose_samples.PoseAugmentation(negatives=0.0, parts=1.0, strength=0.0, occluders=0.0, backgrounds=0.0)
+    samples = [pose_samples.pose_sample(pool, [path], 64, np.random.default_rng(seed), only) for seed in range(40)]
+    parts = [s for s in samples if s["presence"] == 0]
+    assert len(parts) >= 5 and all(s["labelled"] == 0 and not s["known"].any() for s in parts)
+    part = next(p for p in (pose_samples._part(np.stack([np.zeros(21), np.arange(21.0) * 20], -1) + 1,
+                                               np.random.default_rng(s)) for s in range(9)) if p is not None)
+    assert 55 < part.box[3] - part.box[1] < 0.55 * 400
 
 
 def test_negatives_come_from_whole_frames_too_but_never_from_a_hand(tmp_path):
