@@ -15,6 +15,7 @@ import numpy as np
 
 from hand_pose_ros import camera as cameras
 from hand_pose_ros.errors import FrameError
+from hand_pose_ros.frames import cross
 from hand_pose_ros.types import Camera, Crop, Detection, Frame
 
 MARGIN = 1.5
@@ -87,7 +88,7 @@ def plan(camera: Camera, detection: Detection, size: int, mirrored: bool = False
     y_axis = rays[2] - rays[1]                          # down, as the image has it at the centre
     y_axis -= (y_axis @ z_axis) * z_axis
     y_axis /= np.linalg.norm(y_axis)
-    R = np.stack([np.cross(y_axis, z_axis), y_axis, z_axis], -1)
+    R = np.stack([cross(y_axis, z_axis), y_axis, z_axis], -1)
     in_crop = rays[3:] @ R
     in_crop = in_crop[:, :2] / in_crop[:, 2:]
     side = max(np.linalg.norm(in_crop[0] - in_crop[1]), np.linalg.norm(in_crop[2] - in_crop[3])) / shrink

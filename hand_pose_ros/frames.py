@@ -9,75 +9,71 @@ from __future__ import annotations
 
 import numpy as np
 
-from .skeleton import FINGERS, FINGERTIPS
+from .skeleton import FINGERTIPS
 
 _INDEX_MCP, _MIDDLE_MCP, _LITTLE_MCP = 5, 9, 17
+_TIPS = np.array(FINGERTIPS)
+_YZX, _ZXY = np.array([1, 2, 0]), np.array([2, 0, 1])
 _DEGENERATE = 1e-6   # sine of the angle below which two directions are taken as parallel
 
 
-def wrist_rotation(joints: np.ndarray, is_right: bool) -> np.ndarray:
+def wrist_rotation(joints: np.ndarray, is_right: bool | np.ndarray) -> np.ndarray:
     """Rotation of the wrist frame (see the module's text).
 
-    joints: (21, 3) in any right-handed frame F and any length unit. Returns R_F_wrist (3, 3), or NaN where the joints
-    are not finite or lie on a line.
+    joints: (..., 21, 3) in any right-handed frame F and any length unit; is_right: (...). Returns R_F_wrist
+    (..., 3, 3), NaN where the joints are not finite or lie on a line.
     """
-    wrist = joints[0]
-    dorsal = np.cross(joints[_LITTLE_MCP] - wrist, joints[_INDEX_MCP] - wrist)
-    if not is_right:
-        dorsal = -dorsal
-    return _rotation(joints[_MIDDLE_MCP] - wrist, dorsal)
+    wrist = joints[..., 0, :]
+    dorsal = cross(joints[..., _LITTLE_MCP, :] - wrist, joints[..., _INDEX_MCP, :] - wrist)
+    return _rotation(joints[..., _MIDDLE_MCP, :] - wrist, np.where(is_right, 1.0, -1.0)[..., None] * dorsal)
 
 
-def fingertip_rotations(joints: np.ndarray, is_right: bool) -> np.ndarray:
+def fingertip_rotations(joints: np.ndarray, is_right: bool | np.ndarray) -> np.ndarray:
     """Rotations of the five fingertip frames (see the module's text).
 
     A straight finger has no bending plane, so the nail side comes from the back of the hand, turned by the rotation
     that takes the finger's first bone to its last. The thumb's nail faces half backward and half away from the index
     knuckle when its metacarpal is at rest, so its hint is the sum of these two directions.
 
-    joints: (21, 3) in any right-handed frame F. Returns R_F_tip (5, 3, 3), thumb first; NaN where undefined.
+    joints: (..., 21, 3) in any right-handed frame F; is_right: (...). Returns R_F_tip (..., 5, 3, 3), thumb first; NaN
+    where undefined.
     """
-    back = wrist_rotation(joints, is_right)[:, 2]
-    out = np.full((len(FINGERS), 3, 3), np.nan)
-    for finger, tip in enumerate(FINGERTIPS):
-        last = joints[tip] - joints[tip - 1]
-        first = joints[tip - 2] - joints[tip - 3]
-        if finger == 0:
-            away = joints[1] - joints[_INDEX_MCP]
-            hint = back + away / max(np.linalg.norm(away), 1e-12)
-        else:
-            hint = back
-        out[finger] = _rotation(last, _turn(hint, first, last))
-    return out
+    last = joints[..., _TIPS, :] - joints[..., _TIPS - 1, :]
+    first = joints[..., _TIPS - 2, :] - joints[..., _TIPS - 3, :]
+    hints = np.repeat(wrist_rotation(joints, is_right)[..., None, :, 2], len(FINGERTIPS), axis=-2)
+    away = joints[..., 1, :] - joints[..., _INDEX_MCP, :]
+    hints[..., 0, :] += away / np.maximum(_length(away), 1e-12)
+    return _rotation(last, _turn(hints, first, last))
 
 
 def quaternion(rotation: np.ndarray) -> np.ndarray:
-    """Unit quaternion xyzw of a rotation matrix (Shepperd's method: the largest of the four squares is divided by).
+    """Unit quaternions xyzw of rotation matrices (Shepperd's method: the largest of the four squares is divided by).
 
-    rotation: (3, 3). Returns (4,) with w >= 0; NaN if the matrix holds NaN.
+    rotation: (..., 3, 3). Returns (..., 4) with w >= 0; NaN for a matrix that holds NaN.
     """
-    if not np.all(np.isfinite(rotation)):
-        return np.full(4, np.nan)
-    r = rotation
-    squares = np.array([1 + r[0, 0] - r[1, 1] - r[2, 2], 1 - r[0, 0] + r[1, 1] - r[2, 2],
-                        1 - r[0, 0] - r[1, 1] + r[2, 2], 1 + r[0, 0] + r[1, 1] + r[2, 2]])
-    k = int(np.argmax(squares))
-    s = 2.0 * np.sqrt(squares[k])
-    q = np.empty(4)
-    if k == 3:
-        q[:] = (r[2, 1] - r[1, 2]) / s, (r[0, 2] - r[2, 0]) / s, (r[1, 0] - r[0, 1]) / s, s / 4
-    else:
-        i, j, m = k, (k + 1) % 3, (k + 2) % 3
-        q[i] = s / 4
-        q[j] = (r[j, i] + r[i, j]) / s
-        q[m] = (r[m, i] + r[i, m]) / s
-        q[3] = (r[m, j] - r[j, m]) / s
-    return q if q[3] >= 0 else -q
+    r = np.asarray(rotation, np.float64)
+    products = np.empty(r.shape[:-2] + (4, 4))                          # 4 q q^T
+    x2, y2, z2 = r[..., 0, 0], r[..., 1, 1], r[..., 2, 2]
+    for k, signs in enumerate(((1, -1, -1), (-1, 1, -1), (-1, -1, 1), (1, 1, 1))):
+        products[..., k, k] = 1 + signs[0] * x2 + signs[1] * y2 + signs[2] * z2
+    for k, i, j in ((0, 2, 1), (1, 0, 2), (2, 1, 0)):                   # axis k turns the axis j into the axis i
+        products[..., k, 3] = products[..., 3, k] = r[..., i, j] - r[..., j, i]
+        products[..., i, j] = products[..., j, i] = r[..., i, j] + r[..., j, i]
+    largest = np.argmax(np.diagonal(products, axis1=-2, axis2=-1), axis=-1)[..., None, None]
+    q = np.take_along_axis(products, largest, axis=-2)[..., 0, :]
+    q = q / (2.0 * np.sqrt(np.take_along_axis(q, largest[..., 0], axis=-1)))
+    q = np.where(q[..., 3:] < 0, -q, q)
+    return np.where(np.isfinite(r).all((-2, -1))[..., None], q, np.nan)
+
+
+def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross product (..., 3) of vectors (..., 3); for a few of them, numpy's own takes ten times as long."""
+    return a[..., _YZX] * b[..., _ZXY] - a[..., _ZXY] * b[..., _YZX]
 
 
 def rotation_of_quaternion(q: np.ndarray) -> np.ndarray:
-    """Rotation matrix (3, 3) of a quaternion (4,) xyzw of any length above 0; NaN for one that is zero or not
-    finite."""
+    """Rotation matrix (3, 3) of a quaternion (4,) xyzw of any length above 0; NaN for one that is zero or not finite.
+    """
     length = float(np.linalg.norm(q))
     if not 1e-9 < length < np.inf:
         return np.full((3, 3), np.nan)
@@ -106,24 +102,28 @@ def rotation_from_vector(vector: np.ndarray) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross)
 
 
+def _length(vectors: np.ndarray) -> np.ndarray:
+    """Lengths (..., 1) of vectors (..., 3)."""
+    return np.sqrt((vectors * vectors).sum(-1, keepdims=True))
+
+
 def _rotation(x_axis: np.ndarray, z_hint: np.ndarray) -> np.ndarray:
-    """Columns X, Y, Z with X along x_axis and Z as near to z_hint as being perpendicular to X allows."""
-    length, hint_length = np.linalg.norm(x_axis), np.linalg.norm(z_hint)
-    if not (length > 0 and hint_length > 0):                           # also catches NaN
-        return np.full((3, 3), np.nan)
-    x = x_axis / length
-    y = np.cross(z_hint / hint_length, x)
-    sine = np.linalg.norm(y)
-    if not sine > _DEGENERATE:
-        return np.full((3, 3), np.nan)
-    y = y / sine
-    return np.stack([x, y, np.cross(x, y)], axis=1)
+    """Columns X, Y, Z with X along x_axis and Z as near to z_hint as being perpendicular to X allows: (..., 3, 3)."""
+    length, hint_length = _length(x_axis), _length(z_hint)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x = x_axis / length
+        y = cross(z_hint / hint_length, x)
+        sine = _length(y)
+        y = y / sine
+    defined = (length > 0) & (hint_length > 0) & (sine > _DEGENERATE)   # all false for NaN
+    return np.where(defined[..., None], np.stack([x, y, cross(x, y)], axis=-1), np.nan)
 
 
 def _turn(vector: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """vector turned by the shortest rotation that takes direction a to direction b."""
-    a, b = a / max(np.linalg.norm(a), 1e-12), b / max(np.linalg.norm(b), 1e-12)
-    axis, cosine = np.cross(a, b), float(a @ b)
-    if cosine < -0.999999:                                             # opposite: the axis is not defined
-        return vector
-    return vector + np.cross(axis, vector) + np.cross(axis, np.cross(axis, vector)) / (1.0 + cosine)
+    """vector (..., 3) turned by the shortest rotation that takes direction a to direction b."""
+    a, b = a / np.maximum(_length(a), 1e-12), b / np.maximum(_length(b), 1e-12)
+    axis, cosine = cross(a, b), (a * b).sum(-1, keepdims=True)
+    opposite = cosine < -0.999999                                       # there the axis is not defined
+    once = cross(axis, vector)
+    turned = vector + once + cross(axis, once) / np.where(opposite, 1.0, 1.0 + cosine)
+    return np.where(opposite, vector, turned)

@@ -34,6 +34,8 @@ NEAREST = 0.1
 """Hand lengths in front of the camera that every joint must be."""
 HUBER = 2.0
 """Whitened residual above which a joint's weight falls."""
+DETERMINED = 1e-12
+"""Weighted variance of the rays' directions below which they are one direction and tell no distance."""
 MIN_JOINTS = 6
 """Joints with finite values that a fit needs."""
 DEPTH_INSIDE_M = 0.009
@@ -140,29 +142,30 @@ def _fit(rays: np.ndarray, X: np.ndarray, ray_sigma: np.ndarray, shape_sigma: np
     usable &= np.isfinite(ray_sigma) & np.isfinite(shape_sigma)
     if usable.sum() < MIN_JOINTS:
         return None
-    xy, Xu, rs, ss = rays[usable, :2], X[usable], ray_sigma[usable], shape_sigma[usable]
-    n = len(xy)
+    xy, Xu, rs, ss = rays[usable, :2], X[usable], ray_sigma[usable, None], shape_sigma[usable, None]
     across = np.array([ACROSS_SHARE, ACROSS_SHARE, 1.0])
-    A = np.zeros((n, 2, 3))                             # A t = b: t_xy - xy t_z = xy Z - X
-    A[:, 0, 0] = A[:, 1, 1] = 1.0
-    A[:, :, 2] = -xy
-    b = xy * Xu[:, 2:] - Xu[:, :2]
-    z = np.ones(n)
-    huber = np.ones(n)
+    b = xy * Xu[:, 2:] - Xu[:, :2]                      # t_xy - xy t_z = b
+    shape_variance = ss**2 * (ACROSS_SHARE**2 + xy**2)
+    z, huber = 1.0, 1.0
     for _ in range(6):
-        variance = (z * rs)[:, None]**2 + ss[:, None]**2 * (ACROSS_SHARE**2 + xy**2)
-        weight = huber[:, None] / variance
-        normal = np.einsum("nia,ni,nib->ab", A, weight, A)
-        if not np.all(np.isfinite(normal)) or np.linalg.cond(normal) > 1e12:
+        variance = (z * rs)**2 + shape_variance
+        weight = huber / variance
+        total = weight.sum(0)
+        xy_mean, b_mean = (weight * xy).sum(0) / total, (weight * b).sum(0) / total
+        lever = weight * (xy - xy_mean)
+        information = (lever * xy).sum()                # on t_z, with t_xy eliminated
+        if not information > DETERMINED * total.sum():  # also NaN
             return None
-        t = np.linalg.solve(normal, np.einsum("nia,ni,ni->a", A, weight, b))
-        residual = np.sqrt((((b - A @ t)**2) / variance).sum(-1))
-        z = np.maximum(Xu[:, 2] + t[2], NEAREST)
+        t_z = -(lever * b).sum() / information
+        t_xy = b_mean + xy_mean * t_z
+        residual = np.sqrt(((b - t_xy + xy * t_z)**2 / variance).sum(-1, keepdims=True))
+        z = np.maximum(Xu[:, 2:] + t_z, NEAREST)
         huber = np.minimum(1.0, HUBER / np.maximum(residual, 1e-9))
-    C = np.linalg.inv(normal)
-    if C[2, 2] > (0.5 * t[2])**2:
+    t, column = np.array([*t_xy, t_z]), np.array([*xy_mean, 1.0])
+    C = np.outer(column, column) / information + np.diag([*(1.0 / total), 0.0])
+    if C[2, 2] > (0.5 * t_z)**2:
         return None
-    z = np.maximum(X[:, 2] + t[2], NEAREST)
+    z = np.maximum(X[:, 2] + t_z, NEAREST)
     with np.errstate(divide="ignore", invalid="ignore"):
         on_ray, on_shape = (z * ray_sigma)**-2, (shape_sigma[:, None] * across)**-2
         B = np.zeros((len(X), 2, 3))                    # B q = 0 on the ray

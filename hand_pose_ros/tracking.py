@@ -45,6 +45,7 @@ HOLD_S = 0.12
 """A value that stays implausible for longer is the truth."""
 BONE_CUTOFF_HZ = 0.3
 
+_PARENTS, _CHILDREN = np.array(BONES).T
 _FINGER_OF_JOINT = np.array([0, *np.repeat(np.arange(5), 4)])          # the wrist goes with the thumb; it is the origin
 
 
@@ -168,7 +169,9 @@ def _cost(track: Track, hand: Hand, stamp_ns: int) -> float:
     """How badly a hand fits a track, in hand sizes; infinite if it cannot be the same hand."""
     expected = _expected_px(track, stamp_ns)
     size = max(np.max(track.raw.box[2:] - track.raw.box[:2]), np.max(hand.box[2:] - hand.box[:2]), 1.0)
-    apart = float(np.sqrt(np.nanmean(((expected - hand.joints_px)**2).sum(-1)))) / size
+    squares = ((expected - hand.joints_px)**2).sum(-1)
+    known = squares[np.isfinite(squares)]
+    apart = float(np.sqrt(known.mean())) / size if len(known) else np.inf
     gap_s = max(stamp_ns - track.seen_ns, 0) * 1e-9 if stamp_ns else 0.0
     if not apart <= FARTHEST + FARTHEST_PER_S * gap_s:
         return np.inf
@@ -284,12 +287,11 @@ def _filter(track: Track, hand: Hand, stamp_ns: int, config) -> Track:
 
 def with_bone_lengths(joints: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """The same bone directions from the same wrist, with these bone lengths: (21, 3), (20,) -> (21, 3)."""
-    out = joints.copy()
-    for (parent, child), length in zip(BONES, lengths):
-        bone = joints[child] - joints[parent]
-        norm = np.linalg.norm(bone)
-        out[child] = out[parent] + bone * (length / norm if norm > 1e-9 else 0.0)
-    return out
+    bones = joints[_CHILDREN] - joints[_PARENTS]
+    before = np.sqrt((bones * bones).sum(-1))
+    bones *= np.where(before > 1e-9, lengths / np.maximum(before, 1e-9), 0.0)[:, None]
+    fingers = joints[WRIST] + bones.reshape(5, 4, 3).cumsum(axis=1)         # the bones of a finger follow each other
+    return np.concatenate([joints[WRIST][None], fingers.reshape(20, 3)])
 
 
 def _hold(track: Track, shape_px, shape_m, log_z, stamp_ns: int, hand_length_m: float):

@@ -57,6 +57,27 @@ class Latency:
         return out
 
 
+class Reused:
+    """Messages that are filled anew for each image: making one takes longer than filling it.
+
+    A message may be filled again once it has been published, since the middleware has copied it by then.
+    """
+
+    def __init__(self, kind: Any) -> None:
+        self._kind, self._made, self._taken = kind, [], 0
+
+    def restart(self) -> None:
+        """All messages taken so far have been published."""
+        self._taken = 0
+
+    def __call__(self) -> Any:
+        """The next one, with anything in its fields."""
+        self._taken += 1
+        if self._taken > len(self._made):
+            self._made.append(self._kind())
+        return self._made[self._taken - 1]
+
+
 class Outputs:
     """The node's publishers. Made by configure, gone after cleanup."""
 
@@ -70,6 +91,7 @@ class Outputs:
         self._debug_compressed = create(CompressedImage, "~/debug_image/compressed", qos.DEBUG)
         self._marker_maker = HandMarkers(MarkerArray, Marker, Point, ColorRGBA, prefix)
         self._transforms = compat.transform_broadcaster(node)
+        self._hand_messages, self._transform_messages = Reused(HandPose21), Reused(TransformStamped)
         self.guard = ClashGuard(prefix)
 
     def destroy(self) -> None:
@@ -88,7 +110,7 @@ class Outputs:
                for stage in ("decode", "detect", "pose", "lift")})
         if values.publish_tf:
             self._send_transforms(header, result.hands)
-        if values.publish_raw:
+        if values.publish_raw and self._hands_raw.get_subscription_count():
             self._hands_raw.publish(self._array(header, result.raw, replace(info, filtered=False), latency))
         self._hands.publish(self._array(header, result.hands, replace(info, filtered=True), latency))
         if self._markers.get_subscription_count():
@@ -98,13 +120,15 @@ class Outputs:
 
     def _array(self, header: Any, hands: tuple[Hand, ...], info: messages.ArrayInfo, latency: Latency) -> Any:
         info = replace(info, latency_publish_ns=latency.since_stamp_ns(time.monotonic()))
-        return messages.fill_array(HandPose21Array(), hands, header, HandPose21, info)
+        self._hand_messages.restart()
+        return messages.fill_array(HandPose21Array(), hands, header, self._hand_messages, info)
 
     def _send_transforms(self, header: Any, hands: tuple[Hand, ...]) -> None:
         stamp_ns = messages.stamp_ns(header)
         if not stamp_ns or not header.frame_id:         # stamp 0 means "the latest" to tf2, and a frame needs a parent
             return
-        out = transform_messages(TransformStamped, header, hands, self._prefix)
+        self._transform_messages.restart()
+        out = transform_messages(self._transform_messages, header, hands, self._prefix)
         for message in out:
             self.guard.sent(message.child_frame_id, stamp_ns)
         if out:

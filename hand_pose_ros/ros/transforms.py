@@ -8,6 +8,7 @@ Sent     only what is known: a joint that is not finite, outside the image or ex
 """
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..skeleton import FINGERS, FINGERTIPS, WRIST
 from ..types import Hand, JointState
 
 FRAMES = ("wrist", *(f"{finger}_tip" for finger in FINGERS))
+_JOINTS = np.array((WRIST, *FINGERTIPS))
 _NOT_SEEN = (JointState.OUTSIDE_IMAGE, JointState.EXTRAPOLATED)
 
 
@@ -31,32 +33,33 @@ def prefix_of(namespace: str) -> str:
     return f"{inner}/" if inner else ""
 
 
-def hand_frames(hand: Hand) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """The valid frames of one hand as (name from FRAMES, position (3,) m, quaternion (4,) xyzw) in the camera frame."""
-    joints = (WRIST, *FINGERTIPS)
-    rotations = [frames.wrist_rotation(hand.joints_m, hand.is_right),
-                 *frames.fingertip_rotations(hand.joints_m, hand.is_right)]
-    valid = []
-    for name, joint, rotation in zip(FRAMES, joints, rotations):
-        position, quaternion = hand.joints_m[joint], frames.quaternion(rotation)
-        seen = hand.state[joint] not in _NOT_SEEN
-        if seen and np.isfinite(position).all() and np.isfinite(quaternion).all():
-            valid.append((name, position, quaternion))
-    return valid
+def hand_frames(hands: Sequence[Hand]) -> list[list[tuple[str, np.ndarray, np.ndarray]]]:
+    """The valid frames of each hand as (name from FRAMES, position (3,) m, quaternion (4,) xyzw) in the camera frame."""
+    if not hands:
+        return []
+    joints = np.stack([hand.joints_m for hand in hands])
+    is_right = np.array([hand.is_right for hand in hands])
+    rotations = np.concatenate([frames.wrist_rotation(joints, is_right)[:, None],
+                                frames.fingertip_rotations(joints, is_right)], axis=1)
+    poses = np.concatenate([joints[:, _JOINTS], frames.quaternion(rotations)], axis=2)
+    seen = ~np.isin([hand.state[_JOINTS] for hand in hands], _NOT_SEEN)
+    return [[(name, pose[:3], pose[3:]) for name, pose, valid in zip(FRAMES, poses_of_hand, valids) if valid]
+            for poses_of_hand, valids in zip(poses, seen & np.isfinite(poses).all(2))]
 
 
-def transform_messages(message_type: Any, header: Any, hands: tuple[Hand, ...], prefix: str) -> list[Any]:
-    """TransformStamped messages of all valid frames of all hands. header: the image's own."""
+def transform_messages(new_message: Callable[[], Any], header: Any, hands: Sequence[Hand], prefix: str) -> list[Any]:
+    """TransformStamped messages of all valid frames of all hands. header: the image's own. new_message: gives one to
+    fill; every field is set."""
     out = []
-    for hand in hands:
+    for hand, valid in zip(hands, hand_frames(hands)):
         name = hand_name(hand, prefix)
-        for frame, position, quaternion in hand_frames(hand):
-            message = message_type()
+        for frame, position, quaternion in valid:
+            message = new_message()
             message.header = header
             message.child_frame_id = f"{name}_{frame}"
             translation, rotation = message.transform.translation, message.transform.rotation
-            translation.x, translation.y, translation.z = (float(value) for value in position)
-            rotation.x, rotation.y, rotation.z, rotation.w = (float(value) for value in quaternion)
+            translation.x, translation.y, translation.z = position.tolist()
+            rotation.x, rotation.y, rotation.z, rotation.w = quaternion.tolist()
             out.append(message)
     return out
 

@@ -168,6 +168,31 @@ def test_the_middleware_reads_what_we_wrote():
     hand = example_hand()
     make = MAKERS["rclpy"]
     message = messages.fill_array(HandPose21Array(), (hand,), header_of(make), HandPose21, messages.ArrayInfo())
-    hand.box[:] = -1
+    for field in fields(Hand):
+        if isinstance(getattr(hand, field.name), np.ndarray):
+            getattr(hand, field.name)[:] = 0
     (got,), _ = messages.read_array(deserialize_message(serialize_message(message), HandPose21Array))
     assert_same(example_hand(), got)
+
+
+def test_what_is_read_is_a_copy(make):
+    """The message may be filled again, as the node does, while what was read lives on."""
+    message = messages.fill_hand(make["HandPose21"](), example_hand(), header_of(make))
+    got = messages.read_hand(message)
+    zero = {field.name: np.zeros_like(value) for field in fields(Hand)
+            if isinstance(value := getattr(got, field.name), np.ndarray)}
+    messages.fill_hand(message, replace(got, **zero), header_of(make))
+    for name in ("joints_image", "box", "confidence", "state", "sigma_ray", "sigma_across"):
+        np.asarray(getattr(message, name))[:] = 9
+    assert_same(example_hand(), got)
+
+
+def test_a_message_filled_again_keeps_nothing(make):
+    header, used = header_of(make), make["HandPose21"]()
+    nan = np.full((21, 3), np.nan)
+    messages.fill_hand(used, example_hand(joints_m=nan, right_probability=np.nan, score=0.125,
+                                          scale_source=ScaleSource.NONE, track_id=99), header_of(make, 7, "other"))
+    messages.fill_hand(used, example_hand(), header)
+    assert_same(messages.read_hand(messages.fill_hand(make["HandPose21"](), example_hand(), header)),
+                messages.read_hand(used))
+    assert (messages.stamp_ns(used.header), used.header.frame_id) == (messages.stamp_ns(header), "cam")

@@ -61,8 +61,8 @@ class SquareEngine(Engine):
     benchmarks.
     """
 
-    def __init__(self, delay_s: float = 0.0) -> None:
-        self.oracle = oracle.Oracle(cameras.assumed(8, 8, 60.0))
+    def __init__(self, delay_s: float = 0.0, size: int = 224) -> None:
+        self.oracle = oracle.Oracle(cameras.assumed(8, 8, 60.0), size=size)
         self.delay_s, self.oracle_s = delay_s, 0.0
         super().__init__(pipeline.Pipeline(self.detect, self.estimate, self.oracle.size), "squares 00000000", Network())
 

@@ -72,7 +72,7 @@ def test_names_tell_side_track_and_camera():
 @pytest.mark.parametrize("right", [True, False])
 def test_all_six_frames_of_a_known_hand(right):
     hand = some_hand(right)
-    frames = transforms.hand_frames(hand)
+    (frames,) = transforms.hand_frames((hand,))
     assert tuple(name for name, _, _ in frames) == transforms.FRAMES
     for (_, position, quaternion), joint in zip(frames, (0, 4, 8, 12, 16, 20)):
         assert np.allclose(position, hand.joints_m[joint]) and np.isclose(np.linalg.norm(quaternion), 1)
@@ -83,15 +83,15 @@ def test_all_six_frames_of_a_known_hand(right):
 def test_a_joint_that_is_not_seen_has_no_frame(state, joint, missing):
     states = np.full(21, JointState.VISIBLE, np.uint8)
     states[joint] = state
-    names = {name for name, _, _ in transforms.hand_frames(some_hand(state=states))}
+    names = {name for name, _, _ in transforms.hand_frames((some_hand(state=states),))[0]}
     assert names == set(transforms.FRAMES) - {missing}
 
 
 def test_a_hand_without_metres_has_no_frames():
-    assert transforms.hand_frames(some_hand(joints_m=np.full((21, 3), np.nan))) == []
+    assert transforms.hand_frames((some_hand(joints_m=np.full((21, 3), np.nan)),)) == [[]]
     broken = some_hand().joints_m.copy()
     broken[8] = np.nan
-    assert "index_tip" not in [name for name, _, _ in transforms.hand_frames(some_hand(joints_m=broken))]
+    assert "index_tip" not in [name for name, _, _ in transforms.hand_frames((some_hand(joints_m=broken),))[0]]
 
 
 def test_transform_messages_hold_plain_floats():
