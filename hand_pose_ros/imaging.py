@@ -48,7 +48,7 @@ def decode(message: Any) -> np.ndarray:
     """A sensor_msgs/Image or CompressedImage as (H, W, 3) uint8 RGB.
 
     16-bit samples are scaled to 8. The array may share memory with the message if its encoding is rgb8. Raises
-    FrameError for an unknown encoding, missing bytes and damaged compressed data.
+    FrameError for an unknown encoding, missing or surplus bytes and damaged compressed data.
     """
     if not hasattr(message, "encoding"):
         return _decode_compressed(message)
@@ -84,6 +84,9 @@ def _rows(message: Any, channels: int, sample: str, height: int) -> np.ndarray:
     if data.size < step * (height - 1) + used:
         raise FrameError(f"image data is {data.size} bytes, but {height} rows of {step} bytes are needed: the message "
                          f"is cut off or its step, height or encoding {message.encoding!r} is wrong")
+    if data.size >= step * (height + 1):                # less than a row: a driver's buffer that is rounded up
+        raise FrameError(f"image data is {data.size} bytes, but {height} rows of {step} bytes are {step * height}: its "
+                         f"step, height or encoding {message.encoding!r} is wrong, and the image would be a wrong one")
     rows = np.lib.stride_tricks.as_strided(data, (height, used), (step, 1), writeable=False)
     order = ">" if message.is_bigendian else "<"
     samples = np.ascontiguousarray(rows).view(np.dtype(sample).newbyteorder(order))

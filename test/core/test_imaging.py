@@ -90,6 +90,19 @@ def test_what_cannot_be_an_image_says_why(message, words):
         imaging.decode(message)
 
 
+@pytest.mark.parametrize("stored, claimed", [("rgb8", "mono8"), ("rgba8", "rgb8"), ("yuyv", "mono8"), ("nv12", "mono8")])
+def test_more_data_than_the_encoding_needs_is_not_read_as_another_image(stored, claimed):
+    """The step tells nothing here, since drivers that mix up the encoding compute it from the wrong one."""
+    size = {"rgb8": 144, "rgba8": 192, "yuyv": 96, "nv12": 72}[stored]
+    with pytest.raises(FrameError, match=f"{claimed}.*wrong"):
+        imaging.decode(image(bytes(size), claimed))
+    imaging.decode(image(bytes(size), stored))
+
+
+def test_a_buffer_rounded_up_by_less_than_a_row_is_read():
+    np.testing.assert_array_equal(imaging.decode(image(PICTURE.tobytes() + bytes(23), "rgb8")), PICTURE)
+
+
 def test_jpeg_and_png():
     smooth = cv2.resize(PICTURE, (64, 48), interpolation=cv2.INTER_CUBIC)
     png = imaging.encode_compressed(smooth, SimpleNamespace(), "png")
