@@ -18,11 +18,13 @@ from hand_pose_ros.synthesis.sensor import to_linear
 
 ATLAS = 512
 SKIN_LAYERS = 12
-PATTERNS = 40
+PATTERNS = 46
 HAIR = 28
 """Number of the pattern of hair: strands along v."""
-PRINTS = tuple(range(29, 35))
+PRINTS = tuple(range(29, 36))
 """Numbers of the patterns with one motif in the middle."""
+SCREENS, TEXT, BUTTONS, WOOD, FRUIT = (40, 41), 42, 43, 44, 45
+"""Numbers of the patterns of lit screens, printed pages, remote controls, wood and fruit skin."""
 _PATTERN_SIZE = 128
 
 _TONES = to_linear(np.array([[245, 219, 204], [236, 198, 176], [219, 172, 145], [197, 146, 114], [166, 115, 84],
@@ -60,7 +62,7 @@ def sample_skin(rng: np.random.Generator) -> tuple[SkinLook, float]:
     palm = tone(palm_melanin) * hue * np.array([1.0, 1.0 - 0.16 * flush, 1.0 - 0.12 * flush])
     blood = (0.5 * back + 0.5 * palm) * np.array([0.96, 0.66, 0.64]) if melanin < 0.5 else \
         (0.45 * back + 0.55 * palm) * np.array([0.95, 0.76, 0.72])
-    nail = palm * np.array([1.05, 0.92, 0.90])
+    nail = (0.5 * palm + 0.5 * back) * np.array([1.08, 0.95, 0.94])
     if rng.random() < 0.12:                      # varnish
         nail = to_linear(rng.integers(0, 256, 3).astype(np.uint8)) * 0.8 + 0.02
     return SkinLook(
@@ -108,6 +110,13 @@ def patterns() -> np.ndarray:
             tile = (1 + 0.4 * strands / strands.std())[..., None] * np.array([1.0, 0.98, 0.95])
         elif k in PRINTS:
             tile = _print(rng, b)
+        elif k in SCREENS or k in (TEXT, BUTTONS):
+            tile = _face(rng, b, "screen" if k in SCREENS else "text" if k == TEXT else "buttons")
+        elif k == WOOD:
+            grain = cv2.resize(noise(rng, b, 0.7)[:12, :, 0].T, (b, b), interpolation=cv2.INTER_CUBIC)
+            tile = (1 + 0.2 * grain / grain.std())[..., None] * np.array([1.0, 0.97, 0.9])
+        elif k == FRUIT:
+            tile = 1 + 0.12 * noise(rng, b, 1.4) * np.array([1.0, -0.6, -0.3]) + 0.06 * noise(rng, b, 0.2)
         elif family == 0:
             tile += 0.25 * noise(rng, b, 1.0)
         elif family == 1:                        # stripes
@@ -167,6 +176,27 @@ def _print(rng: np.random.Generator, b: int) -> np.ndarray:
         (wide, _), _ = cv2.getTextSize(text, font, scale, 2)
         cv2.putText(page, text, (b // 2 - wide // 2, b // 2 + int(line * 26 - 20)), font, scale, ink[line], 2,
                     cv2.LINE_AA)
+    return page
+
+
+def _face(rng: np.random.Generator, b: int, kind: str) -> np.ndarray:
+    """What one face of a phone, page or remote control shows, (b, b, 3) of factors; v runs down a long face."""
+    ground = {"screen": rng.choice([0.2, 1.9]), "text": 1.0, "buttons": 1.0}[kind]
+    page = np.full((b, b, 3), ground, np.float32)
+    if kind == "screen":
+        for row in range(8, b - 8, 20):
+            if rng.random() < 0.75:
+                color = tuple(float(c) for c in rng.uniform(0.2, 1.9, 3))
+                left, right = int(rng.integers(6, 20)), int(rng.integers(40, b - 6))
+                cv2.rectangle(page, (left, row), (right, row + 14), color, -1)
+    elif kind == "text":
+        for row in range(10, b - 8, 7):
+            cv2.line(page, (10, row), (int(rng.integers(60, b - 10)), row), (0.25, 0.25, 0.28), 1)
+    else:
+        for row in range(8, b - 8, 14):
+            for column in (24, 56, 88):
+                color = tuple(float(c) for c in rng.choice([0.3, 1.9, 1.5]) * rng.uniform(0.7, 1.0, 3))
+                cv2.rectangle(page, (column, row), (column + 16, row + 8), color, -1)
     return page
 
 
@@ -274,14 +304,14 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
     palm = np.where(forearm, 0.35 * _smooth(0.2, 0.8, -up) * _smooth(-0.12, 0.0, at_wrist[..., 1]), palm)
     palm = cv2.GaussianBlur(palm.astype(np.float32), (0, 0), 2.0)
     blood = cv2.GaussianBlur(blood.astype(np.float32), (0, 0), 1.5)
-    masks = np.stack([palm, nail, blood, np.clip(crease + 0.45 * wrinkle, 0, 1)], axis=-1)
+    masks = np.stack([palm, nail, blood, np.clip(crease + 0.6 * wrinkle, 0, 1)], axis=-1)
     masks = masks.astype(np.float32)[nearest]
 
     textures = np.zeros((SKIN_LAYERS, ATLAS, ATLAS, 4), np.float32)
     back = _smooth(0.1, 0.6, up) * (palm_region | forearm)
     for layer in range(SKIN_LAYERS):
-        blotch = noise(rng, ATLAS, 1.1)[..., 0] * rng.uniform(0.03, 0.10)
-        red = noise(rng, ATLAS, 1.2)[..., 0] * rng.uniform(0.02, 0.06)
+        blotch = noise(rng, ATLAS, 1.1)[..., 0] * rng.uniform(0.05, 0.13)
+        red = noise(rng, ATLAS, 1.2)[..., 0] * rng.uniform(0.03, 0.09)
         fine = noise(rng, ATLAS, 0.25)[..., 0]
         shade = 1 + blotch + fine * rng.uniform(0.01, 0.05)
         color = np.stack([shade + red, shade - 0.8 * red, shade - 0.8 * red], axis=-1)

@@ -36,6 +36,11 @@ def hold(rng: np.random.Generator, joints: np.ndarray) -> tuple[list, str] | Non
             return None
         turn = np.stack([*shapes.frame(axis := _unit(rng.normal(0, 1, 3))), axis], axis=1)
         radii = fit[1] * (np.ones(3) if rng.random() < 0.6 else rng.uniform(0.75, 1.0, 3))
+        if rng.random() < 0.4:                                     # apple, orange, lemon, tomato, egg
+            fruit = np.array([[0.5, 0.06, 0.04], [0.8, 0.32, 0.03], [0.8, 0.65, 0.08], [0.3, 0.45, 0.08],
+                              [0.75, 0.6, 0.48]])[int(rng.integers(5))]
+            mesh = shapes.ball(fit[0], radii, turn)
+            return [(mesh, fruit * np.exp(rng.normal(0, 0.2)), materials.FRUIT, 0.45)], "fruit"
         return [(shapes.ball(fit[0], radii, turn), *_stuff(rng))], "ball"
     across = _unit(joints[5] - joints[17]) if rng.random() < 0.75 else _unit(rng.normal(0, 1, 3))
     axis = _unit(across + rng.normal(0, 0.18, 3))
@@ -80,34 +85,92 @@ def _clearance(places, segments, axis):
 
 
 def _rod(rng, centre, axis, radius, joints):
-    """A bottle, can, cup, handle or tool along the axis."""
+    """A bottle, can, cup or tool along the axis."""
     reach = np.ptp(joints[[5, 9, 13, 17]] @ axis)
-    if radius > 0.018:
-        name = "bottle" if rng.random() < 0.5 else "can"
-        up, down = rng.uniform(0.02, 0.12), rng.uniform(0.03, 0.1)
-        start, end = centre - axis * (down + reach / 2), centre + axis * (up + reach / 2)
-        if name == "can":
-            profile, heights = [radius, radius, radius], None
-        else:
-            neck = rng.uniform(0.25, 0.5)
-            profile = [radius, radius, radius * 0.95, radius * neck, radius * neck]
-            heights = [0, 0.5, rng.uniform(0.55, 0.75), 0.82, 1.0]
-        return [(shapes.revolve(start, end, profile, heights), *_stuff(rng))], name
-    up, down = rng.uniform(0.03, 0.18), rng.uniform(0.01, 0.06)
+    if radius <= 0.018:
+        return _tool(rng, centre, axis, radius, reach)
+    name = str(rng.choice(["bottle", "can", "cup", "mug"], p=[0.35, 0.2, 0.2, 0.25]))
+    up, down = rng.uniform(0.02, 0.12), rng.uniform(0.03, 0.1)
+    if name in ("cup", "mug"):
+        up, down = rng.uniform(0.01, 0.04), rng.uniform(0.01, 0.04)
     start, end = centre - axis * (down + reach / 2), centre + axis * (up + reach / 2)
-    profile = radius * np.array([1.0, rng.uniform(0.8, 1.05), rng.uniform(0.5, 1.1)])
-    parts = [(shapes.revolve(start, end, profile), *_stuff(rng))]
-    if rng.random() < 0.6:                                         # the tool's head
-        x, y = shapes.frame(axis)
-        size = rng.uniform(0.01, 0.05, 3) * [1.0, rng.uniform(0.1, 1.0), 1.6]
-        head = shapes.ball(end + axis * size[2] * 0.7, size, np.stack([x, y, axis], 1)) if rng.random() < 0.5 else \
-            shapes.box(end + axis * size[2] * 0.8, np.stack([x, y, axis], 1), 2 * size)
-        parts.append((head, np.full(3, rng.uniform(0.2, 0.7)), 0, float(rng.uniform(0.5, 1.0))))
-    return parts, "handle"
+    color, pattern, gloss = _stuff(rng)
+    heights = None
+    if name == "bottle":
+        neck = rng.uniform(0.25, 0.5)
+        profile = radius * np.array([0.92, 1, 1, 0.97, neck, neck])
+        heights = [0, 0.03, 0.55, rng.uniform(0.6, 0.75), 0.84, 0.95]
+        cap = shapes.revolve(start + 0.93 * (end - start), end, radius * neck * np.array([1.15, 1.15, 1.1]))
+        body = shapes.revolve(start, start + 0.95 * (end - start), profile, np.array(heights) / 0.95)
+        parts = [(body, color, 0, 0.9), (cap, materials.sample_cloth(rng), 0, 0.5)]
+    elif name == "can":
+        profile, heights = radius * np.array([0.88, 1, 1, 0.86, 0.9]), [0, 0.05, 0.93, 0.985, 1.0]
+        parts = [(shapes.revolve(start, end, profile, heights), np.full(3, 0.55), 0, 0.9)]
+    else:
+        taper = rng.uniform(0.75, 0.95) if name == "cup" else 1.0
+        parts = [(shapes.revolve(start, end, radius * np.array([taper, (1 + taper) / 2, 1.0])), color, pattern, gloss)]
+        drink = shapes.revolve(end, end + axis * 0.0008, radius * np.array([0.9, 0.9]))
+        lid = name == "cup" and rng.random() < 0.5
+        parts.append((drink, np.full(3, 0.7) if lid else np.array([0.05, 0.03, 0.02]) * rng.uniform(0.5, 6), 0, 0.7))
+        if name == "mug":                                          # its handle, away from the palm
+            away = _unit(centre - joints[[0, 5, 17]].mean(0))
+            away = _unit(away - axis * (away @ axis))
+            parts += _handle(centre, axis, away, radius, np.linalg.norm(end - start) * 0.33, color, pattern, gloss)
+    if name in ("bottle", "can"):
+        low, high = (0.06, 0.92) if name == "can" else (rng.uniform(0.05, 0.2), rng.uniform(0.4, 0.6))
+        label = shapes.tube(start + np.linspace(low, high, 4)[:, None] * (end - start), np.full(4, radius * 1.005),
+                            np.full(4, radius * 1.005), *shapes.frame(axis))
+        print_number = int(rng.choice([6, 15, 24, 7, 16, *materials.PRINTS]))
+        parts.append((label, materials.sample_cloth(rng), print_number, float(rng.uniform(0.1, 0.8))))
+    return parts, name
+
+
+def _handle(centre, axis, away, radius, half, color, pattern, gloss):
+    """The ear of a mug as short rods on a half circle."""
+    angle = np.linspace(-np.pi / 2, np.pi / 2, 7)
+    path = centre + (radius * 0.97 + 0.026 * np.cos(angle))[:, None] * away + (half * np.sin(angle))[:, None] * axis
+    return [(shapes.revolve(path[k], path[k + 1], [0.0045, 0.0045], sides=8), color, pattern, gloss) for k in range(6)]
+
+
+def _tool(rng, centre, axis, radius, reach):
+    """Something with a handle as thin as a finger: screwdriver, hammer, knife, brush, microphone, torch."""
+    name = str(rng.choice(["screwdriver", "hammer", "knife", "brush", "microphone", "torch"]))
+    down = rng.uniform(0.01, 0.05)
+    start, end = centre - axis * (down + reach / 2), centre + axis * (rng.uniform(0.005, 0.05) + reach / 2)
+    wooden = name in ("hammer", "brush", "knife") and rng.random() < 0.5
+    if wooden:
+        grip = np.array([0.35, 0.2, 0.09]) * np.exp(rng.normal(0, 0.4)), materials.WOOD, 0.3
+    else:
+        grip = _stuff(rng)
+    profile = radius * np.array([0.85, 1.0, rng.uniform(0.85, 1.0), 1.0, rng.uniform(0.5, 0.9)])
+    parts = [(shapes.revolve(start, end, profile), *grip)]
+    x, y = shapes.frame(axis)
+    turn = np.stack([x, y, axis], 1)
+    metal = np.full(3, rng.uniform(0.35, 0.7)), 0, 0.95
+    long = rng.uniform(0.06, 0.16)
+    if name == "screwdriver":
+        parts.append((shapes.revolve(end, end + axis * long, np.array([0.003, 0.003, 0.0035, 0.001]),
+                                     [0, 0.85, 0.92, 1.0], sides=8), *metal))
+    elif name == "hammer":
+        parts.append((shapes.revolve(end, end + axis * long, np.full(2, radius * 0.7)), *grip))
+        parts.append((shapes.revolve(end + axis * long - x * 0.05, end + axis * long + x * 0.06,
+                                     [0.013, 0.013, 0.010, 0.014, 0.014], [0, 0.3, 0.5, 0.8, 1]), *metal))
+    elif name == "knife":
+        parts.append((shapes.box(end + axis * long * 0.5, turn, np.array([0.028, 0.0016, long])), *metal))
+    elif name == "brush":
+        wide = rng.uniform(0.02, 0.06)
+        parts.append((shapes.box(end + axis * 0.015, turn, np.array([wide, 0.014, 0.03])), *metal))
+        parts.append((shapes.box(end + axis * 0.05, turn, np.array([wide * 0.95, 0.012, 0.045])),
+                      materials.sample_cloth(rng), 0, 0.1))
+    elif name == "microphone":
+        parts.append((shapes.ball(end + axis * 0.02, [0.024, 0.024, 0.028], turn), np.full(3, 0.12), 8, 0.5))
+    else:
+        parts.append((shapes.revolve(end, end + axis * 0.05, radius * np.array([0.9, 1.5, 1.6])), grip[0], 0, 0.6))
+    return parts, name
 
 
 def _slab(rng, centre, axis, radius, joints, segments):
-    """A phone, card, book or box between thumb and fingers."""
+    """A phone, remote control, card, sheet, book or box between thumb and fingers."""
     thumb = joints[3:5].mean(0) - centre
     normal = thumb - axis * (thumb @ axis)
     normal = _unit(normal)
@@ -128,15 +191,56 @@ def _slab(rng, centre, axis, radius, joints, segments):
     if np.linalg.det(rotation) < 0:
         rotation[:, 1] *= -1
     size = np.array([2 * half, forward + backward, length])
-    parts = [(shapes.box(middle, rotation, size), *_stuff(rng))]
-    if half < 0.009 and size[1] > 0.03:                            # a phone's screen
-        face = shapes.box(middle - normal * half, rotation, size * [0.05, 0.93, 0.95])
-        parts.append((face, np.full(3, rng.choice([0.01, 0.02, 0.6])), 0, 0.95))
-    return parts, "phone" if half < 0.009 else "box"
+    if half >= 0.009 and size[1] > 0.03 and rng.random() < 0.6:    # something thin that lies on the fingers
+        thin = rng.uniform(0.0035, 0.007)
+        middle = middle - normal * (half - thin)
+        half, size[0] = thin, 2 * thin
+    if half < 0.009 and size[1] > 0.03:
+        name = str(rng.choice(["phone", "remote", "card", "book"], p=[0.55, 0.12, 0.13, 0.2]))
+    else:
+        name = "book" if size[1] > 0.04 and rng.random() < 0.4 else "box"
+    front = normal * half                                          # what the thumb is on
+    if name == "phone":
+        shell = materials.sample_cloth(rng) if rng.random() < 0.5 else np.full(3, 0.03)
+        parts = _rounded(middle, rotation, size, shell, 0.7)
+        lit = rng.random()
+        screen = (np.full(3, 0.012), 0) if lit < 0.5 else (np.full(3, 0.5), int(rng.choice(materials.SCREENS)))
+        parts.append((shapes.box(middle + front, rotation, size * [0.05, 0.93, 0.95]), *screen, 0.95))
+        lens = middle - front + rotation @ (size * [0, 0.28, 0.38])
+        parts.append((shapes.box(lens, rotation, np.array([0.003, 0.018, 0.018])), np.full(3, 0.02), 0, 0.95))
+    elif name == "remote":
+        shade = np.full(3, rng.choice([0.02, 0.04, 0.5]))
+        parts = _rounded(middle, rotation, size, shade, 0.35)
+        parts.append((shapes.box(middle + front, rotation, size * [0.05, 0.8, 0.8]), shade, materials.BUTTONS, 0.3))
+    elif name == "card":
+        thin = size * [0.0, 1, rng.uniform(0.6, 1.0)] + [0.0012, 0, 0]
+        parts = [(shapes.box(middle, rotation, thin), np.full(3, 0.75) * np.exp(rng.normal(0, 0.15, 3)),
+                  materials.TEXT if rng.random() < 0.7 else int(rng.choice(materials.PRINTS)), 0.2)]
+    elif name == "book":
+        color, cover = materials.sample_cloth(rng), int(rng.choice([0, *materials.PRINTS]))
+        parts = [(shapes.box(middle, rotation, size * [0.86, 0.97, 0.97]), np.array([0.72, 0.68, 0.58]), 0, 0.05)]
+        for sign in (-1.0, 1.0):
+            parts.append((shapes.box(middle + sign * normal * half * 0.93, rotation, size * [0.07, 1, 1]), color, cover,
+                          0.4))
+    else:
+        parts = [(shapes.box(middle, rotation, size), *_stuff(rng))]
+    return parts, name
+
+
+def _rounded(middle, rotation, size, color, gloss):
+    """A box with its two long edges rounded by rods."""
+    radius = size[0] / 2
+    inner = np.maximum(size - [0, size[0], 0], [0, 0.002, 0])
+    parts = [(shapes.box(middle, rotation, inner), color, 0, gloss)]
+    for sign in (-0.5, 0.5):
+        edge = middle + rotation[:, 1] * sign * inner[1]
+        reach = rotation[:, 2] * size[2] / 2
+        parts.append((shapes.revolve(edge - reach, edge + reach, [radius, radius], sides=10), color, 0, gloss))
+    return parts
 
 
 def _pen(rng, joints):
-    """A pen, spoon, fork, knife or key from the pinch towards the web between thumb and index."""
+    """A pen, pencil, brush, spoon, fork, knife or key from the pinch towards the web between thumb and index."""
     finger = int(np.argmin(np.linalg.norm(joints[[8, 12, 16, 20]] - joints[4], axis=1)))
     pad = joints[8 + 4 * finger]
     pinch = 0.5 * (joints[4] + pad) + np.array([0, -0.004, 0.002])
@@ -150,14 +254,38 @@ def _pen(rng, joints):
     radius = float(np.clip(gap / 2 - 0.006, 0.0015, 0.012))
     ahead, behind = rng.uniform(0.01, 0.09), rng.uniform(0.05, 0.14)
     start, end = pinch - axis * ahead, pinch + axis * behind
-    shaft = shapes.revolve(start, end, radius * np.array([0.3, 1.0, 1.0, 0.9]), [0, 0.12, 0.6, 1.0], sides=10)
-    parts = [(shaft, *_stuff(rng))]
-    if rng.random() < 0.45:                                        # a bowl or blade instead of a tip
-        x, y = shapes.frame(axis)
-        bowl = np.array([rng.uniform(0.006, 0.024), rng.uniform(0.0015, 0.006), rng.uniform(0.012, 0.04)])
-        mesh = shapes.ball(start - axis * bowl[2] * 0.8, bowl, np.stack([x, y, axis], 1))
-        parts.append((mesh, np.full(3, 0.6), 0, 0.95))
-    return parts, "pen"
+    x, y = shapes.frame(axis)
+    turn = np.stack([x, y, axis], 1)
+    metal = np.full(3, rng.uniform(0.4, 0.65)), 0, 0.95
+    name = str(rng.choice(["pen", "pencil", "spoon", "fork", "key"], p=[0.4, 0.2, 0.2, 0.12, 0.08]))
+    if name == "pencil":
+        color = np.array([[0.75, 0.45, 0.05], [0.5, 0.05, 0.05], [0.05, 0.1, 0.3]])[int(rng.integers(3))]
+        parts = [(shapes.revolve(start, end, np.full(2, min(radius, 0.004)), sides=6), color, 0, 0.5),
+                 (shapes.revolve(start - axis * 0.012, start, [0.0006, min(radius, 0.004)], sides=6),
+                  np.array([0.55, 0.38, 0.2]), materials.WOOD, 0.1)]
+    elif name == "pen":
+        color, _, gloss = _stuff(rng)
+        shaft = shapes.revolve(start, end, radius * np.array([0.3, 1.0, 1.0, 0.9]), [0, 0.12, 0.6, 1.0], sides=12)
+        parts = [(shaft, color, 0, gloss)]
+        if rng.random() < 0.6:                                     # cap and clip
+            cap = shapes.revolve(end - axis * 0.035, end + axis * 0.004, np.full(2, radius * 1.12), sides=12)
+            clip = shapes.box(end - axis * 0.014 + x * radius * 1.25, turn, np.array([0.001, 0.0025, 0.03]))
+            parts += [(cap, materials.sample_cloth(rng), 0, gloss), (clip, *metal)]
+    else:
+        thin = min(radius, 0.0035)
+        parts = [(shapes.revolve(start, end, thin * np.array([0.8, 1.0, 1.6]), sides=10), *metal)]
+        wide = rng.uniform(0.009, 0.021)
+        tip = start - axis * 0.018
+        if name == "spoon":
+            parts.append((shapes.ball(tip, [wide, 0.004, 0.026], turn), *metal))
+        elif name == "key":
+            parts.append((shapes.box(tip, turn, np.array([0.007, 0.0018, 0.03])), *metal))
+        else:
+            parts.append((shapes.box(tip + axis * 0.012, turn, np.array([0.022, 0.002, 0.016])), *metal))
+            for k in range(4):
+                tine = shapes.box(tip - axis * 0.016 + x * (k - 1.5) * 0.006, turn, np.array([0.0025, 0.0016, 0.04]))
+                parts.append((tine, *metal))
+    return parts, name
 
 
 def _stuff(rng) -> tuple:

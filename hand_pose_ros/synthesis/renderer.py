@@ -120,7 +120,7 @@ void main() {
     float lit = shadow(v_pos, normalize(v_normal));
     float gloss = mix(u_gloss, 0.75, nail);
     float power = exp2(2.0 + 6.0 * gloss);
-    float fresnel = 0.035 + 0.5 * pow(1.0 - clamp(dot(n, e), 0.0, 1.0), 5.0);
+    float fresnel = 0.035 + 0.3 * pow(1.0 - clamp(dot(n, e), 0.0, 1.0), 5.0);
     vec3 shine = reflection(reflect(-e, n), step(0.6, gloss)) * fresnel * open * (0.4 + gloss);
     for (int i = 0; i < 3; ++i) {
         float s = i == 0 ? lit : mix(1.0, open, 0.8);
