@@ -55,7 +55,8 @@ def _item(name: str, stamp_ns: int, message: Any, camera: Camera | None, problem
                           "right" if hand.is_right else "left")
         if truth:
             found.append(truth)
-    return Item(f"{name}/{stamp_ns}", Path(), tuple(found), camera, exhaustive=True, group=name, subset=name)
+    return Item(f"{name}/{stamp_ns}", Path(), tuple(found), camera, exhaustive=True, group=name, subset=name,
+                kind="recorded")
 
 
 def items_of(unit: dict[str, Any], run: dict[str, Any], problems: Counter[str] | None = None) -> dict[int, Item]:

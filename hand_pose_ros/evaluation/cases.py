@@ -83,18 +83,26 @@ def collect(images: Sequence[ImageScore], rows: dict[str, Row], units: Sequence[
         wanted.setdefault(key[0], []).append(key)
     for name, item, frame in pictures(set(wanted), units, run):
         predicted = rows[name].hands if name in rows else ()
+        taken = {hands[name, index].prediction for index in range(len(item.hands)) if (name, index) in hands}
         for key in wanted[name]:
             hand = hands.get(key)
             if hand is not None and not hand.found and ask:
-                cases.reasons[key] = _reason(item, hand, frame, predicted, run)
+                cases.reasons[key] = _reason(item, hand, frame, predicted, taken, run)
             cases.shots[key], cases.captions[key] = _shot(item, frame.image, hand, key, predicted, cases.reasons)
+    recordings = {unit["name"]: min(row.stamp_ns for name, row in rows.items() if name.startswith(f"{unit['name']}/"))
+                  for unit in units if unit["kind"] != "images"}
+    for (name, _), lines in cases.captions.items():
+        recording, _, stamp_ns = name.rpartition("/")
+        if recording in recordings:                 # seconds since its first frame say more than a stamp
+            lines[0] = f"{recording}, {(int(stamp_ns) - recordings[recording]) / 1e9:.2f} s"
     return cases
 
 
-def _reason(item: Item, hand: HandScore, frame: Any, predicted: Sequence[Any], run: dict[str, Any]) -> str:
+def _reason(item: Item, hand: HandScore, frame: Any, predicted: Sequence[Any], taken: set[int | None],
+            run: dict[str, Any]) -> str:
     chain, config = work.load_pipeline(run)
     try:
-        return faults.of_missed(frame, item.hands[hand.index], predicted, chain, config)
+        return faults.of_missed(frame, item.hands[hand.index], predicted, taken, chain, config)
     except HandPoseError as error:
         return f"not to be told: {error}"
 

@@ -174,8 +174,8 @@ def plan(args: argparse.Namespace, run: dict[str, Any]) -> tuple[list[dict[str, 
                   "indices": [int(i) for i in chosen[start:start + IMAGES_PER_UNIT]]}
                  for start in range(0, len(chosen), IMAGES_PER_UNIT)]
         protocol = "predictions of another program" if args.predictions else args.protocol
-        return units, {"kind": "dataset", "name": name, "split": data.split, "images": len(chosen),
-                       "licence": data.licence, "protocol": protocol}
+        return units, {"kind": "dataset", "name": name, "folder": Path(args.data).resolve().name,
+                       "split": data.split, "images": len(chosen), "licence": data.licence, "protocol": protocol}
     if args.video:
         units = [{"name": Path(path).stem, "kind": "video", "path": path, **_video_facts(path)} for path in args.video]
         kind = "video"

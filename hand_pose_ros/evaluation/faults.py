@@ -4,7 +4,7 @@ A fault names the first thing of a fixed list that is wrong, so that every hand 
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,16 +76,21 @@ def _exchanged(guess: np.ndarray, true: np.ndarray, own: np.ndarray) -> bool:
     return False
 
 
-def of_missed(frame: Frame, truth: TruthHand, answers: Sequence[Predicted], chain: Any, config: Config,
-              min_iou: float = 0.3) -> str:
+def of_missed(frame: Frame, truth: TruthHand, answers: Sequence[Predicted], taken: Container[int | None], chain: Any,
+              config: Config, min_iou: float = 0.3) -> str:
     """Why the pipeline did not find a labelled hand, by asking its two networks again.
 
-    frame: the picture. answers: the hands that were given for it. chain: the pipeline.Pipeline. Returns a sentence
-    that starts with one of: "answer elsewhere", "detector", "not looked at", "evidence", "pose".
+    frame: the picture. answers: the hands that were given for it; taken: numbers of those that belong to other labelled
+    hands. chain: the pipeline.Pipeline. Returns a sentence that starts with one of: "one answer for two hands", "answer
+    beside", "detector", "not looked at", "evidence", "pose".
     """
-    near = [metrics.box_iou(truth.box, a.box) for a in answers if a.box is not None]
-    if near and max(near) > 0.1:
-        return f"answer elsewhere: an answer overlaps by IoU {max(near):.2f} only"
+    near = [(metrics.box_iou(truth.box, box), k in taken) for k, a in enumerate(answers)
+            if (box := _box(a)) is not None]
+    overlap, other = max(near, default=(0.0, False))
+    if overlap >= min_iou and other:
+        return f"one answer for two hands: IoU {overlap:.2f} with the answer for another hand"
+    if overlap > 0.1 and not other:
+        return f"answer beside: IoU {overlap:.2f}"
     found = chain.detect(frame.image, LOOKED_AT)
     at = [(d.score, rank, d) for rank, d in enumerate(found) if metrics.box_iou(truth.box, d.box) >= min_iou]
     least = min(pipelines.CANDIDATE_SCORE, config.detection_threshold)
@@ -126,10 +131,14 @@ def look_twice(frame: Frame, detection: Detection, chain: Any) -> tuple[Any, Any
     return second, again
 
 
+def _box(predicted: Predicted) -> np.ndarray | None:
+    return predicted.box if predicted.joints_px is None else metrics.tight_box(predicted.joints_px)
+
+
 def of_false(predicted: Predicted, truth: Sequence[TruthHand]) -> str:
     """Where a false hand lies: "part of a labelled hand" (most of its box inside one), "round a labelled hand" (the
     other way round), or "elsewhere"."""
-    box = predicted.box if predicted.joints_px is None else metrics.tight_box(predicted.joints_px)
+    box = _box(predicted)
     for hand in truth:
         region = (*hand.box[:2], *hand.box[2:])
         if metrics.share_inside(box, region) > 0.5:

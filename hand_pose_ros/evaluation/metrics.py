@@ -150,7 +150,7 @@ def f_score(predicted_m: np.ndarray, truth_m: np.ndarray, threshold_mm: float) -
     """Harmonic mean of precision and recall of mesh vertices within a distance (F@5 mm, F@15 mm).
 
     Knapitsch et al., Tanks and Temples, SIGGRAPH 2017, eq. 3-5; for hands Zimmermann et al., FreiHAND, ICCV 2019.
-    predicted_m: (N, 3), truth_m: (M, 3) vertices, aligned or not as the caller decides.
+    predicted_m: (N, 3), truth_m: (M, 3) vertices, aligned or not as the caller decides. NaN without vertices.
     """
     from scipy.spatial import cKDTree
 
@@ -195,29 +195,60 @@ def nme(errors_px: np.ndarray, size_px: float) -> float:
 # ---------------------------------------------------------------------------------------------------------- detection
 
 def average_precision(images: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]],
-                      iou_threshold: float) -> float:
+                      iou_threshold: float, size_range_px: tuple[float, float] = (0.0, np.inf)) -> float:
     """COCO average precision at one IoU threshold: precision at 101 recall points, made monotone from the right.
 
     Lin et al., Microsoft COCO, ECCV 2014 (detection evaluation, 101-point interpolation). images: per image the
     predicted boxes (N, 4), their scores (N,), the truth boxes (M, 4) and ignore regions (K, 4) or None; all boxes
     (x0, y0, x1, y1). A prediction goes to the free truth it overlaps most; one left over that lies by half or more in
-    an ignore region counts neither way. NaN without truth.
+    an ignore region counts neither way. size_range_px: only truth whose longer side lies in [low, high) counts; truth
+    of another size, what is paired with it, and other predictions of another size count neither way (COCO's AP by area
+    with the longer side in place of the area). NaN without truth.
     """
+    return _precision_at([_ranked(*image, size_range_px) for image in images], iou_threshold)
+
+
+def coco_ap(images: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]],
+            size_range_px: tuple[float, float] = (0.0, np.inf)) -> dict[str, float]:
+    """COCO AP: mean over IoU 0.50:0.05:0.95, and AP50, AP75. Arguments as in average_precision."""
+    ranked = [_ranked(*image, size_range_px) for image in images]
+    values = [_precision_at(ranked, threshold) for threshold in COCO_IOU_THRESHOLDS]
+    return {"ap": float(np.mean(values)), "ap50": values[0], "ap75": values[5]}
+
+
+def _ranked(boxes: np.ndarray, score: np.ndarray, truth: np.ndarray, ignore: np.ndarray | None,
+            size_range_px: tuple[float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of one image, predictions by falling score: scores (N,), IoU with each truth (N, M), whether a prediction that
+    is left over is ignored (N,), and whether each truth counts (M,)."""
+    def counts(box: np.ndarray) -> bool:
+        return bool(size_range_px[0] <= max(box[2] - box[0], box[3] - box[1]) < size_range_px[1])
+
+    order = np.argsort(-np.asarray(score), kind="stable")
+    overlaps = np.array([[box_iou(boxes[k], box) for box in truth] for k in order]).reshape(len(order), len(truth))
+    loose = [not counts(boxes[k]) or ignore is not None and any(share_inside(boxes[k], region) >= 0.5
+                                                               for region in ignore) for k in order]
+    return (np.asarray(score, float)[order], overlaps, np.array(loose, bool),
+            np.array([counts(box) for box in truth], bool))
+
+
+def _precision_at(ranked: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]], threshold: float) -> float:
     scores, hits, total = [], [], 0
-    for boxes, score, truth, ignore in images:
-        total += len(truth)
-        free = np.ones(len(truth), bool)
-        for index in np.argsort(-np.asarray(score), kind="stable"):
-            overlaps = np.array([box_iou(boxes[index], box) if free[t] else -1.0 for t, box in enumerate(truth)])
-            best = int(overlaps.argmax()) if len(overlaps) else -1
-            if best >= 0 and overlaps[best] >= iou_threshold:
+    for score, overlaps, loose, counted in ranked:
+        total += int(counted.sum())
+        free = np.ones(len(counted), bool)
+        for k in range(len(score)):
+            fits = free & (overlaps[k] >= threshold)
+            if (fits & counted).any():
+                fits &= counted
+            if fits.any():
+                best = int(np.where(fits, overlaps[k], -1.0).argmax())
                 free[best] = False
-                hits.append(True)
-            elif ignore is not None and any(share_inside(boxes[index], region) >= 0.5 for region in ignore):
-                continue
-            else:
+                if counted[best]:
+                    scores.append(score[k])
+                    hits.append(True)
+            elif not loose[k]:
+                scores.append(score[k])
                 hits.append(False)
-            scores.append(score[index])
     if not total:
         return float("nan")
     if not hits:
@@ -228,12 +259,6 @@ def average_precision(images: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray,
     precision = np.maximum.accumulate(precision[::-1])[::-1]
     place = np.searchsorted(recall, COCO_RECALL_POINTS, side="left")
     return float(np.where(place < len(precision), precision[np.minimum(place, len(precision) - 1)], 0.0).mean())
-
-
-def coco_ap(images: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]]) -> dict[str, float]:
-    """COCO AP: mean over IoU 0.50:0.05:0.95, and AP50, AP75. images: as in average_precision."""
-    values = [average_precision(images, threshold) for threshold in COCO_IOU_THRESHOLDS]
-    return {"ap": float(np.mean(values)), "ap50": values[0], "ap75": values[5]}
 
 
 def share_inside(box: np.ndarray, region: np.ndarray) -> float:
@@ -303,6 +328,18 @@ def coverage(errors: np.ndarray, sigma: np.ndarray, factors: Sequence[float] = (
     return [float((z <= factor).mean()) if z.size else float("nan") for factor in factors]
 
 
+def calibration_curve(errors: np.ndarray, sigma: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Share of errors inside the central interval that a Gaussian of the stated sigma gives each probability.
+
+    Kuleshov et al., ICML 2018, sec. 3.5, for central intervals. errors, sigma: (N,); probabilities: (P,) 0..1, returns
+    (P,): equal to ``probabilities`` if the uncertainty is calibrated, above it if it is stated too large.
+    """
+    from scipy.special import erf
+
+    stated = np.sort(erf(np.abs(errors) / np.asarray(sigma) / np.sqrt(2.0)))
+    return np.searchsorted(stated, probabilities, side="right") / len(stated)
+
+
 def nees(errors: np.ndarray, sigma: np.ndarray) -> float:
     """Normalised estimation error squared, per dimension: mean of (error / sigma)^2; 1 when sigma is right.
 
@@ -327,20 +364,39 @@ def bootstrap(values: np.ndarray, groups: Sequence[object] | None = None, statis
     values = np.asarray(values, float)
     if not values.size:
         return float("nan"), float("nan")
+    if groups is not None and statistic is np.mean:
+        return bootstrap_ratio(values, np.ones(len(values)), groups, repeats, seed, level)
     rng = np.random.default_rng(seed)
     if groups is None:
         draws = [statistic(values[rng.integers(0, len(values), len(values))]) for _ in range(repeats)]
     else:
-        names, member = np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)
-        if len(names) < 2:
+        _, member = np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)
+        order = np.argsort(member, kind="stable")
+        parts = np.split(values[order], np.cumsum(np.bincount(member))[:-1])
+        if len(parts) < 2:
             return float("nan"), float("nan")
-        parts = [values[member == number] for number in range(len(names))]
-        if statistic is np.mean:
-            sums, sizes = np.array([part.sum() for part in parts]), np.array([len(part) for part in parts])
-            chosen = rng.integers(0, len(parts), (repeats, len(parts)))
-            draws = sums[chosen].sum(axis=1) / sizes[chosen].sum(axis=1)
-        else:
-            draws = [statistic(np.concatenate([parts[k] for k in rng.integers(0, len(parts), len(parts))]))
-                     for _ in range(repeats)]
+        draws = [statistic(np.concatenate([parts[k] for k in rng.integers(0, len(parts), len(parts))]))
+                 for _ in range(repeats)]
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def bootstrap_ratio(parts: np.ndarray, wholes: np.ndarray, groups: Sequence[object], repeats: int = 1000,
+                    seed: int = 0, level: float = 0.95) -> tuple[float, float]:
+    """Interval of sum(parts) / sum(wholes), drawing whole groups: shares such as recall, precision and PCK.
+
+    parts, wholes: (N,). Everything else as in ``bootstrap``; NaN where all wholes are 0.
+    """
+    parts, wholes = np.asarray(parts, float), np.asarray(wholes, float)
+    names, member = np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)
+    if len(names) < 2 or not wholes.sum():
+        return float("nan"), float("nan")
+    parts, wholes = (np.bincount(member, values, len(names)) for values in (parts, wholes))
+    rng = np.random.default_rng(seed)
+    draws = np.empty(repeats)
+    for k in range(repeats):
+        chosen = rng.integers(0, len(names), len(names))
+        whole = wholes[chosen].sum()
+        draws[k] = parts[chosen].sum() / whole if whole else np.nan
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -3,8 +3,8 @@
 {"image": name, "stamp_ns": n or absent, "detector_ran": bool, "hands": [{"bbox": [x, y, w, h], "score",
 "handedness", "right_probability", "track_id", "joints_2d": 21 x [u, v], "joints_3d": 21 x [x, y, z] metres from the
 wrist, "joints_camera": the same in the camera's frame or null, "confidence", "state", "sigma_ray", "sigma_across",
-"hand_length", "scale_source"}]}. Unknown is null. Numbers are rounded (pixels to 1e-3, metres to 1e-6), so that equal
-runs give equal bytes and the files stay small.
+"hand_length", "scale_source"}]}. A file of another program may also hold "vertices" (its mesh, metres). Unknown is
+null. Numbers are rounded (pixels to 1e-3, metres to 1e-6), so that equal runs give equal bytes and files stay small.
 """
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Predicted:
     sigma_ray_m: np.ndarray | None = None
     sigma_across_m: np.ndarray | None = None
     state: np.ndarray | None = None
+    vertices_m: np.ndarray | None = None            # (V, 3) metres; any origin
     track_id: int = 0
 
 
@@ -114,7 +115,8 @@ def _predicted(hand: dict[str, Any]) -> Predicted:
                      _array(hand.get("joints_2d"), (NUM_JOINTS, 2)), _array(hand.get("joints_3d"), (NUM_JOINTS, 3)),
                      _array(hand.get("joints_camera"), (NUM_JOINTS, 3)), _array(hand.get("sigma_ray"), (NUM_JOINTS,)),
                      _array(hand.get("sigma_across"), (NUM_JOINTS,)),
-                     None if state is None else np.asarray(state, np.uint8), int(hand.get("track_id") or 0))
+                     None if state is None else np.asarray(state, np.uint8), _array(hand.get("vertices"), (-1, 3)),
+                     int(hand.get("track_id") or 0))
 
 
 def _array(values: Any, shape: tuple[int, ...]) -> np.ndarray | None:

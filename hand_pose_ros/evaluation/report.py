@@ -24,15 +24,15 @@ TITLES = {
     "pck_0.2": "PCK@0.2 %", "pck_0.2_all": "PCK@0.2 all %", "auc_2d": "AUC 2D", "auc_30px": "AUC 30 px",
     "mpjpe_mm": "MPJPE mm", "scale_mpjpe_mm": "scale-aligned MPJPE mm", "pa_mpjpe_mm": "PA-MPJPE mm",
     "hands_3d": "hands with 3D", "handedness": "handedness %", "images_with_false": "images with false alarm",
-    "camera_mpjpe_mm": "camera-space MPJPE mm", "mrrpe_mm": "MRRPE mm", "ap": "AP %", "ap50": "AP50 %",
-    "ap75": "AP75 %",
+    "camera_mpjpe_mm": "camera-space MPJPE mm", "pa_mpvpe_mm": "PA-MPVPE mm", "f_5mm": "F@5 mm", "f_15mm": "F@15 mm",
+    "mrrpe_mm": "MRRPE mm", "ap": "AP %", "ap50": "AP50 %", "ap75": "AP75 %",
     "auc_3d_0_50": "3D AUC 0-50 mm", "auc_3d_20_50": "3D AUC 20-50 mm", "auc_pa_0_50": "aligned 3D AUC 0-50 mm",
     "auc_pa_20_50": "aligned 3D AUC 20-50 mm", "coverage_1sigma_ray": "within 1 sigma along the ray % (68.3)",
     "coverage_2sigma_ray": "within 2 sigma along the ray % (95.4)", "nees_ray": "NEES along the ray (1)",
     "coverage_1sigma_across": "within 1 sigma across % (68.3)",
     "coverage_2sigma_across": "within 2 sigma across % (95.4)", "nees_across": "NEES across (1)",
     "jitter_px": "jitter px", "jitter_mm_s2": "jitter mm/s2", "acceleration_error_mm_s2": "acceleration error mm/s2"}
-HIGHER_IS_BETTER = ("recall", "precision", "pck", "auc", "handedness", "ap")
+HIGHER_IS_BETTER = ("recall", "precision", "pck", "auc", "handedness", "ap", "f_")
 NO_DIRECTION = ("images", "hands", "hands_3d", "coverage", "nees")
 CASES = 8
 OFFSETS = "Mean offset by joint, % of the hand's size: towards the fingers / towards the thumb"
@@ -113,11 +113,19 @@ def _text_table(rows: Sequence[Sequence[str]]) -> str:
 # -------------------------------------------------------------------------------------------------------------- tables
 
 PARTS = (("Finding hands, and joints in the image", (
-    "images", "hands", "recall", "precision", "nme", "nme_median", "nme_area", "epe_px", "pck_0.1", "pck_0.2",
-    "pck_0.2_all", "auc_2d", "handedness", "images_with_false")),
+    "images", "hands", "recall", "precision", "images_with_false", "ap", "ap50", "nme", "nme_median", "epe_px",
+    "pck_0.1", "pck_0.2", "pck_0.2_all", "auc_2d", "handedness")),
          ("Joints in space", ("hands", "hands_3d", "mpjpe_mm", "scale_mpjpe_mm", "pa_mpjpe_mm", "camera_mpjpe_mm",
-                              "auc_3d_20_50", "auc_3d_0_50", "auc_pa_0_50")))
+                              "auc_3d_20_50", "auc_3d_0_50", "auc_pa_0_50", "pa_mpvpe_mm", "f_5mm", "f_15mm")))
 """The main table in two, so that each fits a page."""
+
+
+def _blocks(table: Sequence[Sequence[str]], result: dict[str, Any]) -> set[int]:
+    """Rows of a main table at which a new kind of row starts: all sets together, sizes."""
+    names = [row[0] for row in table]
+    starts = [next((k for k, name in enumerate(names) if test(name)), None) for test in (
+        lambda name: name in result["tables"]["kinds"], lambda name: name.startswith("size "))]
+    return {k for k in starts if k}
 
 
 def _main_table(result: dict[str, Any], columns: Sequence[str] = COLUMNS, needs: str = "hands") -> list[list[str]]:
@@ -126,7 +134,8 @@ def _main_table(result: dict[str, Any], columns: Sequence[str] = COLUMNS, needs:
     Rows that have none of ``needs`` are left out.
     """
     tables = result["tables"]
-    rows = [(name, row) for part in ("subsets", "kinds") for name, row in tables[part].items()]
+    parts = ("subsets", "kinds") if len(tables["subsets"]) > 1 else ("subsets",)
+    rows = [(name, row) for part in parts for name, row in tables[part].items()]
     rows += [(f"size {name}", row) for name, row in tables["by"]["size"].items()]
     rows = [(name, row) for name, row in rows if needs == "hands" or row.get(needs)]
     columns = [c for c in columns if any(shown(c, row.get(c, np.nan)) not in ("-", "0") for _, row in rows)]
@@ -135,7 +144,7 @@ def _main_table(result: dict[str, Any], columns: Sequence[str] = COLUMNS, needs:
     mean = tables.get("mean_of_real_subsets")
     if mean:
         cells = ["" if np.isnan(mean.get(c, np.nan)) else f"{mean[c]:.{3 if c == 'auc_2d' else 1}f}" for c in columns]
-        place = 1 + sum(name in tables["subsets"] or name in tables["kinds"] for name, _ in rows)
+        place = 1 + sum(not name.startswith("size ") for name, _ in rows)
         out.insert(place, [f"mean of the {mean['subsets']} real sets", *cells])
     return out
 
@@ -253,7 +262,9 @@ def weak_points_text(result: dict[str, Any], images: Sequence[ImageScore], found
 def _title(result: dict[str, Any]) -> str:
     source = result["source"]
     if source["kind"] == "dataset":
-        return f"Evaluation on {datasets.module(source['name']).TITLE}, {source['split']}"
+        title = datasets.module(source["name"]).TITLE
+        return f"Evaluation on {title}" + (f" in {source['folder']}" if source["name"] == "folder" else
+                                           f", {source['split']}")
     names = source["recordings"]
     return f"Evaluation of {names[0] if len(names) == 1 else f'{len(names)} recordings'}"
 
@@ -281,6 +292,8 @@ def _facts(result: dict[str, Any]) -> list[tuple[str, str]]:
     facts += [(f"{kind} model", f"{model['name']}, sha256 {model['sha256']}") for kind, model in run["models"].items()]
     if source.get("licence"):
         facts.append(("licence of the data", source["licence"]))
+    facts.append(("latency per stage", "latency.md and latency.json beside this page: the only files that "
+                  "differ between two runs"))
     facts.append(("settings", ", ".join(f"{key}={value}" for key, value in sorted(run["settings"].items()))))
     return facts
 
@@ -289,20 +302,22 @@ def _facts(result: dict[str, Any]) -> list[tuple[str, str]]:
 
 STYLE = """
 :root{color-scheme:light}body{font:15px/1.5 system-ui,sans-serif;color:#1f2937;background:#fff;margin:0}
-main{max-width:1080px;margin:0 auto;padding:24px}h1{font-size:26px;margin:0 0 4px}h2{font-size:19px;margin:34px 0 10px;
+main{max-width:1160px;margin:0 auto;padding:24px}h1{font-size:26px;margin:0 0 4px}h2{font-size:19px;margin:34px 0 10px;
 border-bottom:1px solid #e5e7eb;padding-bottom:4px}
 h3{font-size:15px;margin:16px 0 6px}.lead{color:#4b5563;margin:0 0 18px}
 .cards{display:flex;flex-wrap:wrap;gap:12px}
 .card{border:1px solid #e5e7eb;border-radius:8px;padding:10px 16px;min-width:120px}
 .card b{display:block;font-size:24px;font-weight:600}.card span{color:#6b7280;font-size:13px}
 .scroll{overflow-x:auto}
-table{border-collapse:collapse;font-size:13px;margin:8px 0}th,td{padding:3px 7px;text-align:right;
+table{border-collapse:collapse;font-size:13px;margin:8px 0}th,td{padding:3px 6px;text-align:right;
 border-bottom:1px solid #e5e7eb;font-variant-numeric:tabular-nums}th{background:#f9fafb;vertical-align:bottom}
-th:first-child,td:first-child{text-align:left;white-space:nowrap}td.text{text-align:left;white-space:normal}
+th:first-child,td:first-child{text-align:left;white-space:nowrap}td.text,th.text{text-align:left}
+tr.block td{border-top:2px solid #9ca3af}
 .better{color:#047857}.worse{color:#b91c1c}.row{display:flex;flex-wrap:wrap;gap:26px;align-items:flex-start}
 .pictures{display:flex;flex-wrap:wrap;gap:10px}figure{margin:0;width:220px}figure.thumb{width:116px}
 figure img{width:100%;border-radius:6px;display:block}figcaption{font-size:12px;color:#4b5563;overflow-wrap:anywhere}
-svg text{font:12px system-ui,sans-serif;fill:#374151}svg .grid{stroke:#e5e7eb}svg .bone{stroke:#cbd5e1;stroke-width:5;
+svg text{font:12px system-ui,sans-serif;fill:#374151}svg rect{shape-rendering:crispEdges}
+svg .grid{stroke:#e5e7eb}svg .bone{stroke:#cbd5e1;stroke-width:5;
 stroke-linecap:round}svg .joint{font-size:9px;fill:#111827}svg .faint,.faint{fill:#9ca3af;color:#9ca3af}
 svg{max-width:100%;height:auto}details{margin:10px 0}summary{cursor:pointer}
 .note{background:#fffbeb;border:1px solid #fde68a;border-radius:6px;padding:8px 12px}
@@ -319,7 +334,7 @@ def page(result: dict[str, Any], images: Sequence[ImageScore], rows: dict[str, R
         for title, columns in PARTS:
             table = _main_table(result, columns, "hands_3d" if "hands_3d" in columns else "hands")
             if len(table) > 1 and len(table[0]) > 2:
-                body.append(f"<h3>{title}</h3><div class=scroll>{_table(table)}</div>")
+                body.append(f"<h3>{title}</h3><div class=scroll>{_table(table, blocks=_blocks(table, result))}</div>")
     elif result["source"]["kind"] != "dataset":
         body.append("<p class=note>No truth: neither the recordings nor a labels file hold labelled hands, so nothing "
                     "is scored. What can be told without truth is below.</p>")
@@ -328,14 +343,16 @@ def page(result: dict[str, Any], images: Sequence[ImageScore], rows: dict[str, R
         body += [f"<h2>Compared with {_e(other['name'])}</h2>", f"<p class=note>{_e(warning)}</p>" if warning else "",
                  "<div class=scroll>", _table(comparison(result, other)), "</div>"]
     if images:
-        body += [_curve_section(images), _joint_section(images), _weak_section(images, found)]
+        body += [_curve_section(images), _calibration_section(images), _joint_section(images),
+                 _weak_section(images, found)]
     body += [_recording_section(result, rows, units, run)]
     if images:
         body.append(_case_section(images, found, sheets))
         body += ["<h2>All metrics</h2><div class=scroll>", _table(_metric_rows(result)), "</div>"]
     if _anchor_rows(result):
         body += ["<h2>Published figures</h2><p>Each under its own protocol; compare only where it equals ours: ",
-                 _e(anchors.protocol(result["source"])), ".</p><div class=scroll>", _table(_anchor_rows(result), 3),
+                 _e(anchors.protocol(result["source"])), ".</p><div class=scroll>",
+                 _table(_anchor_rows(result), text=(0, 1, 3, 4)),
                  "</div>"]
     body.append("<h2>Problems</h2><ul>" + "".join(f"<li>{_e(line[2:] if line.startswith('- ') else line)}</li>"
                                                   for line in _problem_lines(result)) + "</ul>")
@@ -350,15 +367,17 @@ def _e(text: str) -> str:
     return html.escape(str(text))
 
 
-def _table(rows: Sequence[Sequence[str]], text_from: int = 99, names: int = 1) -> str:
+def _table(rows: Sequence[Sequence[str]], text: Sequence[int] = (0,), blocks: Sequence[int] | set[int] = ()) -> str:
+    """text: columns of words, to be set from the left. blocks: rows with a line above them."""
     def cell(k: int, value: str) -> str:
         kind = " class=better" if value.startswith("better") else " class=worse" if value.startswith("worse") else \
-            " class=text" if k >= text_from or k < names else ""
+            " class=text" if k in text else ""
         return f"<td{kind}>{_e(value)}</td>"
 
-    head = "".join(f"<th>{_e(value)}</th>" for value in rows[0])
+    head = "".join(f"<th{' class=text' if k in text else ''}>{_e(value)}</th>" for k, value in enumerate(rows[0]))
     return f"<table><tr>{head}</tr>" + "".join(
-        "<tr>" + "".join(cell(k, value) for k, value in enumerate(row)) + "</tr>" for row in rows[1:]) + "</table>"
+        f"<tr{' class=block' if number in blocks else ''}>" + "".join(cell(k, value) for k, value in enumerate(row))
+        + "</tr>" for number, row in enumerate(rows) if number) + "</table>"
 
 
 def _cards(result: dict[str, Any]) -> str:
@@ -403,6 +422,22 @@ def _curve_section(images: Sequence[ImageScore]) -> str:
     return f"<h2>PCK curves</h2><div class=row>{''.join(out)}</div>" if out else ""
 
 
+def _calibration_section(images: Sequence[ImageScore]) -> str:
+    """How often the error is within what the stated uncertainty says, against how often it should be."""
+    hands = [hand for image in images for hand in image.hands if hand.found]
+    x, series = np.linspace(0.0, 1.0, 41), []
+    for name, title in (("ray", "along the viewing ray"), ("across", "across it")):
+        errors = np.concatenate([getattr(hand, f"{name}_errors_m") for hand in hands] or [np.zeros(0)])
+        sigma = np.concatenate([getattr(hand, f"{name}_sigma_m") for hand in hands] or [np.zeros(0)])
+        known = np.isfinite(errors) & np.isfinite(sigma) & (sigma > 0)
+        if known.any():
+            series.append((title, x, metrics.calibration_curve(errors[known], sigma[known], x)))
+    if not series:
+        return ""
+    drawn = figures.curves([*series, ("ideal", x, x)], "stated probability", "errors within it, %")
+    return f"<h2>Calibration of the stated uncertainty</h2><div class=row>{drawn}</div>"
+
+
 def _joint_section(images: Sequence[ImageScore]) -> str:
     hands = [hand for image in images for hand in image.hands if hand.found]
     out = []
@@ -426,7 +461,7 @@ def _weak_section(images: Sequence[ImageScore], found: cases.Cases) -> str:
     out = ["<h2>Where accuracy is lost</h2><p class=faint>Every hand counts once, under the first that applies. Why "
            "hands were missed: both networks were asked again (for those on the sheets). Brackets: number of "
            "hands.</p>",
-           f"<div class=scroll>{_table(weak_points.fault_table(images, found))}</div>"]
+           f"<div class=scroll>{_table(weak_points.fault_table(images, found), text=(0, 3, 5))}</div>"]
     hands = weak_points.hands_of(images)
     rows = weak_points.attribute_table(hands)
     titles = [title for title in attributes.TITLES.values() if any(row[0] == title for row in rows)]
@@ -435,15 +470,18 @@ def _weak_section(images: Sequence[ImageScore], found: cases.Cases) -> str:
         stop = next((k for k in range(start + 1, len(rows)) if rows[k][0]), len(rows))
         parts = []
         for column, unit in ((3, "% found"), (4, "% NME"), (6, "mm PA-MPJPE")):
-            bars = [(row[1], float(row[column]), int(row[2])) for row in rows[start:stop] if row[column] != "-"]
+            bars = [(row[1], float(row[column]), int(row[2])) for row in rows[start:stop]
+                    if row[column] != "-" and row[1] != attributes.UNKNOWN]
             if bars:
                 parts.append(figures.bars(bars, unit))
         out.append(f"<h3>{_e(title)}</h3><div class=row>{''.join(parts)}</div>")
     tables = [(name or "All sets", weak_points.attribute_table(chosen))
               for name, chosen in weak_points.sets_with_tables(images)]
     tables += [("By joint, NME in %", weak_points.joint_table(images)), (OFFSETS, weak_points.offset_table(images))]
-    out += [f"<details><summary>{_e(name)}</summary><div class=scroll>{_table(table, names=2)}</div></details>"
-            for name, table in tables if len(table) > 1]
+    for name, table in tables:
+        if len(table) > 1:
+            text = (0, 1) if table[0][1] == "group" else (0,)
+            out.append(f"<details><summary>{_e(name)}</summary><div class=scroll>{_table(table, text)}</div></details>")
     return "".join(out)
 
 
@@ -478,7 +516,7 @@ def _file_url(path: Path) -> str:
 # --------------------------------------------------------------------------------------------------------------- cases
 
 def _case_section(images: Sequence[ImageScore], found: cases.Cases, sheets: dict[str, dict[str, str]]) -> str:
-    """Worst, typical, missed and false hands with truth (white) and prediction (colour), and the names of the sheets."""
+    """Worst, typical, missed and false hands with truth (white) and prediction (colour), and links to the sheets."""
     hands = {(hand.image, hand.index): hand for image in images for hand in image.hands}
     every = {kind: [key for kinds in found.sheets.values() for key in kinds.get(kind, ())] for kind in cases.KINDS}
     every["worst"].sort(key=lambda key: (-cases.nme_of(hands[key]), key))
@@ -488,7 +526,7 @@ def _case_section(images: Sequence[ImageScore], found: cases.Cases, sheets: dict
     out = ["<h2>Cases</h2><p class=faint>White: truth. Colours: prediction, one per finger.</p>"]
     for title, keys in wanted:
         shots = [f'<figure><img alt="" src="{figures.data_url(found.shots[key])}"><figcaption>'
-                 f'{_e(", ".join([key[0], *filter(None, found.captions[key][1:])]))}</figcaption></figure>'
+                 f'{_e(", ".join(filter(None, found.captions[key])))}</figcaption></figure>'
                  for key in keys[:CASES] if key in found.shots]
         if shots:
             out.append(f"<h3>{_e(title)}</h3><div class=pictures>{''.join(shots)}</div>")

@@ -53,6 +53,9 @@ class HandScore:
     scale_mpjpe_mm: float = float("nan")
     pa_mpjpe_mm: float = float("nan")
     camera_mpjpe_mm: float = float("nan")
+    pa_mpvpe_mm: float = float("nan")               # of the mesh's vertices, where truth and prediction have one
+    f_5mm: float = float("nan")
+    f_15mm: float = float("nan")
     ray_errors_m: np.ndarray = field(default_factory=lambda: np.zeros(0))
     ray_sigma_m: np.ndarray = field(default_factory=lambda: np.zeros(0))
     across_errors_m: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -195,11 +198,23 @@ def _score_pair(score: HandScore, item: Item, truth: TruthHand, predicted: Predi
             if finite.sum() >= MIN_3D_JOINTS:
                 moved = metrics.procrustes(relative[0][finite], relative[1][finite])
                 score.pa_errors_mm[finite] = metrics.joint_errors_mm(moved, relative[1][finite])
+    if truth.vertices_m is not None and predicted.vertices_m is not None:
+        _score_mesh(score, truth.vertices_m, predicted.vertices_m)
     if truth.joints_m is not None and predicted.joints_camera_m is not None and item.camera is not None:
         score.camera_mpjpe_mm = metrics.camera_space_mpjpe_mm(predicted.joints_camera_m, truth.joints_m, truth.valid_m)
         _calibration(score, truth, predicted)
     if truth.handedness and predicted.handedness:
         score.side_right = predicted.handedness == truth.handedness
+
+
+def _score_mesh(score: HandScore, truth_m: np.ndarray, predicted_m: np.ndarray) -> None:
+    """PA-MPVPE and F@5, F@15 of meshes with the same vertices, after their Procrustes alignment, as FreiHAND's makers
+    and most papers give them. Meshes of other vertices are not compared."""
+    if truth_m.shape != predicted_m.shape or not np.isfinite(predicted_m).all():
+        return
+    moved = metrics.procrustes(predicted_m, truth_m)
+    score.pa_mpvpe_mm = float(metrics.joint_errors_mm(moved, truth_m).mean())
+    score.f_5mm, score.f_15mm = (metrics.f_score(moved, truth_m, threshold) for threshold in (5.0, 15.0))
 
 
 def hand_frame_offsets(truth: TruthHand, joints_px: np.ndarray) -> np.ndarray:
@@ -286,7 +301,8 @@ def summary(images: Iterable[ImageScore], hands: Sequence[HandScore] | None = No
         "scale_mpjpe_mm": _mean([hand.scale_mpjpe_mm for hand in with_3d]),
         "pa_mpjpe_mm": _mean([hand.pa_mpjpe_mm for hand in with_3d]),
         "hands_3d": len(with_3d),
-        "camera_mpjpe_mm": _mean([hand.camera_mpjpe_mm for hand in found if np.isfinite(hand.camera_mpjpe_mm)]),
+        **{name: _mean([value for hand in found if np.isfinite(value := getattr(hand, name))])
+           for name in ("camera_mpjpe_mm", "pa_mpvpe_mm", "f_5mm", "f_15mm")},
         "handedness": _mean([float(side) for side in sides])}
     for name, key in (("auc_3d", "errors_mm"), ("auc_pa", "pa_errors_mm")):
         errors = [getattr(hand, key)[np.isfinite(getattr(hand, key))] for hand in with_3d]
@@ -315,7 +331,8 @@ def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
 
 
-KINDS = {"real": "all independent labels, real", "rendered": "all independent labels, rendered",
+KINDS = {"real": "all independent labels, real", "recorded": "all labels of the recordings",
+         "rendered": "all independent labels, rendered",
          "model": "all labels made with a model", "negative": "no hand in the picture"}
 
 
@@ -333,7 +350,7 @@ def tables(images: Sequence[ImageScore]) -> dict[str, dict[str, Any]]:
     real = [by_subset[name] for name in subsets if kind_of[name] == "real"]
     hands = [hand for image in images for hand in image.hands]
     out: dict[str, Any] = {"subsets": by_subset, "kinds": by_kind, "by": {}}
-    if real:
+    if len({name for name in subsets if kind_of[name] == "real"}) > 1:
         out["mean_of_real_subsets"] = {"subsets": len(real), **{
             column: float(np.mean(values)) if (values := [float(shown(column, row[column])) for row in real
                                                           if shown(column, row[column]) != "-"]) else float("nan")
@@ -341,6 +358,10 @@ def tables(images: Sequence[ImageScore]) -> dict[str, dict[str, Any]]:
     for key in attributes.TITLES:
         out["by"][key] = {name: summary(images, chosen) for name in attributes.groups_of(key)
                           if (chosen := [hand for hand in hands if hand.attributes[key] == name])}
+    boxes = [image.boxes for image in images if image.boxes is not None]
+    for low, high, name in attributes.SIZES:
+        if boxes and name in out["by"]["size"]:
+            out["by"]["size"][name].update(metrics.coco_ap(boxes, (low, high)))
     return out
 
 
@@ -354,7 +375,9 @@ def headline(images: Sequence[ImageScore]) -> list[ImageScore]:
 _SHOWN = {"recall": (100, 1), "precision": (100, 1), "nme": (100, 2), "nme_median": (100, 2), "nme_area": (100, 2),
           "epe_px": (1, 2), "pck_0.1": (100, 1), "pck_0.2": (100, 1), "pck_0.2_all": (100, 1), "auc_2d": (1, 3),
           "auc_30px": (1, 3), "mpjpe_mm": (1, 1), "scale_mpjpe_mm": (1, 1), "pa_mpjpe_mm": (1, 1),
-          "camera_mpjpe_mm": (1, 1), "mrrpe_mm": (1, 1), "handedness": (100, 1), "ap": (100, 1), "ap50": (100, 1),
+          "camera_mpjpe_mm": (1, 1), "mrrpe_mm": (1, 1), "pa_mpvpe_mm": (1, 1), "jitter_px": (1, 2),
+          "jitter_mm_s2": (1, 0),
+          "acceleration_error_mm_s2": (1, 0), "handedness": (100, 1), "ap": (100, 1), "ap50": (100, 1),
           "ap75": (100, 1), "nees_ray": (1, 2), "nees_across": (1, 2)}
 """Column: factor and digits as shown; shares and NME in percent."""
 
@@ -370,8 +393,9 @@ def shown(column: str, value: float) -> str:
     return f"{factor * value:.{digits}f}"
 
 
-INTERVALS = ("nme", "epe_px", "mpjpe_mm", "scale_mpjpe_mm", "pa_mpjpe_mm", "camera_mpjpe_mm", "recall", "handedness")
-"""Metrics that get a bootstrap interval."""
+INTERVALS = ("nme", "epe_px", "mpjpe_mm", "scale_mpjpe_mm", "pa_mpjpe_mm", "camera_mpjpe_mm", "pa_mpvpe_mm", "f_5mm",
+             "f_15mm", "recall", "handedness")
+"""Means over hands that get a bootstrap interval."""
 
 
 def intervals(images: Sequence[ImageScore], seed: int = 0) -> dict[str, tuple[float, float]]:
@@ -395,4 +419,19 @@ def intervals(images: Sequence[ImageScore], seed: int = 0) -> dict[str, tuple[fl
         if pairs:
             out[metric] = metrics.bootstrap(np.array([value for value, _ in pairs]), [group for _, group in pairs],
                                             seed=seed)
+    pairs = [(image.mrrpe_mm, image.group) for image in images if np.isfinite(image.mrrpe_mm)]
+    if pairs:
+        out["mrrpe_mm"] = metrics.bootstrap(np.array([value for value, _ in pairs]), [group for _, group in pairs],
+                                            seed=seed)
+    counted = [(image.right, image.counted, image.group) for image in images]
+    shares = {"precision": counted}
+    for name, limit in (("pck_0.1", 0.1), ("pck_0.2", 0.2)):
+        shares[name] = [(int((hand.errors_px <= limit * hand.extent_px).sum()), int(np.isfinite(hand.errors_px).sum()),
+                         hand.group) for hand in hands if hand.found]
+    shares["pck_0.2_all"] = [(int((hand.errors_px <= 0.2 * hand.extent_px).sum()), hand.labelled_joints, hand.group)
+                             for hand in hands]
+    for name, rows in shares.items():
+        if any(whole for _, whole, _ in rows):
+            part, whole, group = zip(*rows)
+            out[name] = metrics.bootstrap_ratio(np.array(part), np.array(whole), group, seed=seed)
     return out

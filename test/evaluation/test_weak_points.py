@@ -122,7 +122,7 @@ def test_why_a_hand_was_missed():
     frame, truth, config = Frame(image, painted.CAMERA, 1), labelled(joints), Config()
     chain = painted.exact(config)
 
-    def reason(score, answers=(), presence=0.99, count=1):
+    def reason(score, answers=(), presence=0.99, count=1, taken=()):
         box = np.array([0.0, 0.0, 20.0, 20.0])
         others = [Detection(box + (9 * k, 0, 9 * k, 0), 0.9, 1.0, np.array([0.0, -1.0])) for k in range(count - 1)]
         own = Detection(truth.box, score, 1.0, np.array([0.0, -1.0]))
@@ -133,14 +133,17 @@ def test_why_a_hand_was_missed():
 
         changed = replace(chain, detect=lambda picture, least: [*others, own] if score >= least else others,
                           estimate=estimate)
-        return faults.of_missed(frame, truth, answers, changed, config).split(":")[0]
+        return faults.of_missed(frame, truth, answers, taken, changed, config).split(":")[0]
 
     assert reason(0.01) == "detector" and reason(0.1) == "detector"
     assert reason(0.2, presence=0.01) == "evidence"
     assert reason(0.9, count=20) == "not looked at"
     assert reason(0.9) == "pose"
     shifted = truth.box + np.tile((0.5 * truth.size_px, 0), 2)
-    assert reason(0.9, [Predicted(0.8, box=shifted)]) == "answer elsewhere"
+    answers = [Predicted(0.8, box=shifted)]
+    assert reason(0.9, answers) == "answer beside" and reason(0.9, answers, taken={0}) == "one answer for two hands"
+    answers[0] = replace(answers[0], box=truth.box + np.tile((0.7 * truth.size_px, 0), 2))
+    assert reason(0.9, answers, taken={0}) == "pose", "a hand that is merely near"
 
 
 def test_places_of_false_hands():

@@ -19,8 +19,9 @@ import numpy as np
 from ...errors import DataError
 from .base import DataSet, Item, TruthHand, from_items, make_hand, pinhole
 
-TITLE = "annotations.jsonl"
+TITLE = "labelled pictures"
 LICENCE = "per image, see the field licence of annotations.jsonl"
+FILE = "annotations.jsonl"
 DOWNLOAD = "your own; `hand-pose labels` writes one"
 LAYOUT = """  annotations.jsonl   images/... as its lines name them"""
 SPLITS = ("all",)
@@ -28,14 +29,14 @@ SPLITS = ("all",)
 
 def recognise(folder: Path) -> bool:
     """True if annotations.jsonl is there."""
-    return (folder / "annotations.jsonl").is_file()
+    return (folder / FILE).is_file()
 
 
 def load(folder: Path, split: str | None = None) -> DataSet:
     """Every line. Raises DataError, with the line's number, for one that is not a label."""
     problems: Counter[str] = Counter()
     items, names = [], set()
-    for _, item in rows(folder / "annotations.jsonl", problems):
+    for _, item in rows(folder / FILE, problems):
         if item.name in names:
             problems[f"{item.name}: labelled twice, only the first is used"] += 1
             continue
@@ -85,7 +86,7 @@ def _hand(label: dict[str, Any], problems: Counter[str]) -> TruthHand | None:
         box, size = (x, y, x + w, y + h), float(max(w, h))
     joints_m = label.get("joints_3d")
     hand = make_hand(points, valid, joints_m, label.get("valid_3d") if joints_m is not None else None, box,
-                     problems, TITLE, handedness=label.get("handedness"))
+                     problems, FILE, handedness=label.get("handedness"))
     if hand is None or size is None:
         return hand
     return TruthHand(hand.box, size, hand.joints_px, hand.valid_px, hand.joints_m, hand.valid_m, hand.handedness)
