@@ -72,17 +72,30 @@ class DexRetargeting:
         except ValueError as error:
             raise ConfigError(f"{config_file}: {error}") from error
 
+        self._fixed = np.asarray(self._retargeting.optimizer.idx_pin2fixed, int)
+        self._moved = np.setdiff1d(np.arange(len(self._retargeting.joint_names)), self._fixed)
+
     @property
     def joint_names(self) -> list[str]:
-        """Names of the robot's joints, in the order of what ``positions`` returns."""
-        return list(self._retargeting.joint_names)
+        """Names of the joints that the hand moves, in the order of what ``positions`` returns.
+
+        Others of the same URDF, such as those of an arm that carries the gripper, are not among them.
+        """
+        return [self._retargeting.joint_names[k] for k in self._moved]
 
     def positions(self, joints: np.ndarray, is_right: bool) -> np.ndarray:
-        """Positions of the robot's joints [rad or m]. joints: (21, 3) metres; NaN raises ValueError, nothing is made
-        up."""
+        """Positions of the robot's joints [rad or m], within their limits.
+
+        joints: (21, 3) metres in any right-handed frame. NaN raises ValueError, nothing is made up.
+        The result starts from the one before, so it needs a few calls to settle; nothing limits its speed: do that, and
+        start from where the robot is, before you send it.
+        """
         optimizer = self._retargeting.optimizer
-        return np.asarray(self._retargeting.retarget(reference(
-            operator_joints(joints, is_right), optimizer.retargeting_type, optimizer.target_link_human_indices)))
+        wanted = reference(operator_joints(joints, is_right), optimizer.retargeting_type,
+                           optimizer.target_link_human_indices)
+        found = np.asarray(self._retargeting.retarget(wanted, fixed_qpos=np.zeros(len(self._fixed))))
+        low, high = np.asarray(optimizer.robot.joint_limits).T           # the solver oversteps them by a thousandth
+        return np.clip(found, low, high)[self._moved]
 
 
 def reference(joints: np.ndarray, kind: str, indices: Any) -> np.ndarray:

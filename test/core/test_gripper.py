@@ -355,7 +355,7 @@ def test_the_same_motion_at_10_and_60_hz_gives_the_same_command():
 FAULTS = {
     "nan": lambda h, rng: replace(h, joints_m=_with(h.joints_m, rng, np.nan)),
     "nan, relative": lambda h, rng: replace(h, joints_rel_m=_with(h.joints_rel_m, rng, np.nan)),
-    "jump": lambda h, rng: replace(h, joints_m=h.joints_m + np.array([3.0, 0.0, 0.0]) * rng.choice([-1, 1])),
+    "jump": lambda h, rng: replace(h, joints_m=h.joints_m + np.array([6.0, 0.0, 0.0]) * rng.choice([-1, 1])),
     "extrapolated": lambda h, rng: replace(h, state=_with(h.state, rng, JointState.EXTRAPOLATED)),
     "confidence": lambda h, rng: replace(h, confidence=_with(h.confidence, rng, 0.05)),
     "sigma": lambda h, rng: replace(h, sigma_ray_m=_with(h.sigma_ray_m, rng, 0.9)),
@@ -373,17 +373,17 @@ def _with(values, rng, bad):
     return out
 
 
-@pytest.mark.parametrize("block", range(8))
+@pytest.mark.parametrize("block", range(4))
 def test_promises_hold_for_adversarial_streams(block):
     """Drops, jumps, NaN, swaps, late and repeated images, clock jumps, missing transforms, emergency stops, 5 to 60 Hz.
 
     HAND_POSE_STREAMS sets how many streams are tried; the promises are checked from outside, by what was put in.
     """
     followed = holds = stops = closings = 0
-    for seed in range(block, STREAMS, 8):
+    for seed in range(block, STREAMS, 4):
         counts = _one_stream(np.random.default_rng(seed))
         followed, holds, stops, closings = (x + y for x, y in zip((followed, holds, stops, closings), counts))
-    assert followed > STREAMS and holds > 0 and stops > 0 and closings > STREAMS / 16
+    assert followed > STREAMS and holds > 0 and stops > 0 and closings > STREAMS / 8
 
 
 def _one_stream(rng, steps=80):
@@ -401,12 +401,12 @@ def _one_stream(rng, steps=80):
         position = np.clip(position + rng.normal(0, 0.01, 3), [-0.5, -0.5, 0.2], [0.5, 0.5, 1.5])
         opened = k % 40 < 3
         one = hand(position, opening=float(rng.uniform(0, 0.7)), curl=float(opened), turn=rng.normal(0, 0.05, 3))
-        inputs = Inputs(clutch=not opened, emergency_stop=rng.random() < 0.004, reset=rng.random() < 0.1)
+        inputs = Inputs(clutch=not opened, emergency_stop=rng.random() < 0.008, reset=rng.random() < 0.1)
         if kind in ("good", "clock") or rng.random() < 0.3:                 # trouble comes in bursts
             kind = "good"
         if kind == "good" and rng.random() < troubled:
             kind = str(rng.choice(["drop", "tick", "late", "future", "repeat", "clock", "tf", *FAULTS]))
-        if kind == "swap" and not run.state.closed:                         # before that, anybody may be the operator
+        if kind in ("swap", "jump") and not run.state.closed:               # before that, both are as good as any
             kind = "good"
         if kind == "clock":
             run.now += int(rng.normal(0, 2e9))
@@ -444,7 +444,7 @@ def _one_stream(rng, steps=80):
         silent = (run.now - good_ns) * 1e-9
         assert silent <= config.stale_s + (config.hold_s if config.lost_policy == "hold_then_stop" else 0.0) + 1e-9
         assert (command.phase is Phase.FOLLOW) == (silent <= config.stale_s + 1e-9)
-        assert command.hand is None or kind in ("good", "clock")
+        assert command.hand is None or kind in ("good", "clock"), kind
         p, dt = command.target.position, (run.now - now_before) * 1e-9
         assert np.all(np.isfinite(p)) and np.isfinite(command.gripper_m)
         np.testing.assert_allclose(command.target.rotation @ command.target.rotation.T, np.eye(3), atol=1e-9)

@@ -108,14 +108,17 @@ def test_index_tables_name_the_joints_that_the_standards_name():
 class FakeRetargeting:
     """What of dex-retargeting's SeqRetargeting the adapter touches."""
 
-    joint_names = ["a", "b"]
+    joint_names = ["arm", "a", "b"]
 
     def __init__(self, kind, indices):
-        self.optimizer = SimpleNamespace(retargeting_type=kind, target_link_human_indices=np.array(indices))
+        self.optimizer = SimpleNamespace(retargeting_type=kind, target_link_human_indices=np.array(indices),
+                                         idx_pin2fixed=np.array([0]), robot=SimpleNamespace(
+                                             joint_limits=np.array([[-1.0, 1.0], [0.0, 1.5], [-1.0, 2.0]])))
 
-    def retarget(self, value):
+    def retarget(self, value, fixed_qpos):
+        assert fixed_qpos.shape == (1,)                 # the package refuses any other number
         self.value = value
-        return np.array([1.0, 2.0])
+        return np.array([0.0, 1.0, 2.001])
 
 
 @pytest.mark.parametrize("kind, indices", [
