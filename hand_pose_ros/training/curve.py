@@ -4,6 +4,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+MIN_HANDS = 10
+
 
 def plot(folder: str | Path) -> Path:
     """Draw ``folder``/log.jsonl into ``folder``/curve.png and return its path."""
@@ -28,6 +30,29 @@ def plot(folder: str | Path) -> Path:
     figure.savefig(folder / "curve.png", dpi=90)
     plt.close(figure)
     return folder / "curve.png"
+
+
+def points(folder: str | Path, before=()) -> list[dict]:
+    """What was measured on the way, for a card: [{"images", "virtual": %, "photographs": {set: %}}], oldest first.
+
+    The number is the NME of a pose network and the recall of a detector. before: the points of the training that this
+    one went on from, whose images count. Sets of fewer than MIN_HANDS hands are left out.
+    """
+    start = before[-1]["images"] if len(before) else 0
+    out = list(before)
+    for line in (Path(folder) / "log.jsonl").read_text().splitlines():
+        line = json.loads(line)
+        if line["kind"] != "measure":
+            continue
+        sets = {name: row for name, row in (line.get("photographs") or {}).items()
+                if isinstance(row, dict) and row.get("hands", 0) >= MIN_HANDS}
+        out.append({"images": start + line["images"], "virtual": _number(line["virtual"]),
+                    **({"photographs": {name: _number(row) for name, row in sets.items()}} if sets else {})})
+    return out
+
+
+def _number(row: dict) -> float:
+    return round(row.get("nme", row.get("recall")), 2)
 
 
 def _series(measured, part):

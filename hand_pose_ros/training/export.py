@@ -15,8 +15,10 @@ from hand_pose_ros.training.settings import Settings
 
 
 def export(network: torch.nn.Module, settings: Settings, folder: str | Path, *, training: dict, accuracy: dict,
-           data: str = "virtual hands only, rendered by hand_pose_ros.synthesis") -> Path:
+           curve: list = (), data: str = "virtual hands only, rendered by hand_pose_ros.synthesis") -> Path:
     """Write weights.safetensors and card.json of ``network`` into ``folder``, each whole or not at all.
+
+    accuracy: what was measured with these weights; curve: what was measured on the way to them (``curve.points``).
 
     The weights are stored in half precision; batch statistics, whose range it may not hold, stay in single precision.
     """
@@ -29,7 +31,7 @@ def export(network: torch.nn.Module, settings: Settings, folder: str | Path, *, 
         "options": settings.options, "input": [*settings.size, 3], "version": models.VERSION,
         "sha256": hashlib.sha256(data_bytes).hexdigest(), "licence": "Apache-2.0", "data": data,
         "parameters": sum(p.numel() for p in network.parameters()), "training": {**training, "commit": _commit()},
-        "accuracy": accuracy,
+        "accuracy": accuracy, "curve": list(curve),
     }
     _write(folder / models.WEIGHTS, data_bytes)
     _write(folder / models.CARD, (json.dumps(card, indent=1) + "\n").encode())

@@ -59,6 +59,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(_groups(self.network, settings.weight_decay), lr=settings.learning_rate,
                                            betas=(0.9, 0.99), fused=True)
         self.step, self.images, self.seconds, self.rollbacks = 0, 0, 0.0, 0
+        self.before = {}                                # "training" and "curve" of the card of the initial weights
         self.shelf = batches.Shelf(shard_folder)
         self.photographs, self.held_out_count, self.held_out = photographs, held_out, None
 
@@ -94,7 +95,7 @@ class Trainer:
         """Everything that the next step depends on."""
         return {"settings": self.settings.as_dict(), "network": self.network.state_dict(),
                 "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step,
-                "images": self.images, "seconds": self.seconds, "shelf": self.shelf.state,
+                "images": self.images, "seconds": self.seconds, "before": self.before, "shelf": self.shelf.state,
                 "torch_rng": torch.get_rng_state()}
 
     def load_state(self, state: dict) -> None:
@@ -107,6 +108,7 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]
+        self.before = state.get("before", {})
         self.shelf.state = copy.deepcopy(state["shelf"])
         torch.set_rng_state(state["torch_rng"])
 

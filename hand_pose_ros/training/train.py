@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from hand_pose_ros import networks, resources
+from hand_pose_ros import models, networks, resources
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.training import curve, measure
 from hand_pose_ros.training.export import export
@@ -44,9 +44,11 @@ def main(args) -> int:
     if args.steps is not None:
         settings = from_dict({**settings.as_dict(), "steps": args.steps})
     initial = networks.load(args.from_model).state_dict() if args.from_model else None
+    before = models.card(args.from_model) if args.from_model else {}
     photographs = measure.Photographs(args.eval, args.eval_images) if args.eval else None
     trainer = Trainer(settings, args.shards, args.out, minutes=args.minutes, workers=args.workers, pieces=args.pieces,
                       held_out=args.held_out, photographs=photographs, measure_s=args.eval_every, initial=initial)
+    trainer.before = {key: before[key] for key in ("name", "training", "curve") if key in before}
     resumed = trainer.resume()
     if args.export_only:
         if not resumed:
@@ -62,7 +64,10 @@ def main(args) -> int:
         folder = args.export if os.sep in args.export else resources.folder("models") / args.export
         export(trainer.average, settings, folder, accuracy=result,
                training={"steps": trainer.step, "images_seen": trainer.images, "batch": settings.batch,
-                         "minutes": round(trainer.seconds / 60, 1)})
+                         "minutes": round(trainer.seconds / 60, 1),
+                         **({"before": {"name": trainer.before["name"], **trainer.before["training"]}}
+                            if trainer.before else {})},
+               curve=curve.points(args.out, trainer.before.get("curve", ())))
         print(f"exported to {folder}")
     return 0
 
