@@ -105,6 +105,13 @@ def test_clutch_is_open_at_start_and_needs_to_be_seen_open_first(run):
     assert held >= run.config.clutch_hold_s - 0.04
 
 
+def test_a_hand_that_was_never_seen_open_does_not_profit_from_another_one_that_was(run):
+    for _ in range(5):
+        run.see(hand(curl=1.0))
+    for _ in range(40):
+        assert run.see(hand(track_id=2)).phase is Phase.IDLE
+
+
 def test_a_moving_hand_does_not_close_the_clutch(run):
     run.see(hand(curl=1.0))
     for k in range(60):

@@ -169,6 +169,12 @@ def test_transforms_chain_interpolate_and_never_continue():
             tree.lookup("base", "arm", stamp)
     with pytest.raises(DataError, match="not connected"):
         tree.lookup("base", "camera")
+    assert tree.newest_ns("base", "arm") == 2 * 10**9 and tree.newest_ns("world", "base") == 0
+    tree.add("arm", "tool", np.eye(3), np.zeros(3), 10**9)
+    assert tree.newest_ns("base", "tool") == tree.newest_ns("tool", "base") == 10**9     # the older of two on the way
+    assert tree.newest_ns("arm", "tool") == 10**9 and tree.newest_ns("base", "arm") == 2 * 10**9
+    with pytest.raises(DataError, match="not connected"):
+        tree.newest_ns("base", "camera")
     tree.add("world", "broken", np.full((3, 3), np.nan), np.zeros(3), 0, static=True)
     with pytest.raises(DataError, match="not connected"):
         tree.lookup("base", "broken")

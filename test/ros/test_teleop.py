@@ -15,7 +15,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64, Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
@@ -33,6 +33,7 @@ from hand_pose_ros.msg import HandPose21, HandPose21Array  # noqa: E402
 from hand_pose_ros.ros import gripper_outputs  # noqa: E402
 from hand_pose_ros.ros.teleop_node import TeleopNode  # noqa: E402
 from hand_pose_ros.teleop_settings import SETTINGS  # noqa: E402
+from hand_pose_ros.types import JointState as JointState21  # noqa: E402
 
 CAMERA, WAIT_S = "camera_optical_frame", 25.0
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -98,6 +99,7 @@ class Bench:
         message.header.frame_id = frame
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
         self.hands.publish(messages.fill_array(message, hands, message.header, HandPose21, messages.ArrayInfo()))
+        return stamp
 
     def transforms(self, *frames):
         """(parent, child, R, t) as static transforms."""
@@ -134,10 +136,10 @@ class Bench:
 
     def silent(self, seconds=0.25, action=lambda: None):
         """Nothing is sent for a while (after what is already on its way)."""
-        before, patience_s = -1, time.monotonic() + 5.0
+        before, patience_s = -1, time.monotonic() + WAIT_S
         while before != self.commands() and time.monotonic() < patience_s:
             before = self.commands()
-            self.spin(0.15)
+            self.spin(0.3)
         before = self.commands()
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
@@ -241,13 +243,52 @@ def test_emergency_stop_before_the_robot_is_known_counts_too():
         b.until(lambda: b.states[-1].startswith("stop"), "the stop")
 
 
+@pytest.mark.parametrize("profile", [
+    LATCHED, QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT), QoSProfile(depth=1)],
+    ids=["latched before the node began", "sensor data", "usual"])
+def test_an_emergency_stop_is_heard_from_any_publisher(profile):
+    context = Context()
+    rclpy.init(context=context)
+    guard = Node("guard", context=context, use_global_arguments=False)
+    try:
+        button = guard.create_publisher(Bool, "/teleop/emergency_stop", profile)
+        button.publish(Bool(data=True))                     # too early for all but the latched one
+        with bench() as b:
+            if profile is not LATCHED:
+                b.until(lambda: button.get_subscription_count(), "discovery")
+                button.publish(Bool(data=True))
+            b.until(lambda: b.states[-1].startswith("stop"), "the stop", lambda: b.send(hand()))
+    finally:
+        guard.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def test_a_tool_whose_tf_has_ended_is_nowhere():
+    with bench(tool_max_age_s=0.3, **ARM) as b:
+        b.transforms(ROBOT[0])
+        moving = b.rig.create_publisher(TFMessage, "/tf", 10)
+        tool = TransformStamped()
+        tool.header.frame_id, tool.child_frame_id = "base_link", "tool0"
+        tool.transform.translation.x, tool.transform.rotation.w = 0.4, 1.0
+
+        def send():
+            tool.header.stamp = b.rig.get_clock().now().to_msg()
+            moving.publish(TFMessage(transforms=[tool]))
+        b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose", send)
+        b.clutch.publish(Bool(data=False))
+        b.until(lambda: "old" in b.states[-1], "the tool to grow old", lambda: b.send(hand()))
+        b.clutch.publish(Bool(data=True))
+        b.silent(0.4, lambda: b.send(hand()))
+        assert "pose of the tool" in b.states[-1]
+
+
 def test_dry_run_shows_and_sends_nothing():
-    with bench(dry_run=True, **ARM) as b:
+    with bench(dry_run=True, retarget=True, **ARM) as b:
         b.transforms(*ROBOT)
         b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose")
         b.engage()
         b.until(lambda: b.got["preview"], "markers", lambda: b.send(hand((0, 0, 0.65))))
-        assert b.commands() == 0
+        assert b.commands() == 0 and not b.got["retarget"]
         texts = [marker.text for message in b.got["preview"] for marker in message.markers if marker.text]
         assert any("DRY RUN" in text and "follow" in text for text in texts)
 
@@ -298,6 +339,15 @@ def test_retargeting_joints_go_out_while_the_clutch_is_closed():
         assert len(message.poses) == 21 and message.header.frame_id == "hand_right_1_mano"
         wrist, middle = message.poses[0].position, message.poses[9].position
         assert (wrist.x, wrist.y, wrist.z) == (0, 0, 0) and middle.z > 0.08
+        state = hand().state.copy()
+        state[19] = JointState21.EXTRAPOLATED            # a finger that does not steer the gripper
+        unknown = set()
+        for _ in range(8):
+            unknown.add(b.send(hand(state=state)))
+            b.spin(0.05)
+        last = b.send(hand())
+        b.until(lambda: messages.stamp_ns(b.got["retarget"][-1].header) >= last, "joints again", lambda: b.send(hand()))
+        assert b.following() and not unknown & {messages.stamp_ns(message.header) for message in b.got["retarget"]}
 
 
 def test_reasons_are_logged_once_each(capfd):
