@@ -20,19 +20,27 @@ class Detector:
     """A detector network (``runtimes.load("detector", ...)``) with the steps before and after it.
 
     network: (1, H, W, 3) uint8 -> (dense (1, 8, H/8, W/8),), see ``networks.DETECTOR_CHANNELS``; size: its (H, W).
+    look: letterbox and network in one step where the network runs, (H, W, 3) uint8 -> dense (8, H/8, W/8); None: the
+    picture is made here and goes through ``network``.
     """
 
-    def __init__(self, network: Callable[[np.ndarray], tuple], size: tuple[int, int]):
-        self.network, self.size = network, tuple(size)
+    def __init__(self, network: Callable[[np.ndarray], tuple], size: tuple[int, int],
+                 look: Callable[[np.ndarray], np.ndarray] | None = None):
+        self.network, self.size, self.look = network, tuple(size), look
 
     def __call__(self, image: np.ndarray, min_score: float = MIN_SCORE) -> list[Detection]:
         """Hands in (H, W, 3) uint8 RGB, best first, boxes in its pixels and not cut at its border.
 
         Raises FrameError if the image is not such an array.
         """
-        picture, scale, offset = letterbox(image, self.size)
-        dense = self.network(picture[None])[0]
-        found = decode(dense[0], min_score)
+        if self.look is None:
+            picture, scale, offset = letterbox(image, self.size)
+            dense = self.network(picture[None])[0][0]
+        else:
+            check_image(image)
+            *_, scale, offset = fitted(image.shape[:2], self.size)
+            dense = self.look(image)
+        found = decode(dense, min_score)
         return [Detection((d.box - np.tile(offset, 2)) / scale, d.score, d.right_probability, d.up) for d in found]
 
 
@@ -42,17 +50,30 @@ def letterbox(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, flo
     A pixel (u, v) of the image lies at scale * (u, v) + offset in the picture. Raises FrameError for anything but an
     (H, W, 3) uint8 array with pixels.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise FrameError(f"the detector needs an (H, W, 3) uint8 image, not {image.shape} {image.dtype}")
-    height, width = image.shape[:2]
+    check_image(image)
+    (h, w), (top, left), scale, offset = fitted(image.shape[:2], size)
+    resized = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    picture = np.zeros((*size, 3), np.uint8)
+    picture[top:top + h, left:left + w] = resized
+    return picture, scale, offset
+
+
+def fitted(shape: tuple[int, int], size: tuple[int, int]
+           ) -> tuple[tuple[int, int], tuple[int, int], float, np.ndarray]:
+    """How ``letterbox`` places an image of ``shape`` (height, width) in ``size``: what it is scaled to (height, width),
+    where that begins (row, column), scale and offset."""
+    height, width = shape
     H, W = size
     scale = min(H / height, W / width)
     h, w = max(1, round(height * scale)), max(1, round(width * scale))
-    resized = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     top, left = (H - h) // 2, (W - w) // 2
-    picture = np.zeros((H, W, 3), np.uint8)
-    picture[top:top + h, left:left + w] = resized
-    return picture, scale, np.array([left, top], np.float64) + 0.5 * (scale - 1)
+    return (h, w), (top, left), scale, np.array([left, top], np.float64) + 0.5 * (scale - 1)
+
+
+def check_image(image: np.ndarray) -> None:
+    """Raises FrameError for anything but an (H, W, 3) uint8 array with pixels."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise FrameError(f"the detector needs an (H, W, 3) uint8 image, not {image.shape} {image.dtype}")
 
 
 def decode(dense: np.ndarray, min_score: float = MIN_SCORE) -> list[Detection]:

@@ -192,8 +192,9 @@ def load(config) -> Pipeline:
     detector = runtimes.load("detector", config.detector_model, config.runtime)
     pose = runtimes.load("pose", config.pose_model, config.runtime)
     length = calibration.load(config.hand_calibration_file).hand_length_m if config.hand_calibration_file else None
-    return Pipeline(detect.Detector(detector, detector.source.input_shape[:2]), estimate.Estimator(pose),
-                    pose.source.input_shape[0], length, runtimes.look_on_device(pose))
+    dense, look = runtimes.looks(detector, pose)
+    return Pipeline(detect.Detector(detector, detector.source.input_shape[:2], dense), estimate.Estimator(pose),
+                    pose.source.input_shape[0], length, look)
 
 
 def evidence(detection: Detection, pose: CropPose) -> np.ndarray:

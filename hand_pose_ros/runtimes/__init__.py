@@ -16,9 +16,12 @@ def load(kind: str, model: str, runtime: str = "auto", options: Options | None =
     return climb(from_model(kind, model), runtime, options or Options())
 
 
-def look_on_device(pose: Runtime):
-    """``pipeline.Pipeline.look`` for a pose network that runs on a GPU; None for one that runs on the CPU."""
-    if pose.device == "cpu":
-        return None
-    from .gpu_frame import DeviceLook
-    return DeviceLook(pose)
+def looks(detector: Runtime, pose: Runtime) -> tuple:
+    """``detect.Detector.look`` and ``pipeline.Pipeline.look`` for networks that run on a GPU: the frame goes up once
+    for both. None for a network that runs on the CPU."""
+    if {detector.device, pose.device} == {"cpu"}:
+        return None, None
+    from .gpu_frame import DeviceDense, DeviceLook, Uploaded
+    uploaded = Uploaded()
+    return (None if detector.device == "cpu" else DeviceDense(detector, uploaded),
+            None if pose.device == "cpu" else DeviceLook(pose, uploaded))

@@ -99,7 +99,7 @@ LIMITS = {"mean_px": LIMIT_PX, "mean_mm": LIMIT_MM, "mean_probability": LIMIT_PR
 
 
 def refuse_disagreement(runtime: Runtime, eager: Runtime, limits: Mapping[str, float] = LIMITS) -> dict[str, float]:
-    """Compares a runtime with eager on drawn hands, one at a time and as a full batch.
+    """Compares a runtime with eager on drawn hands, in every batch size that it may be asked for.
 
     Returns the differences. Raises ModelError, naming each limit that is passed, if the runtime must not serve.
     """
@@ -107,7 +107,8 @@ def refuse_disagreement(runtime: Runtime, eager: Runtime, limits: Mapping[str, f
     pictures = drawn_hands(height, width)
     reference = eager(pictures)
     worst: dict[str, float] = {}
-    for outputs in (runtime(pictures), _one_by_one(runtime, pictures)):
+    for size in range(1, min(runtime.max_batch, len(pictures)) + 1):
+        outputs = _in_batches(runtime, pictures, size)
         if len(outputs) != len(reference) or any(a.shape != b.shape for a, b in zip(outputs, reference)):
             raise ModelError(f"runtime {runtime.name} gives outputs {[o.shape for o in outputs]} for "
                              f"{runtime.source.model}, eager {[o.shape for o in reference]}: choose another runtime")
@@ -124,6 +125,6 @@ def refuse_disagreement(runtime: Runtime, eager: Runtime, limits: Mapping[str, f
     return {name: round(value, 6) for name, value in worst.items()}
 
 
-def _one_by_one(runtime: Runtime, pictures: np.ndarray) -> tuple[np.ndarray, ...]:
-    parts = [runtime(pictures[index:index + 1]) for index in range(len(pictures))]
+def _in_batches(runtime: Runtime, pictures: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
+    parts = [runtime(pictures[start:start + size]) for start in range(0, len(pictures), size)]
     return tuple(np.concatenate(columns) for columns in zip(*parts))

@@ -1,15 +1,21 @@
 """Serve now, build meanwhile, swap without losing a frame."""
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Callable
 
 import numpy as np
 
 from ..errors import ModelError
 from .base import Options, Runtime
+
+
+_ONE_AT_A_TIME = threading.Lock()
+"""A build may need gigabytes: detector and pose network are not built side by side."""
 
 
 class Swapping(Runtime):
@@ -77,7 +83,10 @@ def build_in_another_process(kind: str, model: str, runtime: str, options: Optio
     command = ["nice", "-n", "10", sys.executable, "-m", "hand_pose_ros", "build-engine", "--kind", kind,
                "--model", model, "--runtime", runtime, "--precision", options.precision,
                "--max-batch", str(options.max_batch), "--cache", str(options.cache.folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    package = str(Path(__file__).resolve().parents[2])       # where this process found it, installed or not
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")])}
+    with _ONE_AT_A_TIME:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()[-3:]
         raise ModelError(f"building the engine failed ({done.returncode}): {' / '.join(lines)}")

@@ -105,6 +105,13 @@ class GraphedCuda(Runtime):
         self._stream.synchronize()
         return unpacked(step.download.numpy().copy(), step.shapes)
 
+    def warm_up(self) -> None:
+        """Runs and captures every batch size once. Raises ModelError for values that are not finite."""
+        for count in range(1, self.max_batch + 1):
+            outputs = self.run(np.zeros((count, *self.source.input_shape), np.uint8))
+            if not all(np.isfinite(output).all() for output in outputs):
+                raise ModelError(f"{self.name} gives values that are not finite for {self.source.model}")
+
     def _step(self, count: int) -> _Step:
         if count not in self._steps:
             self._steps[count] = self._prepared(count)
@@ -130,7 +137,9 @@ class GraphedCuda(Runtime):
         replay = forward
         try:
             graph = torch.cuda.CUDAGraph()
-            with torch.inference_mode(), torch.cuda.graph(graph, stream=self._stream):
+            # thread_local: another thread may be serving frames meanwhile, and may allocate
+            with torch.inference_mode(), torch.cuda.graph(graph, stream=self._stream,
+                                                          capture_error_mode="thread_local"):
                 forward()
             replay = graph.replay
             self.info["cuda_graphs"] = "yes"

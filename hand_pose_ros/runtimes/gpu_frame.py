@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import camera as cameras
 from .. import crop as crops
+from .. import detect
 from ..crop import CropGeometry
 from ..errors import FrameError
 from ..estimate import split
@@ -53,15 +54,13 @@ class DeviceFrame:
         """The frame fitted into ``size`` (H, W) in the middle of black, as ``detect.letterbox``: (1, H, W, 3) uint8."""
         import torch
         height, width = self.planes.shape[2:]
-        scale = min(size[0] / height, size[1] / width)
-        h, w = max(1, round(height * scale)), max(1, round(width * scale))
+        (h, w), (top, left), scale, _ = detect.fitted((height, width), size)
         if scale < 1:
             rows, columns = (torch.from_numpy(area_weights(*pair)).to(self.planes.device)
                              for pair in ((height, h), (width, w)))
             small = rows @ self.planes @ columns.T
         else:
             small = torch.nn.functional.interpolate(self.planes, (h, w), mode="bilinear", align_corners=False)
-        top, left = (size[0] - h) // 2, (size[1] - w) // 2
         placed = torch.nn.functional.pad(small, (left, size[1] - w - left, top, size[0] - h - top))
         return placed.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
@@ -86,17 +85,46 @@ class DeviceFrame:
         return self._averaged[factor]
 
 
-class DeviceLook:
-    """Crops and poses of one frame: ``pipeline.Pipeline.look``. The frame goes up once, however often it is looked at.
+class Uploaded:
+    """The newest frame on the device: goes up once, however often detector and pose network look at it."""
 
-    pose: a runtime with ``run_on_device(images) -> outputs``; while it has no ``device`` but the CPU (an engine is
-    still being built) the crops are made there.
-    """
-
-    def __init__(self, pose) -> None:
-        self.pose = pose
+    def __init__(self) -> None:
         self._image: np.ndarray | None = None
         self._frame: DeviceFrame | None = None
+
+    def __call__(self, image: np.ndarray, device: str) -> DeviceFrame:
+        """The image on the device; the one that is there already if it is the same array."""
+        if self._frame is None or self._image is not image:
+            self._image, self._frame = image, DeviceFrame(image, device)
+        return self._frame
+
+
+class DeviceDense:
+    """Letterbox and detector network of one frame: ``detect.Detector.look``.
+
+    detector: a runtime with ``run_on_device(images) -> outputs``; while it has no ``device`` but the CPU (an engine is
+    still being built) the picture is made there.
+    """
+
+    def __init__(self, detector, uploaded: Uploaded) -> None:
+        self.detector, self.uploaded = detector, uploaded
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """The detector's dense map (8, h, w) of an image (H, W, 3) uint8."""
+        size, device = self.detector.source.input_shape[:2], self.detector.device
+        if device == "cpu":
+            return self.detector(detect.letterbox(image, size)[0][None])[0][0]
+        return self.detector.run_on_device(self.uploaded(image, device).letterboxed(size))[0][0]
+
+
+class DeviceLook:
+    """Crops and poses of one frame: ``pipeline.Pipeline.look``.
+
+    pose: a runtime as for ``DeviceDense``.
+    """
+
+    def __init__(self, pose, uploaded: Uploaded) -> None:
+        self.pose, self.uploaded = pose, uploaded
 
     def __call__(self, frame: Frame, geometries: Sequence[CropGeometry]) -> list[CropPose]:
         """The pose in each crop of the frame, in order."""
@@ -109,15 +137,9 @@ class DeviceLook:
         device, limit = self.pose.device, self.pose.max_batch
         if device == "cpu":
             return self.pose(np.stack([crops.sample(image, camera, geometry) for geometry in geometries]))
-        images = self.frame(image, device).crops(camera, geometries)
+        images = self.uploaded(image, device).crops(camera, geometries)
         parts = [self.pose.run_on_device(images[start:start + limit]) for start in range(0, len(images), limit)]
         return tuple(np.concatenate(columns) for columns in zip(*parts))
-
-    def frame(self, image: np.ndarray, device: str) -> DeviceFrame:
-        """The image on the device; the one that is there already if it is the same array."""
-        if self._frame is None or self._image is not image:
-            self._image, self._frame = image, DeviceFrame(image, device)
-        return self._frame
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,4 +1,4 @@
-"""Torch-TensorRT, ahead of time: torch.export -> dynamo front end -> one engine in the cache.
+"""Torch-TensorRT, ahead of time: torch.export -> dynamo front end -> one serialised engine in the cache (engine.py).
 
 The network is exported in half precision, typed explicitly: every operation runs in the type the network gives it. The
 batch is free between 1 and ``max_batch``; CUDA graphs are captured per batch size when it is first used.
@@ -7,9 +7,7 @@ Torch-TensorRT's own engine cache stays off: its key leaves out operator argumen
 from __future__ import annotations
 
 import inspect
-import io
-import tempfile
-from pathlib import Path
+import sys
 
 from ..errors import ModelError
 from . import host
@@ -17,6 +15,7 @@ from .agreement import refuse_disagreement
 from .base import NotBuilt, Options, Runtime
 from .cache import Entry, key_of
 from .eager import Eager, GraphedCuda
+from .engine import Engine, import_tensorrt
 from .source import NetworkSource
 
 COMPILE_OPTIONS = {
@@ -31,7 +30,7 @@ COMPILE_OPTIONS = {
 
 
 def engine_problem() -> str:
-    """Why Torch-TensorRT cannot run here, "" if nothing is known against it. Does not import it."""
+    """Why Torch-TensorRT cannot build here, "" if nothing is known against it. Does not import it."""
     if not any(host.version(package) for package in ("torch-tensorrt", "torch-tensorrt-rtx")):
         return "torch_tensorrt is not installed (pip install torch-tensorrt, see docs/jetson.md on a Jetson)"
     return host.cuda_problem()
@@ -39,10 +38,13 @@ def engine_problem() -> str:
 
 def import_torch_tensorrt():
     """The torch_tensorrt module. Raises ModelError if it is installed but does not load."""
+    if host.version("tensorrt-rtx").startswith("1.4."):
+        sys.modules.setdefault("tensorrt.plugin", None)     # this release lacks half of it, and torch_tensorrt looks
     try:
         import torch_tensorrt
     except Exception as error:                       # missing libnvinfer, another torch, no driver: various types
-        raise ModelError(f"runtime tensorrt: torch_tensorrt {host.version('torch-tensorrt')} does not load with torch "
+        found = host.version("torch-tensorrt-rtx") or host.version("torch-tensorrt")
+        raise ModelError(f"runtime tensorrt: torch_tensorrt {found} does not load with torch "
                          f"{host.version('torch')} ({type(error).__name__}: {error}); install matching versions, "
                          f"see docs/jetson.md") from error
     return torch_tensorrt
@@ -59,7 +61,7 @@ def precision(options: Options) -> str:
     return "fp32" if options.precision == "fp32" else "fp16"
 
 
-def exported_program(source: NetworkSource, options: Options, device: str = "cuda"):
+def exported_program(source: NetworkSource, options: Options, device: str):
     """The network through torch.export, batch free from 1 to ``max_batch`` (fixed to 1 if that is 1)."""
     import torch
     module = source.module().eval().to(device)
@@ -69,7 +71,7 @@ def exported_program(source: NetworkSource, options: Options, device: str = "cud
     example = torch.zeros((min(2, limit), *source.input_shape), dtype=torch.uint8, device=device)
     free = ({0: torch.export.Dim("batch", min=1, max=limit)},) if limit > 1 else None
     with torch.no_grad():
-        return torch.export.export(module, (example,), dynamic_shapes=free), example
+        return torch.export.export(module, (example,), dynamic_shapes=free)
 
 
 def described_input(torch_tensorrt, source: NetworkSource, options: Options):
@@ -82,24 +84,22 @@ def described_input(torch_tensorrt, source: NetworkSource, options: Options):
                                 dtype=torch.uint8)
 
 
-def compile_engine(source: NetworkSource, options: Options) -> bytes:
-    """Builds the engine for this GPU; minutes on a Jetson. Returns a serialised ExportedProgram that holds it.
+def compile_engine(source: NetworkSource, options: Options, device: str = "cuda") -> bytes:
+    """Builds the engine for this GPU; minutes on a Jetson. Returns it serialised.
 
-    Raises ModelError if an operation has no converter or TensorRT refuses the network.
+    device: where torch.export runs. Raises ModelError if an operation has no converter or TensorRT refuses the network.
     """
     torch_tensorrt = import_torch_tensorrt()
     limit = source.batch_limit(options.max_batch)
     options.report(f"{source.model}: torch.export")
-    program, example = exported_program(source, options)
+    program = exported_program(source, options, device)
     options.report(f"{source.model}: TensorRT builds the engine ({precision(options)}, batch 1 to {limit})")
-    folder = options.cache.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    arguments = supported_arguments(torch_tensorrt.dynamo.compile,
-                                    {**COMPILE_OPTIONS, "timing_cache_path": str(folder / "timing_cache.bin")})
+    options.cache.folder.mkdir(parents=True, exist_ok=True)
+    convert = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine
+    arguments = supported_arguments(
+        convert, {**COMPILE_OPTIONS, "timing_cache_path": str(options.cache.folder / "timing_cache.bin")})
     try:
-        described = described_input(torch_tensorrt, source, options)
-        compiled = torch_tensorrt.dynamo.compile(program, arg_inputs=[described], **arguments)
-        return saved(torch_tensorrt, compiled, example, folder)
+        return bytes(convert(program, arg_inputs=[described_input(torch_tensorrt, source, options)], **arguments))
     except Exception as error:
         raise ModelError(f"runtime tensorrt: {source.model} does not compile ({type(error).__name__}: {error}); "
                          f"use runtime cuda") from error
@@ -111,27 +111,16 @@ def supported_arguments(function, arguments: dict) -> dict:
     return {name: value for name, value in arguments.items() if name in names}
 
 
-def saved(torch_tensorrt, compiled, example, folder: Path) -> bytes:
-    """A compiled module as bytes. torch_tensorrt.save writes files only, and tells the format by the ending."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".save-") as scratch:
-        path = Path(scratch) / "engine.ep"
-        arguments = supported_arguments(torch_tensorrt.save, {"retrace": False, "output_format": "exported_program"})
-        torch_tensorrt.save(compiled, str(path), arg_inputs=[example], **arguments)
-        return path.read_bytes()
-
-
-def load_engine(payload: bytes):
-    """A callable CUDA tensor -> tensors from ``compile_engine``'s bytes."""
-    import_torch_tensorrt()
-    import torch
-    return torch.export.load(io.BytesIO(payload)).module()
+def opened(source: NetworkSource, options: Options, payload: bytes) -> GraphedCuda:
+    """The runtime of an engine, not yet run. Raises ModelError if TensorRT does not load it."""
+    return GraphedCuda(source, Engine(payload, import_tensorrt()), source.batch_limit(options.max_batch), "tensorrt")
 
 
 def built(source: NetworkSource, options: Options) -> Entry:
     """The engine from the cache; built, compared with eager and stored if it is not there yet. Raises ModelError."""
     def build() -> tuple[bytes, dict]:
         payload = compile_engine(source, options)
-        candidate = GraphedCuda(source, load_engine(payload), source.batch_limit(options.max_batch), "tensorrt")
+        candidate = opened(source, options, payload)
         options.report(f"{source.model}: comparing the engine with eager")
         return payload, {"agreement": refuse_disagreement(candidate, Eager(source, options)),
                          "cuda_graphs": candidate.info["cuda_graphs"]}
@@ -140,19 +129,16 @@ def built(source: NetworkSource, options: Options) -> Entry:
 
 
 def open_built(source: NetworkSource, options: Options, entry: Entry) -> Runtime:
-    """A runtime from an entry, run once so that the first frame does not pay for it. Raises ModelError if the engine
-    does not load or run; its file is removed then, to be built again."""
-    import numpy as np
+    """A runtime from an entry, warmed up so that no frame pays for it. Raises ModelError if the engine does not load or
+    run; its file is removed then, to be built again."""
     try:
-        runtime = GraphedCuda(source, load_engine(entry.payload), source.batch_limit(options.max_batch), "tensorrt")
-        outputs = runtime(np.zeros((1, *source.input_shape), np.uint8))
-        if not all(np.isfinite(output).all() for output in outputs):
-            raise ModelError("the engine gives values that are not finite")
+        runtime = opened(source, options, entry.payload)
+        runtime.warm_up()
     except Exception as error:
         options.cache.path(entry.key).unlink(missing_ok=True)
         raise ModelError(f"runtime tensorrt: the engine of {source.model} does not run ({error}); its file is removed, "
                          f"start again to rebuild it") from error
-    runtime.info.update(entry.info)
+    runtime.info = {**entry.info, **runtime.info}
     return runtime
 
 
@@ -162,7 +148,7 @@ def open_tensorrt(source: NetworkSource, options: Options) -> Runtime:
     problem = engine_problem()
     if problem:
         raise ModelError(f"runtime tensorrt: {problem}")
-    import_torch_tensorrt()
+    import_tensorrt()
     ingredients = key_ingredients(source, options)
     entry = options.cache.get(ingredients)
     if entry is None and options.background:

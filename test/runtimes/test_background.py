@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import standin
 
+import hand_pose_ros
 from hand_pose_ros.errors import ModelError
 from hand_pose_ros.runtimes import background
 from hand_pose_ros.runtimes.background import Swapping
@@ -111,3 +112,26 @@ def test_building_in_another_process_names_the_last_lines_of_a_failure(tmp_path,
     monkeypatch.setattr(sys, "executable", str(program))
     with pytest.raises(ModelError, match=r"failed \(3\): first / error: no converter for aten.foo"):
         background.build_in_another_process("pose", "pose_light", "tensorrt", Options(cache=EngineCache(tmp_path)))
+
+
+def test_the_building_process_finds_this_package_and_is_alone(tmp_path, monkeypatch):
+    program, log = tmp_path / "python", tmp_path / "log"
+    program.write_text(f"""#!/bin/sh
+echo begin >> {log}
+{sys.executable} -c 'import hand_pose_ros; print(hand_pose_ros.__path__[0])' >> {log}
+sleep 0.2
+echo end >> {log}
+""")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.chdir(tmp_path)
+    options = Options(cache=EngineCache(tmp_path))
+    builds = [threading.Thread(target=background.build_in_another_process, args=(kind, f"{kind}_light", "x", options))
+              for kind in ("detector", "pose")]
+    for build in builds:
+        build.start()
+    for build in builds:
+        build.join(30)
+    lines = log.read_text().split()
+    assert lines[0::3] == ["begin"] * 2 and lines[2::3] == ["end"] * 2       # one after the other
+    assert set(lines[1::3]) == {hand_pose_ros.__path__[0]}

@@ -7,10 +7,10 @@ import standin
 
 from hand_pose_ros import camera as cameras
 from hand_pose_ros import crop as crops
-from hand_pose_ros import config, detect, estimate, pipeline
+from hand_pose_ros import config, detect, estimate, pipeline, runtimes
 from hand_pose_ros.errors import FrameError
 from hand_pose_ros.runtimes import Options, eager, gpu_frame
-from hand_pose_ros.runtimes.gpu_frame import DeviceFrame, DeviceLook, averaging_factor
+from hand_pose_ros.runtimes.gpu_frame import DeviceDense, DeviceFrame, DeviceLook, Uploaded, averaging_factor
 from hand_pose_ros.types import Camera, Detection, Frame
 
 K = np.array([[600.0, 0, 330.0], [0, 610.0, 236.0], [0, 0, 1]])
@@ -106,8 +106,8 @@ def test_letterbox_equals_the_detectors_own(shape, size):
 class OnCpu(eager.Eager):
     """Has the part of a runtime on a GPU that takes crops from there."""
 
-    def __init__(self, max_batch: int = 4):
-        super().__init__(standin.source(size=64), Options(threads=1, max_batch=max_batch))
+    def __init__(self, max_batch: int = 4, kind: str = "pose"):
+        super().__init__(standin.source(kind, size=64), Options(threads=1, max_batch=max_batch))
         self.looked = 0
 
     def run_on_device(self, images):
@@ -122,7 +122,7 @@ class PretendsCuda:
     device = "cuda"
 
     def __init__(self, runtime):
-        self.runtime, self.max_batch = runtime, runtime.max_batch
+        self.runtime, self.max_batch, self.source = runtime, runtime.max_batch, runtime.source
 
     def __call__(self, batch):
         return self.runtime(batch)
@@ -134,7 +134,7 @@ class PretendsCuda:
 @pytest.fixture
 def look(monkeypatch):
     runtime = OnCpu(max_batch=2)
-    made = DeviceLook(PretendsCuda(runtime))
+    made = DeviceLook(PretendsCuda(runtime), Uploaded())
     frames: list[DeviceFrame] = []
 
     def on_cpu(image, device):
@@ -164,7 +164,7 @@ def test_a_frame_is_uploaded_once_and_every_hand_is_answered_in_order(look):
 def test_crops_are_made_on_the_cpu_while_the_network_is_still_there():
     runtime = OnCpu()
     frame = Frame(smooth_picture(), CAMERAS["pinhole"], 0)
-    assert len(DeviceLook(runtime)(frame, [crops.plan(frame.camera, PLACES["middle"], 64)])) == 1
+    assert len(DeviceLook(runtime, Uploaded())(frame, [crops.plan(frame.camera, PLACES["middle"], 64)])) == 1
     assert runtime.looked == 0
 
 
@@ -181,6 +181,40 @@ def test_the_pipeline_finds_the_same_hands_either_way(look):
     assert len(shown[0]) == len(shown[1]) > 0
     for one, other in zip(*shown):
         assert np.abs(one.joints_px - other.joints_px).max() < 0.3 and one.is_right == other.is_right
+
+
+def test_detector_and_pose_network_share_one_upload(look):
+    _, runtime, uploaded = look
+    searching = PretendsCuda(OnCpu(kind="detector"))
+    dense, looking = runtimes.looks(searching, PretendsCuda(runtime))
+    detector = detect.Detector(searching, (64, 64), dense)
+    image = smooth_picture()
+    found = detector(image)
+    assert searching.runtime.looked == 1 and len(uploaded) == 1
+    expected = detect.Detector(searching, (64, 64))(image)           # through the CPU's letterbox
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected):                          # a grey level of rounding, 10 px of image per px
+        np.testing.assert_allclose(one.box, other.box, atol=1.0)
+    frame = Frame(image, CAMERAS["pinhole"], 0)
+    looking(frame, [crops.plan(frame.camera, PLACES["middle"], 64)])
+    assert len(uploaded) == 1
+    with pytest.raises(FrameError, match="detector needs"):
+        detector(np.zeros((4, 4), np.uint8))
+
+
+def test_networks_on_the_cpu_get_no_device_path(look):
+    _, runtime, _ = look
+    on_cpu, on_gpu = OnCpu(kind="detector"), PretendsCuda(runtime)
+    assert runtimes.looks(on_cpu, runtime) == (None, None)
+    dense, looking = runtimes.looks(on_cpu, on_gpu)
+    assert dense is None and looking is not None
+
+
+def test_a_detector_that_is_not_on_the_gpu_yet_gets_its_letterbox_on_the_cpu():
+    detector, image = OnCpu(kind="detector"), smooth_picture()
+    dense = DeviceDense(detector, Uploaded())(image)
+    assert detector.looked == 0
+    np.testing.assert_array_equal(dense, detector(detect.letterbox(image, (64, 64))[0][None])[0][0])
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])

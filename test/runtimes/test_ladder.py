@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -125,13 +127,16 @@ def test_a_library_that_breaks_is_a_rung_passed_over(options, no_gpu, monkeypatc
     assert runtime.name == "cpu" and "RuntimeError: illegal instruction" in runtime.reason
 
 
-def test_torch_tensorrt_that_does_not_load_is_a_rung_passed_over(options, monkeypatch):
+@pytest.mark.parametrize("module", ["tensorrt", "torch_tensorrt"])
+def test_tensorrt_that_does_not_load_is_a_rung_passed_over(options, monkeypatch, module):
     real = host.version
     monkeypatch.setattr(host, "version", lambda package: "2.13.0" if package == "torch-tensorrt" else real(package))
     monkeypatch.setattr(host, "cuda_problem", lambda: "")
-    monkeypatch.setitem(sys.modules, "torch_tensorrt", None)
-    runtime = ladder.climb(standin.source(), "auto", options)
-    assert "tensorrt: torch_tensorrt 2.13.0 does not load with torch" in runtime.reason
+    monkeypatch.setattr(host, "gpu_ingredients", lambda: {"gpu": "stand-in"})
+    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, module, None)
+    runtime = ladder.climb(standin.source(), "auto", dataclasses.replace(options, background=False))
+    assert f"tensorrt: {module} " in runtime.reason and "does not load" in runtime.reason
 
 
 def test_unknown_runtime_lists_the_choices(options):

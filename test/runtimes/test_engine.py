@@ -1,0 +1,145 @@
+"""The TensorRT engine as a callable, on a stand-in of TensorRT's Python interface that computes on the CPU."""
+from __future__ import annotations
+
+import ctypes
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from hand_pose_ros.errors import ModelError
+from hand_pose_ros.runtimes import engine, host, tensorrt
+from hand_pose_ros.runtimes.engine import Engine
+
+NAMES = ("output1", "images", "output10", "output2", "output0")             # TensorRT promises no order
+MAX_BATCH = 4
+
+
+class Context:
+    """Writes N x 2 floats to each output: the number in its name, and the first byte of each image."""
+
+    def __init__(self, config=None):
+        self.shape, self.addresses, self.config = None, {}, config
+
+    def set_input_shape(self, name, shape):
+        assert name == "images"
+        self.shape = shape
+        return 1 <= shape[0] <= MAX_BATCH
+
+    def get_tensor_shape(self, name):
+        return (self.shape[0], 2)
+
+    def set_tensor_address(self, name, address):
+        self.addresses[name] = address
+
+    def execute_async_v3(self, stream):
+        count, each = self.shape[0], int(np.prod(self.shape[1:]))
+        images = np.frombuffer((ctypes.c_uint8 * (count * each)).from_address(self.addresses["images"]), np.uint8)
+        for name in NAMES:
+            if name != "images":
+                written = np.frombuffer((ctypes.c_float * (2 * count)).from_address(self.addresses[name]), np.float32)
+                written.reshape(count, 2)[:] = np.stack([np.full(count, float(name[6:])), images[::each]], 1)
+        return images[0] != 255
+
+
+class Deserialised:
+    num_io_tensors = len(NAMES)
+
+    def __init__(self):
+        self.contexts = []
+
+    def get_tensor_name(self, index):
+        return NAMES[index]
+
+    def get_tensor_mode(self, name):
+        return "in" if name == "images" else "out"
+
+    def get_tensor_dtype(self, name):
+        return SimpleNamespace(name="UINT8" if name == "images" else "FLOAT")
+
+    def create_execution_context(self, config=None):
+        self.contexts.append(Context(config))
+        return self.contexts[-1]
+
+    def create_runtime_config(self):
+        return SimpleNamespace(dynamic_shapes_kernel_specialization_strategy="lazy", cuda_graph_strategy="disabled")
+
+
+def stand_in(**more):
+    made = Deserialised()
+    runtime = SimpleNamespace(deserialize_cuda_engine=lambda payload: made if payload == b"engine" else None)
+    trt = SimpleNamespace(Logger=type("Logger", (), {"ERROR": 0, "__init__": lambda self, level: None}),
+                          Runtime=lambda logger: runtime, TensorIOMode=SimpleNamespace(INPUT="in", OUTPUT="out"),
+                          **more)
+    return trt, made
+
+
+def pictures(*first: int) -> torch.Tensor:
+    made = torch.zeros((len(first), 4, 4, 3), dtype=torch.uint8)
+    made[:, 0, 0, 0] = torch.tensor(first, dtype=torch.uint8)
+    return made
+
+
+def test_outputs_come_in_the_order_of_the_network_not_of_the_engine_or_the_alphabet():
+    trt, _ = stand_in()
+    outputs = Engine(b"engine", trt, "cpu")(pictures(7, 9))
+    assert [int(output[0, 0]) for output in outputs] == [0, 1, 2, 10]
+    assert outputs[0][:, 1].tolist() == [7, 9]
+
+
+def test_each_batch_size_keeps_its_own_context_and_buffers():
+    trt, made = stand_in()
+    call = Engine(b"engine", trt, "cpu")
+    one, three = call(pictures(5)), call(pictures(1, 2, 3))
+    assert one[0][:, 1].tolist() == [5] and three[0][:, 1].tolist() == [1, 2, 3]      # not overwritten by the other
+    assert call(pictures(6))[0].data_ptr() == one[0].data_ptr()                        # a captured graph stays valid
+    assert [context.shape[0] for context in made.contexts] == [1, 3]
+
+
+def test_bytes_of_another_machine_are_refused():
+    with pytest.raises(ModelError, match="another GPU or version"):
+        Engine(b"foreign", stand_in()[0], "cpu")
+
+
+def test_what_tensorrt_does_not_run_is_an_error_not_old_output():
+    call = Engine(b"engine", stand_in()[0], "cpu")
+    with pytest.raises(RuntimeError, match="does not take"):
+        call(pictures(*range(MAX_BATCH + 1)))
+    with pytest.raises(RuntimeError, match="did not run"):
+        call(pictures(255))
+
+
+@pytest.mark.parametrize("capturable, strategy", [(True, "disabled"), (False, "whole")])
+def test_rtx_compiles_at_once_and_replays_itself_where_it_cannot_be_captured(monkeypatch, capturable, strategy):
+    monkeypatch.setattr(Context, "is_stream_capturable", lambda self, stream: capturable, raising=False)
+    trt, made = stand_in(DynamicShapesKernelSpecializationStrategy=SimpleNamespace(EAGER="eager"),
+                         CudaGraphStrategy=SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole"))
+    call = Engine(b"engine", trt, "cpu")
+    call(pictures(5))
+    config = made.contexts[-1].config
+    assert config.dynamic_shapes_kernel_specialization_strategy == "eager" and config.cuda_graph_strategy == strategy
+    monkeypatch.setattr(engine, "_capturing", lambda: True)
+    if capturable:
+        call(pictures(5))
+    else:
+        with pytest.raises(RuntimeError, match="graph of its own"):
+            call(pictures(5))
+
+
+@pytest.mark.parametrize("flavour, name", [("torch-tensorrt", "tensorrt"), ("torch-tensorrt-rtx", "tensorrt_rtx")])
+def test_the_module_is_that_of_the_flavour_which_builds(monkeypatch, flavour, name):
+    monkeypatch.setattr(host, "version", lambda package: "2.13.0" if package == flavour else "")
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(name=name))
+    assert engine.import_tensorrt().name == name
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ModelError, match=f"{name} does not load .*; install the version"):
+        engine.import_tensorrt()
+
+
+def test_only_arguments_that_this_version_takes_are_given():
+    def version_2_14(program, *, min_block_size=5):
+        """Stands for a version that dropped most options."""
+
+    assert tensorrt.supported_arguments(version_2_14, tensorrt.COMPILE_OPTIONS) == {"min_block_size": 1}
