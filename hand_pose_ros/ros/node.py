@@ -5,7 +5,6 @@ pipeline and publishes. So there is never a backlog: while the worker is busy, o
 """
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 import time
@@ -18,16 +17,14 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.serialization import deserialize_message
-from rclpy.task import Future
 from tf2_msgs.msg import TFMessage
 
 from .. import imaging, messages
 from ..errors import FrameError, HandPoseError
 from ..types import Frame
-from . import compat, diagnostics, images, transforms
+from . import diagnostics, images, process, transforms
 from .camera_input import Arrival, CameraInput
 from .diagnostics import ERROR, WARN, Monitor
 from .engine import Engine, load_engine
@@ -36,7 +33,6 @@ from .publishers import OLDEST_PLAUSIBLE_NS, Latency, Outputs
 
 NODE_NAME = "hand_pose"
 WAIT_FOR_IMAGE_S = 0.1
-SPIN_S = 0.2
 GRAPH_PERIOD_S = 0.25
 REORDER_NS = 200_000_000
 """An image that is older than the last one by less than this came out of order; by more, and time has jumped back."""
@@ -48,8 +44,6 @@ class HandPoseNode(LifecycleNode):
     def __init__(self, load: Callable[[Any], Engine] = load_engine, **node_options: Any) -> None:
         super().__init__(NODE_NAME, **node_options)
         self._load = load
-        self.refused = Future()                         # done, with the reason, if the automatic start did not work
-        self._failure = ""                              # why the last transition did not work
         self._monitor = Monitor(self._log)
         self._engine: Engine | None = None
         self._outputs: Outputs | None = None
@@ -67,7 +61,6 @@ class HandPoseNode(LifecycleNode):
         self._jump = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
             post_callback=self._time_jumped)
-        self._start_timer = self.create_timer(0.0, self._start, clock=steady) if self._values.autostart else None
 
     @property
     def _values(self) -> Any:
@@ -76,12 +69,10 @@ class HandPoseNode(LifecycleNode):
 
     # ------------------------------------------------------------------------------------------------- transitions
 
-    def _start(self) -> None:
-        self._start_timer.cancel()
-        for step in (self.trigger_configure, self.trigger_activate):
-            if step() != TransitionCallbackReturn.SUCCESS:
-                self.refused.set_result(self._failure)
-                return
+    def start(self) -> bool:
+        """Configure and activate, unless autostart is false. Returns False if that failed; the log says why."""
+        steps = (self.trigger_configure, self.trigger_activate) if self._values.autostart else ()
+        return all(step() == TransitionCallbackReturn.SUCCESS for step in steps)
 
     def on_configure(self, state: Any) -> TransitionCallbackReturn:
         """Check the settings and load the networks."""
@@ -114,11 +105,11 @@ class HandPoseNode(LifecycleNode):
             action()
             return base(state)
         except HandPoseError as error:
-            self._failure = f"cannot {what}: {error}"
+            failure = f"cannot {what}: {error}"
         except Exception as error:
-            self._failure = f"cannot {what}: {type(error).__name__}: {error}"
+            failure = f"cannot {what}: {type(error).__name__}: {error}"
             self.get_logger().error(traceback.format_exc())
-        self._monitor.problem("start", self._failure, ERROR, standing=True)
+        self._monitor.problem("start", failure, ERROR, standing=True)
         return TransitionCallbackReturn.FAILURE
 
     def _configure(self) -> None:
@@ -246,6 +237,11 @@ class HandPoseNode(LifecycleNode):
             monitor.problem("stamp", "images carry no time stamp (0): tracking uses the time of arrival, and no TF is "
                             "sent; make the camera driver fill header.stamp")
             stamp_ns = arrival.received_ns
+        age_ns = arrival.received_ns - stamp_ns
+        if 0 < values.max_image_age_s * 1e9 < age_ns:
+            monitor.problem("age", f"images older than max_image_age_s ({values.max_image_age_s:g} s) are skipped; the "
+                            "network or the camera driver delays them")
+            return None
         last_ns = self._last_stamp_ns
         if last_ns is not None and stamp_ns == last_ns:
             monitor.problem("stamp", "an image stamp came twice; the second image is not used. Check the camera "
@@ -259,11 +255,6 @@ class HandPoseNode(LifecycleNode):
             monitor.problem("stamp", "image stamps went back (a bag that starts again, or a camera clock that was "
                             "set): tracking starts anew")
             self._start_anew()
-        age_ns = arrival.received_ns - stamp_ns
-        if 0 < values.max_image_age_s * 1e9 < age_ns:
-            monitor.problem("age", f"images older than max_image_age_s ({values.max_image_age_s:g} s) are skipped; the "
-                            "network or the camera driver delays them")
-            return None
         if age_ns > OLDEST_PLAUSIBLE_NS:
             monitor.problem("age", "images are older than a minute when they arrive; if this is a recording, play it "
                             "with --clock and set use_sim_time, else set the camera's clock")
@@ -304,27 +295,7 @@ class HandPoseNode(LifecycleNode):
 
 def main(args: Sequence[str] | None = None, load: Callable[[Any], Engine] = load_engine) -> int:
     """Run the node until SIGINT or SIGTERM. Returns the exit code: 0, or 1 if it refused to start."""
-    node, executor = None, None
-    try:
-        rclpy.init(args=args)
-        node = HandPoseNode(load)
-        executor = compat.executor()
-        executor.add_node(node)
-        while rclpy.ok() and not node.refused.done():       # spin() of the events executor does not see signals at once
-            executor.spin_once(timeout_sec=SPIN_S)
-        return 1 if node.refused.done() else 0
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
-    except HandPoseError as error:
-        print(f"hand_pose: {error}", file=sys.stderr)
-        return 1
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):      # a second signal must not interrupt the clean-up
-            signal.signal(number, signal.SIG_IGN)
-        if node is not None:
-            node.stop()
-            node.destroy_node()
-        rclpy.try_shutdown()
+    return process.run(lambda: HandPoseNode(load), NODE_NAME, args, HandPoseNode.start)
 
 
 if __name__ == "__main__":

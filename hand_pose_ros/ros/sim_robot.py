@@ -166,6 +166,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run until Ctrl-C."""
-    from .teleop_node import spin
+    from . import process
     ros = sys.argv[sys.argv.index("--ros-args"):] if "--ros-args" in sys.argv else []
-    return spin(SimRobot, "sim_robot", ["sim_robot", *ros])
+    return process.run(SimRobot, "sim_robot", ["sim_robot", *ros])

@@ -2,18 +2,15 @@
 from __future__ import annotations
 
 import re
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Point, Pose, PoseArray, PoseStamped, TwistStamped
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
@@ -24,17 +21,16 @@ from visualization_msgs.msg import Marker, MarkerArray
 from hand_pose_ros.msg import HandPose21Array
 
 from .. import gripper, messages, retarget
-from ..errors import DataError, HandPoseError
+from ..errors import DataError
 from ..frames import quaternion
 from ..gripper import Command, Observation, Phase, Target
 from ..teleop_settings import SETTINGS, config_from
 from ..types import Hand
-from . import compat, diagnostics, gripper_outputs
+from . import compat, diagnostics, gripper_outputs, process
 from .diagnostics import ERROR, WARN, Monitor
 from .parameters import Parameters
 
 NODE_NAME = "teleop"
-SPIN_S = 0.2
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 EMERGENCY_PROFILES = (QoSProfile(depth=10), LATCHED, QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
 """A stop must be heard from any publisher: also if it was latched before this node began, or is sent as sensor data."""
@@ -350,36 +346,7 @@ def _pose(target: Target) -> Any:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM. Returns the exit code: 0, or 1 if it refused to start."""
-    return spin(TeleopNode, "teleop", args)
-
-
-def spin(make: Any, name: str, args: Sequence[str] | None = None) -> int:
-    """Run any node of this folder that has stop(), until SIGINT or SIGTERM. Returns 0, or 1 if make() refused."""
-    node = None
-    try:
-        rclpy.init(args=args)
-        node = make()
-        executor = compat.executor()
-        executor.add_node(node)
-        while rclpy.ok():                                # spin() of the events executor does not see signals at once
-            executor.spin_once(timeout_sec=SPIN_S)
-        return 0
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
-    except HandPoseError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 1
-    except RuntimeError:                                 # RCLError: after a signal, publishing fails
-        if rclpy.ok():
-            raise
-        return 0
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):   # a second signal must not interrupt the clean-up
-            signal.signal(number, signal.SIG_IGN)
-        if node is not None:
-            node.stop()
-            node.destroy_node()
-        rclpy.try_shutdown()
+    return process.run(TeleopNode, NODE_NAME, args)
 
 
 if __name__ == "__main__":

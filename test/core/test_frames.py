@@ -44,6 +44,13 @@ def test_a_flat_hand_has_its_nails_on_its_back():
     np.testing.assert_allclose(found[[0, 2, 3, 4, 5], :, 2], np.tile([0.0, 0.0, -1.0], (5, 1)), atol=1e-9)
 
 
+@pytest.mark.parametrize("bend", [0.1, 0.5, 0.9])
+def test_the_nail_goes_round_with_a_finger_that_curls(bend):
+    """Three joints of the middle finger bend, up to more than a right angle, where the nail looks back at the palm."""
+    z = frames.fingertip_rotations(hand(bend=bend), True)[2, :, 2]
+    np.testing.assert_allclose(z, (0.0, -np.sin(3 * bend), -np.cos(3 * bend)), atol=1e-9)
+
+
 def test_many_hands_at_once_are_what_each_is_alone():
     sides = RNG.random(len(HANDS)) < 0.5
     together = both(HANDS, sides)

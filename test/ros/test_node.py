@@ -228,6 +228,25 @@ def test_stamps_that_go_back_start_anew(rig):
     assert len(rig.answer(rig.image()).hands) == len(before.hands)
 
 
+def test_images_older_than_allowed_are_skipped_and_said(rig):
+    assert set_parameter(rig, "max_image_age_s", 1.0).successful
+    try:
+        old = []
+
+        def send_old():
+            stamp = rig.now()
+            stamp.sec -= 2
+            old.append(stamp)
+            rig.send(rig.image(stamp=stamp))
+        assert "1 s" in rig.until_problem("age", "max_image_age_s", send_old)
+        track_ids = {hand.track_id for hand in rig.answer(rig.image()).hands}
+        rig.send(rig.image(stamp=old[0]))
+        assert {hand.track_id for hand in rig.answer(rig.image()).hands} == track_ids      # no start anew
+        assert not any(m.header.stamp in old for m in rig.hands)
+    finally:
+        assert set_parameter(rig, "max_image_age_s", 0.0).successful
+
+
 def test_own_transforms_are_no_clash(rig):
     for _ in range(10):
         rig.answer(rig.image())

