@@ -1,6 +1,6 @@
 """A camera made of a bag, a video, a folder or a webcam: a process of its own that publishes with fresh stamps.
 
-python -m hand_pose_ros.ros.player SOURCE [--seconds S] [--listeners N] [--every-image]
+python -m hand_pose_ros.ros.player SOURCE [--seconds S] [--listeners N] [--every-image] [--speed SPEED]
 """
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ class Player:
     def _on_hands(self, message: Any) -> None:
         self._answered_ns = messages.stamp_ns(message.header)
 
-    def play(self, seconds: float, listeners: int, every_image: bool) -> None:
-        """Send everything: at its own speed, or with every_image, each image after the answer to the last."""
+    def play(self, seconds: float, listeners: int, every_image: bool, speed: float = 1.0) -> None:
+        """Send everything: at its own speed or so many times that, or with every_image, each image after the answer to
+        the last."""
         timed = self._source.kind in ("bag", "video") and not every_image
         camera = self._publisher(self._source.image_topic, self._source.image_type)
         for topic, message_type in self._source.others:
@@ -51,13 +52,13 @@ class Player:
         at_s, stamp_ns = None, 0
         for item in sources.items(self._source):
             if started_s is None:                    # opening a bag takes its time: only now can its clock start
-                started_s, started_ns = time.monotonic() - item.at_s, self._node.get_clock().now().nanoseconds
-                started_ns -= int(item.at_s * 1e9)
+                started_s = time.monotonic() - item.at_s / speed
+                started_ns = self._node.get_clock().now().nanoseconds - int(item.at_s / speed * 1e9)
             if seconds and item.at_s > seconds:
                 return
             if timed:
-                self._sleep_until(started_s + item.at_s)
-                stamp_ns = started_ns + int(item.at_s * 1e9)
+                self._sleep_until(started_s + item.at_s / speed)
+                stamp_ns = started_ns + int(item.at_s / speed * 1e9)
             elif item.at_s != at_s:                  # what belongs to one instant keeps one stamp
                 stamp_ns = self._node.get_clock().now().nanoseconds
             at_s = item.at_s
@@ -99,13 +100,14 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=0.0, help="stop after this much of the source (0: at its end)")
     parser.add_argument("--listeners", type=int, default=1, help="wait for so many subscribers of the images")
     parser.add_argument("--every-image", action="store_true", help="send each image after the answer to the last")
+    parser.add_argument("--speed", type=float, default=1.0, help="so many times as fast, for bags and videos")
     options = parser.parse_args(args)
     node = None
     try:
         rclpy.init(args=[])
         node = rclpy.create_node("camera_player")
         player = Player(node, sources.find(options.source))
-        player.play(options.seconds, options.listeners, options.every_image)
+        player.play(options.seconds, options.listeners, options.every_image, options.speed)
         print(f"{player.sent} images sent")
         return 0
     except HandPoseError as error:
