@@ -16,7 +16,7 @@ import shutil
 import struct
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
@@ -89,6 +89,14 @@ def stamp_header(header: Any, stamp_ns: int, frame_id: str) -> None:
     header.frame_id = frame_id
 
 
+def hands_message(stamp_ns: int, frame_id: str, hands: Sequence[Hand], info: messages.ArrayInfo) -> Any:
+    """A HandPose21Array. Raises DataError for a hand without track id or with arrays of a wrong shape."""
+    message = new_message(HANDS)
+    stamp_header(message.header, stamp_ns, frame_id)
+    messages.fill_array(message, hands, message.header, lambda: new_message(HAND), info)
+    return message
+
+
 # ------------------------------------------------------------------------------------------------------------ writing
 
 class BagWriter:
@@ -146,9 +154,11 @@ class BagWriter:
 
     def write(self, topic: str, type_name: str, message: Any, stamp_ns: int) -> None:
         """Write any message of the typestore. stamp_ns: recording time, nanoseconds."""
-        store = typestore()
-        connection = self._connection(topic, type_name, store)
-        self._writer.write(connection, int(stamp_ns), store.serialize_cdr(message, type_name))
+        self.write_serialized(topic, type_name, typestore().serialize_cdr(message, type_name), stamp_ns)
+
+    def write_serialized(self, topic: str, type_name: str, raw: Any, stamp_ns: int) -> None:
+        """Write a message of the typestore from its CDR bytes. stamp_ns: recording time, nanoseconds."""
+        self._writer.write(self._connection(topic, type_name, typestore()), int(stamp_ns), raw)
 
     def copy(self, recorded: Recorded) -> None:
         """Write a message of another bag unchanged, with its own definition and quality of service."""
@@ -202,9 +212,7 @@ class BagWriter:
               info: messages.ArrayInfo = messages.ArrayInfo(), log_ns: int | None = None) -> None:
         """Write a HandPose21Array. log_ns: recording time, the stamp if None. Raises DataError for a hand without track
         id or with arrays of a wrong shape."""
-        message = new_message(HANDS)
-        stamp_header(message.header, stamp_ns, frame_id)
-        messages.fill_array(message, hands, message.header, lambda: new_message(HAND), info)
+        message = hands_message(stamp_ns, frame_id, hands, info)
         self.write(topic, HANDS, message, stamp_ns if log_ns is None else log_ns)
 
     def _connection(self, topic: str, type_name: str, store: Any, qos: Sequence[Any] = ()) -> Any:
@@ -410,8 +418,10 @@ class BagReader:
         return max(last, entry[0])
 
     def frames(self, image: str | None = None, info: str | None = None, depth: str | None = None,
-               assume: Callable[[int, int, str], Camera] | None = None) -> Iterator[BagFrame]:
-        """Camera images as frames, in stamp order; only those that cannot be used are left out (see ``problems``).
+               assume: Callable[[int, int, str], Camera] | None = None,
+               only: Container[int] | None = None) -> Iterator[BagFrame]:
+        """Camera images as frames, in stamp order; only those that cannot be used are left out (see ``problems``), and
+        those whose stamps are not in ``only``, if it is given.
 
         The calibration is the latest camera_info not after the image; images before the first camera_info use that
         first one. Without any, ``assume(width, height, frame_id)`` makes an uncalibrated camera; without ``assume`` the
@@ -429,7 +439,8 @@ class BagReader:
             while waiting and recorded.stamp_ns > waiting[0][0].stamp_ns + slop:
                 yield from self._frame(*waiting.popleft(), depths, assume)
             if recorded.topic == image_topic.name:
-                waiting.append((recorded, info_now))
+                if only is None or recorded.stamp_ns in only:
+                    waiting.append((recorded, info_now))
             elif info_topic and recorded.topic == info_topic.name:
                 info_now = recorded
             else:

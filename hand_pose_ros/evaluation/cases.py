@@ -6,7 +6,7 @@ again why (see faults.py).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from .scoring import HandScore, ImageScore
 
 PER_SHEET = 48
 COLUMNS = 8
+APART_NS = 300_000_000
+"""Neighbouring frames of a recording look alike, so of one hand only frames this far apart are shown."""
 SETS = 16
 """So many sets get sheets, those with the most hands first: each bag of a long list is a set, too."""
 SHOT_PX, CAPTION_PX = 200, 60
@@ -53,8 +55,22 @@ def nme_of(hand: HandScore) -> float:
     return float(hand.errors_px[known].mean() / hand.extent_px) if known.any() else float("nan")
 
 
-def choose(images: Sequence[ImageScore], typical: int = 8) -> Cases:
-    """Which hands are shown: up to PER_SHEET of each kind of each set, and some round the median of all."""
+def choose(images: Sequence[ImageScore], typical: int = 8, stamps_ns: Mapping[str, int] | None = None) -> Cases:
+    """Which hands are shown: up to PER_SHEET of each kind of each set, and some round the median of all. stamps_ns: of
+    the frames of recordings by name; of one kind and hand, those nearer than APART_NS to a chosen one are left out."""
+    stamps_ns = stamps_ns or {}
+
+    def some(ranked: list[tuple[float, str, int]]) -> list[Key]:
+        chosen: list[Key] = []
+        for _, name, index in ranked:
+            if len(chosen) == PER_SHEET:
+                break
+            if name in stamps_ns and any(other == index and abs(stamps_ns[name] - stamps_ns[near]) < APART_NS
+                                         for near, other in chosen):
+                continue
+            chosen.append((name, index))
+        return chosen
+
     sets = Counter(image.subset for image in images)
     sheets: dict[str, dict[str, list[Key]]] = {}
     for subset, _ in sorted(sets.items(), key=lambda entry: (-entry[1], entry[0]))[:SETS]:
@@ -62,20 +78,19 @@ def choose(images: Sequence[ImageScore], typical: int = 8) -> Cases:
         hands = [hand for image in own for hand in image.hands]
         found = sorted((-nme_of(hand), hand.image, hand.index) for hand in hands if np.isfinite(nme_of(hand)))
         missed = sorted((-hand.size_px, hand.image, hand.index) for hand in hands if not hand.found)
-        false = sorted((image.name, -1 - p) for image in own for p in image.false_places)
-        kinds = {"worst": [(name, index) for _, name, index in found][:PER_SHEET],
-                 "missed": [(name, index) for _, name, index in missed][:PER_SHEET], "false": false[:PER_SHEET]}
+        false = sorted((0.0, image.name, -1 - p) for image in own for p in image.false_places)
+        kinds = {"worst": some(found), "missed": some(missed), "false": some(false)}
         sheets[subset] = {kind: keys for kind, keys in kinds.items() if keys}
     order = sorted((nme_of(hand), hand.image, hand.index) for image in images for hand in image.hands
                    if np.isfinite(nme_of(hand)))
     middle = max(0, len(order) // 2 - typical // 2)
-    return Cases(sheets, [(name, index) for _, name, index in order[middle:middle + typical]])
+    return Cases(sheets, some(order[middle:])[:typical])
 
 
 def collect(images: Sequence[ImageScore], rows: dict[str, Row], units: Sequence[dict[str, Any]],
             run: dict[str, Any], ask: bool) -> Cases:
     """The chosen hands with pictures and captions. ask: ask the run's pipeline why hands were missed."""
-    cases = choose(images)
+    cases = choose(images, stamps_ns={name: row.stamp_ns for name, row in rows.items() if row.stamp_ns is not None})
     hands = {(hand.image, hand.index): hand for image in images for hand in image.hands}
     wanted: dict[str, list[Key]] = {}
     for key in dict.fromkeys([key for kinds in cases.sheets.values() for keys in kinds.values() for key in keys]
@@ -186,6 +201,5 @@ def pictures(names: set[str], units: Sequence[dict[str, Any]], run: dict[str, An
         stamps = {int(name.rpartition("/")[2]) for name in names if name.rpartition("/")[0] == unit["name"]}
         if stamps:
             items = bag_truth.items_of(unit, run)
-            for frame in work.source_frames(unit, run):
-                if frame.stamp_ns in stamps and frame.stamp_ns in items:
-                    yield f"{unit['name']}/{frame.stamp_ns}", items[frame.stamp_ns], frame
+            for frame in work.source_frames(unit, run, stamps & items.keys()):
+                yield f"{unit['name']}/{frame.stamp_ns}", items[frame.stamp_ns], frame

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -323,6 +324,19 @@ def summary(images: Iterable[ImageScore], hands: Sequence[HandScore] | None = No
     return out
 
 
+def group_summary(hands: Sequence[HandScore]) -> dict[str, float]:
+    """The few figures by which groups of hands are compared; "error_sum" is the sum of their NME."""
+    found = [hand for hand in hands if hand.found]
+    with_px = [hand for hand in found if np.isfinite(hand.errors_px).any()]
+    nme = [float(np.nanmean(hand.errors_px)) / hand.extent_px for hand in with_px]
+    close = sum(int((hand.errors_px <= 0.1 * hand.extent_px).sum()) for hand in with_px)
+    return {"hands": len(hands), "recall": _ratio(len(found), len(hands)), "nme": _mean(nme),
+            "error_sum": float(sum(nme)),
+            "pck_0.1": _ratio(close, sum(int(np.isfinite(hand.errors_px).sum()) for hand in with_px)),
+            "pa_mpjpe_mm": _mean([hand.pa_mpjpe_mm for hand in found if np.isfinite(hand.pa_mpjpe_mm)]),
+            "handedness": _mean([float(hand.side_right) for hand in found if hand.side_right is not None])}
+
+
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
 
@@ -356,7 +370,8 @@ def tables(images: Sequence[ImageScore]) -> dict[str, dict[str, Any]]:
                                                           if shown(column, row[column]) != "-"]) else float("nan")
             for column in COLUMNS if column not in ("images", "hands", "hands_3d", "images_with_false", "epe_px")}}
     for key in attributes.TITLES:
-        out["by"][key] = {name: summary(images, chosen) for name in attributes.groups_of(key)
+        make = partial(summary, images) if key == "size" else group_summary
+        out["by"][key] = {name: make(chosen) for name in attributes.groups_of(key)
                           if (chosen := [hand for hand in hands if hand.attributes[key] == name])}
     boxes = [image.boxes for image in images if image.boxes is not None]
     for low, high, name in attributes.SIZES:

@@ -8,8 +8,8 @@ import numpy as np
 
 from ..skeleton import JOINT_NAMES
 from . import attributes, faults
-from .cases import Cases, nme_of
-from .scoring import HandScore, ImageScore
+from .cases import Cases
+from .scoring import HandScore, ImageScore, group_summary, shown
 
 MIN_HANDS = 10
 """A set gets attribute tables of its own from this number of hands on."""
@@ -46,22 +46,18 @@ def attribute_table(hands: Sequence[HandScore]) -> Table:
     joint error, so that rare bad groups and common fair ones can be weighed."""
     rows = [["attribute", "group", "hands", "recall %", "NME %", "PCK@0.1 %", "PA-MPJPE mm", "side right %",
              "share of all 2D error %"]]
-    whole = np.nansum([nme_of(hand) for hand in hands if hand.found]) or np.nan
+    whole = group_summary(hands)["error_sum"]
     for key, title in attributes.TITLES.items():
         groups = [(name, [hand for hand in hands if hand.attributes.get(key) == name])
                   for name in attributes.groups_of(key)]
-        groups = [(name, chosen) for name, chosen in groups if chosen]
+        groups = [(name, group_summary(chosen)) for name, chosen in groups if chosen]
         if len(groups) < 2:
             continue
-        for number, (name, chosen) in enumerate(groups):
-            found = [hand for hand in chosen if hand.found]
-            relative = [hand.errors_px[np.isfinite(hand.errors_px)] / hand.extent_px for hand in found]
-            close = np.concatenate(relative) <= 0.1 if relative else np.zeros(0)
-            nme = np.array([nme_of(hand) for hand in found])
-            rows.append([title if number == 0 else "", name, str(len(chosen)), _mean([h.found for h in chosen], 100, 1),
-                         _mean(nme, 100, 2), _mean(close, 100, 1), _mean([h.pa_mpjpe_mm for h in found], 1, 1),
-                         _mean([np.nan if h.side_right is None else h.side_right for h in found], 100, 1),
-                         f"{100 * np.nansum(nme) / whole:.1f}" if np.isfinite(whole) else "-"])
+        for number, (name, found) in enumerate(groups):
+            cells = [shown(column, found[column])
+                     for column in ("recall", "nme", "pck_0.1", "pa_mpjpe_mm", "handedness")]
+            rows.append([title if number == 0 else "", name, str(found["hands"]), *cells,
+                         f"{100 * found['error_sum'] / whole:.1f}" if whole else "-"])
     return rows
 
 

@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -29,15 +29,12 @@ from ..errors import DataError, FrameError
 from ..messages import ArrayInfo, read_array
 from ..pipeline import PipelineState, Result
 from ..types import Camera, Frame, ScaleSource
-from . import attributes, datasets, predictions, result_bag
+from . import attributes, datasets, lanes, predictions, result_bag
 
 STILL_STAMP_NS = 1_000_000_000
 """Stamp given to a still picture; each has its own fresh tracker."""
 THUMBNAILS = 24
 THUMBNAIL_WIDTH = 240
-HANDS_TOPIC, RAW_TOPIC = "/hand_pose/hands", "/hand_pose/hands_raw"
-"""Topics of the results bag: those of a node called hand_pose."""
-OWN_TOPICS = (HANDS_TOPIC, RAW_TOPIC, result_bag.MARKERS_TOPIC, result_bag.DRAWING_TOPIC)
 
 
 class Part(NamedTuple):
@@ -115,30 +112,35 @@ def _times(start: float, result: Any, name: str, read_s: float) -> dict[str, Any
 def _images(unit: dict[str, Any], run: dict[str, Any]) -> Part:
     chain, config = load_pipeline(run)
     data = data_set(unit["dataset"], unit["folder"], unit["split"])
-    lines, timing, problems, seen = [], [], Counter(), []
-    for index in unit["indices"]:
-        item = data[index]
-        begin = time.monotonic()
+    lines, timing, problems, unread, seen = [], [], Counter(), Counter(), []
+
+    def work(item: datasets.base.Item, frame: Frame, read_s: float) -> None:
+        start = time.monotonic()
         try:
-            frame = still_frame(item, config)
-            read_s = time.monotonic() - begin
             if unit["protocol"] == "box":
-                start = time.monotonic()
                 hands = [chain.estimate_in_box(frame, hand.box, config) for hand in item.hands]
                 timing.append({"image": item.name, "read_ms": 1e3 * read_s, "pose_ms": 1e3 * (time.monotonic() - start),
                                "hands": len(hands)})
                 lines.append(predictions.line(item.name, hands, detector_ran=False))
-                seen.append(_seen(item, frame))
-                continue
-            start = time.monotonic()
-            _, result = chain.step(PipelineState(), frame, config)
+            else:
+                _, result = chain.step(PipelineState(), frame, config)
+                timing.append(_times(start, result, item.name, read_s))
+                lines.append(predictions.line(item.name, result.hands, detector_ran=result.detector_ran))
         except FrameError as error:
             problems[f"{data.name}: {error}"] += 1
-            continue
+            return
         seen.append(_seen(item, frame))
-        timing.append(_times(start, result, item.name, read_s))
-        lines.append(predictions.line(item.name, result.hands, detector_ran=result.detector_ran))
-    return Part(lines, timing, problems, seen)
+
+    with lanes.Lane() as networks:
+        for index in unit["indices"]:
+            item, begin = data[index], time.monotonic()
+            try:
+                frame = still_frame(item, config)
+            except FrameError as error:
+                unread[f"{data.name}: {error}"] += 1
+                continue
+            networks(work, item, frame, time.monotonic() - begin)
+    return Part(lines, timing, problems + unread, seen)
 
 
 def _seen(item: datasets.base.Item, frame: Frame) -> dict[str, Any]:
@@ -160,38 +162,42 @@ def still_frame(item: datasets.base.Item, config: Config) -> Frame:
 # ------------------------------------------------------------------------------------------------ recordings
 
 class _Recording:
-    """What a recording's frames leave: predictions, times, a video, thumbnails and messages for the results bag."""
+    """What a recording's frames leave: predictions, times, a video, thumbnails and messages for the results bag.
 
-    def __init__(self, unit: dict[str, Any], run: dict[str, Any], count: int, model: str) -> None:
+    ``add`` is called from the thread of the pipeline, drawing and encoding are done in the lane ``output``.
+    """
+
+    def __init__(self, unit: dict[str, Any], run: dict[str, Any], count: int, model: str,
+                 output: Callable[..., None]) -> None:
+        self._output = output
         self.lines: list[str] = []
         self.timing: list[dict[str, Any]] = []
-        self.messages: list[tuple[int, int, str, Any, ArrayInfo]] = []
+        self.messages = result_bag.Spool(Path(run["out"])) if run["results_bag"] else None
         self._unit, self._run, self._model = unit, run, model
         self._video: cv2.VideoWriter | None = None
         self._every = max(1, -(-count // THUMBNAILS))
         self._thumbs = part_path(unit, run).with_suffix(".thumbs")
         shutil.rmtree(self._thumbs, ignore_errors=True)
         self._thumbs.mkdir(parents=True)
-        self.drawings = part_path(unit, run).with_suffix(".drawings")           # for the results bag, then removed
-        if run["results_bag"]:
-            self.drawings.mkdir(exist_ok=True)
 
     def add(self, frame: Frame, log_ns: int, result: Any, timing: dict[str, Any], dropped: int) -> None:
         number = len(self.lines)
         self.lines.append(predictions.line(f"{self._unit['name']}/{frame.stamp_ns}", result.hands, frame.stamp_ns,
                                            result.detector_ran, **({"dropped": dropped} if dropped else {})))
         self.timing.append(timing)
-        metric = frame.camera.calibrated and all(hand.scale_source != ScaleSource.NONE for hand in result.hands)
-        self.messages.append((log_ns, frame.stamp_ns, frame.camera.frame_id, result, ArrayInfo(
-            model=self._model, metric=metric, detector_ran=result.detector_ran, dropped=dropped)))
+        self._output(self._write, number, frame, log_ns, result, dropped)
+
+    def _write(self, number: int, frame: Frame, log_ns: int, result: Any, dropped: int) -> None:
         wanted = number % self._every == 0
-        if not (wanted or self._run["video"] or self._run["results_bag"]):
-            return
-        drawn = cv2.cvtColor(annotate.draw(frame.image, result.hands), cv2.COLOR_RGB2BGR)
+        drawn = None
+        if wanted or self._run["video"] or self.messages is not None:
+            drawn = cv2.cvtColor(annotate.draw(frame.image, result.hands), cv2.COLOR_RGB2BGR)
         if self._run["video"]:
             self._write_video(drawn)
-        if self._run["results_bag"]:
-            cv2.imwrite(str(self.drawings / f"{frame.stamp_ns}.jpg"), drawn)
+        if self.messages is not None:
+            metric = frame.camera.calibrated and all(hand.scale_source != ScaleSource.NONE for hand in result.hands)
+            info = ArrayInfo(model=self._model, metric=metric, detector_ran=result.detector_ran, dropped=dropped)
+            self.messages.add(frame, log_ns, result, info, drawn)
         if wanted:
             height = max(1, round(drawn.shape[0] * THUMBNAIL_WIDTH / drawn.shape[1]))
             small = cv2.resize(drawn, (THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
@@ -211,9 +217,6 @@ class _Recording:
         if self._video is not None:
             self._video.release()
 
-    def clean(self) -> None:
-        shutil.rmtree(self.drawings, ignore_errors=True)
-
 
 def _run_frames(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], run: dict[str, Any], count: int,
                 problems: Counter[str]) -> _Recording:
@@ -223,7 +226,19 @@ def _run_frames(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], run: 
     takes its place; so the measured time of each frame decides which are dropped.
     """
     chain, config = (RecordedHands(unit), None) if unit.get("recorded") else load_pipeline(run)
-    out = _Recording(unit, run, count, run["model_names"])
+    lane = lanes.Here if unit.get("realtime") else lanes.Lane
+    with lane() as output:
+        out = _Recording(unit, run, count, run["model_names"], output)
+        try:
+            with lane() as networks:
+                _feed(frames, unit, chain, config, out, networks, problems)
+        finally:
+            output(out.close)
+    return out
+
+
+def _feed(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], chain: Any, config: Config | None, out: _Recording,
+          networks: Callable[..., None], problems: Counter[str]) -> None:
     state, free_ns, waiting, dropped = PipelineState(), None, None, 0
 
     def work(frame: Frame, log_ns: int, read_s: float, dropped: int) -> int:
@@ -242,7 +257,7 @@ def _run_frames(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], run: 
     for frame, log_ns in frames:
         read_s = time.monotonic() - begin
         if not unit.get("realtime"):
-            work(frame, log_ns, read_s, 0)
+            networks(work, frame, log_ns, read_s, 0)
         else:
             if waiting is not None and free_ns <= frame.stamp_ns:
                 free_ns = max(free_ns, waiting[0].stamp_ns) + work(*waiting, dropped)
@@ -258,8 +273,6 @@ def _run_frames(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], run: 
         begin = time.monotonic()
     if waiting is not None:
         work(*waiting, dropped)
-    out.close()
-    return out
 
 
 class RecordedHands:
@@ -284,12 +297,14 @@ def open_bag(unit: dict[str, Any]) -> BagReader:
     return BagReader(unit["paths"])
 
 
-def bag_frames(reader: BagReader, unit: dict[str, Any], config: Config) -> Iterator[tuple[Frame, int]]:
-    """Frames of a unit's bag with their recording times; without calibration the field of view is assumed."""
+def bag_frames(reader: BagReader, unit: dict[str, Any], config: Config, only: Container[int] | None = None) \
+        -> Iterator[tuple[Frame, int]]:
+    """Frames of a unit's bag with their recording times; without calibration the field of view is assumed. only: stamps
+    of the wanted frames, None: all."""
     def assume(width: int, height: int, frame_id: str) -> Camera:
         return cameras.assumed(width, height, config.assumed_hfov_deg, frame_id)
 
-    found = reader.frames(unit.get("image_topic"), unit.get("info_topic"), unit.get("depth_topic"), assume)
+    found = reader.frames(unit.get("image_topic"), unit.get("info_topic"), unit.get("depth_topic"), assume, only)
     return ((item.frame, item.log_ns) for item in found)
 
 
@@ -301,38 +316,24 @@ def _bag(unit: dict[str, Any], run: dict[str, Any]) -> Part:
         topic = reader.image_topic(unit.get("image_topic"))
         out = _run_frames(bag_frames(reader, unit, config), unit, run, topic.count, problems)
         if run["results_bag"]:
-            _write_results(Path(run["out"]) / f"{unit['name']}.mcap", reader, out)
-        out.clean()
+            with out.messages:
+                _write_results(Path(run["out"]) / f"{unit['name']}.mcap", reader, out.messages)
         problems.update(reader.problems)
     if not out.lines:
         raise DataError(f"{unit['name']}: no frame of {topic.name} could be used: {dict(problems)}")
     return Part(out.lines, out.timing, problems)
 
 
-def _write_results(path: Path, reader: BagReader, results: _Recording) -> None:
+def _write_results(path: Path, reader: BagReader, results: result_bag.Spool) -> None:
     """The original topics with hands, markers and drawn pictures beside them, in recording order: the topics of a node
     called hand_pose, so that its RViz and Foxglove layouts show the bag."""
     path.unlink(missing_ok=True)
-    pending = sorted(results.messages, key=lambda entry: entry[0])
-    markers = result_bag.Markers()
     seen = Counter(reader.problems)                 # copying reads everything a second time; count problems once
-    place = 0
     with BagWriter(path, compressed=True) as bag:
-        def put(limit_ns: float) -> None:
-            nonlocal place
-            while place < len(pending) and pending[place][0] <= limit_ns:
-                _, stamp_ns, frame_id, result, info = pending[place]
-                filtered = ArrayInfo(**{**info.__dict__, "filtered": True})
-                bag.hands(HANDS_TOPIC, stamp_ns, frame_id, result.hands, filtered, pending[place][0])
-                bag.hands(RAW_TOPIC, stamp_ns, frame_id, result.raw, info, pending[place][0])
-                markers.write(bag, stamp_ns, frame_id, result.hands, pending[place][0])
-                result_bag.write_drawing(bag, results.drawings / f"{stamp_ns}.jpg", stamp_ns, frame_id,
-                                         pending[place][0])
-                place += 1
-
+        put = results.writer(bag)
         for recorded in reader.messages():
             put(recorded.log_ns - 1)
-            if recorded.topic not in OWN_TOPICS:
+            if recorded.topic not in result_bag.TOPICS:
                 try:
                     bag.copy(recorded)
                 except DataError as error:
@@ -342,14 +343,14 @@ def _write_results(path: Path, reader: BagReader, results: _Recording) -> None:
     reader.problems.update(seen)
 
 
-def source_frames(unit: dict[str, Any], run: dict[str, Any]) -> Iterator[Frame]:
-    """Frames of a recording once more, for pictures in the report."""
+def source_frames(unit: dict[str, Any], run: dict[str, Any], stamps_ns: Container[int]) -> Iterator[Frame]:
+    """The frames of a recording with these stamps once more, for pictures in the report."""
     config = Config.from_dict(run["settings"])
     if unit["kind"] == "video":
-        yield from (frame for frame, _ in video_frames(unit["path"], config))
+        yield from (frame for frame, _ in video_frames(unit["path"], config) if frame.stamp_ns in stamps_ns)
         return
     with open_bag(unit) as reader:
-        yield from (frame for frame, _ in bag_frames(reader, unit, config))
+        yield from (frame for frame, _ in bag_frames(reader, unit, config, stamps_ns))
 
 
 def video_frames(path: str, config: Config) -> Iterator[tuple[Frame, int]]:

@@ -19,7 +19,7 @@ import samples
 from hand_pose_ros import bags
 from hand_pose_ros.config import Config
 from hand_pose_ros.errors import ConfigError, DataError
-from hand_pose_ros.evaluation import bag_truth, evaluate, fail_if, labels, report, scale, video_bag, work
+from hand_pose_ros.evaluation import bag_truth, evaluate, fail_if, labels, report, result_bag, scale, video_bag, work
 from hand_pose_ros.types import Hand, JointState
 
 START_NS = 1_700_000_000_000_000_000
@@ -196,7 +196,7 @@ def test_a_bag_with_truth(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "a" / "predictions.jsonl").read_text().splitlines()]
     assert [row["stamp_ns"] for row in rows] == [START_NS + n * STEP_NS for n in range(24)]
     with bags.BagReader(tmp_path / "a" / "hand.mcap") as results, bags.BagReader(path) as original:
-        assert {*original.topics, *work.OWN_TOPICS} == {*results.topics}
+        assert {*original.topics, *result_bag.TOPICS} == {*results.topics}
         markers = [recorded.message for recorded in results.messages(["/hand_pose/markers"])]
         assert len(markers) == 24 and len(markers[0].markers) == 3
         assert markers[0].markers[1].header.frame_id == OPTICAL and len(markers[0].markers[1].points) == 21
@@ -204,7 +204,7 @@ def test_a_bag_with_truth(tmp_path):
         drawn = [item.frame.image for item in results.frames(*topics)]
         assert len(drawn) == 24 and (np.abs(drawn[5][40:].astype(int) - 90) > 40).any(), "the hand is drawn"
         assert [r.raw for r in results.messages([IMAGE])] == [r.raw for r in original.messages([IMAGE])]
-        hands = results.hands(work.HANDS_TOPIC)
+        hands = results.hands(result_bag.HANDS_TOPIC)
         assert sorted(hands) == [START_NS + n * STEP_NS for n in range(24)] and hands[START_NS].filtered
         order = [r.log_ns for r in results.messages()]
         assert order == sorted(order)
@@ -301,7 +301,8 @@ def test_many_bags_of_one_name_and_a_folder_of_bags(tmp_path):
 
 def test_hands_that_a_node_has_published_are_scored_from_the_bag(tmp_path):
     run(tmp_path / "a", "--bag", bag(tmp_path / "hand.mcap"))
-    found = run(tmp_path / "b", "--bag", tmp_path / "a" / "hand.mcap", "--recorded", work.HANDS_TOPIC, "--truth-topic",
+    found = run(tmp_path / "b", "--bag", tmp_path / "a" / "hand.mcap", "--recorded", result_bag.HANDS_TOPIC,
+                "--truth-topic",
                 "/truth/hands", factory="nowhere:to_be_found")
     first = report.read_run(tmp_path / "a")["metrics"]
     assert found["metrics"]["nme"] == pytest.approx(first["nme"], rel=1e-3) and found["metrics"]["recall"] == 1.0
@@ -314,7 +315,7 @@ def test_the_launch_file_plays_records_and_reports():
     """launch is not on PyPI, so its file is read; what it runs is made by a function that needs nothing of it."""
     source = (Path(__file__).parents[2] / "launch" / "evaluate.launch.py").read_text()
     tree = ast.parse(source)
-    scope = {"Path": Path, "HANDS": work.HANDS_TOPIC}
+    scope = {"Path": Path, "HANDS": result_bag.HANDS_TOPIC}
     chosen = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "commands"]
     exec(compile(ast.Module(chosen, []), "evaluate.launch.py", "exec"), scope)
     given = {"bag": "/x.mcap", "out": "/o", "rate": "0.5", "options": "--fail-if 'recall < 0.9'"}
@@ -323,8 +324,8 @@ def test_the_launch_file_plays_records_and_reports():
     parser = argparse.ArgumentParser()
     evaluate.add_arguments(parser)
     args = parser.parse_args(evaluation[4:])
-    assert args.bag == [record[-1]] and args.recorded == work.HANDS_TOPIC and args.fail_if == ["recall < 0.9"]
-    assert f'HANDS = "{work.HANDS_TOPIC}"' in source
+    assert args.bag == [record[-1]] and args.recorded == result_bag.HANDS_TOPIC and args.fail_if == ["recall < 0.9"]
+    assert f'HANDS = "{result_bag.HANDS_TOPIC}"' in source
     with pytest.raises(ValueError, match="bag:= is empty"):
         scope["commands"]({**given, "bag": ""})
 

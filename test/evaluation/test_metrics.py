@@ -146,6 +146,23 @@ def test_average_precision_by_hand():
     assert metrics.average_precision([(boxes(), np.zeros(0), truth, None)], 0.5) == 0.0
 
 
+def test_average_precision_by_size():
+    small, large = [0, 0, 10, 10], [50, 50, 150, 150]
+    image = (boxes(small, large, [300, 0, 380, 80]), np.array([0.6, 0.9, 0.8]), boxes(small, large), None)
+    # all: hit, false, hit -> 1 at recall 0..1/2, 2/3 above it. Small alone: the large pair and the large false one are
+    # left aside. Large alone: hit, then a false one that comes too late to matter.
+    assert metrics.average_precision([image], 0.5) == pytest.approx((51 + 50 * 2 / 3) / 101)
+    assert metrics.average_precision([image], 0.5, (0, 32)) == pytest.approx(1.0)
+    assert metrics.average_precision([image], 0.5, (64, np.inf)) == pytest.approx(1.0)
+    assert np.isnan(metrics.average_precision([image], 0.5, (32, 64)))
+    wrong = (boxes([0, 0, 12, 12], [20, 0, 30, 10]), np.array([0.6, 0.9]), boxes(small, large), None)
+    # small alone: a false one first, then the hit: precision 1/2 everywhere
+    assert metrics.average_precision([wrong], 0.5, (0, 32)) == pytest.approx(0.5)
+    # the free truth of the wanted size is taken before a better one of another size
+    near = (boxes([0, 0, 40, 40]), np.array([1.0]), boxes([0, 0, 40, 36], [0, 0, 40, 30]), None)
+    assert metrics.average_precision([near], 0.5, (30, 41)) == pytest.approx(51 / 101)
+
+
 def test_coco_ap_falls_with_the_overlap():
     truth = boxes([0, 0, 100, 100])
     shifted = boxes([0, 0, 100, 77])                # IoU 0.77: right for 0.50 .. 0.75, six of the ten thresholds
@@ -194,6 +211,28 @@ def test_bootstrap_is_repeatable_and_as_wide_as_theory():
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.15) and low < values.mean() < high
     assert metrics.bootstrap(np.full(9, 4.0)) == (4.0, 4.0)
     assert np.isnan(metrics.bootstrap(np.zeros(0))).all()
+
+
+def test_bootstrap_of_shares():
+    """Three groups of ten with 2, 5 and 8 hits: a draw of three groups has between 6 and 24 of 30."""
+    parts = np.concatenate([np.arange(10) < hits for hits in (2, 5, 8)])
+    groups = np.repeat(["a", "b", "c"], 10)
+    low, high = metrics.bootstrap_ratio(parts, np.ones(30), groups, repeats=4000)
+    assert low == pytest.approx(0.2) and high == pytest.approx(0.8)
+    # 1 of 27 draws is all "a" (3.7 %), so the 5 % quantile is 7/30 at the least, and two of three draws agree with it
+    assert metrics.bootstrap_ratio(parts, np.ones(30), groups, 4000, level=0.9)[0] >= 0.2
+    weighted = metrics.bootstrap_ratio([1, 30], [10, 100], ["a", "b"])
+    assert weighted == (pytest.approx(0.1), pytest.approx(0.3))
+    assert np.isnan(metrics.bootstrap_ratio([1.0], [2.0], ["a"])).all()
+    assert np.isnan(metrics.bootstrap_ratio([0, 0], [0, 0], ["a", "b"])).all()
+
+
+def test_calibration_curve_by_hand():
+    # |error| / sigma of 0.5, 1.5, 2.5: central intervals of 38.3, 86.6, 98.8 %
+    curve = metrics.calibration_curve([0.5, -3.0, 2.5], [1.0, 2.0, 1.0], [0.3, 0.5, 0.9, 1.0])
+    np.testing.assert_allclose(curve, [0, 1 / 3, 2 / 3, 1])
+    gauss, x = np.random.default_rng(0).normal(0, 3, 100_000), np.linspace(0, 1, 11)
+    np.testing.assert_allclose(metrics.calibration_curve(gauss, np.full(100_000, 3.0), x), x, atol=6e-3)
 
 
 def test_bootstrap_by_group_is_wider_when_neighbours_agree():

@@ -94,6 +94,25 @@ def test_three_dimensions_and_calibration():
     assert np.isnan(without["camera_mpjpe_mm"]), "no camera: camera-space numbers would mean nothing"
 
 
+def test_meshes_are_compared_after_alignment():
+    """A turned, scaled, shifted copy is perfect; one vertex of 20 that is 100 mm off costs 5 mm or more in the mean."""
+    joints = np.random.default_rng(0).normal(0, 0.03, (21, 3)) + (0, 0, 0.5)
+    mesh = np.random.default_rng(1).normal(0, 0.05, (20, 3)) + (0, 0, 0.5)
+    hand = make_hand(SQUARE, joints_m=joints, vertices_m=mesh)
+    turned = 1.3 * mesh[:, [1, 2, 0]] + (0.1, 0.2, 0.3)
+    found = scoring.summary([scoring.score_image(item(hand), [Predicted(joints_px=SQUARE, vertices_m=turned)])])
+    assert found["f_5mm"] == found["f_15mm"] == 1.0 and found["pa_mpvpe_mm"] == pytest.approx(0, abs=1e-6)
+    broken = mesh.copy()
+    broken[3] += (0.1, 0, 0)
+    worse = scoring.summary([scoring.score_image(item(hand), [Predicted(joints_px=SQUARE, vertices_m=broken)])])
+    assert 5 < worse["pa_mpvpe_mm"] < 25 and worse["f_5mm"] < worse["f_15mm"] < 1.0
+    other = scoring.summary([scoring.score_image(item(hand), [Predicted(joints_px=SQUARE, vertices_m=mesh[:9])])])
+    assert np.isnan(other["f_5mm"]), "meshes of other vertices are not compared"
+    assert np.isnan(scoring.summary([scoring.score_image(item(hand), [Predicted(joints_px=SQUARE)])])["f_5mm"])
+    line = {"image": "a", "hands": [{"joints_2d": SQUARE.tolist(), "vertices": mesh.tolist()}]}
+    assert predictions.parse(line).hands[0].vertices_m.shape == (20, 3)
+
+
 def test_mrrpe_needs_both_hands():
     joints = np.random.default_rng(0).normal(0, 0.03, (21, 3)) + (0, 0, 0.5)
     camera = datasets.base.pinhole(np.eye(3), 400, 400)

@@ -194,6 +194,15 @@ def replace_view(hand, number):
     return hand
 
 
+def test_neighbouring_frames_of_a_recording_are_shown_once():
+    images = scored(61, (0.01, 0.0))
+    stamps = {image.name: 33_333_333 * number for number, image in enumerate(images)}
+    chosen = cases.choose(images, stamps_ns=stamps)
+    times = sorted(stamps[name] for name, _ in chosen.sheets["a"]["worst"])
+    assert 5 <= len(times) <= 7 and min(np.diff(times)) >= cases.APART_NS
+    assert len(cases.choose(images).sheets["a"]["worst"]) == 48
+
+
 def test_sheets_hold_48_and_show_the_worst_first(tmp_path):
     images = scored(60, (0.01, 0.0))
     images[7].hands[0].errors_px += 5.0

@@ -1,0 +1,110 @@
+"""Speed of `hand-pose evaluate`: the share of time that is not the pipeline's, and what a second core brings.
+
+    python3 benchmarks/evaluation_speed.py [--data ../shared/eval] [--bag test/data/virtual_hands.mcap] [--bags 10]
+
+Share   of the wall time in which pipeline.step does not run, since reading and writing happen beside it: for a labelled
+        folder, for a bag with results bag and video, and for a bag without. Loading networks and modules is left out.
+        "for more images" leaves out the pictures of the cases and the page, whose number is bounded.
+Scale   the same bag several times under other names, with one process and with two.
+
+Both need a quiet machine.
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from hand_pose_ros.config import Config  # noqa: E402
+from hand_pose_ros.evaluation import cases, evaluate, report, scoring, work  # noqa: E402
+
+ONCE = ("pictures of cases", "page")
+STAGES = {
+    "pipeline": (None, "step"), "carry out": (evaluate, "carry_out"), "score": (scoring, "score_image"),
+    "tables": (scoring, "tables"), "intervals": (scoring, "intervals"), "pictures of cases": (cases, "collect"),
+    "page": (report, "page")}
+
+
+def evaluated(out: Path, *options: str) -> dict:
+    """One run with a fresh output folder."""
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    args = parser.parse_args(["--out", str(out), "--quiet", *map(str, options)])
+    return evaluate.evaluate(args, {
+        "out": str(out), "settings": dict(vars(Config())), "factory": "hand_pose_ros.pipeline:load",
+        "video": not args.no_video, "results_bag": not args.no_results_bag, "labels": None, "truth_topic": None})
+
+
+def share(out: Path, *options: str) -> None:
+    """Print time by stage."""
+    chain, _ = work.load_pipeline({"factory": "hand_pose_ros.pipeline:load", "settings": dict(vars(Config()))})
+    spent: dict[str, float] = defaultdict(float)
+
+    def timed(name, function):
+        def call(*args, **rest):
+            start = time.perf_counter()
+            try:
+                return function(*args, **rest)
+            finally:
+                spent[name] += time.perf_counter() - start
+        return call
+
+    before = {}
+    for name, (owner, attribute) in STAGES.items():
+        owner = owner or type(chain)
+        before[owner, attribute] = getattr(owner, attribute)
+        setattr(owner, attribute, timed(name, getattr(owner, attribute)))
+    start = time.perf_counter()
+    try:
+        frames = evaluated(out, *options)["frames"]
+    finally:
+        whole = time.perf_counter() - start
+        for (owner, attribute), function in before.items():
+            setattr(owner, attribute, function)
+    spent["around the pipeline"] = spent.pop("carry out") - spent["pipeline"]
+    once = sum(spent[name] for name in ONCE)
+    print(f"{options[0]} {options[1]}: {frames} frames, {whole:.2f} s; pipeline not running: "
+          f"{100 * (1 - spent['pipeline'] / whole):.1f} %, for more images: "
+          f"{100 * (1 - spent['pipeline'] / (whole - once)):.1f} %")
+    for name, seconds in sorted(spent.items(), key=lambda entry: -entry[1]):
+        print(f"  {name:20s} {seconds:7.2f} s {1000 * seconds / frames:8.2f} ms per frame")
+
+
+def scale(folder: Path, bag: str, count: int) -> None:
+    """Print the wall time of many bags with one and with two processes."""
+    for number in range(count):
+        (folder / f"bag_{number:02d}.mcap").symlink_to(Path(bag).resolve())
+    took = {}
+    for jobs in (1, 2):
+        start = time.monotonic()
+        evaluated(folder / f"out{jobs}", "--bags", folder, "--jobs", jobs)
+        took[jobs] = time.monotonic() - start
+    print(f"{count} bags: {took[1]:.1f} s with one process, {took[2]:.1f} s with two: {took[2] / took[1]:.2f} of it")
+
+
+def main() -> None:
+    """Run what the options ask for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default=str(ROOT.parent / "shared" / "eval"), help="labelled folder; '' to leave out")
+    parser.add_argument("--bag", default=str(ROOT / "test" / "data" / "virtual_hands.mcap"))
+    parser.add_argument("--bags", type=int, default=10, help="how many for the scale; 0 to leave out")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if args.data:
+            share(folder / "data", "--data", args.data)
+        share(folder / "bag", "--bag", args.bag)
+        share(folder / "lean", "--bag", args.bag, "--no-video", "--no-results-bag")
+        if args.bags:
+            (folder / "many").mkdir()
+            scale(folder / "many", args.bag, args.bags)
+
+
+if __name__ == "__main__":
+    main()
