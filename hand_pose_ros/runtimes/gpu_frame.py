@@ -55,12 +55,13 @@ class DeviceFrame:
         import torch
         height, width = self.planes.shape[2:]
         (h, w), (top, left), scale, _ = detect.fitted((height, width), size)
-        if scale < 1:
+        blocks = detect.whole_blocks((height, width), scale)
+        if blocks == 1 and scale < 1:
             rows, columns = (torch.from_numpy(area_weights(*pair)).to(self.planes.device)
                              for pair in ((height, h), (width, w)))
             small = rows @ self.planes @ columns.T
         else:
-            small = torch.nn.functional.interpolate(self.planes, (h, w), mode="bilinear", align_corners=False)
+            small = torch.nn.functional.interpolate(self._average(blocks), (h, w), mode="bilinear", align_corners=False)
         placed = torch.nn.functional.pad(small, (left, size[1] - w - left, top, size[0] - h - top))
         return placed.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 

@@ -78,6 +78,27 @@ def test_letterbox_keeps_the_shape_of_things_and_fills_with_black():
     assert np.allclose(offset, (40 - 0.02, -0.02))
 
 
+@pytest.mark.parametrize("shape", [(480, 640), (720, 1280), (1080, 1920), (600, 800), (120, 160)])
+def test_letterbox_puts_each_pixel_where_it_says(shape):
+    """A grey ramp along each axis, dithered, read back at the place that scale and offset give."""
+    height, width = shape
+    ramps = np.stack(np.broadcast_arrays(np.arange(width) * (250 / width), np.arange(height)[:, None] * (250 / height),
+                                         np.zeros(())), -1)
+    dithered = np.uint8(ramps + np.random.default_rng(0).uniform(0, 1, ramps.shape))
+    picture, scale, offset = detect.letterbox(dithered, (224, 256))
+    (h, w), (top, left), *_ = detect.fitted(shape, (224, 256))
+    u, v = np.meshgrid(np.arange(left + 3, left + w - 3), np.arange(top + 3, top + h - 3))
+    expected = np.stack([(u - offset[0]) / scale * (250 / width), (v - offset[1]) / scale * (250 / height)], -1)
+    error = picture[v, u, :2] - expected
+    assert np.abs(error).max() < 1.5 and np.abs(error.mean((0, 1))).max() < 0.15
+
+
+def test_whole_blocks_fit_and_leave_little_to_the_second_step():
+    assert [detect.whole_blocks(shape, scale) for shape, scale in (
+        ((480, 640), 0.4), ((720, 1280), 0.2), ((1080, 1920), 1 / 7.5), ((481, 640), 0.4), ((600, 800), 0.55),
+        ((480, 640), 0.5), ((120, 160), 1.6))] == [2, 5, 6, 1, 1, 2, 1]
+
+
 @pytest.mark.parametrize("image", [np.zeros((10, 10), np.uint8), np.zeros((10, 10, 3), np.float32),
                                    np.zeros((0, 10, 3), np.uint8), np.zeros((10, 10, 4), np.uint8)])
 def test_what_is_not_a_picture_is_refused(image):

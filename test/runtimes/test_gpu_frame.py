@@ -94,7 +94,8 @@ def test_behind_the_camera_is_black():
 
 
 @pytest.mark.parametrize("shape, size", [((480, 640), (256, 320)), ((480, 640), (192, 192)), ((1080, 620), (256, 320)),
-                                         ((120, 160), (256, 320)), ((200, 320), (256, 320))])
+                                         ((120, 160), (256, 320)), ((200, 320), (256, 320)),
+                                         ((480, 640), (224, 256)), ((720, 1280), (224, 256)), ((541, 799), (224, 256))])
 def test_letterbox_equals_the_detectors_own(shape, size):
     image = smooth_picture(*shape)
     expected, _, _ = detect.letterbox(image, size)
