@@ -3,10 +3,13 @@
     ros2 launch hand_pose_ros teleop.launch.py                                    # gripper only, sensor_msgs/JointState
     ros2 launch hand_pose_ros teleop.launch.py gripper:=parallel_gripper_action gripper_topic:=/gripper/gripper_cmd
     ros2 launch hand_pose_ros teleop.launch.py arm:=pose base_frame:=base_link tool_frame:=tool0
-    ros2 launch hand_pose_ros teleop.launch.py sim:=true arm:=pose               # with the simulated robot
+    ros2 launch hand_pose_ros teleop.launch.py sim:=true arm:=pose rviz:=true    # with the simulated robot
 
 Stop it with SIGINT (Ctrl-C; systemd: KillSignal=SIGINT): a SIGTERM to ros2 launch leaves its nodes running.
 """
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
@@ -27,6 +30,8 @@ ARGUMENTS = {
     "namespace": ("", "namespace of the node"),
     "use_sim_time": ("false", "true for bags that are played with --clock"),
     "sim": ("false", "start the simulated robot too"),
+    "camera_frame": ("", "with sim: optical frame of a camera without TF, placed level before the robot"),
+    "rviz": ("false", "start RViz with config/rviz/teleop.rviz"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
 }
 SETTINGS = {"hands": "hands_topic", "gripper": "gripper_output", "gripper_topic": "gripper_topic",
@@ -53,7 +58,12 @@ def nodes(context):
                     arguments=["--ros-args", "--log-level", given["log_level"]])]
     if is_true(given["sim"]):
         actions.append(Node(package="hand_pose_ros", executable="sim_robot", name="sim_robot", output="screen",
-                            parameters=[{"use_sim_time": is_true(given["use_sim_time"])}]))
+                            parameters=[{"use_sim_time": is_true(given["use_sim_time"]),
+                                         "camera_frame": ParameterValue(given["camera_frame"], value_type=str)}]))
+    if is_true(given["rviz"]):
+        view = Path(get_package_share_directory("hand_pose_ros")) / "config" / "rviz" / "teleop.rviz"
+        actions.append(Node(package="rviz2", executable="rviz2", name="rviz2", output="log",
+                            arguments=["-d", str(view)]))
     return actions
 
 

@@ -525,7 +525,7 @@ def by_the_other_hand():
 def test_somebody_elses_hand_neither_closes_the_clutch_nor_keeps_it_closed():
     stranger = hand((0.8, 0, 0.9), track_id=9, right_probability=0.03)
     run = Run(TeleopConfig(clutch="other_hand", side="right"))
-    run.see(hand(), hand(curl=1.0, **LEFT), replace(stranger, joints_rel_m=hand(curl=1.0).joints_rel_m))
+    run.see(hand(), replace(stranger, joints_rel_m=hand(curl=1.0).joints_rel_m), hand(curl=1.0, **LEFT))
     for _ in range(30):                                                    # the operator's own one does not show it
         assert run.see(hand(), stranger, hand(curl=1.0, **LEFT)).phase is Phase.IDLE
     run = by_the_other_hand()
@@ -536,6 +536,14 @@ def test_somebody_elses_hand_neither_closes_the_clutch_nor_keeps_it_closed():
     for _ in range(10):                                                    # it left the image
         command = run.see(hand(), stranger)
     assert command.phase is Phase.IDLE
+
+
+def test_the_other_hand_must_be_seen_as_well_as_the_steering_one():
+    run, vague = Run(TeleopConfig(clutch="other_hand", side="right")), dict(LEFT, confidence=np.full(21, 0.1))
+    run.see(hand(), hand(curl=1.0, **vague))
+    for _ in range(30):
+        assert run.see(hand(), hand(**vague)).phase is Phase.IDLE
+    assert "other hand is not seen" in run.commands[-1].withheld
 
 
 def test_the_other_hand_that_vanished_must_be_seen_open_before_it_closes_again():
