@@ -158,6 +158,44 @@ def test_target_turns_with_the_hand(run):
     np.testing.assert_allclose(command.target.rotation, rotation_from_vector(np.array([0.5, 0, 0])), atol=5e-3)
 
 
+def test_axes_mirror_motion_and_turning_for_an_operator_who_faces_the_robot():
+    run = Run(TeleopConfig(axes=(1, 0, 0, 0, -1, 0, 0, 0, 1)))
+    run.close()
+    for k in range(120):
+        command = run.see(hand((min(k * 0.002, 0.1), 0, 0.6), turn=(0.0, 0.0, min(k * 0.02, 0.5))))
+    # +x in the image is -y of the base; mirrored it is +y, and a turn about the base's x, which lies in the mirror's
+    # plane, goes the other way round.
+    np.testing.assert_allclose(command.target.position, HOME.position + [0, 0.1, 0], atol=2e-3)
+    np.testing.assert_allclose(command.target.rotation, rotation_from_vector(np.array([-0.5, 0, 0])), atol=5e-3)
+
+
+def test_rotate_off_keeps_the_tool_as_it_is():
+    run = Run(TeleopConfig(rotate=False))
+    run.close()
+    for k in range(60):
+        command = run.see(hand(turn=(0.0, 0.0, min(k * 0.02, 0.5))))
+    np.testing.assert_allclose(command.target.rotation, np.eye(3), atol=1e-12)
+
+
+def test_a_turn_goes_on_beyond_half_a_turn():
+    run = Run(TeleopConfig(turn_rad_s=5.0, turn_acceleration_rad_s2=50.0))
+    run.close()
+    for k in range(300):
+        command = run.see(hand(turn=(0.0, 0.0, min(k * 0.02, 4.0))))
+        assert command.target.turn[0] > -1e-3                              # never back the other way round
+    np.testing.assert_allclose(command.target.rotation, rotation_from_vector(np.array([4.0, 0, 0])), atol=5e-3)
+
+
+def test_a_hand_of_no_track_or_of_the_wrong_side_never_closes_the_clutch():
+    for changes, config, words in ((dict(track_id=0), TeleopConfig(), "no track id"),
+                                   ({}, TeleopConfig(side="left"), "no hand")):
+        run = Run(config)
+        run.see(hand(curl=1.0, **changes))
+        for _ in range(30):
+            command = run.see(hand(**changes))
+            assert command.phase is Phase.IDLE and words in command.withheld
+
+
 def test_gripper_follows_the_aperture_and_reaches_both_ends(run):
     run.close(opening=0.3)
     for _ in range(60):
@@ -289,10 +327,11 @@ def test_a_hand_that_cannot_be_trusted_is_a_lost_hand(run, fault, words):
     np.testing.assert_array_equal(command.target.position, before)
 
 
-def test_missing_transform_withholds(run):
+@pytest.mark.parametrize("R", [None, np.full((3, 3), np.nan)], ids=["none", "NaN"])
+def test_missing_transform_withholds(run, R):
     run.close()
     for _ in range(30):
-        command = run.see(hand((0.3, 0, 0.6)), R=None)
+        command = run.see(hand((0.3, 0, 0.6)), R=R)
     assert command.phase is Phase.IDLE
     assert any("transform" in c.withheld for c in run.commands)
 
