@@ -36,7 +36,7 @@ def _work(kind: str, size: int, count: int, first: int, barrier, results) -> Non
         drawn = (scene.sample_crop(rng, size) if kind == "crops"
                  else scene.sample_frame(rng, renderer.width, renderer.height))
         marks.append((time.perf_counter(), time.process_time()))
-        raster = renderer.render(drawn.view)
+        drawn, raster = labels.take(drawn, renderer)
         marks.append((time.perf_counter(), time.process_time()))
         labels.develop(drawn, raster, rng)
         labels.hand_records(drawn, raster)

@@ -1,13 +1,16 @@
 """From a rendered scene to a labelled picture: compositing, sensor and the visibility of every joint."""
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 
 from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M
 from hand_pose_ros.synthesis import sensor
 from hand_pose_ros.synthesis.renderer import SOLID_ID, Raster
 from hand_pose_ros.synthesis.scene import Scene
-from hand_pose_ros.types import JointState
+from hand_pose_ros.types import Camera, JointState
 
 COVER_M = np.array([.032, .030, .021, .017, .013] + [.027, .017, .014, .013] * 4)
 """How much flesh of its own may lie in front of a joint of an adult before the joint counts as hidden."""
@@ -46,12 +49,28 @@ def project(K: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points[..., :2] / points[..., 2:] @ K[:2, :2].T + K[:2, 2]
 
 
+def take(scene: Scene, renderer) -> tuple[Scene, Raster]:
+    """Render a scene and bend it and its background through its lens, if it has one."""
+    raster = renderer.render(scene.view)
+    if scene.lens is None:
+        return scene, raster
+    return replace(scene, background=scene.lens.bend(scene.background)), scene.lens.bend_raster(raster)
+
+
 def develop(scene: Scene, raster: Raster, rng: np.random.Generator) -> np.ndarray:
     """Lay what was rendered over the scene's background and photograph it. Returns (H, W, 3) uint8 RGB."""
     linear = raster.color + (1.0 - raster.alpha[..., None]) * scene.background
     linear = np.nan_to_num(linear, nan=0.0)                        # a degenerate fragment must not stop a long run
     hands = (raster.ids > 0) & (raster.ids < SOLID_ID)
     return sensor.develop(linear, scene.settings, rng, raster.alpha, hands if hands.sum() > 40 else raster.alpha > 0.5)
+
+
+def camera(scene: Scene) -> Camera:
+    """The camera that took the picture."""
+    if scene.lens is not None:
+        return scene.lens.camera
+    height, width = scene.background.shape[:2]
+    return Camera(width, height, scene.view.K)
 
 
 def hand_records(scene: Scene, raster: Raster) -> tuple[list[dict], list[list[float]]]:
@@ -62,7 +81,7 @@ def hand_records(scene: Scene, raster: Raster) -> tuple[list[dict], list[list[fl
     out, unseen = [], []
     height, width = raster.depth.shape
     for index, hand in enumerate(scene.hands):
-        px = project(scene.view.K, hand.joints_m)
+        px = (scene.lens.project if scene.lens else partial(project, scene.view.K))(hand.joints_m)
         if hand.joints_m[:, 2].min() <= 0.02:                      # partly beside or behind the camera
             continue
         state = joint_states(raster, hand.joints_m, px, index, hand.hand_length_m)

@@ -57,7 +57,7 @@ def sample_skin(rng: np.random.Generator) -> tuple[SkinLook, float]:
                  + rng.normal(0.0, 0.05) * np.array([0.2, 0.3, -1.2])
                  + rng.normal(0.0, 0.08))
     back = tone(melanin) * hue
-    palm_melanin = melanin * rng.uniform(0.3, 0.55) if melanin > 0.35 else melanin * rng.uniform(0.5, 0.9)
+    palm_melanin = melanin * rng.uniform(0.4, 0.75) if melanin > 0.35 else melanin * rng.uniform(0.5, 0.9)
     flush = rng.uniform(0.0, 1.0)
     palm = tone(palm_melanin) * hue * np.array([1.0, 1.0 - 0.16 * flush, 1.0 - 0.12 * flush])
     blood = (0.5 * back + 0.5 * palm) * np.array([0.96, 0.66, 0.64]) if melanin < 0.5 else \
@@ -302,7 +302,7 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
             (0.35 * little + 0.65 * wrist, 0.018, 0.4), (0.9 * middle + 0.1 * wrist, 0.02, 0.4)):
         blood = np.maximum(blood, strength * facing_palm * np.exp(-((p - centre) ** 2).sum(-1) / (2 * spread ** 2)))
     palm = np.where(forearm, 0.35 * _smooth(0.2, 0.8, -up) * _smooth(-0.12, 0.0, at_wrist[..., 1]), palm)
-    palm = cv2.GaussianBlur(palm.astype(np.float32), (0, 0), 2.0)
+    palm = cv2.GaussianBlur(palm.astype(np.float32), (0, 0), 4.0)
     blood = cv2.GaussianBlur(blood.astype(np.float32), (0, 0), 1.5)
     masks = np.stack([palm, nail, blood, np.clip(crease + 0.6 * wrinkle, 0, 1)], axis=-1)
     masks = masks.astype(np.float32)[nearest]

@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -28,13 +29,15 @@ def picture(kind: str, renderer, seed: int, index: int) -> tuple:
             drawn = scene.sample_crop(rng, renderer.width)
         else:
             drawn = scene.sample_frame(rng, renderer.width, renderer.height)
-        raster = renderer.render(drawn.view)
+        drawn, raster = labels.take(drawn, renderer)
         image = labels.develop(drawn, raster, rng)
         hands, unseen = labels.hand_records(drawn, raster)
         if kind != "crops" or hands and labels.is_seen(hands[0]):
             break
+    camera = labels.camera(drawn)
     meta = {"kind": kind, "index": index, "seed": seed, "width": renderer.width, "height": renderer.height,
-            "K": np.round(drawn.view.K, 5).tolist(), "distortion_model": "plumb_bob", "D": [0.0] * 5,
+            "K": np.round(camera.K, 5).tolist(), "distortion_model": camera.distortion_model,
+            "D": np.round(camera.D, 7).tolist(),
             "hands": hands, "unseen_boxes": unseen, **drawn.attributes}
     mask = labels.crop_mask(raster) if kind == "crops" else raster.ids
     return image, meta, mask, raster.depth
@@ -130,12 +133,15 @@ def _raise_first(jobs) -> None:
 
 
 def _progress(done: int, total: int, begin: float) -> None:
+    """One line that is written over; in a log file, which cannot do that, nothing until the end."""
+    if not sys.stdout.isatty() and done < total:
+        return
     seconds = time.monotonic() - begin
     rate = done / max(seconds, 1e-6)
-    left = (total - done) / rate if done else float("nan")
+    left = f"{(total - done) / rate / 60:.1f} min left" if done else "starting"
     filled = 30 * done // max(total, 1)
     bar = "#" * filled + "." * (30 - filled)
-    print(f"\r[{bar}] {done}/{total}  {rate:.1f}/s  {left / 60:.1f} min left ", end="", flush=True)
+    print(f"\r[{bar}] {done}/{total}  {rate:.1f}/s  {left} ", end="", flush=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.skeleton import BONES
-from hand_pose_ros.synthesis import backgrounds, body, environment, materials, objects, poses, rig, sensor, shapes
+from hand_pose_ros.synthesis import backgrounds, body, environment, lens, materials, objects, poses, rig, sensor, shapes
 from hand_pose_ros.synthesis.hand_model import HandModel, HandShape
 from hand_pose_ros.synthesis.renderer import Renderer, Skin, SkinTemplate, Solid, View
 
@@ -23,6 +23,8 @@ OWNER_IN_PICTURE = 0.42
 """Share of crops that show the person whose hand it is."""
 MODES = {"showing": 0.36, "people": 0.25, "arms": 0.26, "none": 0.13}
 """What whole frames show and how often: people who show a gesture, other people, lone arms, no hands."""
+DISTORTED = 0.35
+"""Share of frames from a camera with lens distortion. Crops have none: the robot's own crops are undistorted too."""
 HOLDING = 0.24
 """Share of hands that are given something to hold (a few of them find nothing that fits)."""
 
@@ -69,6 +71,7 @@ class Scene:
     settings: dict                              # sensor.develop
     hands: tuple[PlacedHand, ...]
     attributes: dict = field(default_factory=dict)
+    lens: lens.Lens | None = None                    # bends the view and the background; None: they are the picture
     is_crop: bool = False                       # one hand, labelled whatever hides it
 
 
@@ -143,7 +146,7 @@ def sample_crop(rng: np.random.Generator, size: int) -> Scene:
     attributes["background"] = kind
     background = background * (0.6 * lighting.sh[0].mean() + 0.4)
     return Scene(View(K, lighting, skins, solids, capsules), background.astype(np.float32),
-                 sensor.sample(rng, side), tuple(hands), attributes, True)
+                 sensor.sample(rng, side), tuple(hands), attributes, is_crop=True)
 
 
 def _lone_hand(rng, look):
@@ -219,12 +222,14 @@ def sample_frame(rng: np.random.Generator, width: int, height: int) -> Scene:
                          float(np.exp(rng.uniform(np.log(0.35), np.log(4.0)))))
         size = float(np.exp(rng.uniform(np.log(0.008), np.log(0.06)))) * min(centre[2], 1.5)
         solids += (free_object(rng, centre, size),)
+    bent = lens.sample(rng, K, width, height) if rng.random() < DISTORTED else None
+    K = K if bent is None else bent.K
     background, kind = backgrounds.sample(rng, width, height, K, lighting, clear, floor)
     attributes["background"] = kind
     background = background * (0.6 * lighting.sh[0].mean() + 0.4)
     sizes = [_box_side(K, hand.joints_m) for hand in hands] or [60.0]
     return Scene(View(K, lighting, skins, solids, capsules), background.astype(np.float32),
-                 sensor.sample_frame(rng, float(np.median(sizes)), width), tuple(hands), attributes)
+                 sensor.sample_frame(rng, float(np.median(sizes)), width), tuple(hands), attributes, bent)
 
 
 def _person(rng, look, legs, showing=False):

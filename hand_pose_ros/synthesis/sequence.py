@@ -4,12 +4,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from hand_pose_ros import bags, camera as camera_model, frames
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.synthesis import backgrounds, environment, labels, materials, motions, scene, sensor
+from hand_pose_ros.synthesis.lens import Lens
 from hand_pose_ros.synthesis.renderer import Raster, Renderer, View
 from hand_pose_ros.types import Camera, Frame, Hand, JointState, ScaleSource
 
@@ -25,34 +25,16 @@ HOLD_S = 0.5
 
 
 class Stage:
-    """A renderer of pictures of one camera: drawn through a pinhole that sees enough, then bent by the lens."""
+    """A renderer of pictures of one camera with its lens."""
 
     def __init__(self, camera: Camera):
         scene.check_size(camera.width, camera.height)
-        self.camera = camera
-        u, v = np.meshgrid(np.arange(camera.width, dtype=np.float64), np.arange(camera.height, dtype=np.float64))
-        rays = camera_model.unproject(camera, np.stack([u, v], axis=-1))
-        if not np.isfinite(rays).all() or (rays[..., 2] <= 0).any():
-            raise ConfigError("the lens sees behind itself or its distortion has no inverse inside the image: "
-                              "use a smaller field of view")
-        xy = rays[..., :2] / rays[..., 2:]
-        low, high = xy.reshape(-1, 2).min(0), xy.reshape(-1, 2).max(0)
-        f = float(camera.K[0, 0])
-        width, height = (int(np.ceil(n)) + 2 for n in (high - low) * f)
-        self.K = np.array([[f, 0.0, 1 - low[0] * f], [0.0, f, 1 - low[1] * f], [0.0, 0.0, 1.0]])
-        self._x = (xy[..., 0] * f + self.K[0, 2]).astype(np.float32)
-        self._y = (xy[..., 1] * f + self.K[1, 2]).astype(np.float32)
-        self.renderer: Renderer = scene.make_renderer(width, height)
+        self.camera, self.lens = camera, Lens(camera)
+        self.renderer: Renderer = scene.make_renderer(*self.lens.size)
 
     def draw(self, view: View) -> Raster:
-        """The view through the lens: colour and coverage interpolated, depth and ids of the nearest ray."""
-        raw = self.renderer.render(view)
-
-        def bend(image, method):
-            return cv2.remap(image, self._x, self._y, method)
-
-        return Raster(bend(raw.color, cv2.INTER_LINEAR), bend(raw.alpha, cv2.INTER_LINEAR),
-                      bend(raw.depth, cv2.INTER_NEAREST), bend(raw.ids, cv2.INTER_NEAREST))
+        """The view through the lens."""
+        return self.lens.bend_raster(self.renderer.render(view))
 
 
 def render_sequence(motion: motions.Motion, camera: Camera = DEFAULT_CAMERA, fps: float = 30.0,
@@ -95,7 +77,7 @@ def _frame(stage, moving, lighting, background, settings, look, owner, seed, ind
         parts = scene.place(arm, R, hand.t_camera_hand, number)
         skins, solids, capsules = skins + parts[0], solids + parts[1], np.vstack([capsules, parts[2]])
         placed.append(parts[3])
-    raster = stage.draw(View(stage.K, lighting, skins, solids, capsules))
+    raster = stage.draw(View(stage.lens.K, lighting, skins, solids, capsules))
     linear = raster.color + (1 - raster.alpha[..., None]) * background
     image = sensor.develop(linear, settings, np.random.default_rng([seed, 79, index]), raster.alpha,
                            raster.alpha > 0.5)

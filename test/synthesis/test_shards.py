@@ -1,6 +1,8 @@
 """Shards: written whole or not at all, resumed, disjoint by index, read back as they were."""
+import argparse
 import json
 import tarfile
+import types
 
 import cv2
 import numpy as np
@@ -132,3 +134,39 @@ def test_hidden_joints_are_drawn_hollow():
     drawn = sheets.draw(np.zeros_like(image), meta, scale=4)
     assert tuple(drawn[50, 50]) == (60, 230, 60)                   # filled: its middle is coloured
     assert tuple(drawn[146 - 4:147, 146].reshape(-1, 3).max(0)) != (0, 0, 0)
+
+
+def test_an_interrupted_run_says_that_it_can_go_on(tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(render, "write", interrupted)
+    parser = argparse.ArgumentParser()
+    render.add_arguments(parser)
+    assert render.main(parser.parse_args(["--out", str(tmp_path)])) == 130
+    assert "finished shards are kept" in capsys.readouterr().out
+
+
+def test_only_what_is_missing_is_rendered(tmp_path, monkeypatch):
+    asked = []
+
+    class Pool:
+        def __init__(self, *_):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def apply_async(self, _, arguments):
+            asked.append(arguments[0])
+            return types.SimpleNamespace(ready=lambda: True, get=lambda: None)
+
+    context = types.SimpleNamespace(Value=lambda *_: types.SimpleNamespace(value=0), Pool=Pool)
+    monkeypatch.setattr(render.multiprocessing, "get_context", lambda _: context)
+    size = shards.PER_SHARD
+    _write(tmp_path / shards.name("crops", size), range(3))                  # the second of three is there
+    render.write("crops", tmp_path, 3 * size, report=lambda _: None)
+    assert asked == [(0, size), (2 * size, 3 * size)]

@@ -1,0 +1,63 @@
+"""Filmed motions: what a bag of them holds and that its truth agrees with its own pictures and calibration."""
+import numpy as np
+import pytest
+
+from hand_pose_ros import bags, camera as camera_model
+from hand_pose_ros.errors import ConfigError
+from hand_pose_ros.synthesis import sequence
+from hand_pose_ros.types import Camera, JointState
+
+CAMERA = Camera(160, 120, np.array([[131.0, 0, 79.6], [0, 131.4, 60.3], [0, 0, 1]]), "plumb_bob",
+                np.array([0.05, -0.1, 6e-4, -4e-4, 0.02]))
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bag") / "pinch.mcap"
+    assert sequence.write_bag(path, "pinch", CAMERA, fps=10.0, duration_s=0.4) == 4
+    return path
+
+
+def test_a_bag_holds_every_topic_at_the_asked_rate(bag):
+    with bags.BagReader(bag) as reader:
+        assert {name: topic.count for name, topic in reader.topics.items()} == {
+            **{name: 4 for name in sequence.TOPICS.values()}, "/tf_static": 1}
+        stamps = [recorded.stamp_ns for recorded in reader.messages([sequence.TOPICS["truth"]])]
+        np.testing.assert_array_equal(np.diff(stamps), 100_000_000)
+        still = next(reader.messages(["/tf_static"])).message.transforms[0]
+        assert still.child_frame_id == CAMERA.frame_id
+        assert still.transform.translation.z == sequence.MOUNT_HEIGHT_M
+
+
+def test_the_true_hands_lie_where_calibration_and_depth_say(bag):
+    with bags.BagReader(bag) as reader:
+        truths = [recorded.message for recorded in reader.messages([sequence.TOPICS["truth"]])]
+        pictures = list(reader.frames(sequence.TOPICS["image"]))
+    assert len(truths) == len(pictures) == 4
+    compared = 0
+    for truth, picture in zip(truths, pictures):
+        frame = picture.frame
+        np.testing.assert_allclose(frame.camera.D, CAMERA.D)
+        for hand in truth.hands:
+            points = np.array([[p.x, p.y, p.z] for p in hand.joints_camera])
+            state = np.array(hand.state)
+            px = np.round(camera_model.project(frame.camera, points)).astype(int)
+            for (u, v), point, seen in zip(px, points, state):
+                if seen == JointState.VISIBLE and 0 <= u < 160 and 0 <= v < 120 and np.isfinite(frame.depth[v, u]):
+                    assert -0.005 < point[2] - frame.depth[v, u] < 0.04      # flesh before the joint
+                    compared += 1
+    assert compared > 30
+
+
+@pytest.mark.parametrize("wrong", [dict(fps=0.0), dict(duration_s=-1.0)])
+def test_impossible_rates_are_refused(wrong):
+    from hand_pose_ros.synthesis import motions
+    motion = motions.make("pinch", np.random.default_rng(0))
+    with pytest.raises(ConfigError, match="above 0"):
+        next(sequence.render_sequence(motion, CAMERA, **wrong))
+
+
+def test_a_lens_that_sees_behind_itself_is_refused():
+    folded = Camera(160, 120, CAMERA.K, "plumb_bob", np.array([-0.9, 0, 0, 0, 0]))
+    with pytest.raises(ConfigError, match="smaller field of view"):
+        sequence.Stage(folded)
