@@ -12,8 +12,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ QUIET_S = 1.5
 STOP_TIMEOUT_S = 8.0
 SAME_HAND = 0.5
 """A hand belongs to a true hand if its joints are off by less than this many true box sides on average."""
-SHEET_COLUMNS, SHEET_ROWS, SHEET_TILE = 4, 3, (320, 240)
+SHEET_COLUMNS, SHEET_ROWS, SHEET_TILE_AREA = 4, 6, 320 * 240
+FOLDER_RATE_HZ = 1.0
+"""Pictures that do not belong together are shown one by one."""
 JPEG_QUALITY = 90
 
 
@@ -98,7 +101,7 @@ def demonstrate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     numbers = summary(record, source)
     print(report(numbers, record))
     (out / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")
-    for line in write_pictures(record, out):
+    for line in write_pictures(record, out, FOLDER_RATE_HZ if source.kind == "folder" else None):
         print(line)
     return 0 if numbers["images with a hand"] else 1
 
@@ -146,7 +149,11 @@ def receive(source: Any, node_process: subprocess.Popen, player: subprocess.Pope
     rclpy.init(args=[])
     node = rclpy.create_node("demo_receiver")
 
+    silence: dict[str, str] = {}                               # a fault only if images come again after it
+
     def on_image(message: Any) -> None:
+        record.problems.update(silence)
+        silence.clear()
         record.images[messages.stamp_ns(message.header)] = _kept(message)
 
     def on_hands(message: Any) -> None:
@@ -168,10 +175,9 @@ def receive(source: Any, node_process: subprocess.Popen, player: subprocess.Pope
         if not record.hands or ended_s is not None and time.monotonic() - ended_s > QUIET_S:
             return                                             # before and after, there are no images, of course
         for status in message.status:
-            if ended_s is not None and status.name.endswith(": image source"):
-                continue
             if int.from_bytes(status.level, "little") and not status.name.endswith(": summary"):
-                record.problems[status.name] = status.message
+                problems = silence if status.name.endswith(": image source") else record.problems
+                problems[status.name] = status.message
 
     latched = QoSProfile(depth=50, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     node.create_subscription(source.image_type, source.image_topic, on_image, 20)
@@ -308,15 +314,17 @@ def _tree(record: Record) -> list[str]:
     return [line for root in sorted(set(children) - set(record.parents)) for line in lines(root, 0)]
 
 
-def write_pictures(record: Record, out: Path) -> list[str]:
-    """Annotated video and contact sheet of the images that have a result. Returns what was written, as lines."""
+def write_pictures(record: Record, out: Path, rate_hz: float | None = None) -> list[str]:
+    """Annotated video and contact sheet of the images that have a result. Returns what was written, as lines.
+
+    rate_hz: pictures per second in the video; None: as they were stamped.
+    """
     stamps = sorted(stamp for stamp in record.hands if stamp in record.images)
     if not stamps:
         return ["no image with a result: no video"]
     seconds = (stamps[-1] - stamps[0]) / 1e9
-    rate_hz = float(np.clip((len(stamps) - 1) / seconds if seconds else 1.0, 1.0, 60.0))
-    first = _drawn(record, stamps[0])
-    video = write_video(out / "hands.mp4", (_drawn(record, stamp) for stamp in stamps), first.shape[1::-1], rate_hz)
+    rate_hz = rate_hz or float(np.clip((len(stamps) - 1) / seconds if seconds else 1.0, 1.0, 60.0))
+    video = write_video(out / "hands.mp4", [partial(_drawn, record, stamp) for stamp in stamps], rate_hz)
     chosen = [stamps[int(k)] for k in np.linspace(0, len(stamps) - 1, min(len(stamps), SHEET_COLUMNS * SHEET_ROWS))]
     sheet = out / "contact_sheet.png"
     cv2.imwrite(str(sheet), cv2.cvtColor(contact_sheet([_drawn(record, stamp) for stamp in chosen]), cv2.COLOR_RGB2BGR))
@@ -328,21 +336,35 @@ def _drawn(record: Record, stamp: int) -> np.ndarray:
     return annotate.draw(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), record.hands[stamp])
 
 
-def write_video(path: Path, pictures: Any, size: Sequence[int], rate_hz: float) -> str:
-    """Write RGB pictures with the first codec that this OpenCV can write and read back. Returns a line about it."""
-    pictures = [cv2.cvtColor(cv2.resize(picture, tuple(size)), cv2.COLOR_RGB2BGR)
-                if picture.shape[1::-1] != tuple(size) else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-                for picture in pictures]
+def write_video(path: Path, pictures: Sequence[Callable[[], np.ndarray]], rate_hz: float) -> str:
+    """Write RGB pictures with the first codec that this OpenCV can write and read back. Returns a line about it.
+
+    pictures: functions that make one each, so that a long video never is in memory; all are fitted into the size of the
+    first. Raises DataError if no codec works.
+    """
+    height, width = pictures[0]().shape[:2]
     for codec in ("mp4v", "avc1"):
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), rate_hz, tuple(size))
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), rate_hz, (width, height))
         if not writer.isOpened():
             continue
         for picture in pictures:
-            writer.write(picture)
+            writer.write(cv2.cvtColor(fitted(picture(), width, height), cv2.COLOR_RGB2BGR))
         writer.release()
         if decodable(path) == len(pictures):
             return f"video: {path} ({len(pictures)} pictures, {rate_hz:.1f} Hz, {codec})"
     raise DataError(f"this OpenCV can write neither mp4v nor avc1 to {path}; install opencv-python-headless")
+
+
+def fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The RGB picture as large as it goes into (height, width, 3), with its proportions, the rest black."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    scale = min(width / picture.shape[1], height / picture.shape[0])
+    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:height, :width]
+    out = np.zeros((height, width, 3), np.uint8)
+    y, x = (height - small.shape[0]) // 2, (width - small.shape[1]) // 2
+    out[y:y + small.shape[0], x:x + small.shape[1]] = small
+    return out
 
 
 def decodable(path: Path) -> int:
@@ -354,13 +376,9 @@ def decodable(path: Path) -> int:
 
 
 def contact_sheet(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """RGB pictures of any size as tiles of one picture, with their proportions kept."""
-    width, height = SHEET_TILE
-    rows = -(-len(pictures) // SHEET_COLUMNS)
-    sheet = np.zeros((rows * height, SHEET_COLUMNS * width, 3), np.uint8)
-    for number, picture in enumerate(pictures):
-        scale = min(width / picture.shape[1], height / picture.shape[0])
-        tile = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:height, :width]
-        y, x = number // SHEET_COLUMNS * height, number % SHEET_COLUMNS * width
-        sheet[y:y + tile.shape[0], x:x + tile.shape[1]] = tile
-    return sheet
+    """RGB pictures of any size as tiles of one picture; the tiles have the proportions of most of the pictures."""
+    aspect = float(np.median([picture.shape[1] / picture.shape[0] for picture in pictures]))
+    width, height = (round((SHEET_TILE_AREA * factor)**0.5) for factor in (aspect, 1 / aspect))
+    tiles = [fitted(picture, width, height) for picture in pictures]
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % SHEET_COLUMNS)
+    return np.vstack([np.hstack(tiles[k:k + SHEET_COLUMNS]) for k in range(0, len(tiles), SHEET_COLUMNS)])
