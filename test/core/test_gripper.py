@@ -163,9 +163,12 @@ def test_axes_mirror_motion_and_turning_for_an_operator_who_faces_the_robot():
     run.close()
     for k in range(120):
         command = run.see(hand((min(k * 0.002, 0.1), 0, 0.6), turn=(0.0, 0.0, min(k * 0.02, 0.5))))
-    # +x in the image is -y of the base; mirrored it is +y, and a turn about the base's x, which lies in the mirror's
-    # plane, goes the other way round.
-    np.testing.assert_allclose(command.target.position, HOME.position + [0, 0.1, 0], atol=2e-3)
+    # A motion to +x in the image is one to -y of the base; mirrored it goes to +y, and a turn about the base's x, which
+    # lies in the mirror's plane, goes the other way round.
+    palm = [h.joints_m[[0, 5, 9, 13, 17]].mean(0) for h in (hand(), hand((0.1, 0, 0.6), turn=(0.0, 0.0, 0.5)))]
+    moved = R_BASE_CAMERA @ (palm[1] - palm[0])
+    assert moved[1] < -0.1
+    np.testing.assert_allclose(command.target.position, HOME.position + moved * [1, -1, 1], atol=2e-3)
     np.testing.assert_allclose(command.target.rotation, rotation_from_vector(np.array([-0.5, 0, 0])), atol=5e-3)
 
 
