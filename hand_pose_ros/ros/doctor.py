@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the findings. Returns 1 if there is a fault."""
-    checks: list[Callable[[], Iterator[Finding]]] = [versions, ros_packages, gpu, shared_memory]
+    checks: list[Callable[[], Iterator[Finding]]] = [versions, ros_packages, runtimes, shared_memory]
     if not args.no_networks:
         checks.append(lambda: networks(config.from_arguments(args)))
     checks.append(lambda: ros_graph(args.image, args.seconds))
@@ -116,15 +116,12 @@ def ros_packages() -> Iterator[Finding]:
         yield Finding(OK if there else NOTE, "ros", f"{name} {found}")
 
 
-def gpu() -> Iterator[Finding]:
-    """Whether a GPU can be used, and why not."""
-    from ..runtimes import host
-    problem = host.cuda_problem()
-    if problem:
-        yield Finding(NOTE, "gpu", f"not used: {problem}", "nothing to do if this machine has none: the CPU serves")
-        return
-    found = host.gpu_ingredients()
-    yield Finding(OK, "gpu", f"{found['gpu']}, CUDA {found['cuda']}, driver {found['driver']}")
+def runtimes() -> Iterator[Finding]:
+    """Every piece that a rung of the runtime ladder needs. One rung is enough, so a missing piece is no fault; that no
+    rung works is said by ``networks``."""
+    from ..runtimes.pieces import pieces
+    for piece in pieces():
+        yield Finding(OK if piece.there else NOTE, "runtime", f"{piece.name}: {piece.said}")
 
 
 def shared_memory() -> Iterator[Finding]:

@@ -20,7 +20,7 @@ class Options:
     """Choices of all runtimes; each runtime reads those that concern it."""
 
     threads: int = 0                                 # CPU threads inside one network call; 0: all cores but at most 4
-    spinning: bool = False                           # idle threads poll (a little faster) instead of sleeping
+    spinning: bool = False                           # threads poll within a call: faster, but only on idle cores
     precision: str = "auto"                          # of GPU runtimes: auto | fp32 | fp16
     max_batch: int = 4                               # largest number of hands in one call
     cache: EngineCache = field(default_factory=EngineCache)

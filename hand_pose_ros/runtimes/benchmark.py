@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError, HandPoseError, ModelError
-from . import host, ladder
+from . import host, ladder, looks
 from .base import Options
 from .build import DEFAULT_MODELS
 from .cache import EngineCache
@@ -41,14 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"default: all that run here, of {', '.join(ladder.RUNTIMES)}")
     parser.add_argument("--precision", choices=("auto", "fp32", "fp16", "int8"), default="auto",
                         help="of the networks; auto: what each runtime does best")
-    parser.add_argument("--spinning", action="store_true", help="let idle ONNX Runtime threads poll")
+    parser.add_argument("--spinning", action="store_true", help="let ONNX Runtime's threads poll within a call")
     parser.add_argument("--detector-model", default=DEFAULT_MODELS["detector"],
                         help="a folder of models/, or a path to one")
     parser.add_argument("--pose-model", default=DEFAULT_MODELS["pose"],
                         help="a folder of models/, or a path to one")
     parser.add_argument("--cache", metavar="FOLDER", help="engine cache")
-    parser.add_argument("--mediapipe", metavar="PYTHON", help="Python of an environment with mediapipe 0.10.21: it is "
-                                                              "measured too (benchmarks/mediapipe_peer.py says how)")
+    parser.add_argument("--mediapipe", metavar="PYTHON",
+                        help="Python of an environment with mediapipe 0.10.21: it is measured too "
+                             "(benchmarks/mediapipe_peer.py says how)")
     parser.add_argument("--estimate", action="store_true", help="only operation counts and what they imply on Jetson")
     parser.add_argument("--out", metavar="FOLDER", help="write benchmark.json, benchmark.md and benchmark.png there")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
@@ -166,16 +167,20 @@ def _network_times(runtime, batch: int, repeats: int) -> list[float]:
 
 def _frame_times(detector, pose, args: argparse.Namespace) -> dict:
     """Whole frames through the pipeline: once with a tracked hand, once as if no hand were known yet."""
+    import cv2
+
     from .. import config, detect, estimate, pipeline
     from ..camera import assumed
     from ..types import Frame
 
+    cv2.setNumThreads(1)                                    # as the node does
     images = frames(args)
     height, width = images[0].shape[:2]
     camera = assumed(width, height, 60.0)
     settings = config.Config(max_hands=1)
-    whole = pipeline.Pipeline(detect.Detector(detector, detector.source.input_shape[:2]), estimate.Estimator(pose),
-                              pose.source.input_shape[0])
+    dense, look = looks(detector, pose)
+    whole = pipeline.Pipeline(detect.Detector(detector, detector.source.input_shape[:2], dense),
+                              estimate.Estimator(pose), pose.source.input_shape[0], look=look)
     result: dict = {"frames": len(images), "size": f"{width}x{height}", "stage_ms": {}}
     for mode in ("tracking", "detection"):
         state, times, processor, found = pipeline.PipelineState(), [], [], 0

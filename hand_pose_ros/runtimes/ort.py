@@ -44,6 +44,7 @@ class OnnxRuntime(Runtime):
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         settings.log_severity_level = 3
         settings.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
+        settings.add_session_config_entry("session.force_spinning_stop", "1")       # never between two calls
         for key, value in SESSION_CONFIG.items():
             settings.add_session_config_entry(key, value)
         providers = [provider] if provider == "CPUExecutionProvider" else [provider, "CPUExecutionProvider"]

@@ -1,6 +1,7 @@
 """What ``hand-pose doctor`` says of the runtimes: one line per piece, with the remedy where something is missing."""
 from __future__ import annotations
 
+import ctypes
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,38 @@ def pieces(cache: EngineCache | None = None) -> list[Piece]:
     """Every piece, from the driver up. Imports torch only on a machine with a GPU."""
     cache = cache or EngineCache()
     driver = host.driver_problem()
-    found = [Piece("NVIDIA driver", not driver, driver or host.driver_version() or "there"),
+    found = [*_jetson(), Piece("NVIDIA driver", not driver, driver or host.driver_version() or "there"),
              _package("torch", "pip install torch"),
-             Piece("torch on the GPU", not host.cuda_problem(), host.cuda_problem() or "works"),
+             Piece("torch on the GPU", not host.cuda_problem(), host.cuda_problem() or _gpu()),
+             _tensorrt(),
              Piece("Torch-TensorRT", not tensorrt.engine_problem(), tensorrt.engine_problem() or _tensorrt_versions()),
              Piece("ONNX Runtime", not ort.onnx_problem(), ort.onnx_problem() or host.cpu_ingredients()["onnxruntime"])]
     return [*found, _folder(cache)]
+
+
+def _jetson(release: Path = Path("/etc/nv_tegra_release")) -> list[Piece]:
+    """What only a Jetson has: its release, and the library that torch needs and JetPack does not bring."""
+    if not release.is_file():
+        return []
+    try:
+        ctypes.CDLL("libcusparseLt.so.0")
+        sparse = Piece("cuSPARSELt", True, "found")
+    except OSError:
+        sparse = Piece("cuSPARSELt", False, "libcusparseLt.so.0 not found: torch for Jetson does not load without it "
+                                            "(docs/jetson.md has the lines)")
+    return [Piece("L4T", True, " ".join(release.read_text().split())[:60]), sparse]
+
+
+def _gpu() -> str:
+    found = host.gpu_ingredients()
+    return f"{found['gpu']}, compute capability {found['compute_capability']}, CUDA {found['cuda']}"
+
+
+def _tensorrt() -> Piece:
+    """TensorRT itself: what runs an engine."""
+    there = host.version("tensorrt-rtx") if host.version("torch-tensorrt-rtx") else host.version("tensorrt")
+    return Piece("TensorRT", bool(there), there or "not installed (comes with torch-tensorrt; on a Jetson with "
+                                                   "nvidia-jetpack)")
 
 
 def _package(name: str, remedy: str) -> Piece:

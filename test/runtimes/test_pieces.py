@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from hand_pose_ros.runtimes import host
+from hand_pose_ros.runtimes import pieces as runtime_pieces
 from hand_pose_ros.runtimes.cache import EngineCache
 from hand_pose_ros.runtimes.pieces import pieces
 
@@ -15,7 +16,7 @@ def test_every_piece_is_named_and_what_is_missing_has_a_remedy(tmp_path, monkeyp
     host.cuda_problem.cache_clear()
     assert not any(piece.there for piece in found.values())
     for name, remedy in {"NVIDIA driver": "libcuda", "torch": "pip install torch", "Torch-TensorRT": "pip install",
-                         "torch on the GPU": "pip install torch", "ONNX Runtime": "pip install onnxruntime",
+                         "torch on the GPU": "pip install torch", "TensorRT": "torch-tensorrt", "ONNX Runtime": "pip install onnxruntime",
                          "engine cache": "set ROS_HOME"}.items():
         assert remedy in found[name].said
 
@@ -24,3 +25,12 @@ def test_what_is_there_says_its_version(tmp_path):
     found = {piece.name: piece for piece in pieces(EngineCache(tmp_path / "new" / "engines"))}
     assert found["torch"].there and found["torch"].said == host.version("torch")
     assert found["ONNX Runtime"].there and found["engine cache"].there and "0 engines" in found["engine cache"].said
+
+
+def test_a_jetson_names_its_release_and_what_torch_lacks_there(tmp_path, monkeypatch):
+    assert not any(piece.name in ("L4T", "cuSPARSELt") for piece in pieces(EngineCache(tmp_path)))
+    (tmp_path / "nv_tegra_release").write_text("# R36 (release), REVISION: 4.0, GCID: 37537400, BOARD: generic\n")
+    release, sparse = runtime_pieces._jetson(tmp_path / "nv_tegra_release")
+    assert "R36 (release), REVISION: 4.0" in release.said and not sparse.there and "docs/jetson.md" in sparse.said
+    monkeypatch.setattr(runtime_pieces.ctypes, "CDLL", lambda name: name)
+    assert runtime_pieces._jetson(tmp_path / "nv_tegra_release")[1].there
