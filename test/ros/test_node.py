@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import array
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import standin_node
 from harness import FRAME, HEIGHT, LEFT, RIGHT, WIDTH, NodeProcess, Rig
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import Marker, MarkerArray
@@ -265,6 +268,21 @@ def test_somebody_elses_transforms_of_the_same_name_are_noticed(rig):
         rig.publisher(TFMessage, "/tf").publish(TFMessage(transforms=[stolen]))
         rig.send(rig.image())
     assert "tf_prefix" in rig.until_problem("tf clash", transform.child_frame_id, clash)
+
+
+def test_the_readme_lists_what_is_published_and_how(rig):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([~/]\S+)` \| `(\w+/msg/\w+)` \| (reliable|best effort), last \d+ \|", readme, re.M)
+    listed = {(topic.replace("~", "/hand_pose"), kind, quality) for topic, kind, quality in rows}
+    own = ("/rosout", "/parameter_events", "/hand_pose/transition_event")       # every lifecycle node has these
+    published = set()
+    for topic, kinds in rig.node.get_publisher_names_and_types_by_node("hand_pose", "/"):
+        for end in rig.node.get_publishers_info_by_topic(topic):
+            if end.node_name == "hand_pose" and topic not in own:
+                assert end.qos_profile.durability == DurabilityPolicy.VOLATILE
+                quality = "reliable" if end.qos_profile.reliability == ReliabilityPolicy.RELIABLE else "best effort"
+                published.add((topic, kinds[0], quality))
+    assert published == listed
 
 
 # ----------------------------------------------------------------------------------------------------------- parameters
