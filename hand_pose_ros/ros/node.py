@@ -46,6 +46,7 @@ class HandPoseNode(LifecycleNode):
         self._load = load
         self._monitor = Monitor(self._log)
         self._engine: Engine | None = None
+        self._runtime = ""                                  # as it stood in the log last
         self._outputs: Outputs | None = None
         self._input: CameraInput | None = None
         self._tf_guard: Any = None
@@ -122,8 +123,9 @@ class HandPoseNode(LifecycleNode):
         self._parameters_.frozen = True
         self._monitor.clear("start")
         self._monitor.fact("model", engine.model)
+        self._runtime = f"{engine.runtime} ({engine.runtime_reason})"
         self.get_logger().info(f"networks loaded in {time.monotonic() - started_s:.1f} s: {engine.model}; runtime "
-                               f"{engine.runtime} ({engine.runtime_reason})")
+                               f"{self._runtime}")
 
     def _activate(self) -> None:
         self._stop.clear()
@@ -162,8 +164,12 @@ class HandPoseNode(LifecycleNode):
             self._input.refresh()
 
     def _report(self) -> None:
-        if self._engine is not None:                        # the runtime may have climbed while it served
-            self._monitor.fact("runtime", f"{self._engine.runtime} ({self._engine.runtime_reason})")
+        if self._engine is not None:
+            runtime = f"{self._engine.runtime} ({self._engine.runtime_reason})"
+            if runtime != self._runtime:                    # an engine was built while another runtime served
+                self.get_logger().info(f"runtime {runtime}")
+                self._runtime = runtime
+            self._monitor.fact("runtime", runtime)
         self._look_for_twins()
         self._diagnostics.publish(diagnostics.to_message(
             self._monitor.report(), self.get_fully_qualified_name(), "camera", self.get_clock().now().to_msg()))
