@@ -5,6 +5,7 @@
 Here the middleware and this machine's speed count too: frames may be dropped, and two runs may differ. For results that
 are the same each time, and faster than real time, use `hand-pose evaluate --bag` without ROS.
 """
+import signal
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -51,7 +52,7 @@ def processes(context):
     record = ExecuteProcess(cmd=record_command, output="screen")
     play = ExecuteProcess(cmd=play_command, output="screen")
     report = ExecuteProcess(cmd=report_command, output="screen")
-    stop_recording = EmitEvent(event=SignalProcess(signal_number="SIGINT", process_matcher=matches_action(record)))
+    stop_recording = EmitEvent(event=SignalProcess(signal_number=signal.SIGINT, process_matcher=matches_action(record)))
     return [
         node, record, TimerAction(period=float(given["start_after"]), actions=[play]),
         RegisterEventHandler(OnProcessExit(target_action=play, on_exit=[
