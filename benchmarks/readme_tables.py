@@ -1,15 +1,18 @@
-"""Fills the README's two generated tables: parameters from the settings, accuracy from scored predictions.
+"""Fills the README's generated tables: parameters from the settings, accuracy from scored predictions, times.
 
     hand-pose score EVAL_FOLDER --out out/score                          # ours: hands found, and boxes given
     python3 benchmarks/readme_tables.py --scores out/score --peer out/peer --peer-name "MediaPipe 0.10.21"
+    hand-pose benchmark --video VIDEO --rounds 3 --mediapipe PYTHON --out out/benchmark
+    python3 benchmarks/readme_tables.py --benchmark out/benchmark        # table, and its plot into docs/images
 
 A score folder holds scores_found.json and scores_box_given.json as the scorer writes them; for a peer, score its
-predictions into such a folder. Without --scores only the table of parameters is written.
+predictions into such a folder. What is not given stays as it is.
 """
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import textwrap
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from hand_pose_ros.errors import DataError
 from hand_pose_ros.ros import parameters
 
 README = Path(__file__).resolve().parents[1] / "README.md"
+PLOT = README.parent / "docs" / "images" / "benchmark.png"
 ROWS = {                                                               # set of the folder -> (what it is, truth)
     "ge_real": "one hand close up (Ge et al. 2019)", "freihand": "FreiHAND", "onehand10k": "OneHand10K",
     "panoptic": "CMU Panoptic, manual", "panoptic_dome": "CMU Panoptic, dome", "interhand2.6m": "InterHand2.6M",
@@ -82,11 +86,15 @@ def main() -> None:
     parser.add_argument("--scores", type=Path)
     parser.add_argument("--peer", type=Path)
     parser.add_argument("--peer-name", default="peer")
+    parser.add_argument("--benchmark", type=Path)
     args = parser.parse_args()
     text = between(README.read_text(), "parameters", config.markdown_table(parameters.all_settings()))
     if args.scores:
         table = accuracy_table(read(args.scores), read(args.peer) if args.peer else None, args.peer_name)
         text = between(text, "accuracy", table)
+    if args.benchmark:
+        text = between(text, "benchmark", (args.benchmark / "benchmark.md").read_text())
+        shutil.copyfile(args.benchmark / "benchmark.png", PLOT)
     README.write_text(text)
 
 

@@ -12,6 +12,7 @@ import platform
 import resource
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -276,9 +277,9 @@ def table_lines(report: dict) -> list[str]:
             lines.append(f"| {row} | " + " | ".join(_percentiles(one.get(row, [])) for one in own.values()) + " |")
     starts = [f"{name} {one['start_s']:.2f} s" for name, one in results.items() if "start_s" in one]
     lines += ["", "Start, networks loaded: " + ", ".join(starts)]
-    lines += ["", "Processor time is that of all threads, medians of the tracking and the detection frame; it depends "
-              "less than clock time on what else the machine does."]
-    lines += ["", "; ".join(f"{name} {value}" for name, value in report["machine"].items())]
+    lines += ["", *textwrap.wrap("Processor time is that of all threads, medians of the tracking and the detection "
+                                 "frame; it depends less than clock time on what else the machine does.", 120)]
+    lines += ["", *textwrap.wrap("; ".join(f"{name} {value}" for name, value in report["machine"].items()), 120)]
     return lines
 
 
@@ -299,10 +300,11 @@ def plot(report: dict, path: Path) -> None:
         rows = np.arange(len(results)) + 0.36 * (offset - 0.5)
         whiskers = [np.zeros(len(middles)), np.subtract(highs, middles)]
         axes.barh(rows, middles, 0.34, xerr=whiskers, label=label, capsize=3)
-        for row, middle in zip(rows, middles):
-            axes.text(middle, row, f" {middle:.1f}", va="center", fontsize=8)
+        for row, middle, high in zip(rows, middles, highs):
+            axes.text(high, row, f"  {middle:.1f}", va="center", fontsize=8)
     axes.set_yticks(range(len(results)), list(results))
     axes.invert_yaxis()
+    axes.margins(x=0.08)                                    # room for the figures
     axes.set_xlabel("milliseconds per frame (bar: median, whisker: 95th percentile)")
     axes.set_title(f"{report['machine']['processor']}, {report['machine']['processors']} processors", fontsize=9)
     axes.legend()
