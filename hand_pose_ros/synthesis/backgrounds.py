@@ -28,7 +28,7 @@ def sample(rng: np.random.Generator, width: int, height: int, K: np.ndarray, lig
     kind = kind or str(rng.choice(list(KINDS), p=np.array(list(KINDS.values())) / sum(KINDS.values())))
     if kind == "room":
         image = rooms.paint(rng, width, height, K, lighting.R_env_camera, clear_m, floor_m)
-        light = lighting.sh[0] / lighting.sh[0].mean()
+        light = np.sqrt(lighting.sh[0] / lighting.sh[0].mean())
         image *= (light * np.exp(rng.normal(0.0, 0.25))).astype(np.float32)
     else:
         image = _PAINTERS[kind](rng, width, height, lighting.R_env_camera, lighting.environment)

@@ -57,6 +57,15 @@ class Person:
     upper_arms: np.ndarray                      # (2, 3) unit directions shoulder to elbow
     cloth: tuple                                # (colour, pattern, gloss) of the shirt
     long_sleeves: bool
+    trunk: np.ndarray                           # (n, 3) skin of torso, legs and head
+
+    def holds(self, points: np.ndarray) -> np.ndarray:
+        """Which of some points (n, 3) in the body frame lie inside trunk or head or within 3 cm of them. (n,) bool."""
+        near = (np.abs(points[:, None, :2] - self.trunk[None, :, :2]) < 0.025).all(-1)
+        z = self.trunk[:, 2]
+        front = np.where(near, z, -np.inf).max(1) + 0.03
+        behind = np.where(near, z, np.inf).min(1) - 0.03
+        return (points[:, 2] < front) & (points[:, 2] > behind)
 
 
 @lru_cache(maxsize=1)
@@ -175,8 +184,8 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
     bare_arm = (arm_share > 0.5) & (along.max(1) > sleeve_end)
     hips = shape.pelvis[1] + 0.05
     collar = neck_height + 1.5 * np.maximum(np.abs(rest[:, 0]) - 0.07, 0) - rest[:, 1]   # metres below the neckline
-    trousers = dressed & (of_quad[:, 1] < hips) & (arm_share < 0.3)
-    shirt = dressed & ~bare_arm & ~trousers
+    trousers = dressed & (of_quad[:, 1] < hips + 0.05) & (arm_share < 0.3)
+    shirt = dressed & ~bare_arm & ((of_quad[:, 1] > hips - 0.02) | (arm_share > 0.3))
     skin = keep & ~shirt & ~trousers
     faces = np.concatenate([shared.quads[:, [0, 1, 2]], shared.quads[:, [0, 2, 3]]])
     normals = vertex_normals(vertices, faces)
@@ -202,7 +211,9 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
         solids.append(((v, n, uv[used], mesh_faces), color[used] if np.ndim(color) == 2 else color, pattern, gloss))
 
     look_back = look.back if not look.glove else materials.tone(rng.random())
-    colors = look_back * _face_tints(int(rng.integers(len(assets.names("skins/")))))
+    # Blood shows through: the hands' shader scatters red light, which plain solids do not.
+    colors = look_back * [1.07, 0.94, 0.92] * _face_tints(int(rng.integers(len(assets.names("skins/")))))
+    colors = np.minimum(colors, 0.75)
     hair_color = (np.array([0.04, 0.028, 0.02]) * np.exp(rng.uniform(-1.2, 2.2)) * np.exp(rng.normal(0, 0.1, 3))
                   if rng.random() < 0.93 else materials.sample_cloth(rng))
     colors, hairy, hair_lift = _head(rng, shape, colors, hair_color)
@@ -212,9 +223,11 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
     add(skin, vertices, np.zeros(len(rest)), colors + hem * (cloth[0] * 0.8 - colors), 0, gloss)
     mixed = colors + np.clip(hairy * 1.6, 0, 1)[:, None] * (hair_color * (1 + 0.2 * wave[:, None] / 3) - colors)
     add(hair, vertices, hair_lift, np.clip(mixed, 0.002, 1), materials.HAIR, 0.4, rest[:, :2] * 7)
-    loose, fold = rng.uniform(0.006, 0.03), rng.uniform(0.001, 0.004)
+    loose, fold = rng.uniform(0.004, 0.018), rng.uniform(0.001, 0.004)
     stand_off = 0.003 + _ramp(collar, 0.06) * (loose + fold * wave)
-    add(keep & shirt, clothed, stand_off, *cloth, print_uv if printed else around_uv)
+    hanging = clothed.copy()                                        # down to a level hem
+    hanging[:, 1] = np.where(shared.weights[:, 0] > 0.95, np.maximum(clothed[:, 1], hips), clothed[:, 1])
+    add(keep & shirt, hanging, stand_off, *cloth, print_uv if printed else around_uv)
     add(keep & trousers, clothed, 0.010 + 0.003 * wave, materials.sample_cloth(rng), _pattern(rng, 0.2), 0.1)
 
     def on_head(points):
@@ -242,14 +255,16 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
             for k in range(12):
                 ends = [centre + turn @ np.array([0.027 * np.cos(t), 0.02 * np.sin(t), 0]) for t in (a[k], a[k + 1])]
                 solids.append((shapes.revolve(*ends, [0.002, 0.002], sides=4), np.full(3, 0.02), 0, 0.8))
-    if rng.random() < 0.12:                                         # medical mask or scarf
-        face = skull + [0, -0.075, 0.055]
-        solids.append((shapes.ball(turn @ (face - shape.neck) + shape.neck, [0.06, 0.05, 0.055], turn),
-                       materials.sample_cloth(rng) if rng.random() < 0.5 else np.array([0.6, 0.7, 0.75]), 0, 0.1))
+    if rng.random() < 0.1:                                          # medical mask or scarf
+        below = shape.eyes[:, 1].mean() - of_quad[:, 1]
+        face = (head_share > 0.6) & (below > 0.033) & (below < 0.125) & (of_quad[:, 2] > shape.head[2] + 0.005)
+        color = materials.sample_cloth(rng) if rng.random() < 0.5 else np.array([0.6, 0.7, 0.75])
+        add(face, clothed, np.full(len(rest), 0.004), color, 0, 0.1)
     for side in range(2):
         color = cloth if long_sleeves else (look_back, 0, look.gloss)
-        solids.append((shapes.ball(elbows[side], 0.046 if long_sleeves else 0.040), *color))
-    return Person(tuple(solids), elbows, upper_arms, cloth, long_sleeves)
+        solids.append((shapes.ball(elbows[side], 0.044 if long_sleeves else 0.036), *color))
+    trunk = vertices[(shared.weights[:, 2:].sum(1) < 0.1) & (rest[:, 1] > shape.pelvis[1] - 0.3)]
+    return Person(tuple(solids), elbows, upper_arms, cloth, long_sleeves, trunk)
 
 
 def _head(rng, shape: Figure, colors: np.ndarray, hair_color: np.ndarray) -> tuple:

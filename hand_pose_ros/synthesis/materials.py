@@ -29,7 +29,9 @@ _PATTERN_SIZE = 128
 
 _TONES = to_linear(np.array([[245, 219, 204], [236, 198, 176], [219, 172, 145], [197, 146, 114], [166, 115, 84],
                              [128, 84, 60], [92, 60, 45], [62, 42, 33], [40, 28, 24]], np.uint8))
-"""Linear albedos along the melanin axis 0..1, sRGB values read off the Monk scale's photographs, made redder."""
+_TONES *= np.linspace(0.76, 1.3, len(_TONES), dtype=np.float32)[:, None]
+"""Linear albedos along the melanin axis 0..1: sRGB values read off the Monk scale's photographs, made redder and
+brought to the 0.05 to 0.7 that skin reflects in red light."""
 
 
 def noise(rng: np.random.Generator, size: int, exponent: float, channels: int = 1) -> np.ndarray:
@@ -70,7 +72,7 @@ def sample_skin(rng: np.random.Generator) -> tuple[SkinLook, float]:
         crease=np.array([0.62, 0.46, 0.40]) ** rng.uniform(0.4, 1.4),
         scatter=np.array([0.32, 0.14, 0.09]) * rng.uniform(0.6, 1.3) * (1 - 0.5 * melanin),
         gloss=float(np.clip(rng.normal(0.3, 0.13) + 0.12 * melanin, 0.03, 0.7)),
-        bump_m=float(rng.uniform(0.0008, 0.0024)), detail=float(rng.uniform(0.5, 1.0))), melanin
+        bump_m=float(rng.uniform(0.0006, 0.0018)), detail=float(rng.uniform(0.5, 1.0))), melanin
 
 
 def sample_glove(rng: np.random.Generator, look: SkinLook) -> SkinLook:

@@ -217,7 +217,7 @@ def sample_frame(rng: np.random.Generator, width: int, height: int) -> Scene:
             centre = _on_ray(K, rng.uniform(0, 1, 2) * (width, height), rng.uniform(0.4, 3.0))
             thing = free_object(rng, centre, float(rng.uniform(0.01, 0.08)))
             solids += (replace(thing, color=materials.tone(rng.random()) * np.exp(rng.normal(0, 0.15, 3)), pattern=0),)
-    for _ in range(int(rng.integers(0, 4))):                        # clutter and occluders
+    for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.45, 0.3, 0.15, 0.1]))):                  # clutter and occluders
         centre = _on_ray(K, rng.uniform(0, 1, 2) * (width, height),
                          float(np.exp(rng.uniform(np.log(0.35), np.log(4.0)))))
         size = float(np.exp(rng.uniform(np.log(0.008), np.log(0.06)))) * min(centre[2], 1.5)
@@ -244,8 +244,14 @@ def _person(rng, look, legs, showing=False):
     for side in range(2):
         sign = ("count", "sign") if showing and side == chosen and rng.random() < 0.85 else None
         arm = sample_arm(rng, look, person=person, owner=owner, kinds=sign)
-        R = body.arm_rotation(arm.elbow, gestures[side][1], gestures[side][2], side)
-        arms.append((arm, R, person.elbows[side] - R @ arm.elbow))
+        _, fore, palm = gestures[side]
+        for _ in range(8):                                          # until the hand is not in the body
+            R = body.arm_rotation(arm.elbow, fore, palm, side)
+            t = person.elbows[side] - R @ arm.elbow
+            if not person.holds(np.vstack([arm.joints, 0.4 * arm.elbow]) @ R.T + t).any():
+                break
+            _, fore, palm = body.sample_gesture(rng, side, showing and side == chosen)
+        arms.append((arm, R, t))
     return person, arms, chosen
 
 

@@ -9,7 +9,8 @@ from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.synthesis import lens
 from hand_pose_ros.types import Camera
 
-BENT = Camera(320, 240, np.array([[200.0, 0, 161.0], [0, 201.0, 118.0], [0, 0, 1]]), D=np.array([-0.2, 0.03, 1e-3, 0, 0]))
+BENT = Camera(320, 240, np.array([[200.0, 0, 161.0], [0, 201.0, 118.0], [0, 0, 1]]),
+              D=np.array([-0.2, 0.03, 1e-3, 0, 0]))
 
 
 @pytest.mark.parametrize("size", [None, (320, 240)])

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from hand_pose_ros.synthesis import rooms, scene
+from hand_pose_ros.synthesis import materials, rooms, scene
 
 SIZE = 96
 K = np.array([[90.0, 0, (SIZE - 1) / 2], [0, 90.0, (SIZE - 1) / 2], [0, 0, 1]])
@@ -37,3 +37,14 @@ def test_people_before_the_camera_stand_on_their_feet():
         R = scene._before_person(rng, R_world_camera, ray)
         assert np.linalg.det(R) == pytest.approx(1.0)
         assert (R_world_camera @ R)[2, 1] > 0.94                    # the body's y axis points up in the world
+
+
+def test_hands_of_people_are_not_inside_their_bodies():
+    inside = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        person, arms, _ = scene._person(rng, materials.sample_skin(rng)[0], False, showing=seed % 2 == 0)
+        inside += [person.holds(arm.joints @ R.T + t).any() for arm, R, t in arms]
+        chest = person.trunk.mean(0)
+        assert person.holds(chest[None]).all() and not person.holds(chest[None] + [0, 0, 0.6]).any()
+    assert np.mean(inside) < 0.1
