@@ -63,4 +63,5 @@ def protocol(source: dict) -> str:
     where = {"full": "whole image: detector, then joints; missed hands lower recall, not the mean errors",
              "box": "labelled box given, four turns and both sides tried; no detector",
              }.get(source["protocol"], source["protocol"])
-    return f"{source['name']} {source['split']}: {where}; joints compared with the wrist at the origin"
+    name = source["folder"] if source["name"] == "folder" else f"{source['name']} {source['split']}"
+    return f"{name}: {where}; joints compared with the wrist at the origin"

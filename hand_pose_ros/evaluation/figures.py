@@ -29,6 +29,7 @@ def curves(series: Sequence[tuple[str, np.ndarray, np.ndarray]], x_label: str, y
     """Lines over a common axis; y from 0 to 1 shown in percent. series: (name, x (N,), y (N,))."""
     left, right, top, bottom = 52, 14, 14, 44
     high = max(float(x[-1]) for _, x, _ in series)
+    legend = min(width - 150, width - right - 24 - round(6.6 * max(len(name) for name, _, _ in series)))
 
     def at(x: float, y: float) -> tuple[float, float]:
         return left + (width - left - right) * x / high, height - bottom - (height - top - bottom) * y
@@ -47,8 +48,8 @@ def curves(series: Sequence[tuple[str, np.ndarray, np.ndarray]], x_label: str, y
         colour = COLOURS[number % len(COLOURS)]
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         y = height - bottom - 12 - 17 * (len(series) - 1 - number)
-        parts.append(f'<rect x="{width - 150}" y="{y - 9}" width="12" height="4" fill="{colour}"/>'
-                     f'<text x="{width - 132}" y="{y - 3}">{html.escape(name)}</text>')
+        parts.append(f'<rect x="{legend}" y="{y - 9}" width="12" height="4" fill="{colour}"/>'
+                     f'<text x="{legend + 18}" y="{y - 3}">{html.escape(name)}</text>')
     parts.append(f'<text x="{(left + width) / 2:.0f}" y="{height - 8}" text-anchor="middle">'
                  f'{html.escape(x_label)}</text>'
                  f'<text transform="translate(14 {height / 2:.0f}) rotate(-90)" text-anchor="middle">'
@@ -81,10 +82,11 @@ def bars(rows: Sequence[tuple[str, float, int]], unit: str, width: int = 330) ->
     rows = [row for row in rows if np.isfinite(row[1])]
     if not rows:
         return "<p>Nothing to show.</p>"
-    high, step, left = max(value for _, value, _ in rows) or 1.0, 24, 78
+    high, step = max(value for _, value, _ in rows) or 1.0, 24
+    left = max(78, 12 + round(6.4 * max(len(label) for label, _, _ in rows)))
     parts = [_svg(width, step * len(rows) + 8)]
     for number, (label, value, count) in enumerate(rows):
-        y, length = 6 + step * number, (width - left - 152) * value / high
+        y, length = 6 + step * number, max(20, width - left - 168) * value / high
         parts.append(f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{html.escape(label)}</text>'
                      f'<rect x="{left}" y="{y + 1}" width="{length:.1f}" height="16" rx="2" fill="{COLOURS[0]}"/>'
                      f'<text x="{left + length + 6:.1f}" y="{y + 13}">{value:.1f} {html.escape(unit)} '
@@ -103,7 +105,7 @@ def timeline(frames: Sequence[tuple[float, bool, Sequence[tuple[int, str, float]
     def x(seconds: float) -> float:
         return left + (width - left - 26) * seconds / length
 
-    wide = max(0.8, (width - left - 26) / max(len(frames), 1))
+    wide = max(0.8, (width - left - 26) / max(len(frames), 1)) + 0.6           # no seams between neighbours
     parts = [_svg(width, height), f'<text x="{left - 8}" y="18" text-anchor="end">detector</text>']
     for seconds, ran, hands in frames:
         if ran:

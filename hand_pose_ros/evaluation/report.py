@@ -23,7 +23,7 @@ TITLES = {
     "nme_median": "median NME %", "nme_area": "NME (area) %", "epe_px": "EPE px", "pck_0.1": "PCK@0.1 %",
     "pck_0.2": "PCK@0.2 %", "pck_0.2_all": "PCK@0.2 all %", "auc_2d": "AUC 2D", "auc_30px": "AUC 30 px",
     "mpjpe_mm": "MPJPE mm", "scale_mpjpe_mm": "scale-aligned MPJPE mm", "pa_mpjpe_mm": "PA-MPJPE mm",
-    "hands_3d": "hands with 3D", "handedness": "handedness %", "images_with_false": "images with false alarm",
+    "hands_3d": "hands with 3D", "handedness": "handedness %", "images_with_false": "images with false hands",
     "camera_mpjpe_mm": "camera-space MPJPE mm", "pa_mpvpe_mm": "PA-MPVPE mm", "f_5mm": "F@5 mm", "f_15mm": "F@15 mm",
     "mrrpe_mm": "MRRPE mm", "ap": "AP %", "ap50": "AP50 %", "ap75": "AP75 %",
     "auc_3d_0_50": "3D AUC 0-50 mm", "auc_3d_20_50": "3D AUC 20-50 mm", "auc_pa_0_50": "aligned 3D AUC 0-50 mm",
@@ -113,7 +113,7 @@ def _text_table(rows: Sequence[Sequence[str]]) -> str:
 # -------------------------------------------------------------------------------------------------------------- tables
 
 PARTS = (("Finding hands, and joints in the image", (
-    "images", "hands", "recall", "precision", "images_with_false", "ap", "ap50", "nme", "nme_median", "epe_px",
+    "images", "hands", "recall", "precision", "images_with_false", "ap50", "nme", "nme_median", "epe_px",
     "pck_0.1", "pck_0.2", "pck_0.2_all", "auc_2d", "handedness")),
          ("Joints in space", ("hands", "hands_3d", "mpjpe_mm", "scale_mpjpe_mm", "pa_mpjpe_mm", "camera_mpjpe_mm",
                               "auc_3d_20_50", "auc_3d_0_50", "auc_pa_0_50", "pa_mpvpe_mm", "f_5mm", "f_15mm")))
@@ -309,9 +309,9 @@ h3{font-size:15px;margin:16px 0 6px}.lead{color:#4b5563;margin:0 0 18px}
 .card{border:1px solid #e5e7eb;border-radius:8px;padding:10px 16px;min-width:120px}
 .card b{display:block;font-size:24px;font-weight:600}.card span{color:#6b7280;font-size:13px}
 .scroll{overflow-x:auto}
-table{border-collapse:collapse;font-size:13px;margin:8px 0}th,td{padding:3px 6px;text-align:right;
+table{border-collapse:collapse;font-size:12.5px;margin:8px 0}th,td{padding:3px 6px;text-align:right;
 border-bottom:1px solid #e5e7eb;font-variant-numeric:tabular-nums}th{background:#f9fafb;vertical-align:bottom}
-th:first-child,td:first-child{text-align:left;white-space:nowrap}td.text,th.text{text-align:left}
+th:first-child,td:first-child{text-align:left}td.text,th.text{text-align:left}
 tr.block td{border-top:2px solid #9ca3af}
 .better{color:#047857}.worse{color:#b91c1c}.row{display:flex;flex-wrap:wrap;gap:26px;align-items:flex-start}
 .pictures{display:flex;flex-wrap:wrap;gap:10px}figure{margin:0;width:220px}figure.thumb{width:116px}
@@ -340,8 +340,12 @@ def page(result: dict[str, Any], images: Sequence[ImageScore], rows: dict[str, R
                     "is scored. What can be told without truth is below.</p>")
     for other in earlier:
         warning = _comparable(result, other)
+        table = comparison(result, other)
+        changed = [row for row in table if row[4] != "same"]
+        equal = f"<p class=faint>{len(table) - len(changed)} other metrics are the same.</p>"
         body += [f"<h2>Compared with {_e(other['name'])}</h2>", f"<p class=note>{_e(warning)}</p>" if warning else "",
-                 "<div class=scroll>", _table(comparison(result, other)), "</div>"]
+                 f"<div class=scroll>{_table(changed)}</div>" if len(changed) > 1 else "",
+                 equal if len(table) > len(changed) else ""]
     if images:
         body += [_curve_section(images), _calibration_section(images), _joint_section(images),
                  _weak_section(images, found)]
