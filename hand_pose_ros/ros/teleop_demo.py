@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 from .. import gestures, messages
+from ..config import Config
 from ..errors import HandPoseError
 from ..gripper import TeleopConfig
 from ..resources import folder
@@ -113,6 +114,7 @@ def run(args: argparse.Namespace, source: Any, stale_s: float, speed: float) -> 
               gripper_output="joint_state", stale_s=float(stale_s))
         if not truth:
             start("hand_pose", [*command, "run"], image_topic=source.image_topic.removesuffix("/compressed"),
+                  track_timeout_s=float(np.clip(Config().track_timeout_s / speed, 0.5, 10.0)),
                   **({} if bag else {"camera_info_wait_s": 0.0, "assumed_hfov_deg": float(args.hfov),
                                      "metric_without_calibration": "true"}))
         player = [sys.executable, "-m", "hand_pose_ros.ros.player", source.location, "--seconds", str(args.seconds),
