@@ -139,6 +139,19 @@ class Monitor:
         return Status("summary", level, summary, values)
 
 
+def log_of(node: Any) -> Callable[[int, str], None]:
+    """The log of a node as a function (OK, WARN or ERROR, text)."""
+    def log(level: int, text: str) -> None:
+        # Separate lines: rclpy forbids one source line to log with two severities.
+        if level == ERROR:
+            node.get_logger().error(text)
+        elif level == WARN:
+            node.get_logger().warning(text)
+        else:
+            node.get_logger().info(text)
+    return log
+
+
 def to_message(statuses: list[Status], node_name: str, hardware_id: str, stamp: Any) -> Any:
     """diagnostic_msgs/DiagnosticArray of a report."""
     from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue

@@ -26,7 +26,7 @@ from ..errors import FrameError, HandPoseError
 from ..types import Frame
 from . import diagnostics, images, process, transforms
 from .camera_input import Arrival, CameraInput
-from .diagnostics import ERROR, WARN, Monitor
+from .diagnostics import ERROR, Monitor, log_of
 from .engine import Engine, load_engine
 from .parameters import Parameters
 from .publishers import OLDEST_PLAUSIBLE_NS, Latency, Outputs
@@ -44,7 +44,7 @@ class HandPoseNode(LifecycleNode):
     def __init__(self, load: Callable[[Any], Engine] = load_engine, **node_options: Any) -> None:
         super().__init__(NODE_NAME, **node_options)
         self._load = load
-        self._monitor = Monitor(self._log)
+        self._monitor = Monitor(log_of(self))
         self._engine: Engine | None = None
         self._runtime = ""                                  # as it stood in the log last
         self._outputs: Outputs | None = None
@@ -288,15 +288,6 @@ class HandPoseNode(LifecycleNode):
                                   "registered (aligned) to colour")
             return None
         return depth
-
-    def _log(self, level: int, text: str) -> None:
-        # Separate lines: rclpy forbids one source line to log with two severities.
-        if level == ERROR:
-            self.get_logger().error(text)
-        elif level == WARN:
-            self.get_logger().warning(text)
-        else:
-            self.get_logger().info(text)
 
 
 def main(args: Sequence[str] | None = None, load: Callable[[Any], Engine] = load_engine) -> int:

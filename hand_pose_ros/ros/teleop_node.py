@@ -27,7 +27,7 @@ from ..gripper import Command, Observation, Phase, Target
 from ..teleop_settings import SETTINGS, config_from
 from ..types import Hand
 from . import compat, diagnostics, gripper_outputs, process
-from .diagnostics import ERROR, WARN, Monitor
+from .diagnostics import ERROR, WARN, Monitor, log_of
 from .parameters import Parameters
 
 NODE_NAME = "teleop"
@@ -53,6 +53,7 @@ class TeleopNode(Node):
 
     def __init__(self, **node_options: Any) -> None:
         super().__init__(NODE_NAME, **node_options)
+        self._log = log_of(self)
         self._monitor = Monitor(self._log)
         self._parameters_ = Parameters(self, SETTINGS, config_from)
         self._parameters_.frozen = True
@@ -315,15 +316,6 @@ class TeleopNode(Node):
                                   "hands_topic")
         self._diagnostics.publish(diagnostics.to_message(
             self._monitor.report(), self.get_fully_qualified_name(), "teleop", self.get_clock().now().to_msg()))
-
-    def _log(self, level: int, text: str) -> None:
-        # Separate lines: rclpy forbids one source line to log with two severities.
-        if level == ERROR:
-            self.get_logger().error(text)
-        elif level == WARN:
-            self.get_logger().warning(text)
-        else:
-            self.get_logger().info(text)
 
     def stop(self) -> None:
         """The last words: an arm on twists is told to stand still."""
