@@ -159,8 +159,9 @@ def test_average_precision_by_size():
     # small alone: a false one first, then the hit: precision 1/2 everywhere
     assert metrics.average_precision([wrong], 0.5, (0, 32)) == pytest.approx(0.5)
     # the free truth of the wanted size is taken before a better one of another size
-    near = (boxes([0, 0, 40, 40]), np.array([1.0]), boxes([0, 0, 40, 36], [0, 0, 40, 30]), None)
-    assert metrics.average_precision([near], 0.5, (30, 41)) == pytest.approx(51 / 101)
+    near = (boxes([0, 0, 40, 40]), np.array([1.0]), boxes([0, 0, 50, 40], [0, 0, 40, 30]), None)
+    assert metrics.average_precision([near], 0.5, (30, 45)) == pytest.approx(1.0)
+    assert metrics.average_precision([near], 0.5, (45, 60)) == pytest.approx(1.0)
 
 
 def test_coco_ap_falls_with_the_overlap():
