@@ -34,7 +34,8 @@ def prefix_of(namespace: str) -> str:
 
 
 def hand_frames(hands: Sequence[Hand]) -> list[list[tuple[str, np.ndarray, np.ndarray]]]:
-    """The valid frames of each hand as (name from FRAMES, position (3,) m, quaternion (4,) xyzw) in the camera frame."""
+    """The valid frames of each hand as (name from FRAMES, position (3,) m, quaternion (4,) xyzw) in the camera
+    frame."""
     if not hands:
         return []
     joints = np.stack([hand.joints_m for hand in hands])

@@ -50,7 +50,8 @@ def pose_sample(pool, paths, size: int, rng: np.random.Generator, augmentation: 
     if rng.random() < augmentation.parts:
         part = _part(hand["joints_px"], rng)
         if part is not None:
-            return _nothing(_seen(image, label["camera"], perturb(part, rng, augmentation), size, rng), rng, augmentation)
+            seen = _seen(image, label["camera"], perturb(part, rng, augmentation), size, rng)
+            return _nothing(seen, rng, augmentation)
     if rng.random() < augmentation.backgrounds:
         mask = shard.mask(k)
         if mask is not None:
@@ -113,7 +114,8 @@ def _part(joints_px: np.ndarray, rng) -> Detection | None:
     if not MIN_PART_PX < span < PART_OF_HAND * np.ptp(joints_px, axis=0).max():
         return None
     along = finger[-1] - finger[0]
-    return Detection(np.concatenate([finger.min(0), finger.max(0)]), 1.0, np.nan, along / max(np.linalg.norm(along), 1e-6))
+    box = np.concatenate([finger.min(0), finger.max(0)])
+    return Detection(box, 1.0, np.nan, along / max(np.linalg.norm(along), 1e-6))
 
 
 def _negative(image, label, size, rng, augmentation):

@@ -19,7 +19,8 @@ def test_defaults_pass_their_own_checks_and_have_help():
 
 
 @pytest.mark.parametrize("values, says", [
-    ({"runtime": "gpu"}, "runtime is 'gpu'; it must be one of auto, tensorrt, cuda, onnxruntime, cpu"),
+    ({"runtime": "gpu"}, "runtime is 'gpu'; it must be one of auto, tensorrt, cuda, onnxruntime, "
+     "onnxruntime-int8, onnxruntime-cuda, cpu"),
     ({"max_hands": 0}, "max_hands is 0; it must be 1 to 6"),
     ({"max_hands": 1.5}, "max_hands is 1.5; it must be 1 to 6"),
     ({"max_hands": True}, "max_hands is True"),

@@ -91,6 +91,9 @@ def test_gestures_tell_extended_from_curled_fingers():
     broken = joints()
     broken[20] = np.nan
     assert gestures.shows("three_fingers", broken) is None
+    broken = joints()
+    broken[2] = np.nan                                                   # not one of the three
+    assert gestures.shows("three_fingers", broken) is None
     with pytest.raises(ConfigError, match="three_fingers"):
         gestures.shows("wave", joints())
 
@@ -438,7 +441,8 @@ def test_promises_hold_for_adversarial_streams(block):
 def _one_stream(rng, steps=80):
     config = TeleopConfig(clutch=str(rng.choice(["gesture", "topic"])), clutch_hold_s=0.05, clutch_still_m=0.3,
                           scale=float(rng.uniform(0.3, 2)), stale_s=float(rng.uniform(0.09, 0.4)),
-                          hold_s=float(rng.uniform(0.0, 0.4)), side="right", operator=str(rng.choice(["nearest", "first"])),
+                          hold_s=float(rng.uniform(0.0, 0.4)), side="right",
+                          operator=str(rng.choice(["nearest", "first"])),
                           lost_policy=str(rng.choice(["hold_then_stop", "stop"])),
                           workspace_min_m=(0.2, -0.25, 0.1), workspace_max_m=(0.7, 0.25, 0.6))
     rate = float(rng.uniform(5, 60))

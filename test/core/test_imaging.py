@@ -90,7 +90,8 @@ def test_what_cannot_be_an_image_says_why(message, words):
         imaging.decode(message)
 
 
-@pytest.mark.parametrize("stored, claimed", [("rgb8", "mono8"), ("rgba8", "rgb8"), ("yuyv", "mono8"), ("nv12", "mono8")])
+@pytest.mark.parametrize("stored, claimed", [
+    ("rgb8", "mono8"), ("rgba8", "rgb8"), ("yuyv", "mono8"), ("nv12", "mono8")])
 def test_more_data_than_the_encoding_needs_is_not_read_as_another_image(stored, claimed):
     """The step tells nothing here, since drivers that mix up the encoding compute it from the wrong one."""
     size = {"rgb8": 144, "rgba8": 192, "yuyv": 96, "nv12": 72}[stored]

@@ -326,7 +326,8 @@ def test_the_launch_file_plays_records_and_reports():
     args = parser.parse_args(evaluation[4:])
     assert args.bag == [record[-1]] and args.recorded == result_bag.HANDS_TOPIC and args.fail_if == ["recall < 0.9"]
     assert f'HANDS = "{result_bag.HANDS_TOPIC}"' in source
-    assert "signal_number=signal.SIGINT" in source, "launch passes it to os.kill: a name like 'SIGINT' is an error there"
+    assert "signal_number=signal.SIGINT" in source, \
+        "launch passes it to os.kill: a name like 'SIGINT' is an error there"
     with pytest.raises(ValueError, match="bag:= is empty"):
         scope["commands"]({**given, "bag": ""})
 

@@ -99,7 +99,7 @@ def test_sources_that_are_none(location, text):
 
 
 def test_pictures_keep_their_proportions_in_video_and_sheet(tmp_path):
-    wide, tall = (np.full((height, width, 3), value, np.uint8) for width, height, value in ((64, 32, 200), (32, 64, 90)))
+    wide, tall = np.full((32, 64, 3), 200, np.uint8), np.full((64, 32, 3), 90, np.uint8)
     assert (demo.fitted(tall, 64, 32)[:, 24:40] == 90).all() and not demo.fitted(tall, 64, 32)[:, [0, 20, 44]].any()
     assert demo.fitted(wide, 64, 32) is wide
     demo.write_video(tmp_path / "video.mp4", [lambda: wide, lambda: tall], 5.0)

@@ -16,7 +16,8 @@ def test_every_piece_is_named_and_what_is_missing_has_a_remedy(tmp_path, monkeyp
     host.cuda_problem.cache_clear()
     assert not any(piece.there for piece in found.values())
     for name, remedy in {"NVIDIA driver": "libcuda", "torch": "pip install torch", "Torch-TensorRT": "pip install",
-                         "torch on the GPU": "pip install torch", "TensorRT": "torch-tensorrt", "ONNX Runtime": "pip install onnxruntime",
+                         "torch on the GPU": "pip install torch", "TensorRT": "torch-tensorrt",
+                         "ONNX Runtime": "pip install onnxruntime",
                          "engine cache": "set ROS_HOME"}.items():
         assert remedy in found[name].said
 

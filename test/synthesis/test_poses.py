@@ -73,7 +73,8 @@ def test_neighbouring_fingers_bend_together(drawn):
 
 def test_every_combination_of_bent_and_stretched_fingers_is_drawn(drawn):
     sampled, _, _ = drawn
-    bent = np.degrees(sampled[:, [rig.DOF[f"{finger}_pip_flexion"] for finger in ("index", "middle", "ring", "little")]]) > 40
+    middle_joints = [rig.DOF[f"{finger}_pip_flexion"] for finger in ("index", "middle", "ring", "little")]
+    bent = np.degrees(sampled[:, middle_joints]) > 40
     share = np.bincount(bent @ (1, 2, 4, 8), minlength=16) / len(bent)
     assert share.min() > 0.004, share
 
