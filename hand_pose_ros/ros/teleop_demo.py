@@ -32,7 +32,7 @@ SAMPLE_BAG = ("test", "data/teleop_hand.mcap")
 START_TIMEOUT_S, TAIL_S = 120.0, 1.0
 SLOWER, LONGEST_STALE_S = 1.5, 2.0
 """On a slow computer, stale_s is set to so many times the age of the oldest image, up to what is allowed."""
-SLOW_MOTION = 0.25
+SLOW_MOTION = 0.15
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +81,7 @@ def main(args: argparse.Namespace) -> int:
             record = run(args, source, stale_s, speed)
         else:
             print(f"{said}; try --stale {enough_s:.1f} --speed {SLOW_MOTION * speed:g}", file=sys.stderr)
-    numbers = teleop_record.summary(record, args.source, location) | {"stale_s [s]": float(stale_s), "speed": speed}
+    numbers = teleop_record.summary(record, args.source, location, speed) | {"stale_s [s]": float(stale_s)}
     width = max(map(len, numbers))
     print("\n".join(f"  {name:<{width}}  {value:.3g}" if isinstance(value, float) else f"  {name:<{width}}  {value}"
                     for name, value in numbers.items()))

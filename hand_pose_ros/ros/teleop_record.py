@@ -15,7 +15,9 @@ SHORTEST_FOLLOWING_S, SETTLING_S = 1.5, 0.5
 """Stretches of steering that are shorter say nothing about delays; each one starts with the gripper on its way to the
 hand's opening, which is left out."""
 SAME_IMAGE_S = 1e-4
-GAP_S = 0.3
+GAP_S, GAP_INTERVALS = 0.3, 4.0
+"""A curve is interrupted where nothing came for so long, and for so many of its usual intervals."""
+MOST_TICKS = 16
 WIDTH, HEIGHT, MARGIN = 1200, 640, 70
 PHASE_COLOURS = {"idle": (225, 225, 225), "follow": (205, 240, 205), "hold": (190, 225, 255), "stop": (200, 200, 255)}
 LAG = "true hand -> gripper, by correlation [ms]"
@@ -63,8 +65,10 @@ def following(record: Record) -> list[tuple[float, float]]:
                   key=lambda span: span[0] - span[1])
 
 
-def delay(time_a: np.ndarray, a: np.ndarray, time_b: np.ndarray, b: np.ndarray) -> float:
-    """Seconds by which signal b follows signal a: the shift with the largest correlation; NaN if one does not move."""
+def delay(time_a: np.ndarray, a: np.ndarray, time_b: np.ndarray, b: np.ndarray, largest_s: float = LARGEST_DELAY_S
+          ) -> float:
+    """Seconds by which signal b follows signal a: the shift with the largest correlation; NaN if one does not move, or
+    the delay is longer than what is searched."""
     if len(a) < 5 or len(b) < 5:
         return float("nan")
     grid = np.arange(max(time_a[0], time_b[0]), min(time_a[-1], time_b[-1]), 1.0 / GRID_HZ)
@@ -72,18 +76,22 @@ def delay(time_a: np.ndarray, a: np.ndarray, time_b: np.ndarray, b: np.ndarray) 
         return float("nan")
     first = np.interp(grid, time_a, a)
     best, found = -np.inf, float("nan")
-    for shift in np.arange(0.0, LARGEST_DELAY_S, 1.0 / GRID_HZ):
+    shifts = np.arange(0.0, largest_s, 1.0 / GRID_HZ)
+    for shift in shifts:
         keep = grid + shift <= time_b[-1]
         x, y = first[keep], np.interp(grid[keep] + shift, time_b, b)
         if keep.sum() > GRID_HZ / 2 and x.std() > 1e-6 and y.std() > 1e-6:
             score = float(np.corrcoef(x, y)[0, 1])
             if score > best:
                 best, found = score, float(shift)
-    return found
+    return found if found != shifts[-1] else float("nan")
 
 
-def summary(record: Record, source: str, location: str) -> dict[str, Any]:
-    """Delays, errors and the share of time in each phase. Errors are in mm of the gripper's opening, fully open 80."""
+def summary(record: Record, source: str, location: str, speed: float = 1.0) -> dict[str, Any]:
+    """Delays, errors and the share of time in each phase. Errors are in mm of the gripper's opening, fully open 80.
+
+    speed: of the recording's playing; slow motion leaves room for longer delays before they become ambiguous.
+    """
     spans = phases(record)
     total = sum(end - start for start, end, _ in spans)
     config = TeleopConfig()
@@ -110,18 +118,18 @@ def summary(record: Record, source: str, location: str) -> dict[str, Any]:
         return rows[(rows[:, 0] >= start + SETTLING_S) & (rows[:, 0] <= end)]
 
     seen, true, sent, moved = within(hands), within(truth), within(commands), within(opening)
-    numbers["seen hand -> command, by correlation [ms]"] = 1e3 * delay(seen[:, 0], seen[:, 1], sent[:, 0], sent[:, 1])
-    numbers[SEEN_LAG] = 1e3 * delay(seen[:, 0], seen[:, 1], moved[:, 0], moved[:, 1])
+    largest_s = LARGEST_DELAY_S / min(speed, 1.0)
+    numbers["seen hand -> command, by correlation [ms]"] = 1e3 * delay(*seen.T, *sent.T, largest_s)
     for name, asked, label in (("seen", seen, SEEN_LAG), ("true", true, LAG)):
         if not len(truth) and name == "true":
             continue
-        lag_s = delay(asked[:, 0], asked[:, 1], moved[:, 0], moved[:, 1])
+        lag_s = delay(*asked.T, *moved.T, largest_s)
         numbers[label] = 1e3 * lag_s
         for words, shift_s in (("delay taken out", lag_s), ("delay included", 0.0)):
             error = np.abs(np.interp(moved[:, 0] - shift_s, asked[:, 0], asked[:, 1]) * range_m - moved[:, 1]) \
                 if np.isfinite(lag_s) else np.array([np.nan])
             numbers[f"gripper - {name} hand, {words}, mean {full}"] = 1e3 * float(error.mean())
-    return numbers
+    return numbers | {"speed": speed}
 
 
 def plot(record: Record, numbers: dict[str, Any]) -> np.ndarray:
@@ -142,7 +150,7 @@ def plot(record: Record, numbers: dict[str, Any]) -> np.ndarray:
     for k in range(5):
         cv2.line(image, (MARGIN, int(y(k / 4))), (WIDTH - MARGIN, int(y(k / 4))), (210, 210, 210), 1)
         _text(image, f"{80 * k / 4:.0f}", (MARGIN - 38, int(y(k / 4)) + 5))
-    for second in range(int(last - first) + 1):
+    for second in range(0, int(last - first) + 1, 1 + int((last - first) / MOST_TICKS)):
         _text(image, f"{second}", (int(x(first + second)) - 4, bottom + 22))
     range_m = TeleopConfig().gripper_open_m - TeleopConfig().gripper_closed_m
     hands = [row[:2] for row in record.hands]
@@ -156,7 +164,8 @@ def plot(record: Record, numbers: dict[str, Any]) -> np.ndarray:
         if len(rows) < 2:
             continue
         data = np.array(rows)
-        for piece in np.split(data, np.flatnonzero(np.diff(data[:, 0]) > GAP_S) + 1):      # a gap is not a line
+        gap_s = max(GAP_S, GAP_INTERVALS * float(np.median(np.diff(data[:, 0]))))
+        for piece in np.split(data, np.flatnonzero(np.diff(data[:, 0]) > gap_s) + 1):
             line = np.stack([x(piece[:, 0]), y(piece[:, 1])], 1).round().astype(np.int32)
             cv2.polylines(image, [line], False, colour, 2, cv2.LINE_AA)
         cv2.line(image, (left, 75), (left + 30, 75), colour, 3)

@@ -41,9 +41,14 @@ def test_known_delays_and_errors_come_out():
     assert late_s(record()) == pytest.approx(0.03)
 
 
+def test_a_delay_beyond_what_is_searched_is_unknown_and_slow_motion_searches_further():
+    assert np.isnan(summary(record(lag_s=1.2), "pipeline", "x.mcap")[LAG])
+    assert summary(record(lag_s=1.2), "pipeline", "x.mcap", speed=0.25)[LAG] == pytest.approx(1200, abs=6)
+
+
 def test_without_steering_the_numbers_are_unknown_and_the_picture_says_so():
     for made in (Record(), Record(hands=record().hands, states=[(BEGUN_S, "idle")], ended_s=BEGUN_S + 11)):
-        numbers = summary(made, "pipeline", "x.mp4") | {"speed": 1.0}
+        numbers = summary(made, "pipeline", "x.mp4")
         assert np.isnan(numbers[SEEN_LAG])
         assert LAG not in numbers or np.isnan(numbers[LAG])
         assert plot(made, numbers).ndim == 3
@@ -51,7 +56,7 @@ def test_without_steering_the_numbers_are_unknown_and_the_picture_says_so():
 
 def test_the_picture_shows_phases_and_curves():
     made = record()
-    image = plot(made, summary(made, "pipeline", "x.mcap") | {"speed": 1.0})
+    image = plot(made, summary(made, "pipeline", "x.mcap"))
     colours = {tuple(colour) for colour in np.unique(image.reshape(-1, 3), axis=0)}
     expected = {PHASE_COLOURS["follow"], PHASE_COLOURS["idle"], PHASE_COLOURS["hold"], (30, 130, 30), (60, 60, 230)}
     assert expected <= colours
