@@ -224,6 +224,9 @@ def test_bootstrap_of_shares():
     assert metrics.bootstrap_ratio(parts, np.ones(30), groups, 4000, level=0.9)[0] >= 0.2
     weighted = metrics.bootstrap_ratio([1, 30], [10, 100], ["a", "b"])
     assert weighted == (pytest.approx(0.1), pytest.approx(0.3))
+    # half of the draws have one of each: (1 + 30) / (10 + 100), not the mean of the two shares
+    middle = metrics.bootstrap_ratio([1, 30], [10, 100], ["a", "b"], level=0.3)
+    assert middle == (pytest.approx(31 / 110), pytest.approx(31 / 110))
     assert np.isnan(metrics.bootstrap_ratio([1.0], [2.0], ["a"])).all()
     assert np.isnan(metrics.bootstrap_ratio([0, 0], [0, 0], ["a", "b"])).all()
 
