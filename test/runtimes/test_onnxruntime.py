@@ -108,3 +108,15 @@ def test_outputs_of_another_number_or_shape_are_refused(options):
     source = standin.source()
     with pytest.raises(ModelError, match="gives outputs"):
         refuse_disagreement(Fewer(source, options), eager.open_cpu(source, options))
+
+
+@pytest.mark.parametrize("wrong", [1, 2, 3, 4])
+def test_a_runtime_that_is_wrong_in_one_batch_size_is_refused(options, wrong):
+    class Wrong(eager.Eager):
+        def run(self, batch):
+            uv, *rest = super().run(batch)
+            return (uv + (len(batch) == wrong), *rest)
+
+    source = standin.source()
+    with pytest.raises(ModelError, match="mean_px"):
+        refuse_disagreement(Wrong(source, options), eager.open_cpu(source, options))
