@@ -29,6 +29,7 @@ from . import camera as cameras
 from . import imaging, messages, resources
 from .bag_salvage import salvage, zstd
 from .errors import DataError, FrameError, HandPoseError
+from .frames import quaternion, rotation_of_quaternion
 from .types import Camera, Frame, Hand
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -466,6 +467,23 @@ class BagReader:
         ending = "/tf_static" if static else "/tf"
         topics = [t.name for t in self.topics.values() if t.type == TF_MESSAGE and t.name.endswith(ending)]
         return [transform for recorded in self.messages(topics) for transform in recorded.message.transforms]
+
+    def mount(self, frame_id: str) -> dict[str, Any] | None:
+        """Where /tf_static puts a frame: {"parent": root of its tree, "translation": [x, y, z] m, "rotation": xyzw},
+        T_parent_frame; None if nothing is said of the frame, or what is said is not finite."""
+        links = {transform.child_frame_id.lstrip("/"): transform for transform in self.transforms()}
+        frame, R, t = frame_id.lstrip("/"), np.eye(3), np.zeros(3)
+        passed = set()
+        while frame in links and frame not in passed:
+            passed.add(frame)
+            link = links[frame].transform
+            turn = rotation_of_quaternion(np.array([getattr(link.rotation, axis) for axis in "xyzw"]))
+            R, t = turn @ R, turn @ t + [getattr(link.translation, axis) for axis in "xyz"]
+            frame = links[frame].header.frame_id.lstrip("/")
+        if not passed or not np.isfinite(R).all() or not np.isfinite(t).all():
+            return None
+        return {"parent": frame, "translation": np.round(t, 6).tolist(),
+                "rotation": np.round(quaternion(R), 6).tolist()}
 
     # -- inside
 

@@ -12,7 +12,7 @@ from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import (DeclareLaunchArgument, EmitEvent, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction,
                             RegisterEventHandler, TimerAction)
-from launch.event_handlers import OnProcessExit
+from launch.event_handlers import OnProcessExit, OnProcessIO
 from launch.events import Shutdown, matches_action
 from launch.events.process import SignalProcess
 from launch.launch_description_sources import PythonLaunchDescriptionSource
@@ -24,14 +24,16 @@ ARGUMENTS = {
     "config": ("replay", "config file of the node"),
     "runtime": ("", "auto, tensorrt, cuda, onnxruntime, cpu, ...: the parameter runtime; empty: as in the config file"),
     "rate": ("1.0", "speed of playing; below 1 on a machine that is slower than the recording"),
-    "start_after": ("10.0", "seconds that the node gets to load its networks"),
+    "start_within": ("120.0", "seconds that the node gets to load its networks; the bag starts when they are, or then"),
     "options": ("", "more options of hand-pose evaluate, e.g. '--fail-if \"recall < 0.9\"'"),
 }
 NODE_ARGUMENTS = ("image", "config", "runtime")
 """Arguments that are passed on to hand_pose.launch.py."""
 HANDS = "/hand_pose/hands"
+LOADED = "networks loaded"
+"""What the node logs when it can take images."""
 SETTLE_S = 2.0
-"""Time for the last hands to be recorded after the bag has ended."""
+"""Time for the node to subscribe before the bag starts, and for the last hands to be recorded after it has ended."""
 
 
 def generate_launch_description():
@@ -42,7 +44,7 @@ def generate_launch_description():
 
 
 def processes(context):
-    """Node and recorder; the player after a while; the report when the recorder has closed its file."""
+    """Node and recorder; the player when the node is ready; the report when the recorder has closed its file."""
     given = {name: context.launch_configurations[name] for name in ARGUMENTS}
     play_command, record_command, report_command = commands(given)
     share = Path(get_package_share_directory("hand_pose_ros"))
@@ -52,9 +54,23 @@ def processes(context):
     record = ExecuteProcess(cmd=record_command, output="screen")
     play = ExecuteProcess(cmd=play_command, output="screen")
     report = ExecuteProcess(cmd=report_command, output="screen")
+    started = []
+
+    def start(_):
+        """The player, the first time that this is asked for."""
+        if started:
+            return []
+        started.append(True)
+        return [TimerAction(period=SETTLE_S, actions=[play])]
+
+    def start_if_loaded(event):
+        return start(None) if LOADED in event.text.decode(errors="replace") else []
+
     stop_recording = EmitEvent(event=SignalProcess(signal_number=signal.SIGINT, process_matcher=matches_action(record)))
     return [
-        node, record, TimerAction(period=float(given["start_after"]), actions=[play]),
+        node, record,
+        RegisterEventHandler(OnProcessIO(on_stdout=start_if_loaded, on_stderr=start_if_loaded)),
+        TimerAction(period=float(given["start_within"]), actions=[OpaqueFunction(function=start)]),
         RegisterEventHandler(OnProcessExit(target_action=play, on_exit=[
             TimerAction(period=SETTLE_S, actions=[stop_recording])])),
         RegisterEventHandler(OnProcessExit(target_action=record, on_exit=[report])),

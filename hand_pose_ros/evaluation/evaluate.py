@@ -193,7 +193,8 @@ def plan(args: argparse.Namespace, run: dict[str, Any]) -> tuple[list[dict[str, 
         for number, unit in enumerate(unit for unit in units if unit["name"] == name and count > 1):
             unit["name"] = f"{name}_{number}"
     return units, {"kind": kind, "recordings": [unit["name"] for unit in units], "realtime": bool(args.realtime),
-                   "recorded": args.recorded}
+                   "recorded": args.recorded, "cameras": {unit["name"]: unit["camera"] for unit in units
+                                                          if unit.get("camera")}}
 
 
 def bags_in(folder: Path) -> list[Path]:
@@ -207,15 +208,21 @@ def bags_in(folder: Path) -> list[Path]:
 
 
 def _bag_facts(unit: dict[str, Any]) -> dict[str, Any]:
-    """Frame rate for the annotated video. A bag that cannot be opened is found out when its turn comes."""
+    """Frame rate for the annotated video, and what is known of the camera. A bag that cannot be opened is found out
+    when its turn comes."""
     try:
         with BagReader(unit["paths"]) as reader:
             topic = reader.image_topic(unit.get("image_topic"))
-            stamps = [recorded.log_ns for _, recorded in zip(range(60), reader.messages([topic.name]))]
+            first = [recorded for _, recorded in zip(range(60), reader.messages([topic.name]))]
+            info = reader.info_topic(topic.name, unit.get("info_topic"))
+            frame_id = first[0].message.header.frame_id if first else ""
+            camera = {"image_topic": topic.name, "info_topic": info.name if info else None, "frame_id": frame_id,
+                      "mount": reader.mount(frame_id)}
     except DataError:
         return {}
+    stamps = [recorded.log_ns for recorded in first]
     step = float(np.median(np.diff(stamps))) if len(stamps) > 1 else 0.0
-    return {"fps": round(1e9 / step, 3) if step > 0 else 30.0}
+    return {"fps": round(1e9 / step, 3) if step > 0 else 30.0, "camera": camera}
 
 
 def _video_facts(path: str) -> dict[str, Any]:

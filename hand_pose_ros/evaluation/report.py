@@ -227,6 +227,8 @@ def markdown(result: dict[str, Any], earlier: Sequence[dict[str, Any]]) -> str:
         parts += ["No truth: neither the recordings nor a labels file hold labelled hands.", ""]
     if result["tracks"]:
         parts += ["## Recordings", "", _markdown_table(_track_rows(result)), ""]
+        if _camera_rows(result):
+            parts += [_markdown_table(_camera_rows(result)), ""]
     for run in earlier:
         warning = _comparable(result, run)
         parts += [f"## Compared with {run['name']}", "", *([warning, ""] if warning else []),
@@ -278,6 +280,18 @@ def _track_rows(result: dict[str, Any]) -> list[list[str]]:
         rows.append([name, str(facts["frames"]), f"{facts['seconds']:.1f}", str(facts["frames_with_hand"]),
                      str(facts["tracks"]), str(facts["longest_track_frames"]), str(facts["detector_ran"]), *number])
     return rows
+
+
+def _camera_rows(result: dict[str, Any]) -> list[list[str]]:
+    """Which topics were read, and where the camera is, of each recording."""
+    rows = [["recording", "images", "calibration", "camera frame", "mounted (/tf_static)"]]
+    for name, camera in result["source"].get("cameras", {}).items():
+        mount = camera["mount"]
+        place = "not said" if not mount else "in {} at ({}) m, quaternion ({})".format(
+            mount["parent"],
+            *(", ".join(f"{value:.3f}" for value in mount[key]) for key in ("translation", "rotation")))
+        rows.append([name, camera["image_topic"], camera["info_topic"] or "none", camera["frame_id"], place])
+    return rows if len(rows) > 1 else []
 
 
 def _problem_lines(result: dict[str, Any]) -> list[str]:
@@ -493,7 +507,8 @@ def _recording_section(result: dict[str, Any], rows: dict[str, Row], units: Sequ
                        run: dict[str, Any]) -> str:
     if not result["tracks"]:
         return ""
-    out = ["<h2>Recordings</h2><div class=scroll>", _table(_track_rows(result)), "</div>",
+    out = ["<h2>Recordings</h2><div class=scroll>", _table(_track_rows(result)),
+           _table(_camera_rows(result), text=range(5)) if _camera_rows(result) else "", "</div>",
            "<p class=faint>Blue: right hand, orange: left; the paler, the lower the score. Grey: the detector ran.</p>"]
     for unit in units[:12]:
         own = [row for name, row in rows.items() if name.rpartition("/")[0] == unit["name"]]

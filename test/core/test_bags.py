@@ -84,6 +84,23 @@ def test_hands_and_transforms_come_back(tmp_path):
         assert transform.transform.translation.z == 3.0 and transform.transform.rotation.y == -0.5
 
 
+def test_the_mount_of_a_camera_goes_up_to_the_root(tmp_path):
+    """base -> mast, 1 m up and turned 90 degrees about z; mast -> camera, 0.5 m along the mast's x: base's y."""
+    half = 0.5 ** 0.5
+    with bags.BagWriter(tmp_path / "x.mcap") as out:
+        out.transform(1, "mast", "camera", (0.5, 0, 0), static=True)
+        out.transform(1, "base", "mast", (0, 0, 1.0), (0, 0, half, half), static=True)
+        out.transform(1, "base", "other", (9, 9, 9), static=True)
+        out.transform(1, "loop", "loop", (1, 0, 0), static=True)
+    with bags.BagReader(tmp_path / "x.mcap") as reader:
+        mount = reader.mount("camera")
+        assert mount["parent"] == "base"
+        np.testing.assert_allclose(mount["translation"], (0, 0.5, 1.0), atol=1e-6)
+        np.testing.assert_allclose(mount["rotation"], (0, 0, half, half), atol=1e-6)
+        assert reader.mount("/camera") == mount and reader.mount("unknown") is None
+        assert reader.mount("loop")["parent"] == "loop", "a frame that is its own parent ends the search"
+
+
 def test_an_independent_mcap_reader_sees_the_same_messages(tmp_path):
     from mcap.reader import make_reader
     from mcap_ros2.decoder import DecoderFactory

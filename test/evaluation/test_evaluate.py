@@ -190,6 +190,10 @@ def test_a_bag_with_truth(tmp_path):
     found = run(tmp_path / "a", "--bag", path)
     assert found["frames"] == 24 and found["metrics"]["recall"] == 1.0
     assert found["metrics"]["nme"] < 0.06           # not 0: the hand moves, and the filter lags a little
+    assert found["source"]["cameras"]["hand"] == {
+        "image_topic": IMAGE, "info_topic": "/camera/color/camera_info", "frame_id": OPTICAL,
+        "mount": {"parent": "base_link", "translation": [0.0, 0.0, 1.0], "rotation": [0.0, 0.0, 0.0, 1.0]}}
+    assert "in base_link at (0.000, 0.000, 1.000) m" in (tmp_path / "a" / "report.md").read_text()
     facts = found["tracks"]["hand"]
     assert facts["tracks"] == 1 and facts["frames_with_hand"] == 24 and facts["detector_ran"] < 24
     assert facts["jitter_px"] < 0.5 and facts["acceleration_error_mm_s2"] is not None
