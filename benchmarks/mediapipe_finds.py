@@ -6,10 +6,10 @@
 
 ``render`` writes crops of 256 px at random views whose hand shows 7 or more joints, with their labels. The training
 pictures imitate bad cameras too (blur, 24 px hands, night); ``--good-camera`` leaves that out and so asks about the
-hands alone. ``score`` prints,
-for free and for holding hands, the share in which a hand was found at the true place (its joints' box overlaps the true
-one by an intersection over union of 0.3) and the median joint error in per cent of the true box's longest side, with
-the labels moved to where MediaPipe puts joints (synthesis/conventions.py).
+hands alone. ``score`` prints, for
+free hands, holding hands and hands that a loose object covers in part, the share in which a hand was found at the true
+place (its joints' box overlaps the true one by an intersection over union of 0.3) and the median joint error in per
+cent of the true box's longest side, with the labels moved to where MediaPipe puts joints (synthesis/conventions.py).
 """
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def score(args: argparse.Namespace) -> None:
     from hand_pose_ros.synthesis import conventions
 
     found = {record["image"]: record["hands"] for record in map(json.loads, open(args.found))}
-    rows: dict = {"free": [], "holding": []}
+    rows: dict = {"free": [], "holding": [], "covered": []}
     shares: dict = {}
     for line in open(args.folder / "truth.jsonl"):
         record = json.loads(line)
@@ -75,7 +75,8 @@ def score(args: argparse.Namespace) -> None:
                    key=lambda joints: overlap(joints, truth), default=None)
         hit = best is not None and overlap(best, truth) > 0.3
         error = float(np.mean(np.linalg.norm(best - truth, axis=1)) / side * 100) if hit else float("nan")
-        rows["holding" if hand.get("holding") else "free"].append(error)
+        kind = "covered" if meta.get("occluder") else "holding" if hand.get("holding") else "free"
+        rows[kind].append(error)
         for name in ("background", "person", "occluder", "model"):
             value = hand.get(name, meta.get(name))
             shares.setdefault(f"{name}={value}", []).append(hit)

@@ -317,7 +317,7 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
         fine = noise(rng, ATLAS, 0.25)[..., 0]
         shade = 1 + blotch + fine * rng.uniform(0.01, 0.05)
         color = np.stack([shade + red, shade - 0.8 * red, shade - 0.8 * red], axis=-1)
-        bump = 0.5 + 0.035 * fine + 0.03 * noise(rng, ATLAS, 0.9)[..., 0] - 0.22 * crease - 0.16 * wrinkle
+        bump = 0.5 + 0.018 * fine + 0.03 * noise(rng, ATLAS, 0.9)[..., 0] - 0.22 * crease - 0.16 * wrinkle
         ridge = np.exp(-(noise(rng, ATLAS, 1.5)[..., 0] / 0.13) ** 2) * back
         vein = rng.uniform(0.0, 1.0) ** 2
         color -= (ridge * vein)[..., None] * np.array([0.16, 0.07, 0.02])

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import sys
@@ -43,6 +44,23 @@ def picture(kind: str, renderer, seed: int, index: int) -> tuple:
     return image, meta, mask, raster.depth
 
 
+def stream(kind: str, seed: int = 0, start: int = 0, step: int = 1, width: int = 0, height: int = 0, renderer=None):
+    """Yield pictures start, start + step, start + 2 step, ... without end, as ``picture`` returns them.
+
+    For a data loader without shards: worker w of n takes start=w, step=n, and nothing touches the disk. renderer: one
+    of the wanted size, made if not given. Raises ConfigError for an unknown kind or an impossible size.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"unknown kind '{kind}'; choose one of: {', '.join(KINDS)}")
+    if renderer is None:
+        width = width or KINDS[kind]
+        height = height or (width if kind == "crops" else width * 3 // 4)
+        scene.check_size(width, height)
+        renderer = scene.make_renderer(width, height)
+    for index in itertools.count(start, step):
+        yield picture(kind, renderer, seed, index)
+
+
 def _start_worker(kind: str, width: int, height: int, seed: int, out: str, depth: bool, counter) -> None:
     os.environ.setdefault("LP_NUM_THREADS", "1")                   # llvmpipe: one thread per process is fastest
     cv2.setNumThreads(1)
@@ -69,13 +87,16 @@ def _write_shard(bounds: tuple[int, int]) -> str | None:
 
 
 def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width: int = 0, height: int = 0,
-          workers: int = 1, depth: bool = False, report=print) -> int:
+          workers: int = 1, depth: bool = False, report=print, rank: int = 0, world: int = 1) -> int:
     """Render pictures start .. start + count into shards of ``out``; finished shards are kept and skipped.
 
+    rank, world: this process makes every world-th shard, from the rank-th on (torchrun's RANK and WORLD_SIZE).
     Returns the number of pictures rendered now. Raises ConfigError for impossible settings, DataError for a full disk.
     """
     if kind not in KINDS:
         raise ConfigError(f"unknown kind '{kind}'; choose one of: {', '.join(KINDS)}")
+    if not 0 <= rank < world:
+        raise ConfigError(f"rank {rank} must be at least 0 and below the world size {world}")
     if count < 1 or start < 0 or workers < 1 or seed < 0:
         raise ConfigError(f"count {count} and workers {workers} must be at least 1, "
                           f"start {start} and seed {seed} at least 0")
@@ -86,7 +107,9 @@ def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make {out}: {error}; choose another --out") from None
-    todo = [b for b in shards.ranges(start, count) if not (out / shards.name(kind, b[0])).exists()]
+    mine = shards.ranges(start, count)[rank::world]
+    count = sum(b - a for a, b in mine)
+    todo = [b for b in mine if not (out / shards.name(kind, b[0])).exists()]
     total = sum(b - a for a, b in todo)
     if total < count:
         report(f"{count - total} of {count} pictures are in finished shards of {out}")
@@ -176,8 +199,10 @@ def main(args: argparse.Namespace) -> int:
         print(f"\n{args.out}")
         return 0
     try:
-        write(args.kind, args.out, args.count, args.seed, args.start, args.width, args.height, args.workers, args.depth)
-        if not args.no_sheet:
+        rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
+        write(args.kind, args.out, args.count, args.seed, args.start, args.width, args.height, args.workers, args.depth,
+              rank=rank, world=world)
+        if not args.no_sheet and rank == 0:
             for name in pages(args.out, args.kind):
                 print(name)
     except KeyboardInterrupt:

@@ -146,6 +146,16 @@ def test_a_picture_depends_on_seed_and_index_alone(machine, crops):
     assert not np.array_equal(render.picture("crops", machine, 4, 7)[0], again[0])
 
 
+def test_a_stream_gives_the_same_pictures_without_shards(machine):
+    pictures = render.stream("crops", 1, 3, 4, renderer=machine)
+    for index in (3, 7):
+        image, meta, _, _ = next(pictures)
+        assert meta["index"] == index
+        np.testing.assert_array_equal(image, render.picture("crops", machine, 1, index)[0])
+    with pytest.raises(ConfigError, match="crops"):
+        next(render.stream("films"))
+
+
 def test_crop_labels_are_consistent(crops):
     for image, meta, mask, depth in crops:
         json.dumps(meta)

@@ -137,7 +137,7 @@ def test_hidden_joints_are_drawn_hollow():
 
 
 def test_an_interrupted_run_says_that_it_can_go_on(tmp_path, monkeypatch, capsys):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(render, "write", interrupted)
@@ -170,3 +170,9 @@ def test_only_what_is_missing_is_rendered(tmp_path, monkeypatch):
     _write(tmp_path / shards.name("crops", size), range(3))                  # the second of three is there
     render.write("crops", tmp_path, 3 * size, report=lambda _: None)
     assert asked == [(0, size), (2 * size, 3 * size)]
+    asked.clear()
+    for rank in range(3):                                                    # torchrun ranks: disjoint, complete
+        render.write("crops", tmp_path / "new", 5 * size, report=lambda _: None, rank=rank, world=3)
+    assert sorted(asked) == [(k * size, (k + 1) * size) for k in range(5)]
+    with pytest.raises(ConfigError, match="world size 3"):
+        render.write("crops", tmp_path, 5, rank=3, world=3)
