@@ -111,7 +111,8 @@ def run(args: argparse.Namespace, source: Any, stale_s: float, speed: float) -> 
         start("robot", [*command, "sim-robot"],
               **({"world_frame": "world"} if bag else {"camera_frame": sources.FRAME_ID}))
         start("teleop", [*command, "teleop"], list(args.ros_args), hands_topic=hands_topic, arm_output="pose",
-              gripper_output="joint_state", stale_s=float(stale_s))
+              gripper_output="joint_state", stale_s=float(stale_s),
+              hold_s=float(np.clip(TeleopConfig().hold_s / speed, 0.5, 5.0)))
         if not truth:
             start("hand_pose", [*command, "run"], image_topic=source.image_topic.removesuffix("/compressed"),
                   track_timeout_s=float(np.clip(Config().track_timeout_s / speed, 0.5, 10.0)),
