@@ -30,8 +30,8 @@ _PATTERN_SIZE = 128
 _TONES = to_linear(np.array([[245, 219, 204], [236, 198, 176], [219, 172, 145], [197, 146, 114], [166, 115, 84],
                              [128, 84, 60], [92, 60, 45], [62, 42, 33], [40, 28, 24]], np.uint8))
 _TONES *= np.linspace(0.76, 1.3, len(_TONES), dtype=np.float32)[:, None]
-"""Linear albedos along the melanin axis 0..1: sRGB values read off the Monk scale's photographs, made redder and
-brought to the 0.05 to 0.7 that skin reflects in red light."""
+"""Linear albedos along the melanin axis 0..1: sRGB values read off the Monk scale's photographs, made redder and,
+since photographs are exposed for faces, darker at the pale end and lighter at the dark one."""
 
 
 def noise(rng: np.random.Generator, size: int, exponent: float, channels: int = 1) -> np.ndarray:
