@@ -46,6 +46,8 @@ def points(folder: str | Path, before=()) -> list[dict]:
             continue
         sets = {name: row for name, row in (line.get("photographs") or {}).items()
                 if isinstance(row, dict) and row.get("hands", 0) >= MIN_HANDS}
+        while len(out) > len(before) and out[-1]["images"] >= start + line["images"]:
+            out.pop()                                   # measured again, or trained again from an earlier checkpoint
         out.append({"images": start + line["images"], "virtual": _number(line["virtual"]),
                     **({"photographs": {name: _number(row) for name, row in sets.items()}} if sets else {})})
     return out

@@ -192,3 +192,16 @@ def test_all_settings_that_ship_can_be_read():
     assert {f.stem for f in files} >= {"pose_light", "detector_light", "pose_resnet18", "pose_hrnet_w18"}
     for file in files:
         networks.build({"architecture": settings.load(file).architecture, "options": settings.load(file).options})
+
+
+def test_the_curve_of_a_card_goes_on_where_the_one_before_ended(tmp_path):
+    def line(images, nme, kind="measure"):
+        return json.dumps({"kind": kind, "images": images, "virtual": {"nme": nme, "right": 99.0},
+                           "photographs": {"many": {"hands": 40, "nme": nme + 1}, "few": {"hands": 3, "nme": 1.0}}})
+
+    lines = [line(100, 9.0), line(150, 0.0, "train"), line(300, 8.0), line(200, 7.004), line(400, 6.0), line(400, 6.5)]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines) + "\n")
+    before = [{"images": 1000, "virtual": 20.0}]
+    assert curve.points(tmp_path, before) == [
+        before[0], *({"images": 1000 + images, "virtual": nme, "photographs": {"many": nme + 1}}
+                     for images, nme in ((100, 9.0), (200, 7.0), (400, 6.5)))]
