@@ -243,6 +243,20 @@ def test_emergency_stop_before_the_robot_is_known_counts_too():
         b.until(lambda: b.states[-1].startswith("stop"), "the stop")
 
 
+def test_an_arm_on_twists_is_told_to_stand_still_at_an_emergency_stop():
+    with bench(**ARM) as b:
+        b.transforms(*ROBOT)
+        b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose")
+        b.engage()
+        twists = b.got["target_twist"]
+        b.until(lambda: twists[-1].twist.linear.x > 0.2, "speed", lambda: b.send(hand((0.0, 0.0, 1.2))))
+        b.emergency.publish(Bool(data=True))
+        b.until(lambda: b.states[-1].startswith("stop"), "the stop")
+        b.silent()
+        last = twists[-1].twist
+        assert (last.linear.x, last.linear.y, last.linear.z, last.angular.x, last.angular.y, last.angular.z) == (0,) * 6
+
+
 @pytest.mark.parametrize("profile", [
     LATCHED, QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT), QoSProfile(depth=1)],
     ids=["latched before the node began", "sensor data", "usual"])
@@ -278,8 +292,9 @@ def test_a_tool_whose_tf_has_ended_is_nowhere():
         b.clutch.publish(Bool(data=False))
         b.until(lambda: "old" in b.states[-1], "the tool to grow old", lambda: b.send(hand()))
         b.clutch.publish(Bool(data=True))
-        b.silent(0.4, lambda: b.send(hand()))
+        b.silent(1.5, lambda: b.send(hand()))
         assert "pose of the tool" in b.states[-1]
+        b.until(b.following, "the clutch to close now", lambda: (send(), b.send(hand())))
 
 
 def test_dry_run_shows_and_sends_nothing():
