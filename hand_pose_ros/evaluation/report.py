@@ -33,7 +33,8 @@ TITLES = {
     "coverage_2sigma_across": "within 2 sigma across % (95.4)", "nees_across": "NEES across (1)",
     "jitter_px": "jitter px", "jitter_mm_s2": "jitter mm/s2", "acceleration_error_mm_s2": "acceleration error mm/s2"}
 HIGHER_IS_BETTER = ("recall", "precision", "pck", "auc", "handedness", "ap", "f_")
-NO_DIRECTION = ("images", "hands", "hands_3d", "coverage", "nees")
+NO_DIRECTION = ("images", "hands", "hands_3d")
+NEARER_IS_BETTER = ("coverage", "nees")                 # to the number in their title
 CASES = 8
 OFFSETS = "Mean offset by joint, % of the hand's size: towards the fingers / towards the thumb"
 
@@ -164,7 +165,7 @@ def _metric_rows(result: dict[str, Any]) -> list[list[str]]:
 
 def direction(metric: str) -> int:
     """+1 if more is better, -1 if less is, 0 if neither."""
-    if metric.startswith(NO_DIRECTION) and metric != "handedness":
+    if metric in NO_DIRECTION or metric.startswith(NEARER_IS_BETTER):
         return 0
     return 1 if metric.startswith(HIGHER_IS_BETTER) else -1
 

@@ -467,6 +467,15 @@ def test_comparing_two_runs(tmp_path):
         report.read_run(tmp_path / "set")
 
 
+def test_every_metric_has_a_title_and_a_direction():
+    up = {"recall", "precision", "handedness", "ap", "ap50", "ap75", "f_5mm", "f_15mm"}
+    for name in report.TITLES:
+        expected = 0 if name in ("images", "hands", "hands_3d") or name.startswith(("coverage", "nees")) else \
+            1 if name in up or name.startswith(("pck", "auc")) else -1
+        assert report.direction(name) == expected, name
+    assert report.direction("images_with_false") == -1
+
+
 @pytest.mark.parametrize("text, expected", [
     ("pa_mpjpe_mm > 9", True), ("pa_mpjpe_mm > 11", False), ("recall < 0.9 or pa_mpjpe_mm >= 10", True),
     ("recall < 0.9 and pa_mpjpe_mm > 9", False), ("pck_0.2 == 1", True), ("unknown_here > 3", True)])
