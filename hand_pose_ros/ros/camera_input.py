@@ -39,6 +39,7 @@ class CameraInput:
         self._offered_s: float | None = None            # since when somebody publishes images
         self._first_image_s: float | None = None
         self._info: Any = None
+        self._lens: tuple[tuple, Camera] | None = None  # what a CameraInfo said, and the camera made of it
         self._info_came = threading.Event()             # also set by destroy, to wake up who waits
         self._image: Any = None
         self._source = qos.ImageSource("", False, ())
@@ -171,7 +172,7 @@ class CameraInput:
                             "topic with camera_info_topic", standing=True)
             return camera.assumed(width, height, values.assumed_hfov_deg, frame_id)
         try:
-            lens = camera.from_camera_info(info, width, height, values.image_is_rectified)
+            lens = self._lens_of(info, width, height)
         except FrameError as error:
             monitor.problem("calibration", f"{error}. Until then {guess}", ERROR, standing=True)
             return camera.assumed(width, height, values.assumed_hfov_deg, frame_id)
@@ -185,6 +186,15 @@ class CameraInput:
         else:
             monitor.clear("calibration")
         return replace(lens, frame_id=frame_id)
+
+    def _lens_of(self, info: Any, width: int, height: int) -> Camera:
+        """camera.from_camera_info, kept while the calibration, which comes with every image, says the same."""
+        roi = info.roi
+        said = (width, height, info.width, info.height, info.distortion_model, info.k.tobytes(), info.d.tobytes(),
+                info.p.tobytes(), info.binning_x, info.binning_y, roi.x_offset, roi.y_offset, roi.width, roi.height)
+        if self._lens is None or self._lens[0] != said:
+            self._lens = said, camera.from_camera_info(info, width, height, self._values.image_is_rectified)
+        return self._lens[1]
 
 
 def _has_part(info: Any) -> bool:

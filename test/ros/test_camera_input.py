@@ -12,6 +12,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from hand_pose_ros import camera
 from hand_pose_ros.ros.camera_input import CameraInput
 from hand_pose_ros.ros.diagnostics import Monitor
 
@@ -98,6 +99,19 @@ def test_a_camera_info_that_was_sent_once_is_heard(world):
     ear = Ear(world, "/front/once/image")
     assert ear.until(lambda: ear.input.lens("eye", 4, 2).calibrated)
     assert ear.input.lens("eye", 4, 2).frame_id == "eye"
+    ear.input.destroy()
+
+
+@pytest.mark.parametrize("change", [
+    {"k": [8.0, 0.0, 2.0, 0.0, 8.0, 1.0, 0.0, 0.0, 1.0]}, {"d": [0.1, 0.0, 0.0, 0.0, 0.0]},
+    {"width": 8, "height": 4}, {"distortion_model": "equidistant", "d": [0.0] * 4}])
+def test_a_calibration_that_changes_is_used(world, change):
+    ear = Ear(world, "/front/changed/image")
+    said = dict(width=4, height=2, k=[4.0, 0.0, 2.0, 0.0, 4.0, 1.0, 0.0, 0.0, 1.0], distortion_model="plumb_bob")
+    for info in (CameraInfo(**said), CameraInfo(**{**said, **change})):
+        ear.input._on_camera_info(info)
+        lens, made = ear.input.lens("eye", 4, 2), camera.from_camera_info(info, 4, 2)
+        assert (lens.K == made.K).all() and (lens.D == made.D).all() and lens.distortion_model == made.distortion_model
     ear.input.destroy()
 
 
