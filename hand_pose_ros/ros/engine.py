@@ -10,7 +10,7 @@ CHECKSUM_DIGITS = 8
 
 
 class Engine:
-    """The pipeline with its state. ``model`` and ``runtime`` go into every message, the reason into diagnostics."""
+    """The pipeline with its state. ``model`` and ``runtime_in_full`` go into every message and the diagnostics."""
 
     def __init__(self, steps: pipeline.Pipeline, model: str, network: Any) -> None:
         """network: the callable that runs the pose network; it may climb to a faster runtime while it serves."""
@@ -27,6 +27,11 @@ class Engine:
     def runtime_reason(self) -> str:
         """Why not a faster one."""
         return str(self._network.reason)
+
+    @property
+    def runtime_in_full(self) -> str:
+        """What runs the networks and, in brackets, why not a faster one."""
+        return f"{self.runtime} ({self.runtime_reason})" if self.runtime_reason else self.runtime
 
     def step(self, frame: Frame, values: Any) -> pipeline.Result:
         """One image further. values: the settings as they are now. Raises FrameError; the tracks are then still

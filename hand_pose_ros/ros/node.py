@@ -123,7 +123,7 @@ class HandPoseNode(LifecycleNode):
         self._parameters_.frozen = True
         self._monitor.clear("start")
         self._monitor.fact("model", engine.model)
-        self._runtime = f"{engine.runtime} ({engine.runtime_reason})"
+        self._runtime = engine.runtime_in_full
         self.get_logger().info(f"networks loaded in {time.monotonic() - started_s:.1f} s: {engine.model}; runtime "
                                f"{self._runtime}")
 
@@ -165,7 +165,7 @@ class HandPoseNode(LifecycleNode):
 
     def _report(self) -> None:
         if self._engine is not None:
-            runtime = f"{self._engine.runtime} ({self._engine.runtime_reason})"
+            runtime = self._engine.runtime_in_full
             if runtime != self._runtime:                    # an engine was built while another runtime served
                 self.get_logger().info(f"runtime {runtime}")
                 self._runtime = runtime
