@@ -5,6 +5,7 @@ import argparse
 import itertools
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -62,6 +63,8 @@ def stream(kind: str, seed: int = 0, start: int = 0, step: int = 1, width: int =
 
 
 def _start_worker(kind: str, width: int, height: int, seed: int, out: str, depth: bool, counter) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)                   # the parent hears Ctrl-C and terminates its workers,
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))        # which leave no unfinished shard behind
     os.environ.setdefault("LP_NUM_THREADS", "1")                   # llvmpipe: one thread per process is fastest
     cv2.setNumThreads(1)
     _worker.update(renderer=None, kind=kind, width=width, height=height, seed=seed, out=Path(out), depth=depth,
