@@ -21,9 +21,10 @@ from .. import messages
 from ..errors import HandPoseError
 from . import sources
 
-SETTLE_S = 0.5
+SETTLE_S = 1.0
 LISTENERS_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 5.0
+RESULTS = "/hand_pose/hands"
 
 
 class Player:
@@ -33,7 +34,7 @@ class Player:
         self._node, self._source = node, source
         self._publishers: dict[str, Any] = {}
         self._answered_ns = 0
-        node.create_subscription(HandPose21Array, "/hand_pose/hands", self._on_hands, 10)
+        node.create_subscription(HandPose21Array, RESULTS, self._on_hands, 10)
         self.sent = 0
 
     def _on_hands(self, message: Any) -> None:
@@ -47,6 +48,9 @@ class Player:
         for topic, message_type in self._source.others:
             self._publisher(topic, message_type)
         self._wait_for(lambda: camera.get_subscription_count() >= listeners, LISTENERS_TIMEOUT_S)
+        if every_image:                              # whoever waits for results must hear the first one
+            self._wait_for(lambda: self._node.count_publishers(RESULTS)
+                           and self._node.count_subscribers(RESULTS) >= listeners, LISTENERS_TIMEOUT_S)
         self._wait_for(lambda: False, SETTLE_S)      # the other topics are found a moment later
         started_s = None
         at_s, stamp_ns = None, 0

@@ -126,7 +126,7 @@ def test_missing_camera_info_means_2d_until_it_comes():
 def test_guessed_metres_only_if_asked():
     settings = ("-p", "camera_info_wait_s:=0.0", "-p", "metric_without_calibration:=true")
     with NodeProcess(*settings) as process, Rig() as rig:
-        rig.until(lambda: rig.tf, START_S, "TF from a guess", lambda: rig.send(rig.image(), False))
+        rig.until(lambda: rig.tf and rig.hands, START_S, "TF from a guess", lambda: rig.send(rig.image(), False))
         assert not rig.hands[-1].metric
         assert process.stop() == 0
 
