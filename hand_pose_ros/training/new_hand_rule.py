@@ -24,6 +24,9 @@ IS_HAND_IOU, IS_NOT_IOU = 0.4, 0.1
 """Of a candidate's box with a true hand's: from the first it is that hand, below the second it is none; between, or
 over a hand that is too hidden to be labelled, nobody can say."""
 RIDGE = 1e-3
+OTHERS_TAKEN = 0.005
+"""Share of the other candidates that may pass. A hand that is missed is found an image later, a false one is followed by
+a robot: so the rule asks for more than that a candidate is as likely a hand as not."""
 
 
 def candidates(pipe: pipeline.Pipeline, folder: str, images: int, config) -> tuple[np.ndarray, np.ndarray]:
@@ -77,7 +80,8 @@ def main() -> int:
     args = parser.parse_args()
     config = Config()
     features, truth = candidates(pipeline.load(config), args.shards, args.images, config)
-    weights, needed = fit(features, truth)
+    weights, even = fit(features, truth)
+    needed = max(even, float(np.quantile(features[truth == 0] @ weights, 1.0 - OTHERS_TAKEN)))
     print(f"{len(truth)} candidates, {int(truth.sum())} of them hands")
     now = np.array(pipeline.EVIDENCE_WEIGHTS)
     for name, w, n in (("now", now, pipeline.EVIDENCE_NEEDED), ("fitted", weights, needed)):
