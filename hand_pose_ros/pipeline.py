@@ -40,9 +40,9 @@ CANDIDATE_SCORE = 0.15
 """Detector score from which something gets a look at all."""
 EVIDENCE_WEIGHTS = (1.0, 0.5, 1.0)
 EVIDENCE_NEEDED = 2.0
-"""Of the log-odds of ``evidence``, and what they must come to for a new hand to be as likely as not. On virtual frames one
-in two hundred of the detector's other proposals passes; ``python3 -m hand_pose_ros.training.new_hand_rule`` compares with
-the best fit to such frames, which trusts the detector more and takes more hands, but also more faces and portraits."""
+"""Of the log-odds of ``evidence``, and what they must come to for a new hand to be as likely as not. On virtual frames
+one in two hundred of the detector's other proposals passes; ``python3 -m hand_pose_ros.training.new_hand_rule``
+compares with the best fit to such frames, which trusts the detector more and takes more hands, but more faces too."""
 SAME_BOX_IOU = 0.3
 SAME_HAND = 0.2
 SAME_HAND_OTHER_SIDE = 0.1

@@ -25,8 +25,8 @@ IS_HAND_IOU, IS_NOT_IOU = 0.4, 0.1
 over a hand that is too hidden to be labelled, nobody can say."""
 RIDGE = 1e-3
 OTHERS_TAKEN = 0.005
-"""Share of the other candidates that may pass. A hand that is missed is found an image later, a false one is followed by
-a robot: so the rule asks for more than that a candidate is as likely a hand as not."""
+"""Share of the other candidates that may pass. A hand that is missed is found an image later, a false one is followed
+by a robot: so the rule asks for more than that a candidate is as likely a hand as not."""
 
 
 def candidates(pipe: pipeline.Pipeline, folder: str, images: int, config) -> tuple[np.ndarray, np.ndarray]:
