@@ -36,7 +36,7 @@ RECIPE = {"size": [96, 96], "sizes": [], "batch": 32, "learning_rate": 1.5e-3, "
 def train(name: str, args) -> Trainer:
     """The family trained to the end of the plan in its own folder below ``--out``."""
     plan = {**load(ROOT / "config" / "training" / f"{name}.yaml").as_dict(), **RECIPE, "steps": args.steps}
-    trainer = Trainer(from_dict(plan), args.shards, args.out / name, measure_s=1e9,
+    trainer = Trainer(from_dict(plan), args.shards, args.out / name, measure_s=1e9, workers=0,
                       photographs=measure.Photographs(args.eval) if args.eval else None)
     trainer.resume()
     trainer.run()
