@@ -5,13 +5,16 @@
 Share   of the wall time in which pipeline.step does not run, since reading and writing happen beside it: for a labelled
         folder, for a bag with results bag and video, and for a bag without. Loading networks and modules is left out.
         "for more images" leaves out the pictures of the cases and the page, whose number is bounded.
-Scale   the same bag several times under other names, with one process and with two.
+Scale   the same bag several times under other names: the command of a user, with one process on one core and with two
+        processes on two.
 
 Both need a quiet machine.
 """
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -77,15 +80,18 @@ def share(out: Path, *options: str) -> None:
 
 
 def scale(folder: Path, bag: str, count: int) -> None:
-    """Print the wall time of many bags with one and with two processes."""
+    """Print the wall time of many bags on one core and on two. Raises CalledProcessError if the command fails."""
     for number in range(count):
         (folder / f"bag_{number:02d}.mcap").symlink_to(Path(bag).resolve())
-    took = {}
+    cores, took = sorted(os.sched_getaffinity(0)), {}
     for jobs in (1, 2):
+        command = [sys.executable, "-m", "hand_pose_ros", "evaluate", "--bags", folder, "--jobs", str(jobs), "--quiet",
+                   "--out", folder / f"out{jobs}"]
         start = time.monotonic()
-        evaluated(folder / f"out{jobs}", "--bags", folder, "--jobs", jobs)
+        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL,
+                       preexec_fn=lambda used=cores[:jobs]: os.sched_setaffinity(0, used))
         took[jobs] = time.monotonic() - start
-    print(f"{count} bags: {took[1]:.1f} s with one process, {took[2]:.1f} s with two: {took[2] / took[1]:.2f} of it")
+    print(f"{count} bags: {took[1]:.1f} s on one core, {took[2]:.1f} s on two: {took[2] / took[1]:.2f} of it")
 
 
 def main() -> None:
@@ -94,13 +100,15 @@ def main() -> None:
     parser.add_argument("--data", default=str(ROOT.parent / "shared" / "eval"), help="labelled folder; '' to leave out")
     parser.add_argument("--bag", default=str(ROOT / "test" / "data" / "virtual_hands.mcap"))
     parser.add_argument("--bags", type=int, default=10, help="how many for the scale; 0 to leave out")
+    parser.add_argument("--scale-only", action="store_true", help="leave out the shares")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if args.data:
+        if args.data and not args.scale_only:
             share(folder / "data", "--data", args.data)
-        share(folder / "bag", "--bag", args.bag)
-        share(folder / "lean", "--bag", args.bag, "--no-video", "--no-results-bag")
+        if not args.scale_only:
+            share(folder / "bag", "--bag", args.bag)
+            share(folder / "lean", "--bag", args.bag, "--no-video", "--no-results-bag")
         if args.bags:
             (folder / "many").mkdir()
             scale(folder / "many", args.bag, args.bags)

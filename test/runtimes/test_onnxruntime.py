@@ -120,3 +120,10 @@ def test_a_runtime_that_is_wrong_in_one_batch_size_is_refused(options, wrong):
     source = standin.source()
     with pytest.raises(ModelError, match="mean_px"):
         refuse_disagreement(Wrong(source, options), eager.open_cpu(source, options))
+
+
+@pytest.mark.parametrize("shared, threads", [("1", 1), ("2", 2), ("64", 3), ("", 3), ("0", 3), ("2,1", 3)])
+def test_processes_that_share_the_cores_do_not_fight_for_them(monkeypatch, shared, threads):
+    monkeypatch.setattr(ort.os, "sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setenv("OMP_NUM_THREADS", shared)
+    assert ort.default_threads() == threads
