@@ -209,7 +209,7 @@ def check_tensorrt(source: NetworkSource, options: Options, random: bool, eager_
 def check_swap(source: NetworkSource) -> None:
     """The CUDA rung serves while TensorRT builds in another process; every call meanwhile is answered, and the same."""
     with tempfile.TemporaryDirectory(dir=Path.home()) as scratch:
-        runtime = ladder.climb(source, "auto", Options(cache=EngineCache(scratch)))
+        runtime = ladder.climb(source, "auto", Options(cache=EngineCache(scratch), live=True))
         images = drawn_hands(*source.input_shape[:2], 1)
         first, names, calls, furthest = runtime(images), [runtime.name], 0, 0.0
         end = time.monotonic() + SWAP_WAIT_S

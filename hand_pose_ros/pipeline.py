@@ -186,12 +186,15 @@ class Look:
         return crops.from_joints(px, self.detection.score, self.detection.right_probability)
 
 
-def load(config) -> Pipeline:
-    """The pipeline with the networks and the calibration that the config names. Raises ModelError or ConfigError."""
+def load(config, live: bool = False) -> Pipeline:
+    """The pipeline with the networks and the calibration that the config names. Raises ModelError or ConfigError.
+
+    live: networks may change over to a faster runtime while they serve (``runtimes.Options.live``)."""
     from hand_pose_ros import calibration, detect, estimate, runtimes
 
-    detector = runtimes.load("detector", config.detector_model, config.runtime)
-    pose = runtimes.load("pose", config.pose_model, config.runtime)
+    options = runtimes.Options(live=live)
+    detector = runtimes.load("detector", config.detector_model, config.runtime, options)
+    pose = runtimes.load("pose", config.pose_model, config.runtime, options)
     length = calibration.load(config.hand_calibration_file).hand_length_m if config.hand_calibration_file else None
     dense, look = runtimes.looks(detector, pose)
     return Pipeline(detect.Detector(detector, detector.source.input_shape[:2], dense), estimate.Estimator(pose),

@@ -3,12 +3,13 @@ from __future__ import annotations
 
 from torch import nn
 
+from hand_pose_ros.networks import efficientnet_lite
 from hand_pose_ros.networks.blocks import BasicBlock, InvertedBottleneck, TopDown, conv_bn
 from hand_pose_ros.networks.pose_head import PoseNetwork
 
 
 class PoseLight(PoseNetwork):
-    """``stages``: "plain" 3x3 residual blocks or "inverted" (MobileNetV4) ones; ``width`` scales all channels."""
+    """``stages``: a name in ``STAGES``; ``width`` scales all channels (1.0 only for "lite0")."""
 
     def __init__(self, stages: str = "plain", width: float = 1.0, neck: int = 96, **head):
         if stages not in STAGES:
@@ -54,4 +55,11 @@ def inverted(width: float):
     return s8, s16, s32, (b, d, e)
 
 
-STAGES = {"plain": plain, "inverted": inverted}
+def lite0(width: float):
+    """EfficientNet-Lite0, for which weights learnt on ImageNet are published. Raises ValueError for another width."""
+    if width != 1.0:
+        raise ValueError(f"width {width}: lite0 has one width, 1.0")
+    return efficientnet_lite.stages()
+
+
+STAGES = {"plain": plain, "inverted": inverted, "lite0": lite0}

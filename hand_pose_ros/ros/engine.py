@@ -46,7 +46,7 @@ class Engine:
 
 def load_engine(values: Any) -> Engine:
     """Load detector, pose network and hand calibration. Raises ModelError or ConfigError with the remedy."""
-    loaded = pipeline.load(values)
+    loaded = pipeline.load(values, live=True)
     model = " + ".join(_model_name(name) for name in (values.detector_model, values.pose_model))
     return Engine(loaded, model, loaded.estimate.network)
 

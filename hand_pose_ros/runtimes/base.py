@@ -24,7 +24,8 @@ class Options:
     precision: str = "auto"                          # of GPU runtimes: auto | fp32 | fp16
     max_batch: int = 4                               # largest number of hands in one call
     cache: EngineCache = field(default_factory=EngineCache)
-    background: bool = True                          # build a missing engine in the background, serve meanwhile
+    live: bool = False                               # a camera waits: missing engines are built in the background, and
+                                                     # "auto" takes 8 bits on a CPU; else answers never change midway
     report: Callable[[str], None] = _silent          # one line of progress for people
 
 

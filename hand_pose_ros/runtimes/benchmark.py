@@ -130,7 +130,7 @@ def measured(runtime: str, args: argparse.Namespace) -> dict:
     """Times of one runtime in this process: networks alone per batch size, and whole frames per stage, milliseconds."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:args.threads])
     started = time.perf_counter()
-    options = Options(threads=args.threads, spinning=args.spinning, precision=args.precision, background=False,
+    options = Options(threads=args.threads, spinning=args.spinning, precision=args.precision, live=False,
                       cache=EngineCache(args.cache))
     detector = ladder.climb(from_model("detector", args.detector_model), runtime, options)
     pose = ladder.climb(from_model("pose", args.pose_model), runtime, options)

@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> int:
     def report(line: str) -> None:
         print(f"[{time.monotonic() - started:6.1f} s] {line}", flush=True)
 
-    options = Options(precision=args.precision, max_batch=args.max_batch, cache=cache, background=False, report=report)
+    options = Options(precision=args.precision, max_batch=args.max_batch, cache=cache, live=False, report=report)
     for kind, model in models.items():
         source = from_model(kind, model)
         if args.precision == "int8":

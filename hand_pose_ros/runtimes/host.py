@@ -39,6 +39,16 @@ def driver_problem() -> str:
     return ""
 
 
+def processor_flags() -> frozenset[str]:
+    """Instruction sets of the processor as Linux names them; empty where it does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    named = [line.partition(":")[2].split() for line in lines if line.partition(":")[0].strip() in ("flags", "Features")]
+    return frozenset(named[0]) if named else frozenset()
+
+
 def torch_problem() -> str:
     """Why torch cannot be used at all, "" if it is installed."""
     return "" if version("torch") else "torch is not installed (pip install torch)"

@@ -21,7 +21,7 @@ from .. import bags, detect, messages, resources
 from .. import crop as crops
 from ..errors import DataError, FrameError, ModelError
 from ..types import Camera, Frame
-from . import ort
+from . import host, ort
 from .agreement import refuse_disagreement
 from .base import Options
 from .cache import Entry
@@ -45,6 +45,15 @@ def build(source: NetworkSource, options: Options, recordings: Sequence[str] = (
     difference = refuse_disagreement(candidate, Eager(source, options), LIMITS)
     return options.cache.replace(ort.int8_ingredients(source), payload,
                                  {"agreement": difference, "calibration_pictures": len(pictures)})
+
+
+def build_problem() -> str:
+    """Why networks cannot be quantised here, "" if they can."""
+    if not host.version("onnx"):
+        return "quantising needs the onnx package (pip install onnx)"
+    if not Path(sample_bag()).is_file():
+        return f"the sample bag {sample_bag()} is not there (hand-pose build-engine --precision int8 --calibration FILE)"
+    return host.torch_problem()
 
 
 def quantised(model: bytes, pictures: np.ndarray) -> bytes:

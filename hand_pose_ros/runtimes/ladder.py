@@ -20,8 +20,10 @@ RUNTIMES = {
 }
 """Every runtime: module of this package, function ``(NetworkSource, Options) -> Runtime`` in it, one line of help."""
 
-LADDER = ("tensorrt", "cuda", "onnxruntime", "cpu")
+LADDER = ("tensorrt", "cuda", "onnxruntime-int8", "onnxruntime", "cpu")
 """Rungs that runtime "auto" tries, in order."""
+LIVE_ONLY = ("onnxruntime-int8",)
+"""Rungs that trade a little accuracy for latency, which only a live camera needs."""
 
 
 def opener(runtime: str) -> Callable[[NetworkSource, Options], Runtime]:
@@ -37,18 +39,19 @@ def climb(source: NetworkSource, runtime: str, options: Options) -> Runtime:
 
     The reason of each rung passed over stands in ``.reason`` of what is returned. Raises ConfigError for an unknown
     name; ModelError, with the remedy, if a named runtime cannot run or, for "auto", no rung can. A runtime that is
-    named is waited for while its engine is built; "auto" serves through a lower rung meanwhile if
-    ``options.background`` allows.
+    named is waited for while its engine is built; "auto" serves through a lower rung meanwhile if ``options.live``.
     """
     if runtime != "auto":
-        return _open(runtime, source, dataclasses.replace(options, background=False))
+        return _open(runtime, source, dataclasses.replace(options, live=False))
     reasons: list[str] = []
     unbuilt = ""
     for rung in LADDER:
+        if rung in LIVE_ONLY and not options.live:
+            continue
         try:
             opened = _open(rung, source, options)
         except NotBuilt:
-            unbuilt = rung
+            unbuilt = unbuilt or rung
             continue
         except HandPoseError as error:
             reasons.append(_without_prefix(str(error), rung))

@@ -13,13 +13,15 @@ import numpy as np
 from ..errors import ModelError
 from . import host
 from .agreement import refuse_disagreement
-from .base import Options, Runtime
+from .base import NotBuilt, Options, Runtime
 from .cache import Entry
 from .eager import Eager
 from .source import NetworkSource
 
 OPSET = 17
 INPUT = "crops"
+DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "asimddp"})
+"""Instruction sets, as Linux names them, with which 8 bits are faster than 32."""
 SESSION_CONFIG = {
     "session.set_denormal_as_zero": "1",             # denormals in near-black activations cost 10 x and mean nothing
 }
@@ -93,6 +95,13 @@ def onnx_problem() -> str:
     return "onnxruntime is not installed (pip install onnxruntime)"
 
 
+def int8_problem() -> str:
+    """Why 8 bits would not be faster on this processor, "" if they are."""
+    if host.processor_flags() & DOT_PRODUCTS:
+        return ""
+    return f"this processor has none of {', '.join(sorted(DOT_PRODUCTS))}: 8 bits are no faster than 32"
+
+
 def built(source: NetworkSource, options: Options) -> Entry:
     """The exported network from the cache; exported, compared with eager and stored if it is not there yet.
 
@@ -129,15 +138,22 @@ def open_cpu(source: NetworkSource, options: Options) -> Runtime:
 
 
 def open_int8(source: NetworkSource, options: Options) -> Runtime:
-    """The quantised network in ONNX Runtime on the CPU. Raises ModelError if it is not installed, or the network was
-    not quantised for this machine yet."""
-    problem = onnx_problem()
+    """The quantised network in ONNX Runtime on the CPU; quantised now, on the sample bag, if it was not yet.
+
+    Raises ModelError if it cannot run or be quantised here, NotBuilt if ``options.live`` asks not to wait for it.
+    """
+    problem = onnx_problem() or (int8_problem() if options.live else "")
     if problem:
         raise ModelError(f"runtime onnxruntime-int8: {problem}")
     entry = options.cache.get(int8_ingredients(source))
     if entry is None:
-        raise ModelError(f"runtime onnxruntime-int8: {source.model} is not quantised for this machine; hand-pose "
-                         f"build-engine --precision int8 does it")
+        from . import int8
+        problem = int8.build_problem()
+        if problem:
+            raise ModelError(f"runtime onnxruntime-int8: {source.model} is not quantised for this machine: {problem}")
+        if options.live:
+            raise NotBuilt(f"runtime onnxruntime-int8: {source.model} is not quantised for this machine yet")
+        entry = int8.build(source, options)
     return _opened(source, options, entry, "onnxruntime-int8")
 
 

@@ -144,13 +144,13 @@ def open_built(source: NetworkSource, options: Options, entry: Entry) -> Runtime
 
 def open_tensorrt(source: NetworkSource, options: Options) -> Runtime:
     """The network as a TensorRT engine. Raises ModelError if TensorRT cannot run here, NotBuilt if the engine is not
-    in the cache and ``options.background`` asks not to wait for it."""
+    in the cache and ``options.live`` asks not to wait for it."""
     problem = engine_problem()
     if problem:
         raise ModelError(f"runtime tensorrt: {problem}")
     import_tensorrt()
     ingredients = key_ingredients(source, options)
     entry = options.cache.get(ingredients)
-    if entry is None and options.background:
+    if entry is None and options.live:
         raise NotBuilt(f"runtime tensorrt: engine {key_of(ingredients)[:12]} of {source.model} is not built yet")
     return open_built(source, options, entry or built(source, options))

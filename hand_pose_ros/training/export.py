@@ -15,7 +15,7 @@ from hand_pose_ros.training.settings import Settings
 
 
 def export(network: torch.nn.Module, settings: Settings, folder: str | Path, *, training: dict, accuracy: dict,
-           curve: list = (), data: str = "virtual hands only, rendered by hand_pose_ros.synthesis") -> Path:
+           curve: list = (), data: str = "virtual hands, rendered by hand_pose_ros.synthesis") -> Path:
     """Write weights.safetensors and card.json of ``network`` into ``folder``, each whole or not at all.
 
     accuracy: what was measured with these weights; curve: what was measured on the way to them (``curve.points``).

@@ -14,7 +14,8 @@ import torch.distributed as distributed
 
 from hand_pose_ros import networks
 from hand_pose_ros.errors import ModelError
-from hand_pose_ros.training import batches, checkpoint, measure
+from hand_pose_ros.runtimes import host
+from hand_pose_ros.training import batches, checkpoint, frozen, measure
 from hand_pose_ros.training.losses import LOSSES
 from hand_pose_ros.training.settings import Settings
 
@@ -56,6 +57,9 @@ class Trainer:
             start_from(network, initial)
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
+        frozen.freeze(self.network, settings.frozen)
+        if self.device.type == "cpu":
+            frozen.quicken(self.network)
         self.optimizer = torch.optim.AdamW(_groups(self.network, settings.weight_decay), lr=settings.learning_rate,
                                            betas=(0.9, 0.99), fused=True)
         self.step, self.images, self.seconds, self.rollbacks = 0, 0, 0.0, 0
@@ -108,7 +112,7 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]
-        self.before = state.get("before", {})
+        self.before = state.get("before") or self.before
         self.shelf.state = copy.deepcopy(state["shelf"])
         torch.set_rng_state(state["torch_rng"])
 
@@ -136,7 +140,7 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate()
             likelihood = min(1.0, max(0.0, (self.progress - self.settings.likelihood_from) / 0.1))
-            self.network.train()
+            frozen.train_mode(self.network)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
                 raw = module(batch["image"]) if self.world > 1 else self.network.raw(batch["image"])
             raw = {k: v.float() for k, v in raw.items()} if isinstance(raw, dict) else raw.float()
@@ -259,17 +263,14 @@ def _has_bf16(device: torch.device) -> bool:
     """Whether bf16 is quicker than fp32 there: on a CPU without AVX-512 BF16 or AMX it is emulated, and slow."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return bool(host.processor_flags() & {"avx512_bf16", "amx_bf16"})
 
 
 def _groups(network, decay: float):
     """Weight decay for matrices and kernels, none for biases, norms and embeddings."""
-    matrices = [p for n, p in network.named_parameters() if p.ndim > 1 and not n.endswith("names")]
-    others = [p for n, p in network.named_parameters() if p.ndim <= 1 or n.endswith("names")]
+    learnt = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
+    matrices = [p for n, p in learnt if p.ndim > 1 and not n.endswith("names")]
+    others = [p for n, p in learnt if p.ndim <= 1 or n.endswith("names")]
     return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
 
 

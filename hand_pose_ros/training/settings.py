@@ -26,6 +26,7 @@ class Settings:
     warm_up_steps: int = 300
     weight_decay: float = 0.02
     clip: float = 5.0                               # norm of the gradient
+    frozen: tuple = ()                              # patterns of parameter names that keep their first values
     ema: float = 0.999                              # decay of the averaged weights, reached after 1/(1 - ema) steps
     likelihood_from: float = 0.3                    # progress at which scales begin to steer positions
     steps: int = 20000                              # planned; `--minutes` plans by the clock instead
@@ -68,6 +69,7 @@ def from_dict(values: dict) -> Settings:
     values["size"] = tuple(int(v) for v in values["size"])
     if len(values["size"]) != 2 or any(v <= 0 or v % 32 for v in values["size"]):
         raise ConfigError(f"size {values['size']} must be two multiples of 32, height and width")
+    values["frozen"] = tuple(values.get("frozen") or ())
     values["sizes"] = tuple(tuple(entry) for entry in values.get("sizes") or ())
     return Settings(**values)
 

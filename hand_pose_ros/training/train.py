@@ -9,7 +9,7 @@ import torch
 
 from hand_pose_ros import models, networks, resources
 from hand_pose_ros.errors import ConfigError
-from hand_pose_ros.training import curve, measure
+from hand_pose_ros.training import curve, imagenet, measure
 from hand_pose_ros.training.export import export
 from hand_pose_ros.training.loop import Trainer
 from hand_pose_ros.training.settings import from_dict, load
@@ -28,6 +28,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("--eval-every", type=float, default=300.0, metavar="S", help="seconds between measurements")
     parser.add_argument("--eval-images", type=int, default=150, help="photographs measured each time, 0: all")
     parser.add_argument("--from-model", metavar="NAME", help="start from those weights of this model that fit")
+    parser.add_argument("--from-imagenet", action="store_true",
+                        help="start the backbone (stages: lite0) from weights learnt on ImageNet")
     parser.add_argument("--export", metavar="NAME", help="write models/NAME (or the path NAME) at the end")
     parser.add_argument("--export-only", action="store_true", help="do not train: export the checkpoint in --out")
     parser.add_argument("--threads", type=int, default=1, help="of torch; loader processes come on top")
@@ -43,8 +45,11 @@ def main(args) -> int:
     settings = load(_settings_file(args.settings))
     if args.steps is not None:
         settings = from_dict({**settings.as_dict(), "steps": args.steps})
-    initial = networks.load(args.from_model).state_dict() if args.from_model else None
-    before = models.card(args.from_model) if args.from_model else {}
+    if args.from_imagenet and args.from_model:
+        raise ConfigError("--from-imagenet and --from-model exclude each other: which weights shall it start from?")
+    initial = networks.load(args.from_model).state_dict() if args.from_model else \
+        imagenet.lite0_weights() if args.from_imagenet else None
+    before = models.card(args.from_model) if args.from_model else imagenet.CARD if args.from_imagenet else {}
     photographs = measure.Photographs(args.eval, args.eval_images) if args.eval else None
     trainer = Trainer(settings, args.shards, args.out, minutes=args.minutes, workers=args.workers, pieces=args.pieces,
                       held_out=args.held_out, photographs=photographs, measure_s=args.eval_every, initial=initial)
@@ -62,7 +67,7 @@ def main(args) -> int:
     curve.plot(args.out)
     if args.export:
         folder = args.export if os.sep in args.export else resources.folder("models") / args.export
-        export(trainer.average, settings, folder, accuracy=result,
+        export(trainer.average, settings, folder, accuracy=result, data=_data(trainer.before),
                training={"steps": trainer.step, "images_seen": trainer.images, "batch": settings.batch,
                          "minutes": round(trainer.seconds / 60, 1),
                          **({"before": {"name": trainer.before["name"], **trainer.before["training"]}}
@@ -70,6 +75,15 @@ def main(args) -> int:
                curve=curve.points(args.out, trainer.before.get("curve", ())))
         print(f"exported to {folder}")
     return 0
+
+
+def _data(before: dict) -> str:
+    """What the weights were learnt from, for the card."""
+    began, training = before.get("name"), before.get("training", {})
+    while "before" in training:
+        began, training = training["before"].get("name"), training["before"]
+    photographs = f"; the backbone began as {began}, learnt on ImageNet" if began == imagenet.CARD["name"] else ""
+    return f"virtual hands, rendered by hand_pose_ros.synthesis{photographs}"
 
 
 def _settings_file(name: str) -> Path:

@@ -74,8 +74,6 @@ def test_build_engine_for_tensorrt_without_a_gpu_fails_with_the_remedy(hand_pose
 @pytest.mark.parametrize("kind", ["pose", "detector"])
 def test_int8_is_calibrated_on_shards_stored_and_served(tmp_path, kind):
     options, source = Options(cache=EngineCache(tmp_path / "cache"), threads=1), standin.source(kind)
-    with pytest.raises(ort.ModelError, match="runtime onnxruntime-int8: .*build-engine --precision int8"):
-        ort.open_int8(source, options)
     int8.build(source, options, [shard(tmp_path / "a.tar"), shard(tmp_path / "b.tar")])
     runtime = ort.open_int8(source, options)
     assert runtime.name == "onnxruntime-int8" and runtime.info["calibration_pictures"] == 12

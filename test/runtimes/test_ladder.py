@@ -4,6 +4,7 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import standin
 
 from hand_pose_ros import config
 from hand_pose_ros.errors import ConfigError, ModelError
-from hand_pose_ros.runtimes import Options, ladder
+from hand_pose_ros.runtimes import Options, background, int8, ladder
 from hand_pose_ros.runtimes import host
 from hand_pose_ros.runtimes.base import NotBuilt, Runtime
 from hand_pose_ros.runtimes.cache import EngineCache
@@ -68,7 +69,7 @@ def test_without_onnxruntime_eager_serves(options, no_gpu, without):
 SECOND_START = """
 import sys
 import numpy as np
-from hand_pose_ros.runtimes import Options, ladder
+from hand_pose_ros.runtimes import Options, background, int8, ladder
 from hand_pose_ros.runtimes.cache import EngineCache
 from hand_pose_ros.runtimes.source import NetworkSource
 def module():
@@ -91,7 +92,7 @@ def test_second_start_imports_no_torch(options, tmp_path):
 def test_without_anything_the_error_names_every_rung(options, no_gpu, without):
     without("torch", *ONNX_RUNTIME)
     with pytest.raises(ModelError) as caught:
-        ladder.climb(standin.source(), "auto", options)
+        ladder.climb(standin.source(), "auto", dataclasses.replace(options, live=True))
     for rung in ladder.LADDER:
         assert f"{rung}: " in str(caught.value)
 
@@ -135,7 +136,7 @@ def test_tensorrt_that_does_not_load_is_a_rung_passed_over(options, monkeypatch,
     monkeypatch.setattr(host, "gpu_ingredients", lambda: {"gpu": "stand-in"})
     monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace())
     monkeypatch.setitem(sys.modules, module, None)
-    runtime = ladder.climb(standin.source(), "auto", dataclasses.replace(options, background=False))
+    runtime = ladder.climb(standin.source(), "auto", dataclasses.replace(options, live=False))
     assert f"tensorrt: {module} " in runtime.reason and "does not load" in runtime.reason
 
 
@@ -155,6 +156,49 @@ def test_every_rung_of_the_ladder_is_in_the_table_and_every_entry_opens():
         assert callable(ladder.opener(name))
 
 
+@pytest.fixture
+def dot_products(monkeypatch):
+    """A processor on which 8 bits are faster than 32."""
+    monkeypatch.setattr(host, "processor_flags", lambda: frozenset({"avx512_vnni"}))
+
+
+def test_a_live_camera_gets_8_bits_once_they_are_built(options, no_gpu, dot_products, monkeypatch):
+    built: list[str] = []
+
+    def build(kind, model, runtime, given):
+        built.append(runtime)
+        int8.build(standin.source(), given)
+
+    monkeypatch.setattr(ladder, "build_in_another_process", build)
+    live = dataclasses.replace(options, live=True)
+    runtime = ladder.climb(standin.source(), "auto", live)
+    assert isinstance(runtime, background.Swapping), runtime.reason
+    runtime.wait(60)
+    assert runtime.name == "onnxruntime-int8" and built == ["onnxruntime-int8"]
+    assert ladder.climb(standin.source(), "auto", live).name == "onnxruntime-int8" and len(built) == 1
+    assert ladder.climb(standin.source(), "auto", options).name == "onnxruntime"    # files: always the same answer
+
+
+@pytest.mark.parametrize("missing, said", [
+    ("dot products", "has none of asimddp, avx512_vnni, avx_vnni"), ("onnx", "pip install onnx"),
+    ("bag", "sample bag .* is not there")])
+def test_where_8_bits_cannot_be_had_32_serve_and_the_reason_is_named(options, no_gpu, dot_products, without, monkeypatch,
+                                                                     missing, said):
+    if missing == "dot products":
+        monkeypatch.setattr(host, "processor_flags", frozenset)
+    elif missing == "bag":
+        monkeypatch.setattr(int8, "sample_bag", lambda: "nowhere.mcap")
+    real = host.version
+    monkeypatch.setattr(host, "version", lambda name: "" if name == missing else real(name))
+    runtime = ladder.climb(standin.source(), "auto", dataclasses.replace(options, live=True))
+    assert runtime.name == "onnxruntime" and re.search(f"onnxruntime-int8: .*{said}", runtime.reason)
+
+
+def test_8_bits_that_are_asked_for_are_built_at_once(options):
+    runtime = ladder.climb(standin.source(), "onnxruntime-int8", dataclasses.replace(options, live=True))
+    assert runtime.name == "onnxruntime-int8" and runtime.info["calibration_pictures"] > 100
+
+
 def test_forced_and_unbuilt_is_built_now_auto_is_served_meanwhile(options, monkeypatch):
     asked: list[bool] = []
 
@@ -165,8 +209,8 @@ def test_forced_and_unbuilt_is_built_now_auto_is_served_meanwhile(options, monke
             return (np.full((len(batch), 1), 7.0, np.float32),)
 
     def open_engine(source, options):
-        asked.append(options.background)
-        if options.background and len(asked) == 2:
+        asked.append(options.live)
+        if options.live and len(asked) == 2:
             raise NotBuilt("runtime tensorrt: not built yet")
         return Engine(source, options.max_batch)
 
@@ -175,6 +219,6 @@ def test_forced_and_unbuilt_is_built_now_auto_is_served_meanwhile(options, monke
     monkeypatch.setattr(ladder, "build_in_another_process", lambda *args: None)
     monkeypatch.setattr(host, "cuda_problem", lambda: "no GPU")
     assert ladder.climb(standin.source(), "tensorrt", options).name == "tensorrt" and asked == [False]
-    runtime = ladder.climb(standin.source(), "auto", options)
+    runtime = ladder.climb(standin.source(), "auto", dataclasses.replace(options, live=True))
     runtime.wait(10)
     assert runtime.name == "tensorrt" and runtime(np.zeros((3, 64, 64, 3), np.uint8))[0].tolist() == [[7.0]] * 3

