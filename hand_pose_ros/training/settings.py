@@ -12,6 +12,9 @@ from hand_pose_ros.training.detector_samples import DetectorAugmentation
 from hand_pose_ros.training.pose_samples import PoseAugmentation
 
 
+INITIAL = ("", "imagenet")
+
+
 @dataclass(frozen=True)
 class Settings:
     """A training. Progress means the share of the planned steps or minutes that is done, 0..1."""
@@ -19,6 +22,7 @@ class Settings:
     architecture: str                               # a name in networks.NETWORKS
     size: tuple[int, int]                           # pixels, height and width of the input
     options: dict = field(default_factory=dict)     # of the network
+    initial: str = ""                               # weights to start from: "imagenet" (stages: lite0), or none
     sizes: tuple = ()                               # [[progress, height, width], ...]: other sizes on the way
     batch: int = 64                                 # images per step and process
     learning_rate: float = 2e-3                     # at the top of the schedule
@@ -69,6 +73,8 @@ def from_dict(values: dict) -> Settings:
     values["size"] = tuple(int(v) for v in values["size"])
     if len(values["size"]) != 2 or any(v <= 0 or v % 32 for v in values["size"]):
         raise ConfigError(f"size {values['size']} must be two multiples of 32, height and width")
+    if values.get("initial", "") not in INITIAL:
+        raise ConfigError(f"initial {values['initial']!r}; choose one of {', '.join(map(repr, INITIAL))}")
     values["frozen"] = tuple(values.get("frozen") or ())
     values["sizes"] = tuple(tuple(entry) for entry in values.get("sizes") or ())
     return Settings(**values)

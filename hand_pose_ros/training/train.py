@@ -27,9 +27,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("--eval", help="folder with annotations.jsonl and photographs, measured but never trained on")
     parser.add_argument("--eval-every", type=float, default=300.0, metavar="S", help="seconds between measurements")
     parser.add_argument("--eval-images", type=int, default=150, help="photographs measured each time, 0: all")
-    parser.add_argument("--from-model", metavar="NAME", help="start from those weights of this model that fit")
-    parser.add_argument("--from-imagenet", action="store_true",
-                        help="start the backbone (stages: lite0) from weights learnt on ImageNet")
+    parser.add_argument("--from-model", metavar="NAME",
+                        help="start from those weights of this model that fit, instead of what the settings say")
     parser.add_argument("--export", metavar="NAME", help="write models/NAME (or the path NAME) at the end")
     parser.add_argument("--export-only", action="store_true", help="do not train: export the checkpoint in --out")
     parser.add_argument("--threads", type=int, default=1, help="of torch; loader processes come on top")
@@ -45,15 +44,11 @@ def main(args) -> int:
     settings = load(_settings_file(args.settings))
     if args.steps is not None:
         settings = from_dict({**settings.as_dict(), "steps": args.steps})
-    if args.from_imagenet and args.from_model:
-        raise ConfigError("--from-imagenet and --from-model exclude each other: which weights shall it start from?")
-    initial = networks.load(args.from_model).state_dict() if args.from_model else \
-        imagenet.lite0_weights() if args.from_imagenet else None
-    before = models.card(args.from_model) if args.from_model else imagenet.CARD if args.from_imagenet else {}
+    initial, before = _initial(args.from_model, settings)
     photographs = measure.Photographs(args.eval, args.eval_images) if args.eval else None
     trainer = Trainer(settings, args.shards, args.out, minutes=args.minutes, workers=args.workers, pieces=args.pieces,
                       held_out=args.held_out, photographs=photographs, measure_s=args.eval_every, initial=initial)
-    trainer.before = {key: before[key] for key in ("name", "training", "curve") if key in before}
+    trainer.before = before
     resumed = trainer.resume()
     if args.export_only:
         if not resumed:
@@ -75,6 +70,14 @@ def main(args) -> int:
                curve=curve.points(args.out, trainer.before.get("curve", ())))
         print(f"exported to {folder}")
     return 0
+
+
+def _initial(model: str | None, settings) -> tuple[dict | None, dict]:
+    """The weights to start from, None for none, and what is known of them: "name", "training", "curve" of their card."""
+    if model:
+        card = models.card(model)
+        return networks.load(model).state_dict(), {k: card[k] for k in ("name", "training", "curve") if k in card}
+    return (imagenet.lite0_weights(), imagenet.CARD) if settings.initial else (None, {})
 
 
 def _data(before: dict) -> str:
