@@ -1,4 +1,5 @@
-"""Error against latency of the pose network families, all trained from scratch by one recipe on equally many pictures.
+"""Error against latency of the pose network families, all trained by one recipe on equally many pictures; from scratch,
+but for the one that ships, whose backbone begins with ImageNet.
 
     python3 benchmarks/architectures.py --shards SHARDS --out RUNS [--eval ../shared/eval] [--steps 800]
 
@@ -27,17 +28,22 @@ from hand_pose_ros.runtimes.source import NetworkSource  # noqa: E402
 from hand_pose_ros.training import measure  # noqa: E402
 from hand_pose_ros.training.loop import Trainer  # noqa: E402
 from hand_pose_ros.training.settings import from_dict, load  # noqa: E402
+from hand_pose_ros.training.train import initial_weights  # noqa: E402
 
-FAMILIES = {"pose_light": "light (ships)", "pose_resnet18": "SimpleBaseline, ResNet-18", "pose_hrnet_w18": "HRNet-W18"}
+FAMILIES = {"pose_light": "light: EfficientNet-Lite0 from ImageNet (ships)",
+            "pose_light_scratch": "light: 3x3 blocks", "pose_resnet18": "SimpleBaseline, ResNet-18",
+            "pose_resnet50": "SimpleBaseline, ResNet-50", "pose_hrnet_w18": "HRNet-W18"}
 RECIPE = {"size": [96, 96], "sizes": [], "batch": 32, "learning_rate": 1.5e-3, "warm_up_steps": 100, "ema": 0.995,
-          "augmentation": {"any_roll": 0.1, "roll_deg": 22.0, "wrong_side": 0.2, "strength": 0.75}}
+          "likelihood_from": 0.3, "augmentation": {"any_roll": 0.1, "roll_deg": 22.0, "wrong_side": 0.2, "strength": 0.75}}
 
 
 def train(name: str, args) -> Trainer:
     """The family trained to the end of the plan in its own folder below ``--out``."""
     plan = {**load(ROOT / "config" / "training" / f"{name}.yaml").as_dict(), **RECIPE, "steps": args.steps}
-    trainer = Trainer(from_dict(plan), args.shards, args.out / name, measure_s=1e9, workers=0,
-                      photographs=measure.Photographs(args.eval) if args.eval else None)
+    settings = from_dict(plan)
+    trainer = Trainer(settings, args.shards, args.out / name, measure_s=1e9, workers=0,
+                      photographs=measure.Photographs(args.eval) if args.eval else None,
+                      initial=initial_weights(None, settings)[0])
     trainer.resume()
     trainer.run()
     return trainer

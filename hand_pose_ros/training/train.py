@@ -44,7 +44,7 @@ def main(args) -> int:
     settings = load(_settings_file(args.settings))
     if args.steps is not None:
         settings = from_dict({**settings.as_dict(), "steps": args.steps})
-    initial, before = _initial(args.from_model, settings)
+    initial, before = initial_weights(args.from_model, settings)
     photographs = measure.Photographs(args.eval, args.eval_images) if args.eval else None
     trainer = Trainer(settings, args.shards, args.out, minutes=args.minutes, workers=args.workers, pieces=args.pieces,
                       held_out=args.held_out, photographs=photographs, measure_s=args.eval_every, initial=initial)
@@ -72,7 +72,7 @@ def main(args) -> int:
     return 0
 
 
-def _initial(model: str | None, settings) -> tuple[dict | None, dict]:
+def initial_weights(model: str | None, settings) -> tuple[dict | None, dict]:
     """The weights to start from, None for none, and what is known of them: "name", "training", "curve" of their card."""
     if model:
         card = models.card(model)
