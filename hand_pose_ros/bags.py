@@ -19,7 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -65,23 +65,30 @@ def typestore() -> Any:
 
 def new_message(type_name: str, store: Any = None) -> Any:
     """A message with every field zero or empty, as rclpy would make it. type_name: e.g. "sensor_msgs/msg/Image"."""
+    return _maker(type_name, store or typestore())()
+
+
+@lru_cache(maxsize=None)
+def _maker(type_name: str, store: Any) -> Callable[[], Any]:
+    """A function that makes such a message; kept, since a frame's markers alone are hundreds of messages."""
     from rosbags.interfaces import Nodetype
 
-    store = store or typestore()
-
-    def value(kind: int, detail: Any) -> Any:
+    def field(kind: int, detail: Any) -> Callable[[], Any]:
         if kind == Nodetype.NAME:
-            return new_message(detail, store)
+            return _maker(detail, store)
         if kind == Nodetype.BASE:
-            return "" if detail[0] == "string" else False if detail[0] == "bool" else \
+            zero = "" if detail[0] == "string" else False if detail[0] == "bool" else \
                 0.0 if detail[0].startswith("float") else 0
+            return lambda: zero
         (inner_kind, inner), length = detail
+        length = length if kind == Nodetype.ARRAY else 0
         if inner_kind == Nodetype.BASE and inner[0] != "string":
-            sample = "uint8" if inner[0] in ("byte", "char") else inner[0]
-            return np.zeros(length if kind == Nodetype.ARRAY else 0, sample)
-        return [value(inner_kind, inner) for _ in range(length if kind == Nodetype.ARRAY else 0)]
+            return partial(np.zeros, length, "uint8" if inner[0] in ("byte", "char") else inner[0])
+        one = field(inner_kind, inner)
+        return lambda: [one() for _ in range(length)]
 
-    return store.types[type_name](*[value(*description) for _, description in store.fielddefs[type_name][1]])
+    make, fields = store.types[type_name], [field(*description) for _, description in store.fielddefs[type_name][1]]
+    return lambda: make(*[value() for value in fields])
 
 
 def stamp_header(header: Any, stamp_ns: int, frame_id: str) -> None:
@@ -542,32 +549,18 @@ class BagReader:
 
     def _store(self, type_name: str) -> Any:
         from rosbags.interfaces import MessageDefinitionFormat
-        from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
 
-        ours, definition = typestore(), self._definitions.get(type_name)
+        definition = self._definitions.get(type_name)
         if definition is None or definition.format == MessageDefinitionFormat.NONE:
-            if type_name not in ours.fielddefs:
+            if type_name not in typestore().fielddefs:
                 raise DataError(f"{type_name} is not a standard message and {self._name()} holds no definition of it")
-            return ours
-        try:
-            types = get_types_from_msg(definition.data, type_name) \
-                if definition.format == MessageDefinitionFormat.MSG else get_types_from_idl(definition.data)
-            own = get_typestore(Stores.EMPTY)
-            own.register(types)
-            own.register({name: ours.fielddefs[name] for name in _missing(own, ours)})
-            own.get_msgdef(type_name)
-        except (TypesysError, KeyError, SyntaxError) as error:
-            if type_name not in ours.fielddefs:
-                raise DataError(f"{self._name()}: the definition of {type_name} cannot be read: {error}") from error
-            self.problems[f"{type_name}: the bag's definition cannot be read ({error}), ours is used"] += 1
-            return ours
-        differing = [name for name in own.fielddefs if name in ours.fielddefs
-                     and _plain(own.fielddefs[name][1]) != _plain(ours.fielddefs[name][1])]
-        if not differing:
-            return ours if type_name in ours.fielddefs else own
-        self.problems[f"{type_name}: the bag's definition differs from ours in {', '.join(sorted(differing))}; "
-                      f"the bag's is used"] += 1
-        return own
+            return typestore()
+        store, complaint = _store_of_definition(type_name, definition)
+        if store is None:
+            raise DataError(f"{self._name()}: {complaint}")
+        if complaint:
+            self.problems[complaint] += 1
+        return store
 
     def _camera(self, info: Recorded, width: int, height: int) -> Camera | None:
         """Camera of a camera_info message; the same bytes give the same object. None (and a word) if it is unusable."""
@@ -648,6 +641,36 @@ def _named_files(metadata: Path) -> set[str]:
         return {Path(name).name for name in listed}
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         return set()
+
+
+@lru_cache(maxsize=256)
+def _store_of_definition(type_name: str, definition: Any) -> tuple[Any, str]:
+    """Typestore for a type as a bag defines it, None if there is none, and what is to be complained of, "" nothing.
+
+    definition: rosbags.interfaces.MessageDefinition. Ours serves where the two do not differ. Kept, since the store
+    makes code for each type, and bags of one robot have the same definitions.
+    """
+    from rosbags.interfaces import MessageDefinitionFormat
+    from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
+
+    ours = typestore()
+    try:
+        types = get_types_from_msg(definition.data, type_name) \
+            if definition.format == MessageDefinitionFormat.MSG else get_types_from_idl(definition.data)
+        own = get_typestore(Stores.EMPTY)
+        own.register(types)
+        own.register({name: ours.fielddefs[name] for name in _missing(own, ours)})
+        own.get_msgdef(type_name)
+    except (TypesysError, KeyError, SyntaxError) as error:
+        if type_name not in ours.fielddefs:
+            return None, f"the definition of {type_name} cannot be read: {error}"
+        return ours, f"{type_name}: the bag's definition cannot be read ({error}), ours is used"
+    differing = [name for name in own.fielddefs if name in ours.fielddefs
+                 and _plain(own.fielddefs[name][1]) != _plain(ours.fielddefs[name][1])]
+    if not differing:
+        return (ours if type_name in ours.fielddefs else own), ""
+    return own, (f"{type_name}: the bag's definition differs from ours in {', '.join(sorted(differing))}; the bag's "
+                 f"is used")
 
 
 def _missing(store: Any, ours: Any) -> list[str]:
