@@ -5,13 +5,13 @@ import argparse
 import time
 
 from ..errors import ConfigError
-from . import host, ladder
+from . import host, int8, ladder, ort
 from .base import Options
 from .cache import EngineCache, default_folder, read_header
 from .source import OUTPUTS, from_model
 
 DEFAULT_MODELS = {"detector": "detector_light", "pose": "pose_light"}
-BUILT_RUNTIMES = ("tensorrt", "onnxruntime")
+BUILT_RUNTIMES = ("tensorrt", "onnxruntime", "onnxruntime-int8")
 """Runtimes that keep something in the cache; the others run the weights as they are."""
 
 
@@ -21,9 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="folder below models/; needs --kind (default: "
                                         + ", ".join(DEFAULT_MODELS.values()) + ")")
     parser.add_argument("--runtime", choices=("auto", *BUILT_RUNTIMES), default="auto",
-                        help="auto: TensorRT if this machine can run it, else ONNX Runtime")
+                        help="auto: what a node takes here: TensorRT, or ONNX Runtime in 8 bits if the processor has "
+                             "instructions for it, or in 32")
     parser.add_argument("--precision", choices=("auto", "fp32", "fp16", "int8"), default="auto",
-                        help="auto: fp16 in TensorRT, fp32 in ONNX Runtime; int8: ONNX Runtime")
+                        help="of TensorRT: fp16 if auto; int8 is short for --runtime onnxruntime-int8")
     parser.add_argument("--max-batch", type=int, default=4, help="largest number of hands in one call")
     parser.add_argument("--calibration", nargs="+", metavar="FILE", default=[],
                         help="what int8 takes its ranges from: tar files of hand-pose render or bags with truth "
@@ -39,9 +40,9 @@ def main(args: argparse.Namespace) -> int:
         return list_entries(cache)
     if args.model and not args.kind:
         raise ConfigError("--model needs --kind detector or --kind pose")
-    if args.calibration and args.precision != "int8":
-        raise ConfigError("--calibration needs --precision int8: nothing else takes ranges from pictures")
     runtime = "onnxruntime-int8" if args.precision == "int8" else args.runtime
+    if args.calibration and runtime != "onnxruntime-int8":
+        raise ConfigError("--calibration needs --precision int8: nothing else takes ranges from pictures")
     models = {args.kind: args.model or DEFAULT_MODELS[args.kind]} if args.kind else DEFAULT_MODELS
     started = time.monotonic()
 
@@ -49,12 +50,11 @@ def main(args: argparse.Namespace) -> int:
         print(f"[{time.monotonic() - started:6.1f} s] {line}", flush=True)
 
     options = Options(precision=args.precision, max_batch=args.max_batch, cache=cache, live=False, report=report)
+    chosen = choose(report) if runtime == "auto" else runtime
     for kind, model in models.items():
         source = from_model(kind, model)
-        if args.precision == "int8":
-            from . import int8
+        if chosen == "onnxruntime-int8":
             int8.build(source, options, args.calibration)
-        chosen = choose(report) if runtime == "auto" else runtime
         opened = ladder.climb(source, chosen, options)
         report(f"{model}: {chosen} is ready, difference to eager {opened.info.get('agreement', 'not measured')}")
         if "not_stored" in opened.info:
@@ -64,12 +64,15 @@ def main(args: argparse.Namespace) -> int:
 
 
 def choose(report) -> str:
-    """TensorRT if nothing is known against it, else ONNX Runtime, saying why."""
+    """The highest rung that keeps something in the cache and that nothing is known against, saying why not a higher."""
     from .tensorrt import engine_problem
-    problem = engine_problem()
-    if problem:
-        report(f"tensorrt: {problem}; building for onnxruntime")
-    return "onnxruntime" if problem else "tensorrt"
+    problems = {"tensorrt": engine_problem, "onnxruntime-int8": lambda: ort.int8_problem() or int8.build_problem()}
+    for runtime, problem_of in problems.items():
+        problem = problem_of()
+        if not problem:
+            return runtime
+        report(f"{runtime}: {problem}")
+    return "onnxruntime"
 
 
 def list_entries(cache: EngineCache) -> int:

@@ -12,7 +12,7 @@ import standin
 
 from hand_pose_ros import bags, cli, crop, messages
 from hand_pose_ros.errors import DataError
-from hand_pose_ros.runtimes import Options, agreement, benchmark, build, int8, operations, ort
+from hand_pose_ros.runtimes import Options, agreement, benchmark, build, host, int8, operations, ort
 from hand_pose_ros.runtimes.cache import EngineCache
 from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M
 
@@ -49,12 +49,15 @@ def shard(path, count: int = 6) -> str:
     return str(path)
 
 
-def test_build_engine_builds_both_networks_and_lists_them(hand_pose, tmp_path):
+@pytest.mark.parametrize("flags, chosen, engines", [({"sse2"}, "onnxruntime", 2), ({"avx_vnni"}, "onnxruntime-int8", 4)])
+def test_build_engine_builds_what_a_node_takes_and_lists_it(hand_pose, tmp_path, monkeypatch, flags, chosen, engines):
+    monkeypatch.setattr(host, "processor_flags", lambda: frozenset(flags))
     status, out, _ = hand_pose("build-engine", "--cache", str(tmp_path))
-    assert status == 0 and out.count("is ready, difference to eager {'m") == 2
-    assert "building for onnxruntime" in out                 # and why not for TensorRT
+    assert status == 0 and out.count(f"{chosen} is ready, difference to eager {{'m") == 2
+    assert "tensorrt: torch_tensorrt is not installed" in out
+    assert ("onnxruntime-int8: this processor has none of" in out) == (chosen == "onnxruntime")
     status, out, _ = hand_pose("build-engine", "--cache", str(tmp_path), "--list")
-    assert status == 0 and "standin_pose" in out and "standin_detector" in out and "2 engines" in out
+    assert status == 0 and "standin_pose" in out and "standin_detector" in out and f"{engines} engines" in out
 
 
 @pytest.mark.parametrize("arguments, said", [
