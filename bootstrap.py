@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Set up everything below .venv/ in this folder and run a job in it. Standard library only; Python 3.10 to 3.13.
-Outside of .venv/ and build/ it writes only to the user's caches (pip's, and 20 MB of assets for the virtual hands).
+Outside of .venv/ and build/ it writes only to the user's caches (pip's, 20 MB of assets for the virtual hands, and
+networks built for this machine, in ROS_HOME).
 
     python3 bootstrap.py demo [...]      the main job: hands out of a bag, a webcam, a video or images, through the node
     python3 bootstrap.py test [...]      all tests; further arguments go to pytest
@@ -53,6 +54,8 @@ APT_VIRTUAL_HANDS = {
 
 VIRTUAL_HANDS_JOBS = ("setup", "test", "render", "train")
 """Jobs that render virtual hands; the node, its demo and the evaluation do not."""
+NODE_JOBS = ("demo", "run", "teleop-demo")
+"""Jobs that start the node, which serves through a slower runtime until the networks are built for this machine."""
 
 
 class Failure(Exception):
@@ -77,6 +80,8 @@ def main(arguments: list[str]) -> int:
         set_up(CORE_SETS if core else FULL_SETS)
         if renders:
             fetch_assets()
+        if job in NODE_JOBS and not core:
+            build_networks()
         say(f"ready after {time.monotonic() - started:.1f} s")
     except Failure as failure:
         print(f"bootstrap: {failure}", file=sys.stderr)
@@ -163,6 +168,19 @@ def fetch_assets() -> None:
         with Step("fetch the assets of the virtual hands") as step:
             step.run([str(python()), "-m", "hand_pose_ros", "assets"], clean_environment())
         mark("assets", pinned)
+
+
+def build_networks() -> None:
+    """The networks as this machine runs them fastest, in the user's engine cache. A failure is said, not fatal: the
+    node serves without."""
+    pinned = fingerprint(sorted((ROOT / "models").glob("*/card.json")))
+    if not done("networks", pinned):
+        try:
+            with Step("build the networks for this machine") as step:
+                step.run([str(python()), "-m", "hand_pose_ros", "build-engine"], clean_environment())
+            mark("networks", pinned)
+        except Failure as failure:
+            say(f"{failure}\nbootstrap: going on; the node takes a slower runtime and says which")
 
 
 def python() -> Path:

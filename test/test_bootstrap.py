@@ -91,6 +91,28 @@ def test_assets_are_fetched_once(bootstrap):
     assert len(bootstrap.commands) == 2
 
 
+def test_networks_are_built_once_for_these_weights(bootstrap, monkeypatch, capsys):
+    card = bootstrap.ROOT / "models" / "pose_light" / "card.json"
+    card.parent.mkdir(parents=True)
+    card.write_text("first")
+    bootstrap.set_up(bootstrap.FULL_SETS)
+    bootstrap.commands.clear()
+    bootstrap.build_networks()
+    bootstrap.build_networks()
+    assert [command[-1] for command in bootstrap.commands] == ["build-engine"]
+    card.write_text("second")
+
+    def fail(step, command, environment=None):
+        raise bootstrap.Failure("no TensorRT")
+
+    with monkeypatch.context() as broken:                       # the node serves without, so the job goes on
+        broken.setattr(bootstrap.Step, "run", fail)
+        bootstrap.build_networks()
+    assert "no TensorRT" in capsys.readouterr().out
+    bootstrap.build_networks()
+    assert len(bootstrap.commands) == 2
+
+
 def test_missing_system_packages_are_named_with_the_command(bootstrap):
     needs = {"there": (lambda: True, "package-there"), "a thing": (lambda: False, "package-thing")}
     with pytest.raises(bootstrap.Failure, match="apt-get install -y --no-install-recommends package-thing'"):
