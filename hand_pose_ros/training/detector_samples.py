@@ -11,6 +11,8 @@ from hand_pose_ros.training import photometric
 STRIDE = 8
 MIN_HAND_PX = 10.0
 """Hands with a smaller box (longer side, pixels of the input) are neither taught nor forbidden."""
+MAX_TRIES = 16
+"""Draws of a frame without hands."""
 PLATEAU = 0.6
 """Of the Gaussian; above it a cell may claim the hand with full score."""
 
@@ -22,7 +24,8 @@ class DetectorAugmentation:
     close_ups: float = 0.35             # made from crop shards, where one hand fills much of the picture
     mosaic: float = 0.15                # four pictures in one
     zoom: tuple = (0.7, 2.5)            # of frames, log-uniform
-    close_up_zoom: tuple = (0.35, 1.9)  # of crops; 1: the crop fills the input
+    close_up_zoom: tuple = (0.4, 1.9)   # of crops; 1: the crop fills the input
+    surroundings: float = 0.8           # share whose rest is filled by a picture without hands, else by one colour
     at_hand: float = 0.5                # share of frames moved so that a hand is in view
     turn_deg: float = 12.0              # standard deviation of the turn
     any_turn: float = 0.12              # share turned by any angle
@@ -31,7 +34,7 @@ class DetectorAugmentation:
 
 
 EXACT = DetectorAugmentation(close_ups=0.0, mosaic=0.0, zoom=(1.0, 1.0), at_hand=0.0, turn_deg=0.0, any_turn=0.0,
-                             flip=0.0, strength=0.0)
+                             flip=0.0, surroundings=0.0, strength=0.0)
 """No augmentation: whole frames, letterboxed."""
 
 
@@ -108,6 +111,21 @@ def labels(hands, size: tuple[int, int], unseen=()) -> dict:
             "side": side, "up": up}
 
 
+def _surroundings(pool, frames, size, rng, augmentation) -> np.ndarray:
+    """What a zoomed-out picture is put on, (H, W, 3) uint8: part of a frame that shows no hand, or one colour."""
+    h, w = size
+    for _ in range(MAX_TRIES if len(frames) and rng.random() < augmentation.surroundings else 0):
+        shard, k = pool.draw(frames, rng)
+        label = shard.label(k)
+        if not label["hands"] and not len(label["unseen"]):
+            image = shard.image(k)
+            high, wide = (int(n * rng.uniform(0.5, 1.0)) for n in image.shape[:2])
+            y, x = int(rng.integers(image.shape[0] - high + 1)), int(rng.integers(image.shape[1] - wide + 1))
+            return cv2.resize(image[y:y + high, x:x + wide], (w, h), interpolation=cv2.INTER_LINEAR)
+    colour = (0, 0, 0) if rng.random() < 0.5 else rng.integers(0, 256, 3)
+    return np.full((h, w, 3), colour, np.uint8)
+
+
 def _view(pool, frames, crops, size, rng, augmentation):
     """A random picture, zoomed, moved, turned, perhaps mirrored: (picture of ``size``, [(joints_px, is_right)], [boxes
     of hands too hidden to be labelled])."""
@@ -133,8 +151,10 @@ def _view(pool, frames, crops, size, rng, augmentation):
     matrix = np.column_stack([linear, np.array([w - 1, h - 1]) / 2 - linear @ centre])
     if scale < 0.6:
         image = cv2.blur(image, (int(round(1 / scale)),) * 2)
-    around = (0, 0, 0) if rng.random() < 0.5 else rng.integers(0, 256, 3).tolist()
-    view = cv2.warpAffine(image, matrix, (w, h), flags=cv2.INTER_LINEAR, borderValue=around)
+    seen = (np.array([[0, 0], [w - 1, 0], [0, h - 1], [w - 1, h - 1]]) - matrix[:, 2]) @ np.linalg.inv(linear).T
+    filled = ((seen >= 0) & (seen <= (width - 1, height - 1))).all()
+    view = np.empty((h, w, 3), np.uint8) if filled else _surroundings(pool, frames, size, rng, augmentation)
+    cv2.warpAffine(image, matrix, (w, h), dst=view, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
     found = [(hand["joints_px"] @ linear.T + matrix[:, 2], bool(hand["is_right"]) == (flip > 0)) for hand in hands]
     corners = label["unseen"][:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2) @ linear.T + matrix[:, 2]
     return view, found, list(np.concatenate([corners.min(1), corners.max(1)], -1))

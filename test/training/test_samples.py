@@ -1,4 +1,7 @@
 """Labels must sit where the picture shows the joint: checked by painting joints and looking for the paint."""
+from dataclasses import replace
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -221,3 +224,23 @@ def test_a_detector_label_sits_on_its_hand_and_flips_its_side(tmp_path):
             checked += 1
             assert np.abs(box - [*white.min(0)[::-1], *white.max(0)[::-1]]).max() < 3.0
     assert checked > 15 and sides == {0.0, 1.0}
+
+
+def test_a_picture_that_does_not_fill_the_input_lies_on_one_without_hands(tmp_path):
+    """The rest must hold no hand that nobody labelled."""
+    bare = {"hands": [], "unseen": np.empty((0, 4))}
+    joints = np.random.default_rng(2).uniform(90, 150, (21, 2))
+    with_hand = {"hands": [{"joints_px": joints, "is_right": True}], "unseen": np.empty((0, 4))}
+    pictures = {"hand": (with_hand, 200), "bare": (bare, 90), "other hand": (with_hand, 30)}
+
+    class Pool:
+        draws = iter(["hand", "other hand", "bare"])
+
+        def draw(self, paths, rng):
+            label, grey = pictures[next(self.draws)]
+            return SimpleNamespace(label=lambda k: label, image=lambda k: np.full((240, 320, 3), grey, np.uint8)), 0
+
+    augmentation = replace(detector_samples.EXACT, zoom=(0.5, 0.5), surroundings=1.0)
+    sample = detector_samples.detector_sample(Pool(), ["frames"], [], (192, 256), np.random.default_rng(1),
+                                              augmentation)
+    assert set(np.unique(sample["image"][56:-56, 72:-72])) == {200} and set(np.unique(sample["image"][:8])) == {90}
