@@ -46,7 +46,7 @@ LIMIT_FRAME_MS = 3.0
 LIMIT_SECOND_START_S = 5.0
 LIMIT_SPEED_UP = 3.0
 SWAP_WAIT_S = 240.0
-RANDOM = {"detector": ("detector_light", (224, 256, 3)), "pose": ("pose_light", (128, 128, 3))}
+KINDS = ("detector", "pose")
 
 checks: list[dict] = []
 measured: dict[str, dict[str, float]] = {}
@@ -90,16 +90,17 @@ def guarded(name: str, function, *args):
 def sources(random: bool) -> dict[str, NetworkSource]:
     """The networks to check."""
     if not random:
-        return {kind: from_model(kind, f"{kind}_light") for kind in RANDOM}
-    from hand_pose_ros import networks
+        return {kind: from_model(kind, f"{kind}_light") for kind in KINDS}
+    from hand_pose_ros import models, networks
 
-    def module(architecture: str):
+    def module(card: dict):
         import torch
         torch.manual_seed(0)
-        return networks.build({"architecture": architecture, "options": {}})
-
-    return {kind: NetworkSource(kind, f"random_{name}", shape, lambda name=name: module(name), {"weights": "random 0"})
-            for kind, (name, shape) in RANDOM.items()}
+        return networks.build(card)
+    cards = {kind: models.card(f"{kind}_light") for kind in KINDS}
+    return {kind: NetworkSource(kind, f"random_{card['name']}", tuple(card["input"]), lambda c=card: module(c),
+                                {"weights": "random"})
+            for kind, card in cards.items()}
 
 
 def median_ms(function, repeats: int = 200, warm_up: int = 30) -> float:
