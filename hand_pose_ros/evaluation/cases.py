@@ -49,12 +49,6 @@ class Cases:
         return Counter(self.reasons[key].split(":")[0] for key in keys if key in self.reasons)
 
 
-def nme_of(hand: HandScore) -> float:
-    """Mean joint error of a found hand in sizes of the hand; NaN without joints."""
-    known = np.isfinite(hand.errors_px)
-    return float(hand.errors_px[known].mean() / hand.extent_px) if known.any() else float("nan")
-
-
 def choose(images: Sequence[ImageScore], typical: int = 8, stamps_ns: Mapping[str, int] | None = None) -> Cases:
     """Which hands are shown: up to PER_SHEET of each kind of each set, and some round the median of all. stamps_ns: of
     the frames of recordings by name; of one kind and hand, those nearer than APART_NS to a chosen one are left out."""
@@ -76,13 +70,13 @@ def choose(images: Sequence[ImageScore], typical: int = 8, stamps_ns: Mapping[st
     for subset, _ in sorted(sets.items(), key=lambda entry: (-entry[1], entry[0]))[:SETS]:
         own = [image for image in images if image.subset == subset]
         hands = [hand for image in own for hand in image.hands]
-        found = sorted((-nme_of(hand), hand.image, hand.index) for hand in hands if np.isfinite(nme_of(hand)))
+        found = sorted((-hand.nme, hand.image, hand.index) for hand in hands if np.isfinite(hand.nme))
         missed = sorted((-hand.size_px, hand.image, hand.index) for hand in hands if not hand.found)
         false = sorted((0.0, image.name, -1 - p) for image in own for p in image.false_places)
         kinds = {"worst": some(found), "missed": some(missed), "false": some(false)}
         sheets[subset] = {kind: keys for kind, keys in kinds.items() if keys}
-    order = sorted((nme_of(hand), hand.image, hand.index) for image in images for hand in image.hands
-                   if np.isfinite(nme_of(hand)))
+    order = sorted((hand.nme, hand.image, hand.index) for image in images for hand in image.hands
+                   if np.isfinite(hand.nme))
     middle = max(0, len(order) // 2 - typical // 2)
     return Cases(sheets, some(order[middle:])[:typical])
 
@@ -137,7 +131,7 @@ def _shot(item: Item, rgb: np.ndarray, hand: HandScore | None, key: Key, predict
     if not hand.found:
         return shot, [f"{name}, {hand.size_px:.0f} px", reasons.get(key, "")]
     pa = f", PA {hand.pa_mpjpe_mm:.0f} mm" if np.isfinite(hand.pa_mpjpe_mm) else ""
-    return shot, [name, f"NME {100 * nme_of(hand):.1f} %{pa}", f"{hand.size_px:.0f} px  {hand.fault}"]
+    return shot, [name, f"NME {100 * hand.nme:.1f} %{pa}", f"{hand.size_px:.0f} px  {hand.fault}"]
 
 
 def write_sheets(folder: Path, cases: Cases) -> dict[str, dict[str, str]]:

@@ -6,6 +6,7 @@ Unknown joints are NaN or masked; a metric over nothing is NaN, never 0. Arrays 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -217,38 +218,34 @@ def coco_ap(images: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
 
 
 def _ranked(boxes: np.ndarray, score: np.ndarray, truth: np.ndarray, ignore: np.ndarray | None,
-            size_range_px: tuple[float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of one image, predictions by falling score: scores (N,), IoU with each truth (N, M), whether a prediction that
-    is left over is ignored (N,), and whether each truth counts (M,)."""
-    def counts(box: np.ndarray) -> bool:
-        return bool(size_range_px[0] <= max(box[2] - box[0], box[3] - box[1]) < size_range_px[1])
+            size_range_px: tuple[float, float]) -> tuple[list[float], list[list[float]], list[bool], list[bool]]:
+    """Of one image, predictions by falling score: scores (N), IoU with each truth (N x M), whether a prediction that
+    is left over is ignored (N), and whether each truth counts (M). Plain lists: arrays of one or two hands are slow."""
+    def counts(box: list[float]) -> bool:
+        return size_range_px[0] <= max(box[2] - box[0], box[3] - box[1]) < size_range_px[1]
 
     order = np.argsort(-np.asarray(score), kind="stable")
-    overlaps = np.array([[box_iou(boxes[k], box) for box in truth] for k in order]).reshape(len(order), len(truth))
-    loose = [not counts(boxes[k]) or ignore is not None and any(share_inside(boxes[k], region) >= 0.5
-                                                               for region in ignore) for k in order]
-    return (np.asarray(score, float)[order], overlaps, np.array(loose, bool),
-            np.array([counts(box) for box in truth], bool))
+    ranked, known, regions = np.asarray(boxes)[order].tolist(), truth.tolist(), () if ignore is None else ignore.tolist()
+    return (np.asarray(score, float)[order].tolist(), [[box_iou(box, other) for other in known] for box in ranked],
+            [not counts(box) or any(share_inside(box, region) >= 0.5 for region in regions) for box in ranked],
+            [counts(box) for box in known])
 
 
-def _precision_at(ranked: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]], threshold: float) -> float:
+def _precision_at(ranked: Sequence[tuple[list[float], list[list[float]], list[bool], list[bool]]],
+                  threshold: float) -> float:
     scores, hits, total = [], [], 0
-    for score, overlaps, loose, counted in ranked:
-        total += int(counted.sum())
-        free = np.ones(len(counted), bool)
-        for k in range(len(score)):
-            fits = free & (overlaps[k] >= threshold)
-            if (fits & counted).any():
-                fits &= counted
-            if fits.any():
-                best = int(np.where(fits, overlaps[k], -1.0).argmax())
-                free[best] = False
-                if counted[best]:
-                    scores.append(score[k])
-                    hits.append(True)
-            elif not loose[k]:
-                scores.append(score[k])
-                hits.append(False)
+    for own, overlaps, loose, counted in ranked:
+        total += sum(counted)
+        free = set(range(len(counted)))
+        for score, overlap, aside in zip(own, overlaps, loose):
+            fits = [t for t in free if overlap[t] >= threshold]
+            if fits:
+                best = max(fits, key=lambda t: (counted[t], overlap[t], -t))
+                free.remove(best)
+                aside = not counted[best]
+            if not aside:
+                scores.append(score)
+                hits.append(bool(fits))
     if not total:
         return float("nan")
     if not hits:
@@ -334,10 +331,8 @@ def calibration_curve(errors: np.ndarray, sigma: np.ndarray, probabilities: np.n
     Kuleshov et al., ICML 2018, sec. 3.5, for central intervals. errors, sigma: (N,); probabilities: (P,) 0..1, returns
     (P,): equal to ``probabilities`` if the uncertainty is calibrated, above it if it is stated too large.
     """
-    from scipy.special import erf
-
-    stated = np.sort(erf(np.abs(errors) / np.asarray(sigma) / np.sqrt(2.0)))
-    return np.searchsorted(stated, probabilities, side="right") / len(stated)
+    limits = [NormalDist().inv_cdf((1 + p) / 2) if p < 1 else np.inf for p in probabilities]
+    return np.searchsorted(np.sort(np.abs(errors) / np.asarray(sigma)), limits, side="right") / len(errors)
 
 
 def nees(errors: np.ndarray, sigma: np.ndarray) -> float:

@@ -51,9 +51,10 @@ def write_all(out: Path, result: dict[str, Any], images: Sequence[ImageScore], r
     found = cases.collect(images, rows, units, run, ask=networks)
     shutil.rmtree(out / "sheets", ignore_errors=True)
     sheets = cases.write_sheets(out / "sheets", found)
-    if images:
-        write_whole(out / "weak_points.md", [weak_points_text(result, images, found)])
-    write_whole(out / "report.html", [page(result, images, rows, units, run, earlier, found, sheets)])
+    weak = weak_points.tables(images, found) if images else None
+    if weak:
+        write_whole(out / "weak_points.md", [weak_points_text(result, weak, found)])
+    write_whole(out / "report.html", [page(result, images, rows, units, run, earlier, found, sheets, weak)])
 
 
 def read_run(path: str | Path) -> dict[str, Any]:
@@ -80,12 +81,10 @@ def _plain(value: Any) -> Any:
 
 
 def _hand_row(hand: HandScore) -> dict[str, Any]:
-    nme = metrics.nme(hand.errors_px[np.isfinite(hand.errors_px)], hand.extent_px) \
-        if np.isfinite(hand.errors_px).any() else None
     return _plain({"image": hand.image, "hand": hand.index, "subset": hand.subset, "group": hand.group,
                    "size_px": hand.size_px, **hand.attributes, "found": hand.found, "iou": hand.iou,
                    "fault": hand.fault,
-                   "score": hand.score, "side_right": hand.side_right, "nme": nme, "mpjpe_mm": hand.mpjpe_mm,
+                   "score": hand.score, "side_right": hand.side_right, "nme": hand.nme, "mpjpe_mm": hand.mpjpe_mm,
                    "pa_mpjpe_mm": hand.pa_mpjpe_mm, "camera_mpjpe_mm": hand.camera_mpjpe_mm})
 
 
@@ -242,20 +241,14 @@ def markdown(result: dict[str, Any], earlier: Sequence[dict[str, Any]]) -> str:
     return "\n".join(parts)
 
 
-def weak_points_text(result: dict[str, Any], images: Sequence[ImageScore], found: cases.Cases) -> str:
+def weak_points_text(result: dict[str, Any], weak: weak_points.Tables, found: cases.Cases) -> str:
     """Where accuracy is lost, as Markdown tables."""
     parts = [f"# Where accuracy is lost: {_title(result)}", "", "## What went wrong", "",
-             _markdown_table(weak_points.fault_table(images, found)), ""]
-    for name, hands in weak_points.sets_with_tables(images):
-        table = weak_points.attribute_table(hands)
+             _markdown_table(weak.faults), ""]
+    for title, table in [*((name or "All sets", table) for name, table in weak.attributes.items()),
+                         ("Error by joint, NME %", weak.joints), (OFFSETS, weak.offsets)]:
         if len(table) > 1:
-            parts += [f"## {name or 'All sets'}", "", _markdown_table(table), ""]
-    table = weak_points.joint_table(images)
-    if table:
-        parts += ["## Error by joint, NME %", "", _markdown_table(table), ""]
-    table = weak_points.offset_table(images)
-    if table:
-        parts += [f"## {OFFSETS}", "", _markdown_table(table), ""]
+            parts += [f"## {title}", "", _markdown_table(table), ""]
     if found.reasons:
         parts += ["## Missed hands", "", *[f"- {name}, hand {index}: {reason}"
                                            for (name, index), reason in sorted(found.reasons.items())], ""]
@@ -341,7 +334,7 @@ svg{max-width:100%;height:auto}details{margin:10px 0}summary{cursor:pointer}
 
 def page(result: dict[str, Any], images: Sequence[ImageScore], rows: dict[str, Row], units: Sequence[dict[str, Any]],
          run: dict[str, Any], earlier: Sequence[dict[str, Any]], found: cases.Cases,
-         sheets: dict[str, dict[str, str]]) -> str:
+         sheets: dict[str, dict[str, str]], weak: weak_points.Tables | None) -> str:
     """The whole HTML page."""
     body = [f"<h1>{_e(_title(result))}</h1><p class=lead>{_e(anchors.protocol(result['source']))}.</p>", _cards(result)]
     if result["tables"]:
@@ -363,7 +356,7 @@ def page(result: dict[str, Any], images: Sequence[ImageScore], rows: dict[str, R
                  equal if len(table) > len(changed) else ""]
     if images:
         body += [_curve_section(images), _calibration_section(images), _joint_section(images),
-                 _weak_section(images, found)]
+                 _weak_section(weak)]
     body += [_recording_section(result, rows, units, run)]
     if images:
         body.append(_case_section(images, found, sheets))
@@ -475,14 +468,13 @@ def _joint_section(images: Sequence[ImageScore]) -> str:
     return f"<h2>Error by joint</h2><div class=row>{''.join(out)}</div>" if out else ""
 
 
-def _weak_section(images: Sequence[ImageScore], found: cases.Cases) -> str:
+def _weak_section(weak: weak_points.Tables) -> str:
     """What went wrong how often, and accuracy by what the hands look like."""
     out = ["<h2>Where accuracy is lost</h2><p class=faint>Every hand counts once, under the first that applies. Why "
            "hands were missed: both networks were asked again (for those on the sheets). Brackets: number of "
            "hands.</p>",
-           f"<div class=scroll>{_table(weak_points.fault_table(images, found), text=(0, 3, 5))}</div>"]
-    hands = weak_points.hands_of(images)
-    rows = weak_points.attribute_table(hands)
+           f"<div class=scroll>{_table(weak.faults, text=(0, 3, 5))}</div>"]
+    rows = weak.attributes[""]
     titles = [title for title in attributes.TITLES.values() if any(row[0] == title for row in rows)]
     for title in titles:
         start = next(k for k, row in enumerate(rows) if row[0] == title)
@@ -494,10 +486,8 @@ def _weak_section(images: Sequence[ImageScore], found: cases.Cases) -> str:
             if bars:
                 parts.append(figures.bars(bars, unit))
         out.append(f"<h3>{_e(title)}</h3><div class=row>{''.join(parts)}</div>")
-    tables = [(name or "All sets", weak_points.attribute_table(chosen))
-              for name, chosen in weak_points.sets_with_tables(images)]
-    tables += [("By joint, NME in %", weak_points.joint_table(images)), (OFFSETS, weak_points.offset_table(images))]
-    for name, table in tables:
+    for name, table in [*((name or "All sets", table) for name, table in weak.attributes.items()),
+                        ("By joint, NME in %", weak.joints), (OFFSETS, weak.offsets)]:
         if len(table) > 1:
             text = (0, 1) if table[0][1] == "group" else (0,)
             out.append(f"<details><summary>{_e(name)}</summary><div class=scroll>{_table(table, text)}</div></details>")
@@ -539,7 +529,7 @@ def _case_section(images: Sequence[ImageScore], found: cases.Cases, sheets: dict
     """Worst, typical, missed and false hands with truth (white) and prediction (colour), and links to the sheets."""
     hands = {(hand.image, hand.index): hand for image in images for hand in image.hands}
     every = {kind: [key for kinds in found.sheets.values() for key in kinds.get(kind, ())] for kind in cases.KINDS}
-    every["worst"].sort(key=lambda key: (-cases.nme_of(hands[key]), key))
+    every["worst"].sort(key=lambda key: (-hands[key].nme, key))
     every["missed"].sort(key=lambda key: (-hands[key].size_px, key))
     wanted = (("Worst", every["worst"]), ("Typical (round the median)", found.typical),
               ("Missed, the largest first", every["missed"]), ("False hands", every["false"]))

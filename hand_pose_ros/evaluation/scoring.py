@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,28 @@ class HandScore:
     def extent_px(self) -> float:
         """Longer side of the tight box round the valid joints."""
         return max(self.box_size_px)
+
+    @cached_property
+    def measured_joints(self) -> int:
+        """How many joints have a 2D error."""
+        return int(np.isfinite(self.errors_px).sum())
+
+    @cached_property
+    def epe_px(self) -> float:
+        """Mean joint error; NaN without joints."""
+        known = self.errors_px[np.isfinite(self.errors_px)]
+        return float(known.mean()) if known.size else float("nan")
+
+    @cached_property
+    def nme(self) -> float:
+        """Mean joint error in sizes of the hand; NaN without joints."""
+        known = self.errors_px[np.isfinite(self.errors_px)]
+        return metrics.nme(known, self.extent_px) if known.size else float("nan")
+
+    @cached_property
+    def close_joints(self) -> int:
+        """How many joints are off by at most a tenth of the hand's size."""
+        return int((self.errors_px <= 0.1 * self.extent_px).sum())
 
 
 @dataclass(eq=False)
@@ -280,10 +302,10 @@ def summary(images: Iterable[ImageScore], hands: Sequence[HandScore] | None = No
     images = list(images)
     chosen = [hand for image in images for hand in image.hands] if hands is None else list(hands)
     found = [hand for hand in chosen if hand.found]
-    with_px = [hand for hand in found if np.isfinite(hand.errors_px).any()]
+    with_px = [hand for hand in found if hand.measured_joints]
     per_joint = [hand.errors_px[np.isfinite(hand.errors_px)] for hand in with_px]
     relative = np.concatenate([e / hand.extent_px for e, hand in zip(per_joint, with_px)]) if with_px else np.zeros(0)
-    nme = [metrics.nme(e, hand.extent_px) for e, hand in zip(per_joint, with_px)]
+    nme = [hand.nme for hand in with_px]
     with_3d = [hand for hand in found if np.isfinite(hand.mpjpe_mm)]
     sides = [hand.side_right for hand in found if hand.side_right is not None]
     joints = sum(hand.labelled_joints for hand in chosen)
@@ -292,9 +314,8 @@ def summary(images: Iterable[ImageScore], hands: Sequence[HandScore] | None = No
         "images": len(images) if hands is None else 0, "hands": len(chosen),
         "recall": _ratio(len(found), len(chosen)), "nme": _mean(nme),
         "nme_median": float(np.median(nme)) if nme else float("nan"),
-        "nme_area": _mean([e.mean() / np.sqrt(max(np.prod(hand.box_size_px), 1e-9))
-                           for e, hand in zip(per_joint, with_px)]),
-        "epe_px": _mean([e.mean() for e in per_joint]),
+        "nme_area": _mean([hand.epe_px / np.sqrt(max(np.prod(hand.box_size_px), 1e-9)) for hand in with_px]),
+        "epe_px": _mean([hand.epe_px for hand in with_px]),
         "pck_0.1": float(metrics.pck(relative, 0.1)[0]), "pck_0.2": float(metrics.pck(relative, 0.2)[0]),
         "pck_0.2_all": _ratio(good, joints), "auc_2d": metrics.auc_2d(relative),
         "auc_30px": metrics.auc_30px(np.concatenate(per_joint) if per_joint else np.zeros(0)),
@@ -327,13 +348,11 @@ def summary(images: Iterable[ImageScore], hands: Sequence[HandScore] | None = No
 def group_summary(hands: Sequence[HandScore]) -> dict[str, float]:
     """The few figures by which groups of hands are compared; "error_sum" is the sum of their NME."""
     found = [hand for hand in hands if hand.found]
-    with_px = [hand for hand in found if np.isfinite(hand.errors_px).any()]
-    nme = [float(np.nanmean(hand.errors_px)) / hand.extent_px for hand in with_px]
-    close = sum(int((hand.errors_px <= 0.1 * hand.extent_px).sum()) for hand in with_px)
+    nme = [hand.nme for hand in found if hand.measured_joints]
     return {"hands": len(hands), "recall": _ratio(len(found), len(hands)), "nme": _mean(nme),
             "error_sum": float(sum(nme)),
-            "pck_0.1": _ratio(close, sum(int(np.isfinite(hand.errors_px).sum()) for hand in with_px)),
-            "pa_mpjpe_mm": _mean([hand.pa_mpjpe_mm for hand in found if np.isfinite(hand.pa_mpjpe_mm)]),
+            "pck_0.1": _ratio(sum(hand.close_joints for hand in found), sum(hand.measured_joints for hand in found)),
+            "pa_mpjpe_mm": _mean([hand.pa_mpjpe_mm for hand in found if not np.isnan(hand.pa_mpjpe_mm)]),
             "handedness": _mean([float(hand.side_right) for hand in found if hand.side_right is not None])}
 
 
@@ -423,9 +442,6 @@ def intervals(images: Sequence[ImageScore], seed: int = 0) -> dict[str, tuple[fl
             return float(hand.found)
         if metric == "handedness":
             return float("nan") if hand.side_right is None else float(hand.side_right)
-        if metric in ("nme", "epe_px"):
-            error = np.nanmean(hand.errors_px) if np.isfinite(hand.errors_px).any() else float("nan")
-            return error / hand.extent_px if metric == "nme" else error
         return getattr(hand, metric)
 
     out = {}

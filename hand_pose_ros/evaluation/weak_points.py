@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +15,23 @@ from .scoring import HandScore, ImageScore, group_summary, shown
 MIN_HANDS = 10
 """A set gets attribute tables of its own from this number of hands on."""
 Table = list[list[str]]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Everything told here, made once for the page and for the Markdown."""
+
+    faults: Table
+    attributes: dict[str, Table]                    # set: table; "": all hands
+    joints: Table
+    offsets: Table
+
+
+def tables(images: Sequence[ImageScore], cases: Cases) -> Tables:
+    """All tables of some images."""
+    return Tables(fault_table(images, cases),
+                  {name: attribute_table(hands) for name, hands in sets_with_tables(images)},
+                  joint_table(images), offset_table(images))
 
 
 def hands_of(images: Sequence[ImageScore]) -> list[HandScore]:
@@ -63,7 +81,7 @@ def attribute_table(hands: Sequence[HandScore]) -> Table:
 
 def joint_table(images: Sequence[ImageScore]) -> Table:
     """NME in percent by joint: one column per set with enough hands, and visible against hidden where 3D tells."""
-    hands = [hand for hand in hands_of(images) if hand.found and np.isfinite(hand.errors_px).any()]
+    hands = [hand for hand in hands_of(images) if hand.found and hand.measured_joints]
     if not hands:
         return []
     share = {id(hand): 100 * hand.errors_px / hand.extent_px for hand in hands}
