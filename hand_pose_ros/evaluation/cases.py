@@ -9,15 +9,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
+from ..config import Config
 from ..errors import FrameError, HandPoseError
-from . import faults, figures, scoring, work
+from ..types import Frame
+from . import bag_truth, faults, figures, scale, scoring, work
 from .datasets.base import Item
-from .predictions import Row
+from .predictions import Predicted, Row
 from .scoring import HandScore, ImageScore
 
 PER_SHEET = 48
@@ -81,23 +83,30 @@ def choose(images: Sequence[ImageScore], typical: int = 8, stamps_ns: Mapping[st
     return Cases(sheets, some(order[middle:])[:typical])
 
 
-def collect(images: Sequence[ImageScore], rows: dict[str, Row], units: Sequence[dict[str, Any]],
-            run: dict[str, Any], ask: bool) -> Cases:
-    """The chosen hands with pictures and captions. ask: ask the run's pipeline why hands were missed."""
+def collect(scored: Mapping[str, Sequence[ImageScore]], rows: Mapping[str, Row], units: Sequence[dict[str, Any]],
+            run: dict[str, Any], ask: bool, spread: scale.Spread) -> Cases:
+    """The chosen hands with pictures and captions. scored: unit: its images. ask: ask the run's pipeline why hands were
+    missed. spread: who reads the pictures. Raises DataError for a source that cannot be read again."""
+    images = [image for unit in units for image in scored[unit["name"]]]
     cases = choose(images, stamps_ns={name: row.stamp_ns for name, row in rows.items() if row.stamp_ns is not None})
-    hands = {(hand.image, hand.index): hand for image in images for hand in image.hands}
-    wanted: dict[str, list[Key]] = {}
-    for key in dict.fromkeys([key for kinds in cases.sheets.values() for keys in kinds.values() for key in keys]
-                             + cases.typical):
-        wanted.setdefault(key[0], []).append(key)
-    for name, item, frame in pictures(set(wanted), units, run):
-        predicted = rows[name].hands if name in rows else ()
-        taken = {hands[name, index].prediction for index in range(len(item.hands)) if (name, index) in hands}
-        for key in wanted[name]:
-            hand = hands.get(key)
-            if hand is not None and not hand.found and ask:
-                cases.reasons[key] = _reason(item, hand, frame, predicted, taken, run)
-            cases.shots[key], cases.captions[key] = _shot(item, frame.image, hand, key, predicted, cases.reasons)
+    wanted: dict[str, list[int]] = {}
+    for name, index in dict.fromkeys([key for kinds in cases.sheets.values() for keys in kinds.values() for key in keys]
+                                     + cases.typical):
+        wanted.setdefault(name, []).append(index)
+    parts = []
+    for unit in units:
+        looks = {image.name: Look(tuple(wanted[image.name]), rows[image.name].hands if image.name in rows else (),
+                                  {hand.index: hand for hand in image.hands})
+                 for image in scored[unit["name"]] if image.name in wanted}
+        if looks:
+            parts.append({**unit, "looks": looks, "ask": ask})
+    for _, found, error in spread(pictures, parts, run):
+        if error is not None:
+            raise error
+        for key, (shot, caption, reason) in found.items():
+            cases.shots[key], cases.captions[key] = shot, caption
+            if reason:
+                cases.reasons[key] = reason
     recordings = {unit["name"]: min(row.stamp_ns for name, row in rows.items() if name.startswith(f"{unit['name']}/"))
                   for unit in units if unit["kind"] != "images"}
     for (name, _), lines in cases.captions.items():
@@ -105,6 +114,29 @@ def collect(images: Sequence[ImageScore], rows: dict[str, Row], units: Sequence[
         if recording in recordings:                 # seconds since its first frame say more than a stamp
             lines[0] = f"{recording}, {(int(stamp_ns) - recordings[recording]) / 1e9:.2f} s"
     return cases
+
+
+class Look(NamedTuple):
+    """What of an image is to be shown."""
+
+    indices: tuple[int, ...]                        # second half of the keys
+    predicted: Sequence[Predicted]
+    hands: dict[int, HandScore]
+
+
+def pictures(part: dict[str, Any], run: dict[str, Any]) -> dict[Key, tuple[np.ndarray, list[str], str]]:
+    """Picture, caption and reason ("" none) of the wanted hands of a unit. part: the unit with "looks" and "ask"."""
+    out: dict[Key, tuple[np.ndarray, list[str], str]] = {}
+    for item, frame in _seen_again(part, run):
+        look = part["looks"][item.name]
+        taken = {hand.prediction for hand in look.hands.values()}
+        for index in look.indices:
+            hand, reason = look.hands.get(index), ""
+            if hand is not None and not hand.found and part["ask"]:
+                reason = _reason(item, hand, frame, look.predicted, taken, run)
+            shot, caption = _shot(item, frame.image, hand, (item.name, index), look.predicted, reason)
+            out[item.name, index] = shot, caption, reason
+    return out
 
 
 def _reason(item: Item, hand: HandScore, frame: Any, predicted: Sequence[Any], taken: set[int | None],
@@ -117,7 +149,7 @@ def _reason(item: Item, hand: HandScore, frame: Any, predicted: Sequence[Any], t
 
 
 def _shot(item: Item, rgb: np.ndarray, hand: HandScore | None, key: Key, predicted: Sequence[Any],
-          reasons: dict[Key, str]) -> tuple[np.ndarray, list[str]]:
+          reason: str) -> tuple[np.ndarray, list[str]]:
     name = Path(key[0]).stem if hand is None or len(item.hands) < 2 else f"{Path(key[0]).stem} #{key[1]}"
     if hand is None:
         false = predicted[-1 - key[1]]
@@ -129,7 +161,7 @@ def _shot(item: Item, rgb: np.ndarray, hand: HandScore | None, key: Key, predict
     joints = predicted[hand.prediction].joints_px if hand.found else None
     shot = figures.case(rgb, truth.joints_px if truth.valid_px.any() else None, joints, truth.box, SHOT_PX)
     if not hand.found:
-        return shot, [f"{name}, {hand.size_px:.0f} px", reasons.get(key, "")]
+        return shot, [f"{name}, {hand.size_px:.0f} px", reason]
     pa = f", PA {hand.pa_mpjpe_mm:.0f} mm" if np.isfinite(hand.pa_mpjpe_mm) else ""
     return shot, [name, f"NME {100 * hand.nme:.1f} %{pa}", f"{hand.size_px:.0f} px  {hand.fault}"]
 
@@ -176,24 +208,17 @@ def _wrap(text: str, width: int = 30) -> list[str]:
     return lines
 
 
-def pictures(names: set[str], units: Sequence[dict[str, Any]], run: dict[str, Any]) -> Iterator[tuple[str, Item, Any]]:
-    """Truth items and frames of the named images, read again from their source."""
-    from . import bag_truth
-
-    config = work.Config.from_dict(run["settings"])
-    for unit in units:
-        if unit["kind"] == "images":
-            data = work.data_set(unit["dataset"], unit["folder"], unit["split"])
-            for index in unit["indices"]:
-                item = data[index]
-                if item.name in names:
-                    try:
-                        yield item.name, item, work.still_frame(item, config)
-                    except FrameError:              # scored from another program's predictions; there is no picture
-                        continue
-            continue
-        stamps = {int(name.rpartition("/")[2]) for name in names if name.rpartition("/")[0] == unit["name"]}
-        if stamps:
-            items = bag_truth.items_of(unit, run)
-            for frame in work.source_frames(unit, run, stamps & items.keys()):
-                yield f"{unit['name']}/{frame.stamp_ns}", items[frame.stamp_ns], frame
+def _seen_again(part: dict[str, Any], run: dict[str, Any]) -> Iterator[tuple[Item, Frame]]:
+    """Truth items and frames of the wanted images of a unit, read again from their source."""
+    if part["kind"] == "images":
+        data, config = work.data_set(part["dataset"], part["folder"], part["split"]), Config.from_dict(run["settings"])
+        for item in map(data.__getitem__, part["indices"]):
+            if item.name in part["looks"]:
+                try:
+                    yield item, work.still_frame(item, config)
+                except FrameError:                  # scored from another program's predictions; there is no picture
+                    continue
+        return
+    items = bag_truth.items_of(part, run)
+    for frame in work.source_frames(part, run, {int(name.rpartition("/")[2]) for name in part["looks"]}):
+        yield items[frame.stamp_ns], frame

@@ -19,7 +19,7 @@ import numpy as np
 from .. import config as configs
 from ..bags import BagReader
 from ..errors import ConfigError, DataError
-from . import bag_truth, datasets, fail_if, latency, predictions, report, scale, scoring, work
+from . import bag_truth, cases, datasets, fail_if, judging, latency, predictions, report, scale, scoring, work
 
 PROTOCOLS = ("full", "box")
 IMAGES_PER_UNIT = 64
@@ -92,29 +92,38 @@ def evaluate(args: argparse.Namespace, run: dict[str, Any]) -> dict[str, Any]:
     not fit together and DataError if nothing can be read."""
     out = Path(run["out"])
     out.mkdir(parents=True, exist_ok=True)
-    run = {**run, **model_versions(run, bool(args.predictions or args.recorded)), "commit": commit()}
+    run = {**run, **model_versions(run, bool(args.predictions or args.recorded)), "commit": commit(),
+           "min_iou": args.min_iou}
     units, source = plan(args, run)
-    failed: dict[str, str] = {}
-    if not args.predictions:
-        failed = carry_out(units, run, args)
-        if len(failed) == len(units):
-            raise DataError("nothing could be evaluated: " + "; ".join(failed.values()))
-    units = [unit for unit in units if unit["name"] not in failed]
-    if source["kind"] == "dataset":
-        images, rows, problems = score_data_set(args, run, units)
-        tracks = {}
-    else:
-        images, rows, problems, tracks = score_recordings(args, run, units)
-    result = {
-        "source": source, "run": _stable(run), "frames": len(rows), "failed_units": failed,
-        "problems": dict(sorted(problems.items())), "metrics": {}, "intervals": {}, "tables": {}, "tracks": tracks}
-    if images:
-        result["tables"] = scoring.tables(images)
-        result["metrics"] = scoring.summary(scoring.headline(images))
-        result["intervals"] = scoring.intervals(scoring.headline(images))
-    result["metrics"].update(_over_recordings(tracks))
-    earlier = [report.read_run(path) for path in args.compare or []]
-    report.write_all(out, result, images, rows, units, run, earlier)
+    with scale.workers(min(args.jobs, len(units)), args.engine, args.ray_address) as spread:
+        failed: dict[str, str] = {}
+        if args.predictions:
+            scored, rows, problems = compare_predictions(units, run, args.predictions)
+        else:
+            scored, failed = carry_out(units, run, args, spread)
+            if not scored:
+                raise DataError("nothing could be evaluated: " + "; ".join(failed.values()))
+            units = [unit for unit in units if unit["name"] in scored]
+            rows, problems = _gather(units, run)
+        images = [image for unit in units for image in scored[unit["name"]].images]
+        for unit in units:
+            problems.update(scored[unit["name"]].problems)
+        problems.update(_of_source(source, run, units, images))
+        tracks = {unit["name"]: scored[unit["name"]].track for unit in units if unit["kind"] != "images"}
+        result = {
+            "source": source, "run": _stable(run), "frames": len(rows), "failed_units": failed,
+            "problems": dict(sorted(problems.items())), "metrics": {}, "intervals": {}, "tables": {}, "tracks": tracks}
+        if images:
+            result["tables"] = scoring.tables(images)
+            result["metrics"] = scoring.summary(scoring.headline(images))
+            result["intervals"] = scoring.intervals(scoring.headline(images))
+        result["metrics"].update(_over_recordings(tracks))
+        earlier = [report.read_run(path) for path in args.compare or []]
+        report.write_numbers(out, result, images, earlier)
+        networks = not args.recorded and source.get("protocol") in (None, "full")
+        found = cases.collect({unit["name"]: scored[unit["name"]].images for unit in units}, rows, units, run, networks,
+                              spread)
+    report.write_pages(out, result, images, rows, units, run, earlier, found)
     if not args.predictions:
         latency.write(out, [work.part_path(unit, run).with_suffix(".timing.jsonl") for unit in units])
     return result
@@ -234,20 +243,26 @@ def _video_facts(path: str) -> dict[str, Any]:
     return facts
 
 
-def carry_out(units: Sequence[dict[str, Any]], run: dict[str, Any], args: argparse.Namespace) -> dict[str, str]:
-    """Do the units that are not done yet. Returns the failed ones with their reasons; finished ones are kept."""
-    waiting = [unit for unit in units if args.restart or not work.is_done(unit, run)]
-    done, failed = len(units) - len(waiting), {}
+def carry_out(units: Sequence[dict[str, Any]], run: dict[str, Any], args: argparse.Namespace, spread: scale.Spread) \
+        -> tuple[dict[str, judging.Scored], dict[str, str]]:
+    """Do and score the units, only score those that are done. Returns the scores of each by name, and the reasons of
+    those that failed; what is finished is kept."""
+    if args.restart:
+        for unit in units:
+            work.forget(unit, run)
+    done = sum(work.is_done(unit, run) for unit in units)
     if done and not args.quiet:
         print(f"{done} of {len(units)} parts are there already", file=sys.stderr)
-    for unit, error in scale.spread(waiting, work.process, run, args.jobs, args.engine, args.ray_address):
-        done += 1
-        if error is not None:
+    scored, failed = {}, {}
+    for number, (unit, found, error) in enumerate(spread(judging.evaluate, units, run), 1):
+        if error is None:
+            scored[unit["name"]] = found
+        else:
             failed[unit["name"]] = str(error)
             print(f"{unit['name']}: {error}", file=sys.stderr)
         if not args.quiet:
-            print(f"\r{done}/{len(units)} parts", end="" if done < len(units) else "\n", file=sys.stderr, flush=True)
-    return dict(sorted(failed.items()))
+            print(f"\r{number}/{len(units)} parts", end="" if number < len(units) else "\n", file=sys.stderr, flush=True)
+    return scored, dict(sorted(failed.items()))
 
 
 # ------------------------------------------------------------------------------------------------------------- scoring
@@ -267,64 +282,28 @@ def _gather(units: Sequence[dict[str, Any]], run: dict[str, Any]) -> tuple[dict[
     return rows, problems
 
 
-def _seen(units: Sequence[dict[str, Any]], run: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """How the labelled hands of each picture look, of all parts."""
-    files = [work.part_path(unit, run).with_suffix(".seen.jsonl") for unit in units]
-    rows = (json.loads(line) for path in files if path.is_file() for line in path.read_text("utf8").splitlines())
-    return {row["image"]: row["hands"] for row in rows}
-
-
-def score_data_set(args: argparse.Namespace, run: dict[str, Any], units: Sequence[dict[str, Any]]) \
-        -> tuple[list[scoring.ImageScore], dict[str, predictions.Row], Counter[str]]:
-    """Scores of a data set's images. Pictures that could not be read are counted and left out."""
-    problems: Counter[str] = Counter()
-    data, seen = work.data_set(units[0]["dataset"], units[0]["folder"], units[0]["split"]), {}
-    if args.predictions:
-        rows = predictions.read(args.predictions)
-    else:
-        rows, problems = _gather(units, run)
-        seen = _seen(units, run)
-    images, known = [], set()
+def compare_predictions(units: Sequence[dict[str, Any]], run: dict[str, Any], path: str) \
+        -> tuple[dict[str, judging.Scored], dict[str, predictions.Row], Counter[str]]:
+    """Scores of another program's predictions, its rows, and what was wrong with them."""
+    rows, scored = predictions.read(path), {}
     for unit in units:
-        for index in unit["indices"]:
-            item = data[index]
-            known.add(item.name)
-            row = rows.get(item.name)
-            if row is None and not args.predictions:
-                continue                            # its picture could not be read: counted when that was tried
-            if row is None:
-                problems["image without a prediction line, counted as no hands"] += 1
-            images.append(scoring.score_image(item, row.hands if row else (), args.min_iou, seen.get(item.name)))
-    unknown = len(set(rows) - known)
-    if unknown:
-        problems["prediction for an image that has no label, not used"] += unknown
-    problems.update(data.problems)
-    return images, rows, problems
+        judge = judging.Pictures(unit, run)
+        judge.compare(rows)
+        scored[unit["name"]] = judge.scored()
+    unknown = len(rows.keys() - {image.name for found in scored.values() for image in found.images})
+    return scored, rows, Counter({"prediction for an image that has no label, not used": unknown} if unknown else {})
 
 
-def score_recordings(args: argparse.Namespace, run: dict[str, Any], units: Sequence[dict[str, Any]]) \
-        -> tuple[list[scoring.ImageScore], dict[str, predictions.Row], Counter[str], dict[str, Any]]:
-    """Scores against the truth that bags or labels file hold (none: no images), and every recording's tracks."""
-    rows, problems = _gather(units, run)
-    images, tracks, used = [], {}, set()
-    for unit in units:
-        own = {row.stamp_ns: row for name, row in rows.items() if name.rpartition("/")[0] == unit["name"]}
-        items = bag_truth.items_of(unit, run, problems)
-        if run["labels"]:                           # one file may hold the labels of several recordings
-            items = {stamp_ns: item for stamp_ns, item in items.items() if stamp_ns in own}
-            used |= set(items)
-        for stamp_ns in sorted(items):
-            if stamp_ns in own:
-                images.append(scoring.score_image(items[stamp_ns], own[stamp_ns].hands, args.min_iou))
-            else:
-                problems["label without image: no frame has its stamp"] += 1
-        if items and len(own) > len(items):
-            problems["image without label, not scored"] += len(set(own) - set(items))
-        tracks[unit["name"]] = bag_truth.track_metrics(own, items)
-    lost = len(bag_truth.read_labels(run["labels"]).keys() - used) if run["labels"] else 0
-    if lost:
-        problems["label without image: no frame has its stamp"] += lost
-    return images, rows, problems, tracks
+def _of_source(source: dict[str, Any], run: dict[str, Any], units: Sequence[dict[str, Any]],
+               images: Sequence[scoring.ImageScore]) -> Counter[str]:
+    """Problems of the source as a whole: met while a data set was loaded, or labels that no recording has used."""
+    if source["kind"] == "dataset":
+        return work.data_set(units[0]["dataset"], units[0]["folder"], units[0]["split"]).problems_at_load
+    if not run["labels"]:
+        return Counter()
+    used = {int(image.name.rpartition("/")[2]) for image in images}
+    lost = len(bag_truth.read_labels(run["labels"]).keys() - used)
+    return Counter({"label without image: no frame has its stamp": lost} if lost else {})
 
 
 def _over_recordings(tracks: dict[str, Any]) -> dict[str, float]:

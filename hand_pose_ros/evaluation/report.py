@@ -16,7 +16,7 @@ from ..skeleton import JOINT_NAMES
 from . import anchors, attributes, cases, datasets, figures, metrics, weak_points, work
 from .predictions import Row
 from .predictions import write as write_whole
-from .scoring import COLUMNS, ImageScore, shown
+from .scoring import COLUMNS, HandScore, ImageScore, shown
 
 TITLES = {
     "images": "images", "hands": "hands", "recall": "recall %", "precision": "precision %", "nme": "NME %",
@@ -41,14 +41,18 @@ OFFSETS = "Mean offset by joint, % of the hand's size: towards the fingers / tow
 
 # ------------------------------------------------------------------------------------------------------------- writing
 
-def write_all(out: Path, result: dict[str, Any], images: Sequence[ImageScore], rows: dict[str, Row],
-              units: Sequence[dict[str, Any]], run: dict[str, Any], earlier: Sequence[dict[str, Any]]) -> None:
-    """results.json, hands.jsonl, report.md, weak_points.md, sheets/ and report.html in ``out``."""
+def write_numbers(out: Path, result: dict[str, Any], images: Sequence[ImageScore],
+                  earlier: Sequence[dict[str, Any]]) -> None:
+    """results.json, hands.jsonl and report.md in ``out``."""
     write_whole(out / "results.json", [json.dumps(_plain(result), indent=1, sort_keys=True) + "\n"])
     write_whole(out / "hands.jsonl", (json.dumps(_hand_row(hand)) + "\n" for image in images for hand in image.hands))
     write_whole(out / "report.md", [markdown(result, earlier)])
-    networks = not result["source"].get("recorded") and result["source"].get("protocol") in (None, "full")
-    found = cases.collect(images, rows, units, run, ask=networks)
+
+
+def write_pages(out: Path, result: dict[str, Any], images: Sequence[ImageScore], rows: dict[str, Row],
+                units: Sequence[dict[str, Any]], run: dict[str, Any], earlier: Sequence[dict[str, Any]],
+                found: cases.Cases) -> None:
+    """sheets/, weak_points.md and report.html in ``out``."""
     shutil.rmtree(out / "sheets", ignore_errors=True)
     sheets = cases.write_sheets(out / "sheets", found)
     weak = weak_points.tables(images, found) if images else None

@@ -28,7 +28,7 @@ from ..config import Config
 from ..errors import DataError, FrameError
 from ..messages import ArrayInfo, read_array
 from ..pipeline import PipelineState, Result
-from ..types import Camera, Frame, ScaleSource
+from ..types import Camera, Frame, Hand, ScaleSource
 from . import attributes, datasets, lanes, predictions, result_bag
 
 STILL_STAMP_NS = 1_000_000_000
@@ -73,25 +73,35 @@ def is_done(unit: dict[str, Any], run: dict[str, Any]) -> bool:
     return part.is_file() and mark.is_file() and mark.read_text("utf8") == fingerprint(unit, run)
 
 
+def forget(unit: dict[str, Any], run: dict[str, Any]) -> None:
+    """Have the unit done again, whatever is there."""
+    part_path(unit, run).with_suffix(".done").unlink(missing_ok=True)
+
+
 def part_path(unit: dict[str, Any], run: dict[str, Any]) -> Path:
     """File of the unit's predictions."""
     return Path(run["out"]) / "parts" / f"{unit['name']}.jsonl"
 
 
-def process(unit: dict[str, Any], run: dict[str, Any]) -> str:
-    """Do one unit and write its part. Returns the unit's name. Raises DataError for a source that cannot be read."""
+def process(unit: dict[str, Any], run: dict[str, Any], judge: Any) -> None:
+    """Do one unit and write its part. judge: see judging.py. Raises DataError for a source that cannot be read."""
     part = part_path(unit, run)
     part.parent.mkdir(parents=True, exist_ok=True)
-    mark = part.with_suffix(".done")
-    mark.unlink(missing_ok=True)
-    made = {"images": _images, "bag": _bag, "video": _video}[unit["kind"]](unit, run)
+    forget(unit, run)
+    made = {"images": _images, "bag": _bag, "video": _video}[unit["kind"]](unit, run, judge)
     if made.seen:
         predictions.write(part.with_suffix(".seen.jsonl"), (json.dumps(row) + "\n" for row in made.seen))
     predictions.write(part.with_suffix(".timing.jsonl"), (json.dumps(row) + "\n" for row in made.timing))
     predictions.write(part.with_suffix(".problems.json"), [json.dumps(dict(sorted(made.problems.items())), indent=1)])
     predictions.write(part, made.lines)
-    predictions.write(mark, [fingerprint(unit, run)])
-    return unit["name"]
+    predictions.write(part.with_suffix(".done"), [fingerprint(unit, run)])
+
+
+def read_looks(part: Path) -> dict[str, list[dict[str, str]]]:
+    """How the labelled hands of each picture of a part look."""
+    path = part.with_suffix(".seen.jsonl")
+    rows = [json.loads(line) for line in path.read_text("utf8").splitlines()] if path.is_file() else []
+    return {row["image"]: row["hands"] for row in rows}
 
 
 def load_pipeline(run: dict[str, Any]) -> tuple[Any, Config]:
@@ -109,7 +119,7 @@ def _times(start: float, result: Any, name: str, read_s: float) -> dict[str, Any
 
 # ---------------------------------------------------------------------------------------------------- stills
 
-def _images(unit: dict[str, Any], run: dict[str, Any]) -> Part:
+def _images(unit: dict[str, Any], run: dict[str, Any], judge: Any) -> Part:
     chain, config = load_pipeline(run)
     data = data_set(unit["dataset"], unit["folder"], unit["split"])
     lines, timing, problems, unread, seen = [], [], Counter(), Counter(), []
@@ -121,17 +131,21 @@ def _images(unit: dict[str, Any], run: dict[str, Any]) -> Part:
                 hands = [chain.estimate_in_box(frame, hand.box, config) for hand in item.hands]
                 timing.append({"image": item.name, "read_ms": 1e3 * read_s, "pose_ms": 1e3 * (time.monotonic() - start),
                                "hands": len(hands)})
-                lines.append(predictions.line(item.name, hands, detector_ran=False))
+                output(keep, item, frame, hands, False)
             else:
                 _, result = chain.step(PipelineState(), frame, config)
                 timing.append(_times(start, result, item.name, read_s))
-                lines.append(predictions.line(item.name, result.hands, detector_ran=result.detector_ran))
+                output(keep, item, frame, result.hands, result.detector_ran)
         except FrameError as error:
             problems[f"{data.name}: {error}"] += 1
-            return
-        seen.append(_seen(item, frame))
 
-    with lanes.Lane() as networks:
+    def keep(item: datasets.base.Item, frame: Frame, hands: Sequence[Hand], detector_ran: bool) -> None:
+        lines.append(predictions.line(item.name, hands, detector_ran=detector_ran))
+        looks = [attributes.of_picture(frame.image, hand) for hand in item.hands]
+        seen.append({"image": item.name, "hands": looks})
+        judge.add(predictions.parse(json.loads(lines[-1])), item, looks)
+
+    with lanes.Lane() as output, lanes.Lane() as networks:
         for index in unit["indices"]:
             item, begin = data[index], time.monotonic()
             try:
@@ -141,10 +155,6 @@ def _images(unit: dict[str, Any], run: dict[str, Any]) -> Part:
                 continue
             networks(work, item, frame, time.monotonic() - begin)
     return Part(lines, timing, problems + unread, seen)
-
-
-def _seen(item: datasets.base.Item, frame: Frame) -> dict[str, Any]:
-    return {"image": item.name, "hands": [attributes.of_picture(frame.image, hand) for hand in item.hands]}
 
 
 def still_frame(item: datasets.base.Item, config: Config) -> Frame:
@@ -162,32 +172,25 @@ def still_frame(item: datasets.base.Item, config: Config) -> Frame:
 # ------------------------------------------------------------------------------------------------ recordings
 
 class _Recording:
-    """What a recording's frames leave: predictions, times, a video, thumbnails and messages for the results bag.
+    """What a recording's frames leave: predictions, times, a video, thumbnails and messages for the results bag."""
 
-    ``add`` is called from the thread of the pipeline, drawing and encoding are done in the lane ``output``.
-    """
-
-    def __init__(self, unit: dict[str, Any], run: dict[str, Any], count: int, model: str,
-                 output: Callable[..., None]) -> None:
-        self._output = output
+    def __init__(self, unit: dict[str, Any], run: dict[str, Any], count: int, judge: Any) -> None:
+        self._judge = judge
         self.lines: list[str] = []
         self.timing: list[dict[str, Any]] = []
         self.messages = result_bag.Spool(Path(run["out"])) if run["results_bag"] else None
-        self._unit, self._run, self._model = unit, run, model
+        self._unit, self._run = unit, run
         self._video: cv2.VideoWriter | None = None
         self._every = max(1, -(-count // THUMBNAILS))
         self._thumbs = part_path(unit, run).with_suffix(".thumbs")
         shutil.rmtree(self._thumbs, ignore_errors=True)
         self._thumbs.mkdir(parents=True)
 
-    def add(self, frame: Frame, log_ns: int, result: Any, timing: dict[str, Any], dropped: int) -> None:
+    def add(self, frame: Frame, log_ns: int, result: Any, dropped: int) -> None:
         number = len(self.lines)
         self.lines.append(predictions.line(f"{self._unit['name']}/{frame.stamp_ns}", result.hands, frame.stamp_ns,
                                            result.detector_ran, **({"dropped": dropped} if dropped else {})))
-        self.timing.append(timing)
-        self._output(self._write, number, frame, log_ns, result, dropped)
-
-    def _write(self, number: int, frame: Frame, log_ns: int, result: Any, dropped: int) -> None:
+        self._judge.add(predictions.parse(json.loads(self.lines[-1])))
         wanted = number % self._every == 0
         drawn = None
         if wanted or self._run["video"] or self.messages is not None:
@@ -196,7 +199,7 @@ class _Recording:
             self._write_video(drawn)
         if self.messages is not None:
             metric = frame.camera.calibrated and all(hand.scale_source != ScaleSource.NONE for hand in result.hands)
-            info = ArrayInfo(model=self._model, metric=metric, detector_ran=result.detector_ran, dropped=dropped)
+            info = ArrayInfo(model=self._run["model_names"], metric=metric, detector_ran=result.detector_ran, dropped=dropped)
             self.messages.add(frame, log_ns, result, info, drawn)
         if wanted:
             height = max(1, round(drawn.shape[0] * THUMBNAIL_WIDTH / drawn.shape[1]))
@@ -219,7 +222,7 @@ class _Recording:
 
 
 def _run_frames(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], run: dict[str, Any], count: int,
-                problems: Counter[str]) -> _Recording:
+                problems: Counter[str], judge: Any) -> _Recording:
     """Every frame in order through one pipeline with tracking, or with ``realtime`` those the node would take.
 
     Real time: a frame that arrives (by its stamp) while the one before is still being worked on waits, and a newer one
@@ -227,18 +230,17 @@ def _run_frames(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], run: 
     """
     chain, config = (RecordedHands(unit), None) if unit.get("recorded") else load_pipeline(run)
     lane = lanes.Here if unit.get("realtime") else lanes.Lane
-    with lane() as output:
-        out = _Recording(unit, run, count, run["model_names"], output)
-        try:
-            with lane() as networks:
-                _feed(frames, unit, chain, config, out, networks, problems)
-        finally:
-            output(out.close)
+    out = _Recording(unit, run, count, judge)
+    try:
+        with lane() as output, lane() as networks:
+            _feed(frames, unit, chain, config, out, output, networks, problems)
+    finally:
+        out.close()
     return out
 
 
 def _feed(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], chain: Any, config: Config | None, out: _Recording,
-          networks: Callable[..., None], problems: Counter[str]) -> None:
+          output: Callable[..., None], networks: Callable[..., None], problems: Counter[str]) -> None:
     state, free_ns, waiting, dropped = PipelineState(), None, None, 0
 
     def work(frame: Frame, log_ns: int, read_s: float, dropped: int) -> int:
@@ -250,7 +252,8 @@ def _feed(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], chain: Any,
             problems[str(error)] += 1
             return 0
         spent_ns = int(1e9 * (time.monotonic() - start))
-        out.add(frame, log_ns, result, _times(start, result, str(frame.stamp_ns), read_s), dropped)
+        out.timing.append(_times(start, result, str(frame.stamp_ns), read_s))
+        output(out.add, frame, log_ns, result, dropped)
         return spent_ns
 
     begin = time.monotonic()
@@ -308,13 +311,13 @@ def bag_frames(reader: BagReader, unit: dict[str, Any], config: Config, only: Co
     return ((item.frame, item.log_ns) for item in found)
 
 
-def _bag(unit: dict[str, Any], run: dict[str, Any]) -> Part:
+def _bag(unit: dict[str, Any], run: dict[str, Any], judge: Any) -> Part:
     problems: Counter[str] = Counter()
     config = Config.from_dict(run["settings"])
     run = {**run, "results_bag": run["results_bag"] and not unit.get("recorded")}     # it would hold the same twice
     with open_bag(unit) as reader:
         topic = reader.image_topic(unit.get("image_topic"))
-        out = _run_frames(bag_frames(reader, unit, config), unit, run, topic.count, problems)
+        out = _run_frames(bag_frames(reader, unit, config), unit, run, topic.count, problems, judge)
         if run["results_bag"]:
             with out.messages:
                 _write_results(Path(run["out"]) / f"{unit['name']}.mcap", reader, out.messages)
@@ -372,11 +375,11 @@ def video_frames(path: str, config: Config) -> Iterator[tuple[Frame, int]]:
     video.release()
 
 
-def _video(unit: dict[str, Any], run: dict[str, Any]) -> Part:
+def _video(unit: dict[str, Any], run: dict[str, Any], judge: Any) -> Part:
     problems: Counter[str] = Counter()
     config = Config.from_dict(run["settings"])
     run = {**run, "results_bag": False}             # a video has no bag to add to
-    out = _run_frames(video_frames(unit["path"], config), unit, run, unit.get("frames", 0), problems)
+    out = _run_frames(video_frames(unit["path"], config), unit, run, unit.get("frames", 0), problems, judge)
     if not out.lines:
         raise DataError(f"{unit['path']} holds no frame that can be read")
     return Part(out.lines, out.timing, problems)

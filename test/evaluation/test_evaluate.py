@@ -137,17 +137,17 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     seen = []
     original = work.process
 
-    def interrupted(unit, job):
+    def interrupted(unit, job, judge):
         if len(seen) == 2:
             raise KeyboardInterrupt
         seen.append(unit["name"])
-        return original(unit, job)
+        original(unit, job, judge)
 
     monkeypatch.setattr(work, "process", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "a", "--data", folder)
     done = []
-    monkeypatch.setattr(work, "process", lambda unit, job: done.append(unit["name"]) or original(unit, job))
+    monkeypatch.setattr(work, "process", lambda unit, *rest: done.append(unit["name"]) or original(unit, *rest))
     run(tmp_path / "a", "--data", folder)
     assert len(seen) == 2 and len(done) == 1
     same_bytes(tmp_path / "a", tmp_path / "whole")
@@ -249,14 +249,14 @@ def test_realtime_drops_what_the_node_would_drop(tmp_path, monkeypatch):
     job = {"out": str(tmp_path), "settings": vars(Config()), "factory": "painted:slow", "video": False,
            "results_bag": False, "model_names": ""}
     (tmp_path / "parts").mkdir()
-    problems = work.Counter()
-    work._run_frames(((frame, frame.stamp_ns) for frame in frames), unit, job, 25, problems)
+    problems, judge = work.Counter(), types.SimpleNamespace(add=lambda row: None)
+    work._run_frames(((frame, frame.stamp_ns) for frame in frames), unit, job, 25, problems, judge)
     # starts at 0, 50, 100, 150, ... ms with the newest frame that arrived before: those of 0, 40, 80, 140, 180, 240 ms
     numbers = [(stamp - START_NS) // 20_000_000 for stamp in taken]
     assert numbers[:6] == [0, 2, 4, 7, 9, 12] and numbers[-1] == 24
     assert problems["frame dropped because a newer one had arrived (real time)"] == 25 - len(numbers)
     taken.clear()
-    work._run_frames(((frame, frame.stamp_ns) for frame in frames), {"name": "x"}, job, 25, problems)
+    work._run_frames(((frame, frame.stamp_ns) for frame in frames), {"name": "x"}, job, 25, problems, judge)
     assert len(taken) == 25
 
 
@@ -560,21 +560,24 @@ def test_engines_do_every_unit_and_keep_what_is_done(engine, jobs, tmp_path, mon
     calls: list = []
     monkeypatch.setitem(sys.modules, "ray", fake_ray(calls))
     units = [{"name": str(number)} for number in range(5)]
-    found = {unit["name"]: error for unit, error in scale.spread(units, _square, {"out": str(tmp_path)}, jobs, engine)}
-    assert found.keys() == set("01234") and isinstance(found["3"], DataError)
+    with scale.workers(jobs, engine) as spread:
+        for _ in range(2):                          # the same workers are asked twice
+            found = {unit["name"]: rest for unit, *rest in spread(_square, units, {"out": str(tmp_path)})}
+            assert found.keys() == set("01234") and found["2"] == ["2", None] and isinstance(found["3"][1], DataError)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2", "4"]
     if engine == "ray":
         assert calls[0]["address"] is None and calls[0]["_node_ip_address"] == "127.0.0.1"
-        list(scale.spread(units, _square, {"out": str(tmp_path)}, 1, "ray", "head:6379"))
+        with scale.workers(1, "ray", "head:6379"):
+            pass
         assert calls[1]["address"] == "head:6379" and "num_cpus" not in calls[1]
 
 
 def test_unknown_and_missing_engines(monkeypatch):
     with pytest.raises(ConfigError, match="choose one of local, ray"):
-        list(scale.spread([], _square, {}, 1, "slurm"))
+        scale.workers(1, "slurm")
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match="pip install ray"):
-        list(scale.spread([{"name": "1"}], _square, {}, 1, "ray"))
+    with pytest.raises(ConfigError, match="pip install ray"), scale.workers(1, "ray"):
+        pass
 
 
 def test_track_metrics_start_again_after_a_gap():

@@ -64,8 +64,12 @@ class DataSet:
     count: int
     build: Callable[[int], Item]
     licence: str
-    problems: Counter[str] = field(default_factory=Counter)
+    problems: Counter[str] = field(default_factory=Counter)     # so far: some are met when an item is made
     split: str = ""
+    problems_at_load: Counter[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "problems_at_load", Counter(self.problems))
 
     def __len__(self) -> int:
         return self.count

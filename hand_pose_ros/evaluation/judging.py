@@ -1,0 +1,101 @@
+"""One unit of an evaluation, done and scored: each image is scored while the networks are at the next ones, and once
+more only where an earlier run has left the predictions and no scores.
+
+A judge is given predictions in the order of the images by ``add`` and says at the end what they are worth.
+"""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from . import bag_truth, predictions, scoring, work
+from .datasets.base import Item
+from .predictions import Row
+from .scoring import ImageScore
+
+
+class Scored(NamedTuple):
+    """What the predictions of a unit are worth."""
+
+    images: list[ImageScore]                        # in the order of the unit
+    problems: Counter[str]                          # of its labels
+    track: dict[str, Any] | None = None             # of a recording, see bag_truth.track_metrics
+
+
+def evaluate(unit: dict[str, Any], run: dict[str, Any]) -> Scored:
+    """Do a unit, unless its part is there, and score it. Raises DataError for a source or truth that cannot be read."""
+    judge = (Pictures if unit["kind"] == "images" else Recording)(unit, run)
+    if work.is_done(unit, run):
+        judge.resume()
+    else:
+        work.process(unit, run, judge)
+    return judge.scored()
+
+
+class Pictures:
+    """Judge of some pictures of a data set."""
+
+    def __init__(self, unit: dict[str, Any], run: dict[str, Any]) -> None:
+        self._unit, self._run = unit, run
+        self._data = work.data_set(unit["dataset"], unit["folder"], unit["split"])
+        self._problems_before = Counter(self._data.problems)
+        self._images: list[ImageScore] = []
+        self._problems: Counter[str] = Counter()
+
+    def add(self, row: Row, item: Item, looks: Sequence[Mapping[str, str]] | None = None) -> None:
+        """Predictions for an item. looks: what attributes.of_picture said of each of its hands, None: not looked at."""
+        self._images.append(scoring.score_image(item, row.hands, self._run["min_iou"], looks))
+
+    def resume(self) -> None:
+        """Score the part that is there. A picture without a line could not be read: counted when that was tried."""
+        part = work.part_path(self._unit, self._run)
+        rows, looks = predictions.read(part), work.read_looks(part)
+        for item in map(self._data.__getitem__, self._unit["indices"]):
+            if item.name in rows:
+                self.add(rows[item.name], item, looks.get(item.name))
+
+    def compare(self, rows: Mapping[str, Row]) -> None:
+        """Score the predictions of another program; without a line, an image has no hands."""
+        for item in map(self._data.__getitem__, self._unit["indices"]):
+            if item.name not in rows:
+                self._problems["image without a prediction line, counted as no hands"] += 1
+            self.add(rows.get(item.name) or Row(item.name, ()), item)
+
+    def scored(self) -> Scored:
+        """The scores, and what was wrong with the labels."""
+        return Scored(self._images, self._problems + (self._data.problems - self._problems_before))
+
+
+class Recording:
+    """Judge of a bag or a video: its truth is what the bag or a labels file holds, or nothing."""
+
+    def __init__(self, unit: dict[str, Any], run: dict[str, Any]) -> None:
+        self._unit, self._run = unit, run
+        self._problems: Counter[str] = Counter()
+        self._truth = bag_truth.items_of(unit, run, self._problems)
+        self._rows: dict[int, Row] = {}
+        self._images: dict[int, ImageScore] = {}
+
+    def add(self, row: Row) -> None:
+        """Predictions for a frame."""
+        self._rows[row.stamp_ns] = row
+        if row.stamp_ns in self._truth:
+            self._images[row.stamp_ns] = scoring.score_image(self._truth[row.stamp_ns], row.hands, self._run["min_iou"])
+
+    def resume(self) -> None:
+        """Score the part that is there."""
+        for row in predictions.read(work.part_path(self._unit, self._run)).values():
+            self.add(row)
+
+    def scored(self) -> Scored:
+        """The scores, and labels and frames that found no partner. A labels file may be for several recordings: what
+        of it is for none is counted by whoever knows all of them."""
+        lost = 0 if self._run["labels"] else len(self._truth) - len(self._images)
+        if lost:
+            self._problems["label without image: no frame has its stamp"] += lost
+        if self._images and len(self._rows) > len(self._images):
+            self._problems["image without label, not scored"] += len(self._rows) - len(self._images)
+        truth = {stamp_ns: self._truth[stamp_ns] for stamp_ns in self._images}
+        return Scored([self._images[stamp_ns] for stamp_ns in sorted(self._images)], self._problems,
+                      bag_truth.track_metrics(self._rows, truth))
