@@ -1,10 +1,12 @@
-"""Error against pictures seen, from the cards of the models that ship: fills docs/training.md and draws its plot.
+"""Error against pictures seen, from the cards of the models that ship: fills docs/training.md and draws its plot. Beside
+it the curve of the network that shipped before, which started from scratch (curve_from_scratch.json).
 
     python3 benchmarks/training_curve.py [--architectures RUNS/architectures.md]
 """
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -20,12 +22,18 @@ from hand_pose_ros import models  # noqa: E402
 PAGE = ROOT / "docs" / "training.md"
 PLOT = ROOT / "docs" / "images" / "training_curve.png"
 SETS = ("virtual", "ge_real", "hagrid", "sign_digits")
+SCRATCH = Path(__file__).with_name("curve_from_scratch.json")
 
 
 def series(curve: list[dict], name: str) -> tuple[np.ndarray, np.ndarray]:
     """(images, value) of the points at which ``name`` was measured."""
     value = [(p["images"], p["virtual"] if name == "virtual" else p.get("photographs", {}).get(name)) for p in curve]
     return tuple(np.array(column, float) for column in zip(*[v for v in value if v[1] is not None]))
+
+
+def from_scratch() -> list[dict]:
+    """The curve of the light network without ImageNet, as in a card."""
+    return json.loads(SCRATCH.read_text())["curve"]
 
 
 def plot(pose: list[dict], detector: list[dict]) -> None:
@@ -38,6 +46,7 @@ def plot(pose: list[dict], detector: list[dict]) -> None:
         axes[0].loglog(*series(pose, name), marker=".", label=name)
         if name == "virtual" or any(name in p.get("photographs", {}) for p in detector):
             axes[1].semilogx(*series(detector, name), marker=".", label=name)
+    axes[0].loglog(*series(from_scratch(), "ge_real"), linestyle=":", color="grey", label="ge_real, from scratch")
     axes[0].set(title="pose network: NME (%), box given", xlabel="pictures seen")
     axes[0].set_yticks([4, 6, 8, 10, 15, 20], labels=["4", "6", "8", "10", "15", "20"])
     axes[0].minorticks_off()
@@ -54,11 +63,14 @@ def table(curve: list[dict], rows: int = 8) -> str:
     wanted = np.geomspace(images[0], images[-1], rows)
     chosen = sorted({int(np.abs(np.log(images / w)).argmin()) for w in wanted})
     points = [p for p in curve if "ge_real" in p.get("photographs", {})]
-    lines = ["| pictures seen | virtual | ge_real | hagrid | sign_digits |", "|---|---|---|---|---|"]
+    seen, error = series(from_scratch(), "ge_real")
+    lines = ["| pictures seen | virtual | ge_real | hagrid | sign_digits | ge_real, from scratch |",
+             "|---|---|---|---|---|---|"]
     for k in chosen:
         real = points[k]["photographs"]
         lines.append(f"| {points[k]['images']:,} | {points[k]['virtual']} | " +
-                     " | ".join(str(real.get(name, "–")) for name in SETS[1:]) + " |")
+                     " | ".join(str(real.get(name, "–")) for name in SETS[1:]) +
+                     f" | {np.exp(np.interp(np.log(points[k]['images']), np.log(seen), np.log(error))):.1f} |")
     return "\n".join(lines) + "\n"
 
 
