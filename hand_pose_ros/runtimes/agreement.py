@@ -98,13 +98,15 @@ DIFFERENCES: dict[str, Callable] = {"pose": pose_difference, "detector": detecto
 LIMITS = {"mean_px": LIMIT_PX, "mean_mm": LIMIT_MM, "mean_probability": LIMIT_PROBABILITY}
 
 
-def refuse_disagreement(runtime: Runtime, eager: Runtime, limits: Mapping[str, float] = LIMITS) -> dict[str, float]:
-    """Compares a runtime with eager on drawn hands, in every batch size that it may be asked for.
+def refuse_disagreement(runtime: Runtime, eager: Runtime, limits: Mapping[str, float] = LIMITS,
+                        pictures: np.ndarray | None = None) -> dict[str, float]:
+    """Compares a runtime with eager on ``pictures`` (N, H, W, 3) uint8, or on drawn hands, in every batch size that it
+    may be asked for.
 
     Returns the differences. Raises ModelError, naming each limit that is passed, if the runtime must not serve.
     """
-    height, width, _ = runtime.source.input_shape
-    pictures = drawn_hands(height, width)
+    if pictures is None:
+        pictures = drawn_hands(*runtime.source.input_shape[:2])
     reference = eager(pictures)
     worst: dict[str, float] = {}
     for size in range(1, min(runtime.max_batch, len(pictures)) + 1):

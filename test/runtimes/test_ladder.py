@@ -196,7 +196,7 @@ def test_where_8_bits_cannot_be_had_32_serve_and_the_reason_is_named(options, no
 
 def test_8_bits_that_are_asked_for_are_built_at_once(options):
     runtime = ladder.climb(standin.source(), "onnxruntime-int8", dataclasses.replace(options, live=True))
-    assert runtime.name == "onnxruntime-int8" and runtime.info["calibration_pictures"] > 100
+    assert runtime.name == "onnxruntime-int8" and runtime.info["calibration_pictures"] == 120
 
 
 def test_forced_and_unbuilt_is_built_now_auto_is_served_meanwhile(options, monkeypatch):
