@@ -31,6 +31,10 @@ class Template:
     weights: np.ndarray                         # (V, 4): torso, head, right arm, left arm
     forearm: np.ndarray                         # (V,) share of the dropped forearms and hands
     uv: np.ndarray                              # (V, 2)
+    faces: np.ndarray                           # (2 Q, 3): the quads as triangles
+    quad_arm: np.ndarray                        # (Q,) mean weight of both arms
+    quad_head: np.ndarray                       # (Q,) and of the head
+    quad_kept: np.ndarray                       # (Q,) bool: no part of the dropped forearms
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +43,7 @@ class Figure:
 
     vertices: np.ndarray                        # (V, 3)
     clothed: np.ndarray                         # (V, 3) the same without the relief that cloth hides
+    quad_middles: np.ndarray                    # (Q, 3)
     male: bool
     shoulders: np.ndarray                       # (2, 3) right, left
     elbows: np.ndarray                          # (2, 3)
@@ -61,10 +66,12 @@ class Person:
 
     def holds(self, points: np.ndarray) -> np.ndarray:
         """Which of some points (n, 3) in the body frame lie inside trunk or head or within 3 cm of them. (n,) bool."""
-        near = (np.abs(points[:, None, :2] - self.trunk[None, :, :2]) < 0.025).all(-1)
-        z = self.trunk[:, 2]
-        front = np.where(near, z, -np.inf).max(1) + 0.03
-        behind = np.where(near, z, np.inf).min(1) - 0.03
+        low, high = points.min(0) - 0.025, points.max(0) + 0.025
+        x, y, z = self.trunk.T
+        x, y, z = self.trunk[(x > low[0]) & (x < high[0]) & (y > low[1]) & (y < high[1])].T
+        near = (np.abs(points[:, :1] - x) < 0.025) & (np.abs(points[:, 1:2] - y) < 0.025)
+        front = np.where(near, z, -np.inf).max(1, initial=-np.inf) + 0.03
+        behind = np.where(near, z, np.inf).min(1, initial=np.inf) - 0.03
         return (points[:, 2] < front) & (points[:, 2] > behind)
 
 
@@ -88,7 +95,10 @@ def template() -> Template:
     weights /= np.maximum(weights.sum(1, keepdims=True), 1e-9)
     uv = np.zeros((count, 2))
     uv[base.quads.ravel()] = base.uv[base.quad_uv.ravel()]
-    return Template(base.quads, weights, forearm, uv)
+    quads = base.quads
+    return Template(quads, weights, forearm, uv, np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]),
+                    weights[quads][..., 2:].sum(-1).mean(1), weights[quads][..., 1].mean(1),
+                    forearm[quads].min(1) < 0.6)
 
 
 @lru_cache(maxsize=None)
@@ -109,7 +119,8 @@ def figure(variant: int) -> Figure:
         return base.joint("joint-" + name, vertices)
 
     skin = vertices[:len(template().uv)]
-    return Figure(skin, _clothed(skin), sex == "male", np.stack([joint("r-shoulder"), joint("l-shoulder")]),
+    return Figure(skin, _clothed(skin), skin[template().quads].mean(1), sex == "male",
+                  np.stack([joint("r-shoulder"), joint("l-shoulder")]),
                   np.stack([joint("r-elbow"), joint("l-elbow")]), joint("neck"), joint("head"),
                   np.stack([joint("r-eye"), joint("l-eye")]), joint("pelvis"))
 
@@ -127,8 +138,7 @@ def _smoother():
 
 def _clothed(skin: np.ndarray) -> np.ndarray:
     """Body vertices (V, 3) as cloth lies over them: smoothed, hollows bridged, nowhere inside the skin."""
-    quads = template().quads
-    normals = vertex_normals(skin, np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]))
+    normals = vertex_normals(skin, template().faces)
     smooth = skin
     for _ in range(4):
         for _ in range(14):
@@ -170,11 +180,8 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
     clothed = np.einsum("vij,vj->vi", blended[..., :3], shape.clothed) + blended[..., 3]
 
     rest = shape.vertices
-    of_quad = rest[shared.quads].mean(1)
-    arm_share = shared.weights[shared.quads][..., 2:].sum(-1).mean(1)
-    head_share = shared.weights[shared.quads][..., 1].mean(1)
-    keep = shared.forearm[shared.quads].min(1) < 0.6
-    keep &= of_quad[:, 1] > (-0.9 if legs else shape.pelvis[1] - 0.5)
+    of_quad, arm_share, head_share = shape.quad_middles, shared.quad_arm, shared.quad_head
+    keep = shared.quad_kept & (of_quad[:, 1] > (-0.9 if legs else shape.pelvis[1] - 0.5))
     long_sleeves = bool(rng.random() < 0.5)
     neck_height = shape.neck[1] - rng.uniform(0.0, 0.05)
     neckline = neck_height + 1.5 * np.maximum(np.abs(of_quad[:, 0]) - 0.07, 0)
@@ -187,8 +194,7 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
     trousers = dressed & (of_quad[:, 1] < hips + 0.05) & (arm_share < 0.3)
     shirt = dressed & ~bare_arm & ((of_quad[:, 1] > hips - 0.02) | (arm_share > 0.3))
     skin = keep & ~shirt & ~trousers
-    faces = np.concatenate([shared.quads[:, [0, 1, 2]], shared.quads[:, [0, 2, 3]]])
-    normals = vertex_normals(vertices, faces)
+    normals = vertex_normals(vertices, shared.faces)
     cloth = materials.sample_cloth(rng), _pattern(rng, 0.4), float(rng.uniform(0.0, 0.2))
     wave = np.sin(rest @ rng.normal(0, 45, (3, 6)) + rng.uniform(0, 6, 6)) @ rng.normal(0, 1, 6)
     printed = rng.random() < 0.25
@@ -203,8 +209,9 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
         quads = shared.quads[select]
         if len(quads) == 0:
             return
-        used, where = np.unique(quads, return_inverse=True)
-        where = where.reshape(quads.shape)
+        mask = np.zeros(len(rest), bool)
+        mask[quads] = True
+        used, where = np.flatnonzero(mask), (np.cumsum(mask) - 1)[quads]
         v = surface[used] + normals[used] * lift[used][:, None]
         mesh_faces = np.concatenate([where[:, [0, 1, 2]], where[:, [0, 2, 3]]])
         n = vertex_normals(v, mesh_faces)
@@ -251,10 +258,9 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
     if rng.random() < 0.22:                                         # glasses
         for eye in shape.eyes:
             centre = turn @ (eye + [0, 0, 0.022] - shape.neck) + shape.neck
-            a = np.linspace(0, 2 * np.pi, 13)
-            for k in range(12):
-                ends = [centre + turn @ np.array([0.027 * np.cos(t), 0.02 * np.sin(t), 0]) for t in (a[k], a[k + 1])]
-                solids.append((shapes.revolve(*ends, [0.002, 0.002], sides=4), np.full(3, 0.02), 0, 0.8))
+            a = np.linspace(0, 2 * np.pi, 17)
+            rim = centre + np.stack([0.027 * np.cos(a), 0.02 * np.sin(a), np.zeros(17)], 1) @ turn.T
+            solids.append((shapes.wire(rim, turn[:, 2], 0.002), np.full(3, 0.02), 0, 0.8))
     if rng.random() < 0.1:                                          # medical mask or scarf
         below = shape.eyes[:, 1].mean() - of_quad[:, 1]
         face = (head_share > 0.6) & (below > 0.033) & (below < 0.125) & (of_quad[:, 2] > shape.head[2] + 0.005)

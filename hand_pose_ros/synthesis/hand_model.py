@@ -105,11 +105,13 @@ def mirror(hand: PosedHand) -> PosedHand:
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Area-weighted unit normals. vertices: (V, 3); faces: (F, 3), counter-clockwise from outside. Returns (V, 3)."""
-    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
-    face = np.cross(b - a, c - a)
-    out = np.stack([np.bincount(faces.ravel(), np.repeat(face[:, axis], 3), minlength=len(vertices))
-                    for axis in range(3)], axis=1)
-    return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+    corners = np.ascontiguousarray(faces.T)
+    x, y, z = np.ascontiguousarray(vertices.T)[:, corners]                                  # (3, F) each
+    (ux, vx), (uy, vy), (uz, vz) = ((p[1:] - p[0]) for p in (x, y, z))
+    out = np.empty((3, len(vertices)))
+    for axis, area in enumerate((uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx)):
+        out[axis] = np.bincount(corners.ravel(), np.tile(area, 3), minlength=len(vertices))
+    return (out / np.maximum(np.sqrt((out * out).sum(0)), 1e-12)).T.copy()
 
 
 def _makehuman() -> HandModel:

@@ -66,10 +66,9 @@ def base_mesh() -> BaseMesh:
 def target(name: str) -> tuple[np.ndarray, np.ndarray]:
     """One shape target: (indices (n,), offsets (n, 3) metres) to add to the base mesh at full strength."""
     with gzip.open(assets.path(f"makehuman/{name}.target.gz"), "rt") as stream:
-        rows = [line.split() for line in stream if line.strip() and not line.startswith("#")]
-    indices = np.array([int(row[0]) for row in rows], dtype=np.int64)
-    offsets = np.array([[float(value) for value in row[1:4]] for row in rows]).reshape(-1, 3) * METRES_PER_UNIT
-    return indices, offsets
+        text = "".join(line for line in stream if not line.startswith("#"))
+    rows = np.fromstring(text, sep=" ").reshape(-1, 4)
+    return rows[:, 0].astype(np.int64), rows[:, 1:] * METRES_PER_UNIT
 
 
 def add_target(vertices: np.ndarray, name: str, strength: float) -> None:

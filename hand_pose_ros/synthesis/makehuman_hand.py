@@ -1,6 +1,7 @@
 """The right arm of the MakeHuman base mesh, re-rigged: knuckles inside their heads, tips on the skin."""
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 
 import numpy as np
@@ -82,24 +83,29 @@ class _Family:
         for number in FINGERTIPS:
             self.regress[number] = autorig.regressor(vertices, skeleton.joints[number], count=4)
         self.mean = dict(_macro(anthropometry.MEAN))
+        self.number = {name: number for number, name in enumerate(_target_names())}
+        self.known: set = set()
+        self.offsets = np.zeros((len(self.number), 3 * len(vertices)))
 
-    @lru_cache(maxsize=None)
-    def offsets(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """One target as (rows of the skin (n,), offsets (n, 3) metres in the hand frame)."""
-        indices, offsets = makehuman.target(name)
-        rows = self.local[indices]
-        return rows[rows >= 0], (offsets @ self.turn.T)[rows >= 0]
+    def _number(self, name: str) -> int:
+        """Row of ``offsets`` that holds a target as (S * 3) metres in the hand frame; read from its file once."""
+        number = self.number[name]
+        if number not in self.known:
+            indices, offsets = makehuman.target(name)
+            rows = self.local[indices]
+            self.offsets[number].reshape(-1, 3)[rows[rows >= 0]] = (offsets @ self.turn.T)[rows >= 0]
+            self.known.add(number)
+        return number
 
     def __call__(self, rng: np.random.Generator | None) -> HandShape:
         person = anthropometry.MEAN if rng is None else anthropometry.sample(rng)
-        vertices = self.vertices.copy()
-        strengths = {name: -strength for name, strength in self.mean.items()}
+        strengths = np.zeros(len(self.number))
+        for name, strength in self.mean.items():
+            strengths[self._number(name)] = -strength
         for name, strength in (*_macro(person), *(_detail(rng) if rng is not None else ())):
-            strengths[name] = strengths.get(name, 0.0) + strength
-        for name, strength in strengths.items():
-            if abs(strength) > 1e-6:
-                rows, offsets = self.offsets(name)
-                vertices[rows] += strength * offsets
+            strengths[self._number(name)] += strength
+        # A sum over all rows in their fixed order: the same whichever targets this process has read before.
+        vertices = self.vertices + (strengths @ self.offsets).reshape(-1, 3)
         points = self.regress @ vertices                                   # (22, 3): the joints and the elbow
         turn = _align(points[:21] - points[0], self.skeleton.joints)
         vertices = (vertices - points[0]) @ turn.T
@@ -126,6 +132,16 @@ def _macro(person: anthropometry.Person) -> list[tuple[str, float]]:
                     out.append((f"universal-{sex}-{when}-{muscle}muscle-{weight}weight",
                                 sex_share * age_share * muscle_share * weight_share))
     return [(name, float(strength)) for name, strength in out if strength > 0.0]
+
+
+def _target_names() -> list[str]:
+    """Every target that a person may need."""
+    names = []
+    for sex, age in itertools.product(("male", "female"), ("child", "young", "old")):
+        names += [f"{origin}-{sex}-{age}" for origin in anthropometry.ORIGINS]
+        names += [f"universal-{sex}-{age}-{muscle}muscle-{weight}weight"
+                  for muscle, weight in itertools.product(("min", "average", "max"), repeat=2)]
+    return names + [f"{name}-{end}" for name in DETAILS for end in ("decr", "incr")]
 
 
 def _thirds(value: float) -> list[tuple[str, float]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from hand_pose_ros.skeleton import BONES
-from hand_pose_ros.synthesis import materials, shapes
+from hand_pose_ros.synthesis import materials, rig, shapes
 
 BONE_RADIUS_M = np.array([.011, .011, .0095, .0085] + [.0125, .0085, .008, .0065] * 4)
 """Radii (20,) of the capsules round BONES of an adult hand."""
@@ -126,10 +126,10 @@ def _rod(rng, centre, axis, radius, joints):
 
 
 def _handle(centre, axis, away, radius, half, color, pattern, gloss):
-    """The ear of a mug as short rods on a half circle."""
+    """The ear of a mug."""
     angle = np.linspace(-np.pi / 2, np.pi / 2, 7)
     path = centre + (radius * 0.97 + 0.026 * np.cos(angle))[:, None] * away + (half * np.sin(angle))[:, None] * axis
-    return [(shapes.revolve(path[k], path[k + 1], [0.0045, 0.0045], sides=8), color, pattern, gloss) for k in range(6)]
+    return [(shapes.wire(path, rig.cross(away, axis), 0.0045, 8), color, pattern, gloss)]
 
 
 def _tool(rng, centre, axis, radius, reach):

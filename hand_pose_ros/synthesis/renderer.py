@@ -35,6 +35,10 @@ uniform sampler2DArray t_env;    // octahedral, layer 2 e = rough, 2 e + 1 = glo
 uniform float u_env_layer;
 uniform vec3 u_env_gain;
 
+float fifth(float x) {               // pow() costs far more on a CPU
+    float y = x * x;
+    return y * y * x;
+}
 vec3 irradiance(vec3 n) {
     vec3 w = u_world * n;
     return max(u_sh[0] + u_sh[1] * w.y + u_sh[2] * w.z + u_sh[3] * w.x + u_sh[4] * (w.x * w.y) + u_sh[5] * (w.y * w.z)
@@ -77,20 +81,22 @@ float occlusion(vec3 p, vec3 n) {
 _SKIN_VERTEX = """
 #version 330
 in vec3 in_pos; in vec3 in_normal; in vec2 in_uv; in vec4 in_traits;
-out vec3 v_pos; out vec3 v_normal; out vec2 v_uv; out vec3 v_traits; out float v_open; flat out float v_part;
+out vec3 v_pos; out vec3 v_normal; out vec2 v_uv; out vec3 v_traits; out vec4 v_open; flat out float v_part;
 uniform mat4 u_projection;
+uniform float u_glove;
 """ + _OCCLUSION + """
 void main() {
     gl_Position = u_projection * vec4(in_pos, 1.0);
     v_pos = in_pos; v_normal = in_normal; v_uv = in_uv;
     v_traits = in_traits.xyz; v_part = in_traits.w;
-    v_open = occlusion(in_pos, in_normal);
+    float open = occlusion(in_pos, in_normal);
+    v_open = vec4(pow(vec3(max(open, 0.02)), mix(vec3(0.7, 1.05, 1.15), vec3(1.0), u_glove)), open);
 }
 """
 
 _SKIN_FRAGMENT = """
 #version 330
-in vec3 v_pos; in vec3 v_normal; in vec2 v_uv; in vec3 v_traits; in float v_open; flat in float v_part;
+in vec3 v_pos; in vec3 v_normal; in vec2 v_uv; in vec3 v_traits; in vec4 v_open; flat in float v_part;
 layout(location = 0) out vec4 o_color; layout(location = 1) out vec2 o_depth_id;
 uniform sampler2DArray t_skin;   // rgb: tone relative to the base (0.5 is neutral), a: height
 uniform sampler2DArray t_mask;   // r palm, g nail, b blood, a crease
@@ -114,13 +120,12 @@ void main() {
     albedo = mix(albedo, albedo * u_crease, mask.a * (1.0 - nail));
     vec3 detail = mix(vec3(1.0), skin.rgb * 2.0, u_detail * (1.0 - 0.8 * nail));
     albedo = mix(albedo * detail, u_back * mix(1.0, skin.r * 2.0, 0.6), u_glove);
-    float open = v_open;
-    vec3 ao = pow(vec3(max(open, 0.02)), mix(vec3(0.7, 1.05, 1.15), vec3(1.0), u_glove));
-    vec3 light = irradiance(n) * ao;
+    float open = v_open.w;
+    vec3 light = irradiance(n) * v_open.xyz;
     float lit = shadow(v_pos, normalize(v_normal));
     float gloss = mix(u_gloss, 0.75, nail);
     float power = exp2(2.0 + 6.0 * gloss);
-    float fresnel = 0.035 + 0.3 * pow(1.0 - clamp(dot(n, e), 0.0, 1.0), 5.0);
+    float fresnel = 0.035 + 0.3 * fifth(1.0 - clamp(dot(n, e), 0.0, 1.0));
     vec3 shine = reflection(reflect(-e, n), step(0.6, gloss)) * fresnel * open * (0.4 + gloss);
     for (int i = 0; i < 3; ++i) {
         float s = i == 0 ? lit : mix(1.0, open, 0.8);
@@ -162,7 +167,7 @@ void main() {
     float gloss = v_surface.y;
     vec3 albedo = v_color * texture(t_pattern, vec3(v_uv, v_surface.x)).rgb * 2.0;
     float power = exp2(2.0 + 6.0 * gloss);
-    float fresnel = mix(0.04, 0.25, smoothstep(0.8, 1.0, gloss)) + 0.5 * pow(1.0 - clamp(dot(n, e), 0.0, 1.0), 5.0);
+    float fresnel = mix(0.04, 0.25, smoothstep(0.8, 1.0, gloss)) + 0.5 * fifth(1.0 - clamp(dot(n, e), 0.0, 1.0));
     vec3 light = irradiance(n) * v_open;
     vec3 shine = reflection(reflect(-e, n), step(0.6, gloss)) * fresnel * gloss * v_open;
     float lit = shadow(v_pos, n);
@@ -252,6 +257,7 @@ class View:
     skins: tuple = ()
     solids: tuple = ()
     capsules: np.ndarray = field(default_factory=lambda: np.zeros((0, 7)))    # start, end, radius; ambient occlusion
+    coarse: bool = False                            # one sample a pixel, for pictures that are shrunk afterwards
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,10 +283,7 @@ class Renderer:
         self.width, self.height, self.supersample = width, height, supersample
         self.ctx = open_context()
         ctx = self.ctx
-        size = (width * supersample, height * supersample)
-        self._color = ctx.texture(size, 4, dtype="f2")
-        self._depth_id = ctx.texture(size, 2, dtype="f4")
-        self._fbo = ctx.framebuffer([self._color, self._depth_id], ctx.depth_renderbuffer(size))
+        self._targets: dict[int, tuple] = {}
         self._shadow_map = ctx.depth_texture((_SHADOW_SIZE, _SHADOW_SIZE))
         self._shadow_map.compare_func = "<="
         self._shadow_map.repeat_x = self._shadow_map.repeat_y = False
@@ -338,10 +341,12 @@ class Renderer:
         solids = self._upload_solids(view.solids)
         self._set_lighting(view)
         self._draw_shadows(view, drawn, solids)
-        self._fbo.use()
-        self._fbo.clear(0.0, 0.0, 0.0, 0.0, depth=1.0)
+        samples = 1 if view.coarse else self.supersample
+        target = self._target(samples)[0]
+        target.use()
+        target.clear(0.0, 0.0, 0.0, 0.0, depth=1.0)
         ctx.enable_only(ctx.DEPTH_TEST | ctx.CULL_FACE)
-        projection = self._projection(view.K).T.tobytes()
+        projection = self._projection(view.K, samples).T.tobytes()
         self._skin_program["u_projection"].write(projection)
         self._solid_program["u_projection"].write(projection)
         self._shadow_map.use(0)
@@ -356,10 +361,18 @@ class Renderer:
             ctx.enable_only(ctx.DEPTH_TEST)
             ctx.front_face = "cw"
             self._solid_vao.render(vertices=solids)
-        return self._read()
+        return self._read(samples)
 
-    def _projection(self, K: np.ndarray) -> np.ndarray:
-        s = self.supersample
+    def _target(self, samples: int) -> tuple:
+        """Framebuffer, colour and depth-and-id textures with ``samples`` squared samples a pixel."""
+        if samples not in self._targets:
+            size = (self.width * samples, self.height * samples)
+            color, depth_id = self.ctx.texture(size, 4, dtype="f2"), self.ctx.texture(size, 2, dtype="f4")
+            frame = self.ctx.framebuffer([color, depth_id], self.ctx.depth_renderbuffer(size))
+            self._targets[samples] = frame, color, depth_id
+        return self._targets[samples]
+
+    def _projection(self, K: np.ndarray, s: int) -> np.ndarray:
         w, h = self.width * s, self.height * s
         p = np.zeros((4, 4), np.float64)
         p[0, 0], p[0, 1], p[0, 2] = 2 * s * K[0, 0] / w, 2 * s * K[0, 1] / w, (2 * s * K[0, 2] + 1) / w - 1
@@ -400,6 +413,9 @@ class Renderer:
             indices.append(np.asarray(solid.faces, np.int32) + base)
             base += n
         vertices, index = np.concatenate(blocks), np.concatenate(indices)
+        first = vertices[index[:, 0]]
+        away = np.einsum("tk,tk->t", first[:, :3], first[:, 3:6]) > 0
+        index = np.concatenate([index[~away], index[away]])        # what faces the camera hides the rest: it goes first
         if vertices.nbytes > self._solid_buffer.size or index.nbytes > self._solid_index.size:
             raise ConfigError(f"a scene has {base} vertices of solids; at most {self._solid_buffer.size // 56} fit: "
                               "use coarser solids")
@@ -440,10 +456,12 @@ class Renderer:
         self._shadow_fbo.clear(depth=1.0)
         if not clouds or not np.any(view.lighting.colors[0] > 0):
             return
-        self.ctx.enable_only(self.ctx.DEPTH_TEST)
-        for _, shadow_vao, _ in drawn:
+        self.ctx.enable_only(self.ctx.DEPTH_TEST | self.ctx.CULL_FACE)
+        for skin, (_, shadow_vao, _) in zip(view.skins, drawn):
+            self.ctx.front_face = "ccw" if skin.flipped else "cw"   # a closed mesh: its lit side is enough
             shadow_vao.render()
         if solids:
+            self.ctx.enable_only(self.ctx.DEPTH_TEST)
             self._solid_shadow_vao.render(vertices=solids)
 
     def _set_look(self, skin: Skin) -> None:
@@ -458,20 +476,32 @@ class Renderer:
         for name in ("back", "palm", "blood", "nail", "crease", "scatter"):
             program["u_" + name].write(np.asarray(getattr(look, name), np.float32).tobytes())
 
-    def _read(self) -> Raster:
-        s = self.supersample
+    def _read(self, s: int) -> Raster:
         shape = (self.height * s, self.width * s)
-        rgba = np.frombuffer(self._color.read(), np.float16).reshape(*shape, 4).astype(np.float32)
-        depth_id = np.frombuffer(self._depth_id.read(), np.float32).reshape(*shape, 2)[::s, ::s]
+        _, color, depth_id = self._target(s)
+        rgba = np.frombuffer(color.read(), np.float16).reshape(*shape, 4)
+        depth_id = np.frombuffer(depth_id.read(), np.float32).reshape(*shape, 2)[::s, ::s]
         if s == 2:
-            rgba = cv2.sepFilter2D(rgba, -1, _TENT, _TENT, borderType=cv2.BORDER_REPLICATE)[::2, ::2]
+            rgba = cv2.sepFilter2D(_every_second_row(rgba.astype(np.float32)), -1, _TENT, np.ones(1, np.float32),
+                                   borderType=cv2.BORDER_REPLICATE)[:, ::2]
         elif s > 2:
-            rgba = cv2.blur(rgba, (s, s), borderType=cv2.BORDER_REPLICATE)[::s, ::s]
-        return Raster(color=np.ascontiguousarray(rgba[..., :3]), alpha=np.ascontiguousarray(rgba[..., 3]),
+            rgba = cv2.blur(rgba.astype(np.float32), (s, s), borderType=cv2.BORDER_REPLICATE)[::s, ::s]
+        return Raster(color=rgba[..., :3].astype(np.float32, order="C"),
+                      alpha=rgba[..., 3].astype(np.float32, order="C"),
                       depth=np.ascontiguousarray(depth_id[..., 0]), ids=depth_id[..., 1].astype(np.uint8))
 
 
 _TENT = np.array([0.25, 0.5, 0.25], np.float32)
+
+
+def _every_second_row(image: np.ndarray) -> np.ndarray:
+    """The even rows of ``image`` (2 n, ...) after a tent filter down the columns: half the work of filtering all."""
+    out = image[1::2] + image[::2]
+    out[1:] += image[1:-1:2]
+    out[0] += image[0]
+    out += image[::2]
+    out *= 0.25
+    return out
 
 
 def open_context():

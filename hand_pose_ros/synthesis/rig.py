@@ -8,6 +8,7 @@ its own length. The thumb's angles are counted from its rest beside the palm.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -59,6 +60,12 @@ _FIRST = np.array([DOF[f"{finger}_mcp_flexion"] for finger in FINGERS[1:]])
 _PROXIMAL = np.array([BONE[f"{finger}_mcp"] for finger in FINGERS[1:]])
 _METACARPALS = np.array([BONE[f"metacarpal_{finger}"] for finger in FINGERS[1:]])
 _KNUCKLES = np.array(KNUCKLES)
+_THUMB = DOF["thumb_cmc_flexion"]
+_HINGES = np.array([[DOF["thumb_mcp_flexion"], *(_FIRST + 2)], [DOF["thumb_ip_flexion"], *(_FIRST + 3)]])
+_HINGE_JOINTS = np.array([[2, *(_KNUCKLES + 1)], [3, *(_KNUCKLES + 2)]])
+"""(2, 5) hinges of thumb..little, the inner ones first: degrees of freedom and joints."""
+_BASES = np.array([BONE["thumb_cmc"], *_PROXIMAL])
+_IDENTITY = np.eye(3)
 METACARPAL_BASE = 0.28
 """Where a metacarpal hinges, as a share of the way from wrist to knuckle."""
 FAN_RAD = np.radians([5.0, 0.0, -6.0, -13.0])
@@ -76,6 +83,29 @@ class Skeleton:
     zero: np.ndarray                            # (4, 3, 3) frames of the proximal phalanges at zero flexion and spread
     thumb: np.ndarray                           # (3, 3) frame of the thumb's metacarpal at rest
     arch_axes: np.ndarray                       # (4, 3) axes about which the metacarpals lift
+
+    @cached_property
+    def from_rest(self) -> np.ndarray:
+        """(4, 3, 3): takes the proximal phalanges from the rest pose to their zero frames."""
+        rest = rotation_about(2, self.rest[_FIRST + 1]) @ rotation_about(0, -self.rest[_FIRST])
+        return np.swapaxes(self.zero @ rest, -1, -2)
+
+    @cached_property
+    def thumb_from_rest(self) -> np.ndarray:
+        """(3, 3): the same of the thumb's metacarpal."""
+        return _thumb_turn(self.rest[_THUMB:_THUMB + 3]).T @ self.thumb.T
+
+    @cached_property
+    def forearm_spin(self) -> tuple[np.ndarray, np.ndarray]:
+        return _spin(self.elbow / np.linalg.norm(self.elbow))
+
+    @cached_property
+    def arch_spin(self) -> tuple[np.ndarray, np.ndarray]:
+        return _spin(self.arch_axes)
+
+    @cached_property
+    def hinge_spin(self) -> tuple[np.ndarray, np.ndarray]:
+        return _spin(self.axes)
 
 
 def measure(joints: np.ndarray, elbow: np.ndarray, axes: np.ndarray, thumb_rest: np.ndarray) -> Skeleton:
@@ -130,42 +160,31 @@ def motions(skeleton: Skeleton, pose: np.ndarray) -> np.ndarray:
 
     pose: (..., 25) in the order and units of DOFS. Returns (..., 23, 3, 4), metres.
     """
-    joints, axes, rest = skeleton.joints, skeleton.axes, skeleton.rest
+    joints, rest = skeleton.joints, skeleton.rest
     out = np.zeros((*pose.shape[:-1], NUM_BONES, 3, 4))
     out[..., 0, :, :3] = np.eye(3)
 
     wrist = (rotation_about(2, pose[..., DOF["wrist_deviation"]])
              @ rotation_about(0, -pose[..., DOF["wrist_flexion"]]))
     out[..., BONE["forearm"], :, :] = about(np.swapaxes(wrist, -1, -2), joints[0])
-    forearm = skeleton.elbow / np.linalg.norm(skeleton.elbow)
+    twist = about(_spun(skeleton.forearm_spin, 0.5 * pose[..., DOF["forearm_twist"]]), joints[0])
     for name in ("forearm_upper", "upper_arm"):
-        twist = axis_angle(forearm, 0.5 * pose[..., DOF["forearm_twist"]])
-        out[..., BONE[name], :, :] = compose(out[..., BONE[PARENT[name]], :, :], about(twist, joints[0]))
+        out[..., BONE[name], :, :] = compose(out[..., BONE[PARENT[name]], :, :], twist)
 
     knuckles = joints[_KNUCKLES]                                             # (4, 3)
-    lift = axis_angle(skeleton.arch_axes, -ARCH_RAD * pose[..., DOF["arch"], None])      # (..., 4, 3, 3)
+    lift = _spun(skeleton.arch_spin, -ARCH_RAD * pose[..., DOF["arch"], None])           # (..., 4, 3, 3)
     carrier = about(lift, joints[0] + METACARPAL_BASE * (knuckles - joints[0]))
     out[..., _METACARPALS, :, :] = carrier
-    zero = skeleton.zero
     turn = rotation_about(2, pose[..., _FIRST + 1]) @ rotation_about(0, -pose[..., _FIRST])
-    was = rotation_about(2, rest[_FIRST + 1]) @ rotation_about(0, -rest[_FIRST])
-    turned = zero @ turn @ np.swapaxes(zero @ was, -1, -2)
-    carrier = compose(carrier, about(turned, knuckles))
-    out[..., _PROXIMAL, :, :] = carrier
-    for step in (1, 2):
-        bend = axis_angle(axes[1:], rest[_FIRST + 1 + step] - pose[..., _FIRST + 1 + step])
-        carrier = compose(carrier, about(bend, joints[_KNUCKLES + step]))
-        out[..., _PROXIMAL + step, :, :] = carrier
+    out[..., _PROXIMAL, :, :] = compose(carrier, about(skeleton.zero @ turn @ skeleton.from_rest, knuckles))
+    turn = _thumb_turn(pose[..., _THUMB:_THUMB + 3])
+    out[..., BONE["thumb_cmc"], :, :] = about(skeleton.thumb @ turn @ skeleton.thumb_from_rest, joints[1])
 
-    thumb = skeleton.thumb
-    first = DOF["thumb_cmc_flexion"]
-    turn = _thumb_turn(pose[..., first:first + 3]) @ _thumb_turn(rest[first:first + 3]).T
-    carrier = about(thumb @ turn @ thumb.T, joints[1])
-    out[..., BONE["thumb_cmc"], :, :] = carrier
-    for step, joint in enumerate(("mcp", "ip"), start=2):
-        dof = DOF[f"thumb_{joint}_flexion"]
-        carrier = compose(carrier, about(axis_angle(axes[0], rest[dof] - pose[..., dof]), joints[step]))
-        out[..., BONE[f"thumb_{joint}"], :, :] = carrier
+    bend = _spun(skeleton.hinge_spin, rest[_HINGES] - pose[..., _HINGES])                # (..., 2, 5, 3, 3)
+    bend = about(bend, joints[_HINGE_JOINTS])
+    for step in (0, 1):                                                      # the middle, then the last phalanges
+        carrier = out[..., _BASES + step, :, :]
+        out[..., _BASES + step + 1, :, :] = compose(carrier, bend[..., step, :, :, :])
     return out
 
 
@@ -177,11 +196,20 @@ def _thumb_turn(angles: np.ndarray) -> np.ndarray:
 
 def axis_angle(axis: np.ndarray, angle) -> np.ndarray:
     """Rotation matrices (..., 3, 3) about unit axes (3,) or (..., 3) by ``angle`` (...) radians (Rodrigues)."""
+    return _spun(_spin(axis), angle)
+
+
+def _spin(axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The matrix (..., 3, 3) of the cross product with ``axis`` (..., 3), and its square."""
     cross = np.zeros((*axis.shape[:-1], 3, 3))
     cross[..., 0, 1], cross[..., 0, 2], cross[..., 1, 2] = -axis[..., 2], axis[..., 1], -axis[..., 0]
     cross[..., 1, 0], cross[..., 2, 0], cross[..., 2, 1] = axis[..., 2], -axis[..., 1], axis[..., 0]
+    return cross, cross @ cross
+
+
+def _spun(spin: tuple[np.ndarray, np.ndarray], angle) -> np.ndarray:
     angle = np.asarray(angle, dtype=np.float64)[..., None, None]
-    return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross)
+    return np.sin(angle) * spin[0] + (1.0 - np.cos(angle)) * spin[1] + _IDENTITY
 
 
 def posed_joints(skeleton: Skeleton, bone_motions: np.ndarray) -> np.ndarray:

@@ -410,8 +410,10 @@ def _draw_quad(image, glow, quad: _Quad, camera, polygon) -> None:
     if (gain != 1.0).any():
         patch = cv2.multiply(patch, (*gain.tolist(), 0.0))
     region = image[low[1]:high[1], low[0]:high[0]]
-    weight = mask[..., None].astype(np.uint16)
-    region[:] = ((patch * weight + region * (255 - weight) + 127) // 255).astype(np.uint8)
+    cv2.copyTo(patch, cv2.compare(mask, 255, cv2.CMP_EQ), region)
+    mixed = (mask > 0) & (mask < 255)                              # edges, and what shines through
+    weight = mask[mixed][:, None].astype(np.uint16)
+    region[mixed] = (patch[mixed] * weight + region[mixed] * (255 - weight) + 127) // 255
     if quad.glow or glow.any():
         share = mask.astype(np.float32) / 255
         sent = quad.glow * np.clip((patch.mean(-1, dtype=np.float32) - 150) / 100, 0, 1) if quad.glow else 0.0

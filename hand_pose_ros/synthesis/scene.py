@@ -25,6 +25,9 @@ MODES = {"showing": 0.36, "people": 0.25, "arms": 0.26, "none": 0.13}
 """What whole frames show and how often: people who show a gesture, other people, lone arms, no hands."""
 DISTORTED = 0.35
 """Share of frames from a camera with lens distortion. Crops have none: the robot's own crops are undistorted too."""
+COARSE = 0.5
+"""Pictures whose camera has fewer real pixels than this share of the stored ones a side are drawn without
+supersampling: they are averaged down afterwards."""
 HOLDING = 0.24
 """Share of hands that are given something to hold (a few of them find nothing that fits)."""
 
@@ -144,9 +147,10 @@ def sample_crop(rng: np.random.Generator, size: int) -> Scene:
     lighting = environment.sample(rng, R_world_camera)
     background, kind = backgrounds.sample(rng, size, size, K, lighting, distance + 0.3, floor)
     attributes["background"] = kind
-    background = background * (0.6 * lighting.sh[0].mean() + 0.4)
-    return Scene(View(K, lighting, skins, solids, capsules), background.astype(np.float32),
-                 sensor.sample(rng, side), tuple(hands), attributes, is_crop=True)
+    background = background * np.float32(0.6 * lighting.sh[0].mean() + 0.4)
+    settings = sensor.sample(rng, side)
+    return Scene(View(K, lighting, skins, solids, capsules, settings["resolution"] < COARSE), background,
+                 settings, tuple(hands), attributes, is_crop=True)
 
 
 def _lone_hand(rng, look):
@@ -226,10 +230,11 @@ def sample_frame(rng: np.random.Generator, width: int, height: int) -> Scene:
     K = K if bent is None else bent.K
     background, kind = backgrounds.sample(rng, width, height, K, lighting, clear, floor)
     attributes["background"] = kind
-    background = background * (0.6 * lighting.sh[0].mean() + 0.4)
+    background = background * np.float32(0.6 * lighting.sh[0].mean() + 0.4)
     sizes = [_box_side(K, hand.joints_m) for hand in hands] or [60.0]
-    return Scene(View(K, lighting, skins, solids, capsules), background.astype(np.float32),
-                 sensor.sample_frame(rng, float(np.median(sizes)), width), tuple(hands), attributes, bent)
+    settings = sensor.sample_frame(rng, float(np.median(sizes)), width)
+    return Scene(View(K, lighting, skins, solids, capsules, settings["resolution"] < COARSE), background,
+                 settings, tuple(hands), attributes, bent)
 
 
 def _person(rng, look, legs, showing=False):

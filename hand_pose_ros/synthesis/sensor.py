@@ -24,7 +24,8 @@ def to_linear(image: np.ndarray) -> np.ndarray:
 
 def to_srgb(linear: np.ndarray) -> np.ndarray:
     """float linear light (...) to float32 sRGB in 0..1, clipped."""
-    return _TO_SRGB[(np.clip(linear, 0.0, 1.0) * (_SRGB_STEPS - 1)).astype(np.int32)]
+    steps = np.asarray(linear) * np.float32(_SRGB_STEPS - 1)
+    return np.take(_TO_SRGB, np.minimum(np.maximum(steps, 0, out=steps), _SRGB_STEPS - 1, out=steps).astype(np.int32))
 
 
 def sample(rng: np.random.Generator, hand_px: float) -> dict:
@@ -90,13 +91,15 @@ def develop(linear: np.ndarray, settings: dict, rng: np.random.Generator,
         image = image * _vignette(image.shape[:2], settings["vignette"])
     image = np.clip(image, 0.0, 4.0)
     noise = rng.standard_normal(image.shape, dtype=np.float32)
-    image = image + noise * np.sqrt(settings["shot"] * image + settings["read"] ** 2)
+    deviation = image * np.float32(settings["shot"])
+    deviation += np.float32(settings["read"] ** 2)
+    image = image + np.multiply(noise, np.sqrt(deviation, out=deviation), out=noise)
     image = to_srgb(_roll_off(image, settings["shoulder"]))
     if settings["denoise"]:
         image = cv2.GaussianBlur(image, (0, 0), 0.7)
     if settings["sharpen"]:
         image = image + settings["sharpen"] * (image - cv2.GaussianBlur(image, (0, 0), 1.0))
-    image = np.clip(image, 0.0, 1.0) ** settings["gamma"]
+    image = cv2.pow(np.clip(image, 0.0, 1.0), settings["gamma"])
     image = (image - 0.45) * settings["contrast"] + 0.45 + settings["black"]
     if settings["saturation"] != 1.0:
         luma = (image @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
@@ -117,7 +120,7 @@ def _gain(image: np.ndarray, subject: np.ndarray | None, key: float, share: floa
     The mean is that of the picture and, with weight ``share``, that of the subject pulled towards mid-tones (dark skin
     stays darker than pale skin in the same picture).
     """
-    luminance = np.minimum(image, 2.0).mean(axis=-1)
+    luminance = cv2.transform(np.minimum(image, 2.0), np.full((1, 3), 1 / 3, np.float32))
     mean = float(luminance.mean())
     if subject is not None and subject.sum() > 20:
         on_subject = float((luminance * subject).sum() / subject.sum())

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from hand_pose_ros.synthesis.rig import cross
+
 
 def revolve(start: np.ndarray, end: np.ndarray, radii, heights=None, sides: int = 20) -> tuple:
     """Surface of revolution from ``start`` to ``end`` (3,), with closed ends.
@@ -43,19 +45,37 @@ def tube(centres: np.ndarray, radii_x: np.ndarray, radii_y: np.ndarray, x: np.nd
     factor = np.ones((n, sides + 1)) if ripple is None else np.hstack([ripple, ripple[:, :1]])
     offset = factor[..., None] * (radii_x[:, None, None] * radial[0] + radii_y[:, None, None] * radial[1])
     grid = centres[:, None] + offset                                                    # (n, sides + 1, 3)
-    along = np.gradient(grid, axis=0) if n > 1 else np.zeros_like(grid)
+    along = np.zeros_like(grid)
+    if n > 1:
+        along[1:-1], along[0], along[-1] = 0.5 * (grid[2:] - grid[:-2]), grid[1] - grid[0], grid[-1] - grid[-2]
     around = np.empty_like(grid)
     around[:, 1:-1] = grid[:, 2:] - grid[:, :-2]
     around[:, 0] = around[:, -1] = grid[:, 1] - grid[:, -2]
-    normals = np.cross(around, along)
-    normals *= np.sign(np.sum(normals * offset, axis=-1, keepdims=True) + 1e-12)
-    normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
+    (ax, ay, az), (bx, by, bz), (ox, oy, oz) = (np.moveaxis(v, -1, 0) for v in (around, along, offset))
+    cx, cy, cz = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+    scale = np.sign(cx * ox + cy * oy + cz * oz + 1e-12) / np.maximum(np.sqrt(cx * cx + cy * cy + cz * cz), 1e-12)
+    normals = np.stack([cx * scale, cy * scale, cz * scale], axis=-1)
     i, j = np.meshgrid(np.arange(n - 1), np.arange(sides), indexing="ij")
     a = (i * (sides + 1) + j).ravel()
     faces = np.vstack([np.stack([a, a + 1, a + sides + 1], 1), np.stack([a + 1, a + sides + 2, a + sides + 1], 1)])
     run = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(centres, axis=0), axis=1))])
     uv = np.stack(np.broadcast_arrays(np.linspace(0, 1, sides + 1)[None] * 2, run[:, None] / 0.12), axis=-1)
     return grid.reshape(-1, 3), normals.reshape(-1, 3), uv.reshape(-1, 2), faces
+
+
+def wire(path: np.ndarray, normal: np.ndarray, radius: float, sides: int = 6) -> tuple:
+    """Round wire of ``radius`` metres along a path (n, 3) in a plane with unit ``normal`` (3,); its ends stay open."""
+    along = np.gradient(path, axis=0)
+    if np.allclose(path[0], path[-1]):
+        along[0] = along[-1] = path[1] - path[-2]
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    angle = np.linspace(0, 2 * np.pi, sides + 1)
+    side = np.cross(along, normal)[:, None]
+    normals = (np.cos(angle)[:, None] * normal + np.sin(angle)[:, None] * side).reshape(-1, 3)
+    i, j = np.meshgrid(np.arange(len(path) - 1), np.arange(sides), indexing="ij")
+    a = (i * (sides + 1) + j).ravel()
+    faces = np.vstack([np.stack([a, a + 1, a + sides + 1], 1), np.stack([a + 1, a + sides + 2, a + sides + 1], 1)])
+    return np.repeat(path, sides + 1, axis=0) + radius * normals, normals, np.zeros((len(normals), 2)), faces
 
 
 def box(centre: np.ndarray, rotation: np.ndarray, size: np.ndarray) -> tuple:
@@ -94,9 +114,9 @@ def ball(centre: np.ndarray, radii, rotation: np.ndarray | None = None, rings: i
 
 def frame(axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Two unit vectors (3,) that make a right-handed frame with the unit vector ``axis``."""
-    x = np.cross([0.0, 1.0, 0.0] if abs(axis[1]) < 0.9 else [1.0, 0.0, 0.0], axis)
+    x = cross(np.array([0.0, 1.0, 0.0] if abs(axis[1]) < 0.9 else [1.0, 0.0, 0.0]), axis)
     x /= np.linalg.norm(x)
-    return x, np.cross(axis, x)
+    return x, cross(axis, x)
 
 
 def girth(vertices: np.ndarray, centre: np.ndarray, axis: np.ndarray,

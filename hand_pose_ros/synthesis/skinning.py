@@ -29,15 +29,17 @@ def skin_torch(vertices, weights, motions):
 
 def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
     """outer after inner. Both (..., 3, 4) rigid motions; returns (..., 3, 4)."""
-    rotation = outer[..., :3] @ inner[..., :3]
-    translation = np.einsum("...ij,...j->...i", outer[..., :3], inner[..., 3]) + outer[..., 3]
-    return np.concatenate([rotation, translation[..., None]], axis=-1)
+    out = outer[..., :3] @ inner
+    out[..., 3] += outer[..., 3]
+    return out
 
 
 def about(rotation: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """The motion (..., 3, 4) that turns by ``rotation`` (..., 3, 3) about ``centre`` (..., 3) metres."""
-    offset = centre - np.einsum("...ij,...j->...i", rotation, centre)
-    return np.concatenate([rotation, offset[..., None]], axis=-1)
+    out = np.empty((*rotation.shape[:-1], 4))
+    out[..., :3] = rotation
+    out[..., 3] = centre - (rotation @ centre[..., None])[..., 0]
+    return out
 
 
 def rotation_about(axis: int, angle) -> np.ndarray:

@@ -75,14 +75,17 @@ def overlap(joints: np.ndarray, radii: np.ndarray) -> np.ndarray:
     return np.maximum(_cuts(joints, radii).max(axis=-1), 0.0)
 
 
-def _cuts(joints: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Overlap of every pair of capsules less the give of the flesh, (..., P) metres, negative where apart."""
-    pairs = _pairs()
-    ends = capsules(joints, radii)
-    one, two = ends[..., pairs[:, 0], :, :], ends[..., pairs[:, 1], :, :]
-    gap = segment_distance(one[..., 0, :], one[..., 1, :], two[..., 0, :], two[..., 1, :])
-    give = np.where(pairs[:, 1] >= 15, PALM_GIVE, FINGER_GIVE) * (radii[pairs].sum(axis=1))
-    return radii[pairs].sum(axis=1) - give - gap
+def _cuts(joints: np.ndarray, radii: np.ndarray, pairs: np.ndarray | None = None) -> np.ndarray:
+    """Overlap of pairs of capsules less the give of the flesh, (..., P) metres, negative where apart.
+
+    pairs: (P, 2), all that may meet if not given.
+    """
+    pairs = _pairs() if pairs is None else pairs
+    ends = np.ascontiguousarray(np.moveaxis(capsules(joints, radii), (-1, -2), (0, 1)))      # (3, 2, ..., 19)
+    one, two = ends[..., pairs[:, 0]], ends[..., pairs[:, 1]]
+    reach = radii[pairs[:, 0]] + radii[pairs[:, 1]]
+    give = np.where(pairs[:, 1] >= 15, PALM_GIVE, FINGER_GIVE) * reach
+    return reach - give - _segment_distance(one[:, 0], one[:, 1], two[:, 0], two[:, 1])
 
 
 def capsules(joints: np.ndarray, radii: np.ndarray) -> np.ndarray:
@@ -96,14 +99,24 @@ def capsules(joints: np.ndarray, radii: np.ndarray) -> np.ndarray:
 
 def segment_distance(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
     """Shortest distance of the segments a-b and c-d, all (..., 3) (Ericson, Real-Time Collision Detection, 5.1.9)."""
+    return _segment_distance(*(np.moveaxis(p, -1, 0) for p in (a, b, c, d)))
+
+
+def _segment_distance(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """``segment_distance`` of ends (3, ...): sums over a short last axis would cost most of the time."""
     u, v, w = b - a, d - c, a - c
-    uu, uv, vv = (u * u).sum(-1), (u * v).sum(-1), (v * v).sum(-1)
-    uw, vw = (u * w).sum(-1), (v * w).sum(-1)
+    uu, uv, vv, uw, vw = _dot(u, u), _dot(u, v), _dot(v, v), _dot(u, w), _dot(v, w)
     denominator = uu * vv - uv * uv
-    s = np.clip(np.where(denominator > 1e-12, (uv * vw - vv * uw) / np.maximum(denominator, 1e-12), 0.5), 0.0, 1.0)
-    t = np.clip((uv * s + vw) / np.maximum(vv, 1e-12), 0.0, 1.0)
-    s = np.clip((uv * t - uw) / np.maximum(uu, 1e-12), 0.0, 1.0)
-    return np.linalg.norm(w + s[..., None] * u - t[..., None] * v, axis=-1)
+    s = np.where(denominator > 1e-12, (uv * vw - vv * uw) / np.maximum(denominator, 1e-12), 0.5)
+    s = np.minimum(np.maximum(s, 0.0), 1.0)
+    t = np.minimum(np.maximum((uv * s + vw) / np.maximum(vv, 1e-12), 0.0), 1.0)
+    s = np.minimum(np.maximum((uv * t - uw) / np.maximum(uu, 1e-12), 0.0), 1.0)
+    gap = w + s * u - t * v
+    return np.sqrt(_dot(gap, gap))
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 def spot_points(skeleton: rig.Skeleton, motions: np.ndarray, spot: Spot):
@@ -111,16 +124,24 @@ def spot_points(skeleton: rig.Skeleton, motions: np.ndarray, spot: Spot):
 
     motions: (..., 23, 3, 4). Returns (..., 3) metres in the hand frame and (..., 3) unit vectors.
     """
+    return _carried(motions, *_rest_spot(skeleton, spot))
+
+
+def _rest_spot(skeleton: rig.Skeleton, spot: Spot) -> tuple[int, np.ndarray, np.ndarray]:
+    """Bone, point and normal of ``spot_points`` in the rest pose."""
     capsule = CAPSULE_BONES.index(spot.bone)
     start, end = skeleton.joints[CAPSULE_ENDS[capsule]]
     finger = FINGERS.index(spot.bone.split("_")[0])
     along = (end - start) / np.linalg.norm(end - start)
-    dorsal = np.cross(skeleton.axes[finger], along)
+    dorsal = rig.cross(skeleton.axes[finger], along)
     dorsal /= np.linalg.norm(dorsal)
     angle = np.radians(spot.round_deg)
-    normal = -np.cos(angle) * dorsal + np.sin(angle) * np.cross(dorsal, along)
-    point = start + spot.along * (end - start)
-    carrier = motions[..., rig.BONE[spot.bone], :, :]
+    normal = -np.cos(angle) * dorsal + np.sin(angle) * rig.cross(dorsal, along)
+    return rig.BONE[spot.bone], start + spot.along * (end - start), normal
+
+
+def _carried(motions: np.ndarray, bone: int, point: np.ndarray, normal: np.ndarray):
+    carrier = motions[..., bone, :, :]
     return carrier[..., :3] @ point + carrier[..., 3], carrier[..., :3] @ normal
 
 
@@ -141,14 +162,14 @@ def solve(skeleton: rig.Skeleton, radii: np.ndarray, pose: np.ndarray, contacts,
     start, pose, dofs = pose, pose.copy(), np.asarray(dofs)
     probe = np.zeros((len(dofs) + 1, len(pose)))
     probe[np.arange(len(dofs)) + 1, dofs] = 1e-4
+    meeting = [(*(_rest_spot(skeleton, spot) for spot in pair), touching_distance(radii, *pair)) for pair in contacts]
     for _ in range(steps):
         motions = rig.motions(skeleton, pose + probe)
-        cuts = _cuts(rig.posed_joints(skeleton, motions), radii)
-        near = cuts[0] > -0.0005
-        terms = [np.where(cuts[:, near] > 0.0, cuts[:, near], 0.0)]
-        for one, two in contacts:
-            (here, out), (there, back) = (spot_points(skeleton, motions, spot) for spot in (one, two))
-            reach = touching_distance(radii, one, two)
+        joints = rig.posed_joints(skeleton, motions)
+        near = _pairs()[_cuts(joints[0], radii) > -0.0005]
+        terms = [np.maximum(_cuts(joints, radii, near), 0.0)]
+        for one, two, reach in meeting:
+            (here, out), (there, back) = _carried(motions, *one), _carried(motions, *two)
             apart = np.linalg.norm(there - here, axis=-1, keepdims=True)
             towards = (there - here) / apart
             terms += [apart - reach, facing * reach / 2 * (out - towards), facing * reach / 2 * (back + towards)]
