@@ -2,18 +2,20 @@
 
     python3 benchmarks/evaluation_speed.py [--data ../shared/eval] [--bag test/data/virtual_hands.mcap] [--bags 10]
 
-Share   of the wall time in which pipeline.step does not run, since reading and writing happen beside it: for a labelled
-        folder, for a bag with results bag and video, and for a bag without. Loading networks and modules is left out.
-        "for more images" leaves out the pictures of the cases and the page, whose number is bounded.
+Share   of the wall time in which pipeline.step does not run, since reading, scoring and writing happen beside it: for a
+        labelled folder, for a bag with results bag and video, and for a bag without. Loading networks and modules is
+        left out. "for more images" leaves out what does not grow with them: opening the source, the pictures of the
+        cases, whose number is bounded, and the page. CPU seconds are of all threads together.
 Scale   the same bag several times under other names: the command of a user, with one process on one core and with two
         processes on two.
 
-Both need a quiet machine.
+Wall times need a quiet machine; CPU seconds hardly depend on what else runs.
 """
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -24,14 +26,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from hand_pose_ros import pipeline  # noqa: E402
 from hand_pose_ros.config import Config  # noqa: E402
-from hand_pose_ros.evaluation import cases, evaluate, report, scoring, work  # noqa: E402
+from hand_pose_ros.evaluation import cases, evaluate, judging, report, scoring, work  # noqa: E402
 
-ONCE = ("pictures of cases", "page")
+FIXED = ("plan", "pictures of cases", "pages")
 STAGES = {
-    "pipeline": (None, "step"), "carry out": (evaluate, "carry_out"), "score": (scoring, "score_image"),
-    "tables": (scoring, "tables"), "intervals": (scoring, "intervals"), "pictures of cases": (cases, "collect"),
-    "page": (report, "page")}
+    "pipeline": (None, "step"), "plan": (evaluate, "plan"), "units": (evaluate, "carry_out"),
+    "scoring, beside the pipeline": (scoring, "score_image"), "truth": (judging.bag_truth, "items_of"),
+    "results bag": (work, "_write_results"), "tables": (scoring, "tables"), "intervals": (scoring, "intervals"),
+    "pictures of cases": (cases, "collect"), "pages": (report, "write_pages")}
 
 
 def evaluated(out: Path, *options: str) -> dict:
@@ -45,7 +49,7 @@ def evaluated(out: Path, *options: str) -> dict:
 
 
 def share(out: Path, *options: str) -> None:
-    """Print time by stage."""
+    """Print wall and CPU time by stage."""
     chain, _ = work.load_pipeline({"factory": "hand_pose_ros.pipeline:load", "settings": dict(vars(Config()))})
     spent: dict[str, float] = defaultdict(float)
 
@@ -63,35 +67,38 @@ def share(out: Path, *options: str) -> None:
         owner = owner or type(chain)
         before[owner, attribute] = getattr(owner, attribute)
         setattr(owner, attribute, timed(name, getattr(owner, attribute)))
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     try:
         frames = evaluated(out, *options)["frames"]
     finally:
-        whole = time.perf_counter() - start
+        whole, cpu = time.perf_counter() - start, time.process_time() - cpu
         for (owner, attribute), function in before.items():
             setattr(owner, attribute, function)
-    spent["around the pipeline"] = spent.pop("carry out") - spent["pipeline"]
-    once = sum(spent[name] for name in ONCE)
-    print(f"{options[0]} {options[1]}: {frames} frames, {whole:.2f} s; pipeline not running: "
-          f"{100 * (1 - spent['pipeline'] / whole):.1f} %, for more images: "
-          f"{100 * (1 - spent['pipeline'] / (whole - once)):.1f} %")
+    outside = whole - spent["pipeline"]
+    growing = outside - sum(spent[name] for name in FIXED)
+    print(f"{options[0]} {options[1]}: {frames} frames, {whole:.2f} s, CPU {cpu:.2f} s; pipeline not running: "
+          f"{100 * outside / whole:.1f} %, for more images: {100 * growing / (spent['pipeline'] + growing):.1f} %")
     for name, seconds in sorted(spent.items(), key=lambda entry: -entry[1]):
-        print(f"  {name:20s} {seconds:7.2f} s {1000 * seconds / frames:8.2f} ms per frame")
+        print(f"  {name:30s} {seconds:7.2f} s {1000 * seconds / frames:8.2f} ms per frame")
 
 
 def scale(folder: Path, bag: str, count: int) -> None:
-    """Print the wall time of many bags on one core and on two. Raises CalledProcessError if the command fails."""
+    """Print wall and CPU time of many bags on one core and on two. Raises CalledProcessError if the command fails."""
+    pipeline.load(Config())                         # a first use exports the networks, which is none of this
     for number in range(count):
         (folder / f"bag_{number:02d}.mcap").symlink_to(Path(bag).resolve())
-    cores, took = sorted(os.sched_getaffinity(0)), {}
+    cores, took, cpu = sorted(os.sched_getaffinity(0)), {}, {}
     for jobs in (1, 2):
         command = [sys.executable, "-m", "hand_pose_ros", "evaluate", "--bags", folder, "--jobs", str(jobs), "--quiet",
                    "--out", folder / f"out{jobs}"]
-        start = time.monotonic()
+        start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL,
                        preexec_fn=lambda used=cores[:jobs]: os.sched_setaffinity(0, used))
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         took[jobs] = time.monotonic() - start
-    print(f"{count} bags: {took[1]:.1f} s on one core, {took[2]:.1f} s on two: {took[2] / took[1]:.2f} of it")
+        cpu[jobs] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{count} bags: {took[1]:.1f} s on one core (CPU {cpu[1]:.1f} s), {took[2]:.1f} s on two (CPU {cpu[2]:.1f} s): "
+          f"{took[2] / took[1]:.2f} of it")
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..frames import cross
 from ..skeleton import NUM_JOINTS
 from . import attributes, faults, metrics
 from .datasets.base import Item, TruthHand
@@ -268,9 +269,9 @@ def _calibration(score: HandScore, truth: TruthHand, predicted: Predicted) -> No
     error = predicted.joints_camera_m[keep] - joints
     along = (error * ray).sum(axis=1)
     across = error - along[:, None] * ray
-    u = np.cross(ray, (0.0, 1.0, 0.0))
+    u = cross(ray, np.array([0.0, 1.0, 0.0]))
     u /= np.linalg.norm(u, axis=1, keepdims=True)
-    v = np.cross(ray, u)
+    v = cross(ray, u)
     score.ray_errors_m, score.ray_sigma_m = along, predicted.sigma_ray_m[keep]
     score.across_errors_m = np.concatenate([(across * u).sum(axis=1), (across * v).sum(axis=1)])
     score.across_sigma_m = np.tile(predicted.sigma_across_m[keep], 2)

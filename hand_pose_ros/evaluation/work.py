@@ -23,7 +23,7 @@ import numpy as np
 
 from .. import annotate
 from .. import camera as cameras
-from ..bags import BagReader, BagWriter
+from ..bags import IMAGE, BagReader, BagWriter
 from ..config import Config
 from ..errors import DataError, FrameError
 from ..messages import ArrayInfo, read_array
@@ -320,19 +320,20 @@ def _bag(unit: dict[str, Any], run: dict[str, Any], judge: Any) -> Part:
         out = _run_frames(bag_frames(reader, unit, config), unit, run, topic.count, problems, judge)
         if run["results_bag"]:
             with out.messages:
-                _write_results(Path(run["out"]) / f"{unit['name']}.mcap", reader, out.messages)
+                _write_results(Path(run["out"]) / f"{unit['name']}.mcap", reader, out.messages, topic.type == IMAGE)
         problems.update(reader.problems)
     if not out.lines:
         raise DataError(f"{unit['name']}: no frame of {topic.name} could be used: {dict(problems)}")
     return Part(out.lines, out.timing, problems)
 
 
-def _write_results(path: Path, reader: BagReader, results: result_bag.Spool) -> None:
+def _write_results(path: Path, reader: BagReader, results: result_bag.Spool, compressed: bool) -> None:
     """The original topics with hands, markers and drawn pictures beside them, in recording order: the topics of a node
-    called hand_pose, so that its RViz and Foxglove layouts show the bag."""
+    called hand_pose, so that its RViz and Foxglove layouts show the bag. compressed: for raw images; JPEGs would take
+    half of the time of writing and get a tenth smaller."""
     path.unlink(missing_ok=True)
     seen = Counter(reader.problems)                 # copying reads everything a second time; count problems once
-    with BagWriter(path, compressed=True) as bag:
+    with BagWriter(path, compressed=compressed) as bag:
         put = results.writer(bag)
         for recorded in reader.messages():
             put(recorded.log_ns - 1)
