@@ -62,7 +62,7 @@ def main(args) -> int:
     curve.plot(args.out)
     if args.export:
         folder = args.export if os.sep in args.export else resources.folder("models") / args.export
-        export(trainer.average, settings, folder, accuracy=result, data=_data(trainer.before),
+        export(trainer.average, settings, folder, accuracy=result, data=data_of(trainer.before),
                training={"steps": trainer.step, "images_seen": trainer.images, "batch": settings.batch,
                          "minutes": round(trainer.seconds / 60, 1),
                          **({"before": {"name": trainer.before["name"], **trainer.before["training"]}}
@@ -76,11 +76,12 @@ def initial_weights(model: str | None, settings) -> tuple[dict | None, dict]:
     """The weights to start from, None for none, and what is known of them: "name", "training", "curve" of their card."""
     if model:
         card = models.card(model)
-        return networks.load(model).state_dict(), {k: card[k] for k in ("name", "training", "curve") if k in card}
+        known = ("name", "training", "curve") if card["kind"] == settings.kind else ("name", "training")
+        return networks.load(model).state_dict(), {key: card[key] for key in known if key in card}
     return (imagenet.lite0_weights(), imagenet.CARD) if settings.initial else (None, {})
 
 
-def _data(before: dict) -> str:
+def data_of(before: dict) -> str:
     """What the weights were learnt from, for the card."""
     began, training = before.get("name"), before.get("training", {})
     while "before" in training:

