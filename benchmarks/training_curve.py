@@ -1,5 +1,5 @@
-"""Error against pictures seen, from the cards of the models that ship: fills docs/training.md and draws its plot. Beside
-it the curve of the network that shipped before, which started from scratch (curve_from_scratch.json).
+"""Error against pictures seen, from the cards of the models that ship: fills docs/training.md and draws its plot.
+Beside it the curve of the network that shipped before, which started from scratch (curve_from_scratch.json).
 
     python3 benchmarks/training_curve.py [--architectures RUNS/architectures.md]
 """

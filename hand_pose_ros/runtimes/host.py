@@ -45,8 +45,8 @@ def processor_flags() -> frozenset[str]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return frozenset()
-    named = [line.partition(":")[2].split() for line in lines if line.partition(":")[0].strip() in ("flags", "Features")]
-    return frozenset(named[0]) if named else frozenset()
+    named = [line.partition(":") for line in lines if line.startswith(("flags", "Features"))]
+    return frozenset(named[0][2].split()) if named else frozenset()
 
 
 def torch_problem() -> str:

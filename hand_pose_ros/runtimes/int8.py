@@ -58,7 +58,7 @@ def build_problem() -> str:
     if not host.version("onnx"):
         return "quantising needs the onnx package (pip install onnx)"
     if not Path(sample_bag()).is_file():
-        return f"the sample bag {sample_bag()} is not there (hand-pose build-engine --precision int8 --calibration FILE)"
+        return f"the sample bag {sample_bag()} is not there (build-engine --precision int8 --calibration FILE)"
     return host.torch_problem()
 
 
@@ -86,7 +86,8 @@ def quantised(model: bytes, pictures: np.ndarray) -> bytes:
         quant_pre_process(onnx.load(io.BytesIO(model)), str(prepared), skip_symbolic_shape=True)
         convolutions = [node.name for node in onnx.load(str(prepared)).graph.node if node.op_type == "Conv"]
         quantize_static(str(prepared), str(result), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-                        op_types_to_quantize=["Conv"], nodes_to_exclude=convolutions[:min(FIRST, len(convolutions) // 4)],
+                        op_types_to_quantize=["Conv"],
+                        nodes_to_exclude=convolutions[:min(FIRST, len(convolutions) // 4)],
                         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                         calibrate_method=CalibrationMethod.MinMax,
                         extra_options={"CalibMovingAverage": True, "ActivationSymmetric": False})

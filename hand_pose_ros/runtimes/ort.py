@@ -28,7 +28,7 @@ SESSION_CONFIG = {
 
 
 def default_threads() -> int:
-    """Threads of one call if none are asked for: the cores this process may use, at most 4, and at most OMP_NUM_THREADS,
+    """Threads of one call if none are asked for: the cores this process may use, at most 4 and at most OMP_NUM_THREADS,
     by which several processes on one machine share its cores."""
     cores, shared = min(4, len(os.sched_getaffinity(0))), os.environ.get("OMP_NUM_THREADS", "")
     return min(cores, int(shared)) if shared.isdigit() and int(shared) else cores

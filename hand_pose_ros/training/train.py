@@ -73,7 +73,7 @@ def main(args) -> int:
 
 
 def initial_weights(model: str | None, settings) -> tuple[dict | None, dict]:
-    """The weights to start from, None for none, and what is known of them: "name", "training", "curve" of their card."""
+    """The weights to start from, None for none, and what their card says of them: "name", "training", "curve"."""
     if model:
         card = models.card(model)
         known = ("name", "training", "curve") if card["kind"] == settings.kind else ("name", "training")

@@ -49,7 +49,8 @@ def shard(path, count: int = 6) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("flags, chosen, engines", [({"sse2"}, "onnxruntime", 2), ({"avx_vnni"}, "onnxruntime-int8", 4)])
+@pytest.mark.parametrize("flags, chosen, engines", [
+    ({"sse2"}, "onnxruntime", 2), ({"avx_vnni"}, "onnxruntime-int8", 4)])
 def test_build_engine_builds_what_a_node_takes_and_lists_it(hand_pose, tmp_path, monkeypatch, flags, chosen, engines):
     monkeypatch.setattr(host, "processor_flags", lambda: frozenset(flags))
     status, out, _ = hand_pose("build-engine", "--cache", str(tmp_path))

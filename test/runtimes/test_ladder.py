@@ -182,8 +182,8 @@ def test_a_live_camera_gets_8_bits_once_they_are_built(options, no_gpu, dot_prod
 @pytest.mark.parametrize("missing, said", [
     ("dot products", "has none of asimddp, avx512_vnni, avx_vnni"), ("onnx", "pip install onnx"),
     ("bag", "sample bag .* is not there")])
-def test_where_8_bits_cannot_be_had_32_serve_and_the_reason_is_named(options, no_gpu, dot_products, without, monkeypatch,
-                                                                     missing, said):
+def test_where_8_bits_cannot_be_had_32_serve_and_the_reason_is_named(
+        options, no_gpu, dot_products, monkeypatch, missing, said):
     if missing == "dot products":
         monkeypatch.setattr(host, "processor_flags", frozenset)
     elif missing == "bag":

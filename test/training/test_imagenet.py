@@ -64,7 +64,8 @@ def test_features_are_those_of_the_published_weights(published, network):
 
 def test_every_weight_of_the_backbone_is_replaced(network):
     weights = imagenet.lite0_weights()
-    backbone = {name for name in network.state_dict() if name.startswith(("backbone.s8", "backbone.s16", "backbone.s32"))
+    stages = ("backbone.s8", "backbone.s16", "backbone.s32")
+    backbone = {name for name in network.state_dict() if name.startswith(stages)
                 and not name.endswith("num_batches_tracked")}
     assert set(weights) == backbone
 
@@ -123,6 +124,6 @@ def test_a_card_says_where_the_weights_began(tmp_path):
                                                                                  **known["training"]}})
     _, on_pose = train.initial_weights(pose, settings)
     _, on_detector = train.initial_weights(pose, exported(tmp_path / "detector", "detector", {})[1])
-    assert on_pose["curve"] and "curve" not in on_detector      # a detector's curve does not go on from a pose network's
+    assert on_pose["curve"] and "curve" not in on_detector      # NME and recall do not make one curve
     assert "began as efficientnet_lite0" in train.data_of(on_detector)
     assert "began" not in train.data_of({"name": "x", "training": {}}) and "began" not in train.data_of({})
