@@ -1,37 +1,97 @@
 """Things that hands hold: fitted into a posed hand so that fingers touch them rather than cut them.
 
-The hand is taken as the capsules round its bones. An object's core is the largest ball or rod that fits between them at
-a place enclosed by fingers, thumb and palm; boxes then grow sideways until a finger stops them.
+To propose one, the hand is taken as the capsules round its bones. An object's core is the largest ball or rod that fits
+between them at a place enclosed by fingers, thumb and palm; boxes then grow sideways until a finger stops them; pens lie
+between the pads, across both. What was proposed is then measured on the meshes and drawn again until it holds.
 """
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial import cKDTree
 
-from hand_pose_ros.skeleton import BONES
-from hand_pose_ros.synthesis import materials, rig, shapes
+from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M, BONES
+from hand_pose_ros.synthesis import materials, rig, shapes, touch
 
 BONE_RADIUS_M = np.array([.011, .011, .0095, .0085] + [.0125, .0085, .008, .0065] * 4)
 """Radii (20,) of the capsules round BONES of an adult hand."""
 _KEY_POINTS = np.array([2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20])
 _MAX_RADIUS = 0.042
+MAX_CUT_M = 0.003
+"""How far an object may reach under the skin: what a pad gives under a firm grip (Serina et al., J. Biomech. 30, 1997:
+2 to 3 mm at the tip)."""
+TOUCH_M = 0.002
+"""A part of the hand touches an object that comes this near to its skin."""
+_ATTEMPTS = 8
+_SAMPLE_M = 0.003
 
 
-def hold(rng: np.random.Generator, joints: np.ndarray) -> tuple[list, str] | None:
-    """Draw an object for a grasping hand.
+def hold(rng: np.random.Generator, hand, thickness: np.ndarray | None = None) -> tuple[list, str] | None:
+    """Draw an object for a grasping hand: it touches two parts of the hand and cuts none by more than MAX_CUT_M.
 
-    joints: (21, 3) of a right hand in the hand frame (z out of the back), metres. Returns (solids as (mesh, colour,
-    pattern, gloss), name), or None if nothing fits.
+    hand: hand_model.PosedHand, a right one. thickness: (5,) relative finger thickness, thumb first. Returns (solids as
+    (mesh, colour, pattern, gloss), name), or None if nothing fits.
     """
-    a, b = np.array(BONES).T
-    segments = np.stack([joints[a], joints[b]], axis=1)                                    # (20, 2, 3)
+    radii = BONE_RADIUS_M * hand.hand_length_m / ADULT_HAND_LENGTH_M
+    if thickness is not None:
+        radii = radii * np.concatenate([[1.0], np.repeat(thickness[0], 3), *([1.0, t, t, t] for t in thickness[1:])])
+    skin = cKDTree(hand.vertices)
+    kind = _kind(rng, hand.joints)
+    for attempt in range(_ATTEMPTS):
+        if attempt == _ATTEMPTS - 3:                               # another kind of thing may fit better
+            kind = _kind(rng, hand.joints)
+        found = _propose(rng, kind, hand.joints, radii)
+        if found is not None:
+            cut, parts = contact([part[0] for part in found[0]], hand, skin)
+            if cut <= MAX_CUT_M and parts >= 2:
+                return found
+    return None
+
+
+def contact(meshes: list, hand, skin: cKDTree | None = None) -> tuple[float, int]:
+    """How deep surfaces reach under a hand's skin (metres, 0 if nowhere), and how many parts of the hand they touch.
+
+    meshes: as of shapes.py. hand: hand_model.PosedHand. skin: search tree of its vertices.
+    """
+    skin = cKDTree(hand.vertices) if skin is None else skin
+    low, high = hand.vertices.min(0) - TOUCH_M, hand.vertices.max(0) + TOUCH_M
+    points = np.concatenate([_surface_points(mesh) for mesh in meshes])
+    points = points[((points > low) & (points < high)).all(1)]
+    distance, nearest = skin.query(points, distance_upper_bound=0.025)
+    near = np.isfinite(distance)
+    nearest = nearest[near]
+    height = np.einsum("nk,nk->n", points[near] - hand.vertices[nearest], hand.normals[nearest])
+    return float(max(-height.min(initial=0.0), 0.0)), len(np.unique(hand.part_ids[nearest[height < TOUCH_M]]))
+
+
+def _surface_points(mesh: tuple) -> np.ndarray:
+    """Points (n, 3) all over a mesh, at most about ``_SAMPLE_M`` apart."""
+    vertices, _, _, faces = mesh
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
+    side = np.sqrt(np.maximum(((b - a) ** 2).sum(1), np.maximum(((c - a) ** 2).sum(1), ((c - b) ** 2).sum(1))))
+    steps = np.clip(np.ceil(side / _SAMPLE_M), 1, 40).astype(int)
+    out = [vertices]
+    for n in np.unique(steps):
+        if n > 1:
+            i, j = np.array([(i, j) for i in range(n + 1) for j in range(n + 1 - i)]).T[..., None, None] / n
+            mine = steps == n
+            out.append((a[mine] + i * (b - a)[mine] + j * (c - a)[mine]).reshape(-1, 3))
+    return np.concatenate(out)
+
+
+def _kind(rng: np.random.Generator, joints: np.ndarray) -> str:
     kind = str(rng.choice(["rod", "ball", "slab", "pen"], p=[0.42, 0.14, 0.28, 0.16]))
     tips = np.linalg.norm(joints[4] - joints[[8, 12]], axis=1).min()
-    if tips < 0.03 and kind != "slab" and rng.random() < 0.7:
-        kind = "pen"
+    return "pen" if tips < 0.03 and kind != "slab" and rng.random() < 0.7 else kind
+
+
+def _propose(rng: np.random.Generator, kind: str, joints: np.ndarray, radii: np.ndarray) -> tuple[list, str] | None:
+    """An object of a kind that probably fits. joints: (21, 3); radii: (20,) of the capsules round BONES."""
+    a, b = np.array(BONES).T
+    segments = np.stack([joints[a], joints[b]], axis=1)                                    # (20, 2, 3)
     if kind == "pen":
-        return _pen(rng, joints)
+        return _pen(rng, joints, segments, radii)
     if kind == "ball":
-        fit = _fit(rng, joints, segments, None)
+        fit = _fit(rng, joints, segments, radii, None)
         if fit is None or fit[1] < 0.008:
             return None
         turn = np.stack([*shapes.frame(axis := _unit(rng.normal(0, 1, 3))), axis], axis=1)
@@ -44,20 +104,20 @@ def hold(rng: np.random.Generator, joints: np.ndarray) -> tuple[list, str] | Non
         return [(shapes.ball(fit[0], radii, turn), *_stuff(rng))], "ball"
     across = _unit(joints[5] - joints[17]) if rng.random() < 0.75 else _unit(rng.normal(0, 1, 3))
     axis = _unit(across + rng.normal(0, 0.18, 3))
-    fit = _fit(rng, joints, segments, axis)
+    fit = _fit(rng, joints, segments, radii, axis)
     if fit is None:
         return None
     centre, radius = fit
     if kind == "rod":
         return _rod(rng, centre, axis, radius, joints)
-    return _slab(rng, centre, axis, radius, joints, segments)
+    return _slab(rng, centre, axis, radius, joints, segments, radii)
 
 
-def _fit(rng, joints, segments, axis):
+def _fit(rng, joints, segments, radii, axis):
     """Centre and radius of the largest ball (or rod along ``axis``) among random places enclosed by the hand."""
     shares = rng.dirichlet(np.full(len(_KEY_POINTS), 0.25), 400)
     places = shares @ joints[_KEY_POINTS]
-    clearance = _clearance(places, segments, axis)
+    clearance = _clearance(places, segments, radii, axis)
     near = shares[:, :3].sum(1)                                    # some thumb, some finger
     clearance = np.where((near > 0.1) & (near < 0.85), clearance, -1.0)
     best = int(np.argmax(clearance))
@@ -66,14 +126,14 @@ def _fit(rng, joints, segments, axis):
     centre, radius = places[best], clearance[best]
     for _ in range(3):                                             # climb
         tries = centre + rng.normal(0, 0.25 * radius + 0.002, (60, 3))
-        value = _clearance(tries, segments, axis)
+        value = _clearance(tries, segments, radii, axis)
         value = np.where(value < min(radius * 1.25, _MAX_RADIUS), value, -1.0)
         if value.max() > radius:
             centre, radius = tries[np.argmax(value)], value.max()
     return centre, float(min(radius, _MAX_RADIUS))
 
 
-def _clearance(places, segments, axis):
+def _clearance(places, segments, radii, axis):
     """Distance (n,) from places (n, 3) to the hand's skin, across ``axis`` if given."""
     if axis is not None:
         flat = np.eye(3) - np.outer(axis, axis)
@@ -81,7 +141,7 @@ def _clearance(places, segments, axis):
     start, along = segments[:, 0], segments[:, 1] - segments[:, 0]
     t = np.einsum("nsk,sk->ns", places[:, None] - start, along) / np.maximum((along ** 2).sum(1), 1e-10)
     nearest = start + np.clip(t, 0, 1)[..., None] * along
-    return (np.linalg.norm(places[:, None] - nearest, axis=-1) - 0.95 * BONE_RADIUS_M).min(1)
+    return (np.linalg.norm(places[:, None] - nearest, axis=-1) - 0.95 * radii).min(1)
 
 
 def _rod(rng, centre, axis, radius, joints):
@@ -169,7 +229,7 @@ def _tool(rng, centre, axis, radius, reach):
     return parts, name
 
 
-def _slab(rng, centre, axis, radius, joints, segments):
+def _slab(rng, centre, axis, radius, joints, segments, radii):
     """A phone, remote control, card, sheet, book or box between thumb and fingers."""
     thumb = joints[3:5].mean(0) - centre
     normal = thumb - axis * (thumb @ axis)
@@ -178,10 +238,10 @@ def _slab(rng, centre, axis, radius, joints, segments):
     half = min(radius, 0.02)
     share = np.linspace(0, 1, 5)[None, :, None]
     flesh = (segments[:, :1] * (1 - share) + segments[:, 1:] * share).reshape(-1, 3) - centre
-    thick = np.repeat(BONE_RADIUS_M, 5)
+    thick = np.repeat(radii, 5)
     across, height, u = flesh @ normal, flesh @ axis, flesh @ side
     length = rng.uniform(0.05, 0.17)
-    blocking = (np.abs(across) < half + 0.7 * thick) & (np.abs(height) < length / 2)
+    blocking = (np.abs(across) < half + 0.9 * thick) & (np.abs(height) < length / 2 + 0.5 * thick)
     forward = np.min(np.where(blocking & (u > 0), u - thick, 0.08), initial=0.08)
     backward = np.min(np.where(blocking & (u < 0), -u - thick, 0.08), initial=0.08)
     forward, backward = max(forward, half * 0.7), max(backward, half * 0.7)
@@ -239,20 +299,28 @@ def _rounded(middle, rotation, size, color, gloss):
     return parts
 
 
-def _pen(rng, joints):
-    """A pen, pencil, brush, spoon, fork, knife or key from the pinch towards the web between thumb and index."""
+def _pen(rng, joints, segments, radii):
+    """A pen, pencil, brush, spoon, fork, knife or key between the pads of the thumb and a finger."""
     finger = int(np.argmin(np.linalg.norm(joints[[8, 12, 16, 20]] - joints[4], axis=1)))
-    pad = joints[8 + 4 * finger]
-    pinch = 0.5 * (joints[4] + pad) + np.array([0, -0.004, 0.002])
-    gap = np.linalg.norm(joints[4] - pad)
-    if gap > 0.06:
+    thumb, other = 3, 7 + 4 * finger                               # the last bones, as rows of BONES
+    share = rng.uniform(0.45, 0.75, 2)[:, None]
+    one, two = segments[[thumb, other], 0] + share * np.diff(segments[[thumb, other]], axis=1)[:, 0]
+    gap = np.linalg.norm(two - one) - radii[thumb] - radii[other]
+    if gap > 0.02:
         return None
-    web = 0.5 * (joints[2] + joints[5]) + [0, 0, 0.012]
-    across = _unit(np.cross(pad - joints[4], joints[7 + 4 * finger] - joints[4]) + 1e-6)
-    axis = _unit(web - pinch) if rng.random() < 0.6 else across * rng.choice([-1.0, 1.0])
-    axis = _unit(axis + rng.normal(0, 0.12, 3))
-    radius = float(np.clip(gap / 2 - 0.006, 0.0015, 0.012))
-    ahead, behind = rng.uniform(0.01, 0.09), rng.uniform(0.05, 0.14)
+    radius = float(np.clip(gap / 2 + 0.001, 0.0015, 0.009))
+    between = _unit(two - one)
+    pinch = one + between * (radii[thumb] + gap / 2)
+    x, y = shapes.frame(between)
+    angle = rng.uniform(0, 2 * np.pi) + np.linspace(0, 2 * np.pi, 32, endpoint=False)
+    axes = np.cos(angle)[:, None] * x + np.sin(angle)[:, None] * y + rng.normal(0, 0.06, (32, 3))
+    ahead, behind = rng.uniform(0.02, 0.09), rng.uniform(0.05, 0.14)
+    ends = pinch + np.array([-ahead - 0.04, behind])[:, None, None] * axes                  # (2, 32, 3)
+    gaps = touch.segment_distance(np.repeat(ends[0][:, None], 20, 1), np.repeat(ends[1][:, None], 20, 1),
+                                  np.repeat(segments[None, :, 0], 32, 0), np.repeat(segments[None, :, 1], 32, 0))
+    cuts = np.maximum(radii + radius - gaps, 0)
+    cuts[:, [thumb, other]] *= 0.3
+    axis = axes[int(np.argmin(cuts.sum(1) + rng.uniform(0, 0.001, 32)))]
     start, end = pinch - axis * ahead, pinch + axis * behind
     x, y = shapes.frame(axis)
     turn = np.stack([x, y, axis], 1)

@@ -373,16 +373,14 @@ def sample_arm(rng: np.random.Generator, look: materials.SkinLook, pose: np.ndar
     """
     name, shape = (owner := owner or sample_owner(rng)).model, owner.shape
     model = HandModel.load(name)
-    attributes, parts = {"model": name}, []
+    attributes, parts, holding = {"model": name}, [], False
     if pose is None:
         holding = kinds is None and rng.random() < HOLDING
         pose, attributes["pose"] = poses.sample_named(rng, shape, ("grasp",) if holding else kinds)
-        joints = rig.posed_joints(shape.skeleton, rig.motions(shape.skeleton, pose))
-        held = objects.hold(rng, joints) if holding else None
-        if held:
-            parts += held[0]
-            attributes["holding"] = held[1]
     hand = model.pose(shape, pose)
+    if holding and (held := objects.hold(rng, hand, shape.person.finger_thickness)):
+        parts += held[0]
+        attributes["holding"] = held[1]
     elbow = _elbow(shape.skeleton, pose)
     if rng.random() < 0.05:
         look = materials.sample_glove(rng, look)
