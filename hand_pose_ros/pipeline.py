@@ -4,7 +4,8 @@
     crops    a virtual camera looks at each hand; left hands are mirrored
     poses    all crops of the frame in one call of the pose network; what is not a hand is dropped
     again    hands that were cropped badly (just detected, turned, moved, mirrored wrongly) get a second, better crop
-    lift     joints in metres in the camera's frame; two poses of one hand become one
+    lift     joints in metres in the camera's frame
+    apart    two answers that are one hand become one, and the hand behind it is looked for past it
     track    identity, side and smoothing over time
 
 The networks are two callables, so that this file runs the same on the robot, in replay, in evaluation and in tests.
@@ -44,9 +45,22 @@ EVIDENCE_NEEDED = 2.0
 one in two hundred of the detector's other proposals passes; ``python3 -m hand_pose_ros.training.new_hand_rule``
 compares with the best fit to such frames, which trusts the detector more and takes more hands, but more faces too."""
 SAME_BOX_IOU = 0.3
+OVERLAPPING_IOU = 0.6
+"""A new detection that overlaps a followed hand by the first is that hand, unless another one fits it better; by the
+second it is that hand anyway."""
 SAME_HAND = 0.2
 SAME_HAND_OTHER_SIDE = 0.1
 """Mean joint distance, in hand sizes, below which two poses are one hand; clasped hands are allowed to be closer."""
+PAST = 0.15
+"""Hand sizes by which a crop is moved off a hand in front, so that the hand behind is more in its middle."""
+FOUND_AGAIN = 0.3
+FOUND_APART = 0.25
+"""Mean joint confidence from which a hand behind another is believed, and how far its joints are from the other's at
+least, in hand sizes: half hidden hands get poses that are half the other hand's."""
+DETECT_HIDDEN_S = 0.1
+"""Time between two looks at the whole image while a hand is hidden: it may come out elsewhere."""
+SIDE_WEIGHT = 0.8
+"""Misfit, in hand sizes, of being of the other side for certain."""
 
 
 @dataclass(frozen=True)
@@ -88,19 +102,21 @@ class Pipeline:
             frame = unmirrored(frame)
         expected = tracking.predict(state.tracker, frame.stamp_ns, config)
         expected = [d for d in expected if usable(d, frame)][:config.max_hands]
-        ran = needs_detector(state, len(expected), frame.stamp_ns, config)
+        hidden = [d for d in tracking.hidden(state.tracker, frame.stamp_ns) if usable(d, frame)]
+        hidden = hidden[:config.max_hands - len(expected)]
+        ran = needs_detector(state, len(expected), len(hidden), frame.stamp_ns, config)
         found = self.detect(frame.image, min(CANDIDATE_SCORE, config.detection_threshold)) if ran else []
-        new = [d for d in found if usable(d, frame) and all(_iou(d.box, e.box) < SAME_BOX_IOU for e in expected)]
+        new = unfollowed([d for d in found if usable(d, frame)], expected)
         new = new[:CANDIDATES * (config.max_hands - len(expected))]
         marks_s = {"detect": time.monotonic()}
 
-        seen = self.examine(frame, expected, new, config)
+        seen = self.examine(frame, (*expected, *hidden), new, config)
+        known, fresh = seen[:len(expected) + len(hidden)], seen[len(expected) + len(hidden):]
+        hands = self._told_apart(frame, (*expected, *hidden), known, len(expected), config)
         marks_s["pose"] = time.monotonic()
 
-        known = [look for look in seen[:len(expected)] if look.pose.presence >= config.presence_threshold]
-        fresh = [(new_hand_probability(look.detection, look.pose), look) for look in seen[len(expected):]]
+        fresh = [(new_hand_probability(look.detection, look.pose), look) for look in fresh]
         fresh.sort(key=lambda pair: -pair[0])
-        hands = [self._lift(look, frame, config) for look in known]
         hands += [replace(self._lift(look, frame, config), score=p)
                   for p, look in fresh if p >= config.detection_threshold]
         hands = without_duplicates(hands)[:config.max_hands]
@@ -164,6 +180,42 @@ class Pipeline:
                 seen[k] = look
         return seen
 
+    def _told_apart(self, frame: Frame, wanted: Sequence[Detection], looks: Sequence[Look], followed: int, config
+                    ) -> list[Hand]:
+        """The hands that the looks for known ones show, each once. wanted: where the tracks expected them; the first
+        ``followed`` were seen in the last image, the others are hidden.
+
+        Where hands overlap, the network often answers with the one in front twice. That answer belongs to the track
+        that it fits best; for the other a crop is taken past the hand in front. What this shows is believed only if
+        it cannot be the hand in front again; else that hand is not seen in this image.
+        """
+        claims = []
+        for k, (detection, look) in enumerate(zip(wanted, looks)):
+            if look.pose.presence >= config.presence_threshold and np.isfinite(look.pose.uv).all():
+                hand = self._lift(look, frame, config)
+                claims.append((k >= followed, _misfit(detection, hand), detection, hand))
+        hands: list[Hand] = []
+        for was_hidden, _, detection, hand in sorted(claims, key=lambda claim: claim[:2]):
+            front = next((other for other in hands if _same_hand(hand, other)), None)
+            if front is not None:
+                hand = self._look_past(frame, detection, front, config)
+            if hand is not None and (front is None and not was_hidden or _found_again(detection, hand, hands)):
+                hands.append(hand)
+        return hands
+
+    def _look_past(self, frame: Frame, detection: Detection, front: Hand, config) -> Hand | None:
+        """What a crop shows that is moved off the hand in front; None if it shows no hand."""
+        away = _middle(detection.box) - _middle(front.box)
+        distance = np.linalg.norm(away)
+        shift = PAST * np.max(detection.box[2:] - detection.box[:2]) * away / distance if distance > 1e-6 else away
+        past = replace(detection, box=detection.box + np.tile(shift, 2))
+        if not usable(past, frame):
+            return None
+        look = self._look(frame, [(past, _is_left(past))])[0]
+        if look.pose.presence < config.presence_threshold or not np.isfinite(look.pose.uv).all():
+            return None
+        return self._lift(look, frame, config)
+
     def _lift(self, look: Look, frame: Frame, config) -> Hand:
         length, source = config.hand_length_m, ScaleSource.ASSUMED
         if self.calibrated_length_m is not None:
@@ -213,14 +265,15 @@ def new_hand_probability(detection: Detection, pose: CropPose) -> float:
     return float(1.0 / (1.0 + np.exp(EVIDENCE_NEEDED - evidence(detection, pose) @ EVIDENCE_WEIGHTS)))
 
 
-def needs_detector(state: PipelineState, followed: int, stamp_ns: int, config) -> bool:
+def needs_detector(state: PipelineState, followed: int, hidden: int, stamp_ns: int, config) -> bool:
     """No hand is followed; or there is room for another, and one was just lost or the last look is long ago.
 
-    With stamp 0 there is no telling how long ago; then it is long ago."""
+    With stamp 0 there is no telling how long ago; then it is long ago. While hands are hidden, DETECT_HIDDEN_S is."""
     if followed == 0 or followed >= config.max_hands:
         return followed == 0
     since_s = (stamp_ns - state.detected_ns) * 1e-9
-    return not stamp_ns or tracking.any_lost(state.tracker) or not 0 <= since_s < config.detect_every_s
+    every_s = min(config.detect_every_s, DETECT_HIDDEN_S) if hidden else config.detect_every_s
+    return not stamp_ns or tracking.any_lost(state.tracker, stamp_ns) or not 0 <= since_s < every_s
 
 
 def check_frame(frame: Frame) -> None:
@@ -245,6 +298,17 @@ def usable(detection: Detection, frame: Frame) -> bool:
     centre = 0.5 * (box[:2] + box[2:])
     inside = np.all(centre >= -0.5) and np.all(centre <= (frame.camera.width - 0.5, frame.camera.height - 0.5))
     return bool(inside and np.all(np.isfinite(cameras.unproject(frame.camera, centre))))
+
+
+def unfollowed(found: Sequence[Detection], expected: Sequence[Detection]) -> list[Detection]:
+    """The new detections that are not a followed hand: each followed hand takes the one that fits it best, and all
+    that hardly differ from its box. What only overlaps it may be a second hand in front of it or behind it."""
+    overlaps = np.array([[_iou(d.box, e.box) for e in expected] for d in found]).reshape(len(found), len(expected))
+    taken = (overlaps >= OVERLAPPING_IOU).any(1)
+    for column in overlaps.T:
+        if len(column) and column.max() >= SAME_BOX_IOU:
+            taken[column.argmax()] = True
+    return [d for d, is_taken in zip(found, taken) if not is_taken]
 
 
 def without_duplicates(hands: Sequence[Hand]) -> list[Hand]:
@@ -287,9 +351,34 @@ def _differs(before: Detection, after: Detection) -> bool:
 
 
 def _same_hand(a: Hand, b: Hand) -> bool:
+    return _apart(a, b) < (SAME_HAND if a.is_right == b.is_right else SAME_HAND_OTHER_SIDE)
+
+
+def _apart(a: Hand, b: Hand) -> float:
+    """Mean distance of the joints of two hands in the image, in sizes of the smaller one."""
     size = min(np.max(a.box[2:] - a.box[:2]), np.max(b.box[2:] - b.box[:2]))
-    apart = np.nanmean(np.linalg.norm(a.joints_px - b.joints_px, axis=-1))
-    return bool(apart < (SAME_HAND if a.is_right == b.is_right else SAME_HAND_OTHER_SIDE) * size)
+    return float(np.nanmean(np.linalg.norm(a.joints_px - b.joints_px, axis=-1)) / max(size, 1e-6))
+
+
+def _misfit(detection: Detection, hand: Hand) -> float:
+    """How badly an answer fits the track that it was looked for, in hand sizes: its box and its side."""
+    size = max(np.max(detection.box[2:] - detection.box[:2]), 1e-6)
+    return float(np.abs(hand.box - detection.box).mean() / size + SIDE_WEIGHT * _other_side(detection, hand))
+
+
+def _other_side(detection: Detection, hand: Hand) -> float:
+    """0 that the hand is of the side of its track, 1 that it is of the other; 0 if unknown."""
+    return float(np.nan_to_num(abs(detection.right_probability - hand.right_probability)))
+
+
+def _found_again(detection: Detection, hand: Hand, others: Sequence[Hand]) -> bool:
+    """Whether an answer can be believed to be the hand that was looked for behind one of the others."""
+    return bool(_other_side(detection, hand) < 0.5 and hand.confidence.mean() >= FOUND_AGAIN
+                and all(_apart(hand, other) >= FOUND_APART for other in others))
+
+
+def _middle(box: np.ndarray) -> np.ndarray:
+    return 0.5 * (box[:2] + box[2:])
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> float:

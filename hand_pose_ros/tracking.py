@@ -28,6 +28,11 @@ FARTHEST = 1.0
 """A hand further than this many of its sizes from where a track is expected is another hand."""
 FARTHEST_PER_S = 4.0
 """The same grows by this per second since the track was last seen."""
+FARTHEST_OTHER_SIDE = 0.4
+"""Share of the reach that is left for a hand that is of the other side for certain: a wrong side on the spot is a
+mistake of the network, a wrong side further off is the other hand."""
+HIDDEN_S = 0.3
+"""A hand that was lost beside another one is looked for where it should be for this long: the other may hide it."""
 SIDE_WEIGHT = 0.8
 DISTANCE_WEIGHT = 1.0
 """Cost, in hand sizes, of being of the other side for certain, and of a distance off by a factor of e."""
@@ -115,9 +120,34 @@ def predict(state: TrackerState, stamp_ns: int, config) -> tuple[Detection, ...]
         for t in state.tracks if t.seen_ns == state.stamp_ns)
 
 
-def any_lost(state: TrackerState) -> bool:
-    """Whether a hand that was followed was not seen in the last image."""
-    return any(t.seen_ns != state.stamp_ns for t in state.tracks)
+def hidden(state: TrackerState, stamp_ns: int) -> tuple[Detection, ...]:
+    """Where hands should be now that were lost at most HIDDEN_S ago beside one that is still seen and may hide them.
+
+    The longest seen first. Nothing for stamp 0, which does not tell how long ago.
+    """
+    return tuple(crops.from_joints(_expected_px(t, stamp_ns), t.hand.score, _probability(t.log_odds, t.is_right))
+                 for t in _hidden(state, stamp_ns))
+
+
+def any_lost(state: TrackerState, stamp_ns: int) -> bool:
+    """Whether a hand that was followed was not seen in the last image, and is not one of those in ``hidden`` either."""
+    lost = sum(t.seen_ns != state.stamp_ns for t in state.tracks)
+    return lost > len(_hidden(state, stamp_ns))
+
+
+def _hidden(state: TrackerState, stamp_ns: int) -> list[Track]:
+    if not stamp_ns or not state.stamp_ns or stamp_ns < state.stamp_ns:
+        return []
+    seen = [t for t in state.tracks if t.seen_ns == state.stamp_ns]
+    lost = [t for t in state.tracks if t.seen_ns != state.stamp_ns and stamp_ns - t.seen_ns <= HIDDEN_S * 1e9]
+    return [t for t in lost if any(_beside(t, other, stamp_ns) for other in seen)]
+
+
+def _beside(a: Track, b: Track, stamp_ns: int) -> bool:
+    """Whether the middles of two hands are less than a hand size apart."""
+    boxes = [crops.from_joints(_expected_px(t, stamp_ns)).box for t in (a, b)]
+    apart = np.linalg.norm(boxes[0][:2] + boxes[0][2:] - boxes[1][:2] - boxes[1][2:]) / 2
+    return bool(apart < np.mean([np.max(box[2:] - box[:2]) for box in boxes]))
 
 
 def match(tracks: tuple[Track, ...], hands: tuple[Hand, ...], stamp_ns: int) -> list[tuple[int, int]]:
@@ -173,10 +203,13 @@ def _cost(track: Track, hand: Hand, stamp_ns: int) -> float:
     known = squares[np.isfinite(squares)]
     apart = float(np.sqrt(known.mean())) / size if len(known) else np.inf
     gap_s = max(stamp_ns - track.seen_ns, 0) * 1e-9 if stamp_ns else 0.0
-    if not apart <= FARTHEST + FARTHEST_PER_S * gap_s:
-        return np.inf
+    other_side = 0.0
     if np.isfinite(hand.right_probability):
-        apart += SIDE_WEIGHT * abs(_probability(track.log_odds, track.is_right) - hand.right_probability)
+        other_side = abs(_probability(track.log_odds, track.is_right) - hand.right_probability)
+    reach = FARTHEST + FARTHEST_PER_S * gap_s
+    if not apart <= reach * (1.0 - (1.0 - FARTHEST_OTHER_SIDE) * other_side):
+        return np.inf
+    apart += SIDE_WEIGHT * other_side
     z, before = _palm_z(hand), _palm_z(track.raw)
     if z > 0 and before > 0:
         apart += DISTANCE_WEIGHT * min(abs(np.log(z / before)), 1.0)

@@ -93,6 +93,39 @@ def test_distance_tells_apart_what_place_does_not():
     assert swapped(at(-0.01, 0.5), at(0.01, 0.7), at(0.01, 0.5), at(-0.01, 0.7)) == [1, 2]
 
 
+def test_a_track_does_not_jump_to_a_hand_of_the_other_side_but_takes_a_wrong_side_on_the_spot():
+    right = [(observed(hand(at=(0, 0, 0.6)), 0.98),)] * 10
+    _, out = run([*right, (observed(hand(at=(0.1, 0, 0.6)), 0.02),)])        # a hand appears beside one that has gone
+    assert out[-1][0][0].track_id == 2
+    _, out = run([*right, (observed(hand(at=(0.1, 0, 0.6)), 0.98),)])        # the hand moved fast
+    assert out[-1][0][0].track_id == 1
+    _, out = run([*right, (observed(hand(at=(0.02, 0, 0.6)), 0.02),)])       # the network is wrong once
+    assert out[-1][0][0].track_id == 1 and out[-1][0][0].is_right
+
+
+def test_a_hand_lost_beside_another_is_expected_where_it_was_going_and_not_for_long():
+    def scene(k, both=True):
+        front = observed(hand(at=(0.08 - 0.004 * k, 0, 0.6)))
+        return (front, observed(hand(at=(-0.08 + 0.004 * k, 0, 0.68), right=False), 0.05)) if both else (front,)
+    state, _ = run([scene(k) for k in range(15)])
+    state, _ = run([scene(k, False) for k in range(15, 18)], start_ms=state.stamp_ns // MS + 33, state=state)
+    now = state.stamp_ns + 33 * MS
+    (found,) = tracking.hidden(state, now)
+    truth = cameras.project(CAMERA, hand(at=(-0.08 + 0.004 * 18, 0, 0.68), right=False))
+    assert np.abs(found.box - [*truth.min(0), *truth.max(0)]).max() < 6 and found.right_probability < 0.1
+    assert not tracking.any_lost(state, now) and len(tracking.predict(state, now, CONFIG)) == 1
+    late = state.tracks[1].seen_ns + int((tracking.HIDDEN_S + 0.01) * 1e9)
+    assert tracking.hidden(state, late) == () and tracking.any_lost(state, late)
+    assert tracking.hidden(state, 0) == tracking.hidden(state, state.stamp_ns - MS) == ()
+
+
+def test_a_hand_lost_far_from_any_other_is_just_lost():
+    far = (observed(hand(at=(-0.2, 0, 0.6))), observed(hand(at=(0.2, 0, 0.6))))
+    state, _ = run([far] * 3 + [far[:1]])
+    assert tracking.hidden(state, state.stamp_ns + 33 * MS) == ()
+    assert tracking.any_lost(state, state.stamp_ns + 33 * MS)
+
+
 def test_order_of_hands_in_the_list_does_not_matter():
     frames = crossing(0.5)
     _, a = run(frames)
@@ -251,7 +284,7 @@ def test_prediction_moves_on_with_the_hand():
     truth = cameras.project(CAMERA, hand(at=(-0.1 + 0.3 * 20 / 30, 0, 0.6)))
     np.testing.assert_allclose(box, [*truth.min(0), *truth.max(0)], atol=2.5)
     state, _ = run([()], start_ms=state.stamp_ns // MS + 33, state=state)
-    assert tracking.predict(state, state.stamp_ns + 33 * MS, CONFIG) == () and tracking.any_lost(state)
+    assert tracking.predict(state, state.stamp_ns + 33 * MS, CONFIG) == () and tracking.any_lost(state, state.stamp_ns + 33 * MS)
 
 
 def test_smoothing_puts_no_joint_behind_the_camera():
