@@ -167,6 +167,17 @@ def test_pictures_that_cannot_be_used_are_counted(tmp_path):
     assert "label without image" in (tmp_path / "a" / "report.html").read_text()
 
 
+def test_bad_labels_are_counted_once_however_often_they_are_read(tmp_path):
+    """FreiHAND's items are made each time they are asked for: by the networks' turn, by the report, after a stop."""
+    folder = samples.freihand(tmp_path / "set", count=3)
+    joints = json.loads((folder / "evaluation_xyz.json").read_text())
+    joints[1][8][2] = float("nan")
+    (folder / "evaluation_xyz.json").write_text(json.dumps(joints))
+    for _ in range(2):                              # the second time from the parts that are there
+        found = run(tmp_path / "a", "--data", folder, "--protocol", "box")
+        assert [count for words, count in found["problems"].items() if "3D joint that is not a number" in words] == [1]
+
+
 def test_predictions_of_another_program(tmp_path):
     folder = data(tmp_path / "set", 4)
     truth = [json.loads(line) for line in (folder / "annotations.jsonl").read_text().splitlines()]
@@ -221,6 +232,8 @@ def test_two_runs_of_a_bag_give_the_same_bytes(tmp_path):
     for name in "ab":
         run(tmp_path / name, "--bag", path, factory="painted:noisy")
     same_bytes(tmp_path / "a", tmp_path / "b")
+    run(tmp_path / "b", "--bag", path, factory="painted:noisy")         # scored from the part that is there
+    same_bytes(tmp_path / "a", tmp_path / "b")
 
 
 def test_a_bag_without_truth_says_so(tmp_path):
@@ -272,6 +285,13 @@ def test_a_cut_off_bag_keeps_what_it_holds_and_an_unreadable_one_keeps_the_other
     assert "cut off" in text and "not evaluated: bad" in text
     with pytest.raises(DataError, match="nothing could be evaluated"):
         run(tmp_path / "b", "--bag", tmp_path / "bad.mcap")
+
+
+def test_a_bag_without_the_named_truth_is_left_out_and_the_others_are_kept(tmp_path):
+    paths = bag(tmp_path / "good.mcap", 4), bag(tmp_path / "bare.mcap", 4, truth=False)
+    found = run(tmp_path / "a", "--bag", *paths, "--truth-topic", "/truth/hands", "--no-video", "--no-results-bag")
+    assert list(found["failed_units"]) == ["bare"] and "no topic /truth/hands" in found["failed_units"]["bare"]
+    assert found["metrics"]["recall"] == 1.0
 
 
 def test_a_missing_topic_lists_what_is_there(tmp_path):
