@@ -143,6 +143,140 @@ def test_clasped_hands_of_two_sides_stay_two():
     assert len(pipelines.without_duplicates((one[0], replace(two[0], right_probability=0.9)))) == 1
 
 
+class InFront(Oracle):
+    """An oracle that sees no hand whose middle lies close to that of a nearer one: it answers with the nearer."""
+
+    def covered(self, joints) -> bool:
+        px = cameras.project(self.camera, joints)
+        nearer = [other for other, _ in self.hands if other[9, 2] < joints[9, 2] - 0.01]
+        apart = [np.linalg.norm((cameras.project(self.camera, other) - px).mean(0)) for other in nearer]
+        return bool(apart) and min(apart) < 0.3 * np.ptp(px, axis=0).max()
+
+    def without_covered(self, ask):
+        everything, self.hands = self.hands, [h for h in self.hands if not self.covered(h[0])]
+        try:
+            return ask()
+        finally:
+            self.hands = everything
+
+    def detect(self, image, min_score=0.5):
+        return self.without_covered(lambda: super(InFront, self).detect(image, min_score))
+
+    def _pose(self, crop):
+        return self.without_covered(lambda: super(InFront, self)._pose(crop))
+
+
+def crossing(sides, seconds=1.5, fps=30, turn_back=False):
+    """Two hands that pass each other, the first 9 cm nearer; or that come together and part again."""
+    scenes = []
+    for t in np.linspace(0, 1, round(seconds * fps)):
+        x = 0.17 * (abs(2 * t - 1) if turn_back else 1 - 2 * t)
+        scenes.append([(hand(right=sides[0], at=(x, 0.0, 0.6)), sides[0]),
+                       (hand(right=sides[1], at=(-x, 0.01, 0.69), turn=(0, 0, 0.1)), sides[1])])
+    return scenes
+
+
+@pytest.mark.parametrize("sides", [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("fps", [15, 30])
+@pytest.mark.parametrize("turn_back", [False, True])
+def test_hands_that_cross_keep_their_ids_through_full_overlap(sides, fps, turn_back):
+    if turn_back and sides == (True, True):
+        sides = (False, False)
+    oracle, scenes = InFront(make("pinhole")), crossing(sides, fps=fps, turn_back=turn_back)
+    results = play(oracle, scenes, Config(detect_every_s=10.0), dt_ms=round(1000 / fps))
+    owner, seen_behind = {}, 0
+    for scene, result in zip(scenes, results):
+        oracle.hands = scene
+        covered = [oracle.covered(joints) for joints, _ in scene]
+        assert not covered[0]
+        assert len(result.raw) <= 2 - covered[1]                             # nothing is made up for a hidden hand
+        nearest = []
+        for found in result.raw:
+            off = [np.linalg.norm(found.joints_m - joints, axis=-1).mean() for joints, _ in scene]
+            assert min(off) < 5e-3
+            nearest.append(int(np.argmin(off)))
+            assert owner.setdefault(found.track_id, nearest[-1]) == nearest[-1]
+        assert len(set(nearest)) == len(nearest) and 0 in nearest
+        seen_behind += 1 in nearest
+    hidden = 0
+    for scene in scenes:
+        oracle.hands = scene
+        hidden += oracle.covered(scene[1][0])
+    assert hidden >= 2 and set(owner) == {1, 2}
+    assert seen_behind >= len(scenes) - hidden - 0.1 * fps                   # found again at once
+    if not turn_back:
+        assert owner[1] != owner[2] and len(results[-1].hands) == 2
+
+
+def test_a_hidden_hand_is_waited_for_without_asking_the_detector_at_every_image():
+    oracle, scenes = InFront(make("pinhole")), crossing((True, False), fps=60)
+    results = play(oracle, scenes, Config(detect_every_s=10.0), dt_ms=17)
+    lost = [k for k, result in enumerate(results) if len(result.hands) == 1]
+    assert len(lost) >= 8
+    assert sum(result.detector_ran for result in results) <= 2 + len(lost) * 17e-3 / pipelines.DETECT_HIDDEN_S
+
+
+class Drawn(Oracle):
+    """An oracle that answers with a nearer hand unless the other one is clearly in the middle of the crop."""
+
+    def _pose(self, crop):
+        def off(joints):
+            uv = crops.to_uv(crop, joints @ crop.R_camera_crop)
+            return (((uv.min(0) + uv.max(0)) / 2 / self.size - 0.5)**2).sum()
+        everything = self.hands
+        nearest = min(everything, key=lambda h: h[0][9, 2])
+        self.hands = [min(everything, key=lambda h: off(h[0]) - (0.16**2 if h is nearest else 0.0))]
+        try:
+            return super()._pose(crop)
+        finally:
+            self.hands = everything
+
+
+@pytest.mark.parametrize("behind_first", [True, False])
+def test_a_hand_half_behind_another_is_seen_past_it(behind_first):
+    """The crop at its place shows the one in front; the hand is not lost, and neither gets the other's id."""
+    oracle, scenes = Drawn(make("pinhole")), []
+    for k in range(18):
+        pair = [(hand(right=False, at=(max(0.12 - 0.01 * k, 0.003), 0, 0.68)), False), (hand(at=(0, 0, 0.6)), True)]
+        scenes.append(pair if behind_first else pair[::-1])
+    results = play(oracle, scenes, Config(detect_every_s=10.0))
+    assert [len(r.hands) for r in results] == [2] * 18
+    sides = [{h.track_id: h.is_right for h in r.raw} for r in results]
+    assert all(s == sides[0] for s in sides) and set(sides[0].values()) == {True, False}
+
+
+def test_two_tracks_that_come_to_lie_on_one_hand_give_one_hand():
+    """The second hand is gone, and its track's crop shows the first."""
+    oracle = Oracle(make("pinhole"))
+    one, two = (hand(at=(0.0, 0, 0.6)), True), (hand(at=(0.025, 0.01, 0.6)), True)
+    results = play(oracle, [[one, two]] * 2 + [[one]] * 3, Config(detect_every_s=10.0))
+    assert [len(r.hands) for r in results[1:]] == [2, 1, 1, 1] or [len(r.hands) for r in results[1:]] == [1] * 4
+    assert len({r.hands[0].track_id for r in results[2:]}) == 1
+
+
+def test_a_pose_halfway_between_two_hands_is_no_second_hand():
+    camera = make("pinhole")
+    front = play(Oracle(camera), [[(hand(at=(0.0, 0, 0.6)), True)]])[0].raw[0]
+    behind = play(Oracle(camera), [[(hand(right=False, at=(0.035, 0, 0.68)), False)]])[0].raw[0]
+    wanted = crops.from_joints(behind.joints_px, 0.9, 0.02)
+    halfway = replace(behind, joints_px=0.5 * (front.joints_px + behind.joints_px))
+    assert pipelines._found_again(wanted, behind, [front])
+    assert not pipelines._found_again(wanted, halfway, [front])
+    assert not pipelines._found_again(wanted, replace(behind, right_probability=0.98), [front])     # the other hand's
+    assert not pipelines._found_again(wanted, replace(behind, confidence=np.full(21, 0.2)), [front])
+
+
+def test_a_new_box_that_overlaps_a_followed_hand_is_looked_at_if_another_one_fits_that_hand_better():
+    followed = [Detection(np.array([100.0, 100, 200, 200]), 1.0, 0.9, np.array([0, -1.0]))]
+    same, beside, far = (Detection(np.array(box, float), 0.9, 0.9, np.array([0, -1.0])) for box in
+                         ((105, 98, 205, 203), (145, 100, 245, 200), (300, 100, 400, 200)))
+    assert pipelines.unfollowed([beside, same, far], followed) == [beside, far]
+    assert pipelines.unfollowed([beside, far], followed) == [far]            # alone it is the followed hand, cut badly
+    assert pipelines.unfollowed([same, replace(same)], followed) == []
+    assert pipelines.unfollowed([far, same], []) == [far, same]
+    assert pipelines.unfollowed([], followed) == []
+
+
 def test_max_hands_is_kept_and_tracks_come_first():
     oracle = Oracle(make("pinhole"))
     scene = [(hand(at=(x, 0, 0.9)), True) for x in (-0.3, 0.0, 0.3)]
