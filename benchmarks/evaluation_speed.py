@@ -44,13 +44,13 @@ def evaluated(out: Path, *options: str) -> dict:
     evaluate.add_arguments(parser)
     args = parser.parse_args(["--out", str(out), "--quiet", *map(str, options)])
     return evaluate.evaluate(args, {
-        "out": str(out), "settings": dict(vars(Config())), "factory": "hand_pose_ros.pipeline:load",
+        "out": str(out), "settings": dict(vars(Config())), "factory": evaluate.PIPELINE,
         "video": not args.no_video, "results_bag": not args.no_results_bag, "labels": None, "truth_topic": None})
 
 
 def share(out: Path, *options: str) -> None:
     """Print wall and CPU time by stage."""
-    chain, _ = work.load_pipeline({"factory": "hand_pose_ros.pipeline:load", "settings": dict(vars(Config()))})
+    chain, _ = work.load_pipeline({"factory": evaluate.PIPELINE, "settings": dict(vars(Config()))})
     spent: dict[str, float] = defaultdict(float)
 
     def timed(name, function):

@@ -22,6 +22,8 @@ from ..errors import ConfigError, DataError
 from . import bag_truth, cases, datasets, fail_if, judging, latency, predictions, report, scale, scoring, work
 
 PROTOCOLS = ("full", "box")
+PIPELINE = "hand_pose_ros.pipeline:load"
+"""Called with the settings alone: networks for offline use, which never change over to another runtime midway."""
 IMAGES_PER_UNIT = 64
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 
@@ -75,7 +77,7 @@ def main(args: argparse.Namespace) -> int:
         print(text)
         return 0
     settings = configs.from_arguments(args)
-    run = {"out": str(Path(args.out)), "settings": dict(vars(settings)), "factory": "hand_pose_ros.pipeline:load",
+    run = {"out": str(Path(args.out)), "settings": dict(vars(settings)), "factory": PIPELINE,
            "video": not args.no_video, "results_bag": not args.no_results_bag, "labels": args.labels,
            "truth_topic": args.truth_topic}
     result = evaluate(args, run)
@@ -139,7 +141,7 @@ def model_versions(run: dict[str, Any], not_used: bool = False) -> dict[str, Any
     from .. import models
 
     names = {} if not_used else {kind: run["settings"][f"{kind}_model"] for kind in ("detector", "pose")}
-    if run["factory"] != "hand_pose_ros.pipeline:load":
+    if run["factory"] != PIPELINE:
         names = {}
     hashes = {kind: {"name": name, "sha256": models.card(name)["sha256"]} for kind, name in names.items()}
     return {"models": hashes, "model_names": ", ".join(f"{m['name']} {m['sha256'][:8]}" for m in hashes.values())}

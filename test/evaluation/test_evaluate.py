@@ -535,6 +535,21 @@ def test_options_that_do_not_fit_together(tmp_path):
     assert run(tmp_path / "b", "--data", folder, "--limit", "1")["metrics"]["images"] == 1
 
 
+# ---- networks
+
+def test_networks_are_those_of_offline_use_which_never_change_midway(monkeypatch):
+    asked = []
+
+    def load(kind, model, runtime, options):
+        asked.append(options)
+        raise ConfigError("enough seen")
+
+    monkeypatch.setattr("hand_pose_ros.runtimes.load", load)
+    with pytest.raises(ConfigError, match="enough seen"):
+        work.load_pipeline({"factory": evaluate.PIPELINE, "settings": dict(vars(Config()))})
+    assert [options.live for options in asked] == [False]
+
+
 # ---- engines
 
 def _square(unit, job):
