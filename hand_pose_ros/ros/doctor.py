@@ -26,6 +26,8 @@ OK, NOTE, FAULT = "ok", "note", "FAULT"
 SHM_NEEDED_BYTES = 256 * 2**20
 DISCOVERY_S, SLOW_DISCOVERY_S = 1.5, 10.0
 """How long to wait for publishers to be found, and for a topic that was named."""
+BUILT = ("tensorrt", "onnxruntime-int8")
+"""Runtimes that need something built on this machine first."""
 OLD_STAMP_S = 0.5
 TRIES = 5
 
@@ -158,7 +160,8 @@ def networks(settings: Any) -> Iterator[Finding]:
         yield Finding(FAULT, "runtime", str(error), "set runtime to auto")
         return
     network = loaded.estimate.network
-    yield Finding(OK, "runtime", f"{network.name}" + (f" ({network.reason})" if network.reason else ""))
+    yield Finding(OK, "runtime", f"files: {network.name}" + (f" ({network.reason})" if network.reason else ""))
+    yield node_runtime(settings)
     lens = camera.assumed(640, 480, 60.0)
     times_ms = []
     for number in range(TRIES + 1):
@@ -167,6 +170,30 @@ def networks(settings: Any) -> Iterator[Finding]:
         times_ms.append((time.perf_counter() - started_s) * 1e3)
     yield Finding(OK, "speed", f"looking for hands in 640x480: {np.median(times_ms[1:]):.0f} ms "
                                f"(first time {times_ms[0]:.0f} ms); hand-pose benchmark measures more")
+
+
+def node_runtime(settings: Any, options: Any = None) -> Finding:
+    """What a node that starts now runs its networks with: files may have another runtime, since a live camera takes 8
+    bits on a CPU and does not wait for an engine to be built. options: runtimes.Options of the node."""
+    from ..runtimes import Options
+    from ..runtimes.ladder import forecast
+    from ..runtimes.source import from_model
+    plans = [(name, *forecast(from_model(kind, name), settings.runtime, options or Options()))
+             for kind, name in (("detector", settings.detector_model), ("pose", settings.pose_model))]
+    one_plan = len({plan[1:] for plan in plans}) == 1
+    texts, to_build = [], False
+    for name, serving, target, reason in plans[:1] if one_plan else plans:
+        text = "" if one_plan else f"{name}: "
+        if target:
+            to_build = True
+            text += f"{serving} at first; {target} is not in the cache yet: it is built in the background at the " \
+                    "first start, and the node changes over to it while it serves"
+        else:
+            ready = ", ready in the cache" if serving in BUILT else ""
+            text += f"{serving}{ready}"
+        texts.append(text + (f" ({reason})" if reason else ""))
+    return Finding(NOTE if to_build else OK, "runtime", f"a node: {'; '.join(texts)}",
+                   "to have it ready: hand-pose build-engine" if to_build else "")
 
 
 # ------------------------------------------------------------------------------------------------------------ ROS graph

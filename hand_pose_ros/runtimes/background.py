@@ -77,16 +77,22 @@ class Swapping(Runtime):
 def build_in_another_process(kind: str, model: str, runtime: str, options: Options) -> None:
     """Builds an engine into the cache through ``hand-pose build-engine``, at low priority.
 
-    A process of its own, since export and compilation are Python that would hold up the frames of this one. Raises
-    ModelError with the last lines it printed if it fails.
+    A process of its own, since export and compilation are Python that would hold up the frames of this one. It ends
+    when this process does, however that ends. Raises ModelError with the last lines it printed if it fails.
     """
-    command = ["nice", "-n", "10", sys.executable, "-m", "hand_pose_ros", "build-engine", "--kind", kind,
+    command = ["nice", "-n", "10", sys.executable, "-m", f"{__package__}.with_parent", "build-engine", "--kind", kind,
                "--model", model, "--runtime", runtime, "--precision", options.precision,
                "--max-batch", str(options.max_batch), "--cache", str(options.cache.folder)]
     package = str(Path(__file__).resolve().parents[2])       # where this process found it, installed or not
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")])}
     with _ONE_AT_A_TIME:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        alive, ours = os.pipe()                              # the kernel closes our end when this process is gone
+        try:
+            done = subprocess.run(command, stdin=alive, capture_output=True, text=True, env=environment, check=False,
+                                  start_new_session=True)
+        finally:
+            os.close(alive)
+            os.close(ours)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()[-3:]
         raise ModelError(f"building the engine failed ({done.returncode}): {' / '.join(lines)}")

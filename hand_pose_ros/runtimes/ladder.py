@@ -43,6 +43,25 @@ def climb(source: NetworkSource, runtime: str, options: Options) -> Runtime:
     """
     if runtime != "auto":
         return _open(runtime, source, dataclasses.replace(options, live=False))
+    opened, unbuilt = _first_that_opens(source, options)
+    return _improving(opened, unbuilt, options) if unbuilt else opened
+
+
+def forecast(source: NetworkSource, runtime: str, options: Options) -> tuple[str, str, str]:
+    """What ``climb`` would do with ``options.live``, building nothing: the runtime that would serve at first, the one
+    that would be built in the background and take over ("" if none), and why higher rungs are passed over.
+
+    Raises as ``climb`` does.
+    """
+    if runtime != "auto":
+        opener(runtime)
+        return runtime, "", ""
+    opened, unbuilt = _first_that_opens(source, dataclasses.replace(options, live=True))
+    return opened.name, unbuilt, opened.reason
+
+
+def _first_that_opens(source: NetworkSource, options: Options) -> tuple[Runtime, str]:
+    """The highest rung of ``LADDER`` that opens now, and the highest above it that only has to be built, or ""."""
     reasons: list[str] = []
     unbuilt = ""
     for rung in LADDER:
@@ -59,7 +78,7 @@ def climb(source: NetworkSource, runtime: str, options: Options) -> Runtime:
             continue
         opened.reason = "; ".join(reasons)
         options.report(f"{source.model}: serving through {opened.name}")
-        return _improving(opened, unbuilt, options) if unbuilt else opened
+        return opened, unbuilt
     raise ModelError(f"{source.model} runs in no runtime: {'; '.join(reasons)}")
 
 

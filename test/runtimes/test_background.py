@@ -1,8 +1,12 @@
 """An engine that is built in the background is swapped in without losing, repeating or mixing a frame."""
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -136,3 +140,56 @@ echo end >> {log}
     lines = log.read_text().split()
     assert lines[0::3] == ["begin"] * 2 and lines[2::3] == ["end"] * 2       # one after the other
     assert set(lines[1::3]) == {str(Path(hand_pose_ros.__file__).parents[1])}
+
+
+BUILDER = """
+import sys, threading
+from hand_pose_ros.runtimes import background
+from hand_pose_ros.runtimes.base import Options
+from hand_pose_ros.runtimes.cache import EngineCache
+args = ("pose", "pose_light", "onnxruntime-int8", Options(cache=EngineCache(sys.argv[1])))
+threading.Thread(target=background.build_in_another_process, args=args, daemon=True).start()
+sys.stdin.read()
+"""
+
+
+def command_of(pid: int) -> str:
+    """Command line of a process that lives, "" of any other."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return "" if state == "Z" else Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def wait_for(condition, seconds=60.0):
+    end_s = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < end_s:
+        time.sleep(0.05)
+    return value
+
+
+@pytest.mark.parametrize("ending", ["returns", signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_build_ends_with_the_process_that_wanted_it(tmp_path, ending):
+    package = str(Path(hand_pose_ros.__file__).parents[1])
+    builder = subprocess.Popen([sys.executable, "-c", BUILDER, str(tmp_path)], stdin=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": package})
+
+    def building() -> list[int]:
+        children = [int(pid) for task in Path(f"/proc/{builder.pid}/task").glob("*/children")
+                    for pid in task.read_text().split()]
+        return [pid for pid in children if "with_parent build-engine" in command_of(pid)]
+
+    try:
+        found = wait_for(building)
+        assert found, "no build has begun"
+        if ending == "returns":
+            builder.stdin.close()
+        else:
+            builder.send_signal(ending)
+        builder.wait(60)
+        assert wait_for(lambda: not any(command_of(pid) for pid in found), 30), "the build goes on"
+        assert not list(tmp_path.glob("*.engine"))
+    finally:
+        builder.kill()
+        builder.wait()
