@@ -147,11 +147,9 @@ def _fingers(hand: TruthHand) -> str:
     joints, valid = (hand.joints_m, hand.valid_m) if hand.joints_m is not None else (hand.joints_px, hand.valid_px)
     if not valid.all():
         return UNKNOWN
-    straight = 0
-    for base in (1, 5, 9, 13, 17):
-        chain = joints[base:base + 4]
-        length = np.linalg.norm(np.diff(chain, axis=0), axis=1).sum()
-        straight += np.linalg.norm(chain[3] - chain[0]) > STRETCHED * length
+    chains = joints[1:].reshape(5, 4, -1)
+    lengths = np.linalg.norm(np.diff(chains, axis=1), axis=2).sum(axis=1)
+    straight = (np.linalg.norm(chains[:, 3] - chains[:, 0], axis=1) > STRETCHED * lengths).sum()
     return "0-1" if straight < 2 else "2-3" if straight < 4 else "4-5"
 
 

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -23,7 +24,10 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 
 @contextmanager
 def local(jobs: int, address: str | None) -> Iterator[Spread]:
-    """jobs processes on this machine, which keep their networks; one job runs here, without a process of its own."""
+    """jobs processes on this machine, which keep their networks; one job runs here, without a process of its own.
+
+    Raises ConfigError if one of them is killed.
+    """
     if jobs <= 1:
         yield lambda work, units, run: (_done(unit, lambda: work(unit, run)) for unit in units)
         return
@@ -36,7 +40,11 @@ def local(jobs: int, address: str | None) -> Iterator[Spread]:
     def spread(work: Work, units: Sequence[Unit], run: dict[str, Any]) -> Iterator[Done]:
         waiting = {pool.submit(work, unit, run): unit for unit in units}
         for future in as_completed(waiting):
-            yield _done(waiting[future], future.result)
+            try:
+                yield _done(waiting[future], future.result)
+            except BrokenProcessPool as error:
+                raise ConfigError(f"one of {jobs} processes was killed, most likely for want of memory: run the same "
+                                  f"command with fewer --jobs; parts that are finished are kept") from error
 
     try:
         yield spread

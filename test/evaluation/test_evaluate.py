@@ -5,6 +5,7 @@ import argparse
 import ast
 import html.parser
 import json
+import os
 import re
 import sys
 import types
@@ -605,6 +606,15 @@ def test_engines_do_every_unit_and_keep_what_is_done(engine, jobs, tmp_path, mon
         with scale.workers(1, "ray", "head:6379"):
             pass
         assert calls[1]["address"] == "head:6379" and "num_cpus" not in calls[1]
+
+
+def _killed(unit, job):
+    os._exit(1)
+
+
+def test_a_killed_process_is_said_in_words(tmp_path):
+    with pytest.raises(ConfigError, match="one of 2 processes was killed.*fewer --jobs"), scale.workers(2) as spread:
+        list(spread(_killed, [{"name": "1"}], {}))
 
 
 def test_unknown_and_missing_engines(monkeypatch):
