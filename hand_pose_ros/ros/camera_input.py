@@ -13,7 +13,7 @@ from .. import camera
 from ..errors import FrameError
 from ..types import Camera
 from . import compat, qos
-from .diagnostics import ERROR, Monitor
+from .diagnostics import ERROR, LATE_S, Monitor
 from .newest import Newest
 
 DEPTH_QUEUE = 5
@@ -32,8 +32,10 @@ class Arrival:
 class CameraInput:
     """Subscriptions of one camera. Callbacks fill ``slot``; ``refresh`` follows publishers that come and go."""
 
-    def __init__(self, node: Any, monitor: Monitor, values: Any) -> None:
+    def __init__(self, node: Any, monitor: Monitor, values: Any, starved: Callable[[], bool] = lambda: False) -> None:
+        """starved: whether this process gets too little processor time to be sure that nothing was sent."""
         self.slot: Newest[Arrival] = Newest()
+        self._starved = starved
         self._node, self._monitor, self._values = node, monitor, values
         self._started_s = time.monotonic()
         self._offered_s: float | None = None            # since when somebody publishes images
@@ -118,6 +120,11 @@ class CameraInput:
         if not source.publishers:
             monitor.problem("image source", f"nobody publishes images on {source.topic}; start the camera driver, or "
                             "name the topic: --ros-args -r image:=/your/camera/image_raw", standing=True)
+        elif monitor.silence_s() > self._values.silence_warning_s and not mismatches and self._starved():
+            monitor.clear("image source")
+            monitor.problem("processor", "no image arrives, but this node's own timer came more than "
+                            f"{LATE_S:g} s late: it gets too little processor time to tell whether any is sent; stop "
+                            "other programs (top), give the node priority (nice), or use a slower camera mode")
         elif monitor.silence_s() > self._values.silence_warning_s and not mismatches:
             names = ", ".join(sorted({qos.endpoint_name(publisher) for publisher in source.publishers}))
             monitor.problem("image source", f"{names} publishes {source.topic}, but no image arrives; check the "

@@ -17,6 +17,8 @@ OK, WARN, ERROR = 0, 1, 2
 HOLD_S = 5.0
 WINDOW_S = 10.0
 PERCENTILES = (50, 95, 99)
+LATE_S = 0.5
+"""A timer that comes later than this tells of a process that gets too little processor time to receive images."""
 
 
 @dataclass
@@ -38,6 +40,38 @@ class Status:
     level: int
     summary: str
     values: dict[str, str] = field(default_factory=dict)
+
+
+class Punctuality:
+    """How late the callbacks of one timer come: an executor without processor time is late with everything, so that
+    silence on a topic is then no news of its publisher."""
+
+    def __init__(self, period_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._period_s, self._clock = period_s, clock
+        self._last_s: float | None = None
+        self._late: deque[tuple[float, float]] = deque()                       # time, seconds late
+
+    def tick(self) -> None:
+        """The timer's callback runs now."""
+        now = self._clock()
+        if self._last_s is not None:
+            self._late.append((now, now - self._last_s - self._period_s))
+        self._last_s = now
+
+    def restart(self) -> None:
+        """The executor was kept from its timers on purpose, by loading networks: that does not count."""
+        self._last_s = None
+
+    def worst_s(self) -> float:
+        """Seconds by which the latest call of the last WINDOW_S was late; 0 if all were in time."""
+        while self._late and self._clock() - self._late[0][0] > WINDOW_S:
+            self._late.popleft()
+        return max((late_s for _, late_s in self._late), default=0.0)
+
+    @property
+    def starved(self) -> bool:
+        """Whether a call of the last WINDOW_S was more than LATE_S late."""
+        return self.worst_s() > LATE_S
 
 
 class Monitor:

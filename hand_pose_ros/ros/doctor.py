@@ -21,6 +21,7 @@ import numpy as np
 from .. import camera, config, imaging, messages, models
 from ..errors import FrameError, HandPoseError
 from . import environment
+from .diagnostics import Punctuality
 
 OK, NOTE, FAULT = "ok", "note", "FAULT"
 SHM_NEEDED_BYTES = 256 * 2**20
@@ -30,6 +31,8 @@ BUILT = ("tensorrt", "onnxruntime-int8")
 """Runtimes that need something built on this machine first."""
 OLD_STAMP_S = 0.5
 TRIES = 5
+TICK_S = 0.1
+"""Period of the timer that tells whether this check itself gets processor time."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +244,8 @@ def ros_graph(wanted_image: str | None, seconds: float) -> Iterator[Finding]:
     node = Node("hand_pose_doctor", context=context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
+    punctuality = Punctuality(TICK_S)
+    node.create_timer(TICK_S, punctuality.tick)
 
     def listen(for_s: float) -> None:
         end_s = time.monotonic() + for_s
@@ -302,11 +307,22 @@ def ros_graph(wanted_image: str | None, seconds: float) -> Iterator[Finding]:
             yield Finding(NOTE, "camera", f"nobody publishes {wanted_image or 'images'} in domain "
                           f"{os.environ.get('ROS_DOMAIN_ID', '0')}",
                           "start the camera driver; check that ROS_DOMAIN_ID is the same there (try: hand-pose demo)")
+        starved = punctuality.starved
+        if starved:
+            yield Finding(NOTE, "processor", f"a timer of this check came {punctuality.worst_s():.1f} s late (load "
+                          f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores): rates, ages and what is missing below "
+                          "may be for want of processor time", "stop other programs (top) and check again")
         for topic in sorted(cameras):
+            if starved and not heard[topic].count:
+                yield _too_busy("camera", topic)
+                continue
             yield from _camera(node, topic, heard[topic], infos[topic], heard[infos[topic]])
         if not results:
             yield Finding(NOTE, "node", "no hand_pose node is running", "hand-pose run --image <topic>")
         for topic in results:
+            if starved and not heard[topic].count:
+                yield _too_busy("node", topic)
+                continue
             yield from _results(topic, heard[topic])
         for name, text in sorted(reported.items()):
             if "hand_pose" in name:
@@ -316,6 +332,11 @@ def ros_graph(wanted_image: str | None, seconds: float) -> Iterator[Finding]:
         executor.shutdown()
         node.destroy_node()
         rclpy.shutdown(context=context)
+
+
+def _too_busy(subject: str, topic: str) -> Finding:
+    return Finding(FAULT, subject, f"{topic}: nothing arrives, but this check had too little processor time to be sure",
+                   "stop other programs (top) and check again")
 
 
 def _info_topic(image_topic: str) -> str:

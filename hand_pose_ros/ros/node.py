@@ -26,7 +26,7 @@ from ..errors import FrameError, HandPoseError
 from ..types import Frame
 from . import diagnostics, images, process, transforms
 from .camera_input import Arrival, CameraInput
-from .diagnostics import ERROR, Monitor, log_of
+from .diagnostics import ERROR, Monitor, Punctuality, log_of
 from .engine import Engine, load_engine
 from .parameters import Parameters
 from .publishers import OLDEST_PLAUSIBLE_NS, Latency, Outputs
@@ -45,6 +45,7 @@ class HandPoseNode(LifecycleNode):
         super().__init__(NODE_NAME, **node_options)
         self._load = load
         self._monitor = Monitor(log_of(self))
+        self._punctuality = Punctuality(GRAPH_PERIOD_S)
         self._engine: Engine | None = None
         self._runtime = ""                                  # as it stood in the log last
         self._outputs: Outputs | None = None
@@ -130,7 +131,8 @@ class HandPoseNode(LifecycleNode):
     def _activate(self) -> None:
         self._stop.clear()
         self._reset.set()
-        self._input = CameraInput(self, self._monitor, self._values)
+        self._punctuality.restart()
+        self._input = CameraInput(self, self._monitor, self._values, lambda: self._punctuality.starved)
         if self._values.publish_tf:
             self._tf_guard = self.create_subscription(TFMessage, "/tf", self._on_tf, 100, raw=True)
         self._worker = threading.Thread(target=self._work, args=(self._input,), name="hand_pose_worker", daemon=True)
@@ -160,6 +162,8 @@ class HandPoseNode(LifecycleNode):
     # ------------------------------------------------------------------------------------------------- every second
 
     def _look_at_graph(self) -> None:
+        self._punctuality.tick()
+        self._monitor.fact("timer late at most [ms]", f"{1e3 * self._punctuality.worst_s():.0f}")
         if self._input is not None:
             self._input.refresh()
 

@@ -8,6 +8,7 @@ Sent     only what is known: a joint that is not finite, outside the image or ex
 """
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,26 +69,37 @@ def transform_messages(new_message: Callable[[], Any], header: Any, hands: Seque
 class ClashGuard:
     """Notices that somebody else sends frames with our names, which would make TF jump between two places.
 
-    Our own messages come back too; they are known by their stamps. Foreign messages are searched as bytes first, so
-    that a busy /tf costs little.
+    Our own messages come back too, each once; they are known by their stamps. So a frame that comes more often than it
+    was sent is somebody else's, also if that is a second node on the same images, with the same stamps. Foreign
+    messages are searched as bytes first, so that a busy /tf costs little.
     """
 
-    def __init__(self, prefix: str, remembered: int = 400) -> None:
+    def __init__(self, prefix: str, remembered: int = 4000) -> None:
+        """remembered: transforms; enough for all messages that can wait in the queue of a node that was kept busy."""
         self._pattern = f"{prefix}hand_".encode()
         self._prefix, self._remembered = f"{prefix}hand_", remembered
-        self._own: dict[tuple[str, int], None] = {}
+        self._own: dict[tuple[str, int], bool] = {}         # sent: whether it has not come back yet
+        self._names: Counter[str] = Counter()               # how many of those have this name
 
     def sent(self, child: str, stamp_ns: int) -> None:
         """Call before sending a transform."""
-        self._own[(child, stamp_ns)] = None
+        self._names[child] += (child, stamp_ns) not in self._own
+        self._own[(child, stamp_ns)] = True
         while len(self._own) > self._remembered:
-            del self._own[next(iter(self._own))]
+            oldest = next(iter(self._own))
+            del self._own[oldest]
+            self._names[oldest[0]] -= 1
+            if not self._names[oldest[0]]:
+                del self._names[oldest[0]]
 
     def may_concern(self, raw: bytes) -> bool:
         """Whether a serialized TFMessage is worth deserializing."""
         return self._pattern in raw
 
     def foreign(self, child: str, stamp_ns: int) -> bool:
-        """Whether a received transform carries a name we send just now, but was not sent by us."""
-        return (child.startswith(self._prefix) and (child, stamp_ns) not in self._own
-                and any(name == child for name, _ in self._own))
+        """Whether a received transform carries a name we send just now, but was not sent by us. Call once for each
+        transform received."""
+        if self._own.get((child, stamp_ns)):
+            self._own[(child, stamp_ns)] = False
+            return False
+        return child in self._names

@@ -37,13 +37,13 @@ def world():
 class Ear:
     """A CameraInput on a topic of its own."""
 
-    def __init__(self, world, topic, **settings):
+    def __init__(self, world, topic, starved=lambda: False, **settings):
         self.world, self.said = world, []
         values = dict(image_topic=topic, image_transport="auto", image_reliability="auto", camera_info_topic="",
                       depth_topic="", depth_slop_s=0.02, silence_warning_s=0.5, camera_info_wait_s=0.0,
                       assumed_hfov_deg=60.0, image_is_rectified=False)
         self.monitor = Monitor(lambda level, text: self.said.append(text))
-        self.input = CameraInput(world.listener, self.monitor, SimpleNamespace(**{**values, **settings}))
+        self.input = CameraInput(world.listener, self.monitor, SimpleNamespace(**{**values, **settings}), starved)
 
     def until(self, condition, send=lambda: None):
         end_s = time.monotonic() + WAIT_S
@@ -131,6 +131,20 @@ def test_nobody_and_silence_are_told_apart(world):
     world.camera.create_publisher(Image, "/front/quiet/image", 5)
     assert ear.until(lambda: any("/front/driver publishes" in text for text in ear.said))
     ear.input.destroy()
+
+
+def test_silence_is_not_the_cameras_fault_while_this_node_gets_no_processor_time(world):
+    busy = [True]
+    ear = Ear(world, "/front/busy/image", starved=lambda: busy[0])
+    publisher = world.camera.create_publisher(Image, "/front/busy/image", 5)
+    assert ear.until(lambda: ear.monitor.has("processor"))
+    assert not ear.monitor.has("image source")
+    assert any("too little processor time" in text for text in ear.said)
+    assert not any("no image arrives; check the camera" in text for text in ear.said)
+    busy[0] = False
+    assert ear.until(lambda: any("/front/driver publishes" in text for text in ear.said))
+    ear.input.destroy()
+    world.camera.destroy_publisher(publisher)
 
 
 def test_depth_comes_with_its_image(world):

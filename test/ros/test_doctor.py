@@ -12,6 +12,7 @@ from rclpy.context import Context
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
+from hand_pose_ros import config
 from hand_pose_ros.ros import doctor, images
 
 SOUND = {"width": 64, "height": 48, "distortion_model": "plumb_bob",
@@ -74,6 +75,54 @@ def test_cameras(camera, subject, text):
         assert any("field of view 56 degrees" in f.text for f in findings)
     else:
         assert any(f.subject == subject and text in f.text for f in faults), findings
+
+
+class Starved(doctor.Punctuality):
+    """As on a machine whose cores are all taken."""
+
+    starved = True
+
+    def worst_s(self):
+        return 3.2
+
+
+class Idle(Starved):
+    """As on a machine with nothing else to do."""
+
+    starved = False
+
+
+@pytest.mark.parametrize("starved", [True, False])
+def test_silence_is_told_from_want_of_processor_time(monkeypatch, starved):
+    monkeypatch.setattr(doctor, "Punctuality", Starved if starved else Idle)
+    context = Context()
+    rclpy.init(context=context)
+    silent = Node("driver", context=context)
+    silent.create_publisher(Image, "/mute/image_raw", 5)
+    try:
+        findings = list(doctor.ros_graph("/mute/image_raw", 0.5))
+    finally:
+        silent.destroy_node()
+        rclpy.shutdown(context=context)
+    camera = next(f for f in findings if f.subject == "camera")
+    assert camera.level == doctor.FAULT and "/mute/image_raw: nothing arrives" in camera.text and camera.fix
+    assert ("too little processor time" in camera.text) == starved == ("check the driver" not in camera.fix)
+    assert any(f.subject == "processor" and "3.2 s late" in f.text for f in findings) == starved
+
+
+@pytest.mark.parametrize("plans, level, says", [
+    ([("onnxruntime-int8", "", "")] * 2, doctor.OK, "a node: onnxruntime-int8, ready in the cache"),
+    ([("onnxruntime", "onnxruntime-int8", "")] * 2, doctor.NOTE, "built in the background at the first start"),
+    ([("onnxruntime", "", "onnxruntime-int8: pip install onnx")] * 2, doctor.OK, "(onnxruntime-int8: pip install onnx)"),
+    ([("onnxruntime-int8", "", ""), ("onnxruntime", "onnxruntime-int8", "")], doctor.NOTE,
+     "detector_light: onnxruntime-int8, ready in the cache; pose_light: onnxruntime at first"),
+])
+def test_what_a_node_will_run_its_networks_with_is_said(monkeypatch, plans, level, says):
+    answers = iter(plans)
+    monkeypatch.setattr("hand_pose_ros.runtimes.ladder.forecast", lambda source, runtime, options: next(answers))
+    finding = doctor.node_runtime(config.Config())
+    assert finding.level == level and says in finding.text
+    assert ("build-engine" in finding.fix) == (level == doctor.NOTE)
 
 
 def test_frames_with_two_parents():

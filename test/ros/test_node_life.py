@@ -49,6 +49,47 @@ def test_without_autostart_a_lifecycle_manager_is_in_charge():
         assert process.stop() == 0
 
 
+def test_a_runtime_that_takes_over_shows_in_the_log_the_diagnostics_and_the_messages(tmp_path):
+    built = tmp_path / "built"
+    with NodeProcess(FASTER_WHEN_THERE=str(built)) as process, Rig() as rig:
+        rig.ready()
+        assert messages.read_array(rig.answer(rig.image()))[1].runtime == \
+            "onnxruntime (onnxruntime-int8: engine is being built in the background)"
+        built.touch()
+        rig.until(lambda: rig.hands[-1].runtime == "onnxruntime-int8", START_S, "the change of runtime",
+                  lambda: rig.send(rig.image()))
+        assert len(rig.hands[-1].hands) == 2
+        rig.until(lambda: any({"runtime": "onnxruntime-int8"}.items() <= {value.key: value.value for value in
+                                                                          report["summary"].values}.items()
+                              for report in rig.diagnostics), what="the runtime in the diagnostics")
+        assert process.stop() == 0
+        assert "runtime onnxruntime (" in process.output() and "runtime onnxruntime-int8\n" in process.output()
+
+
+def test_two_nodes_on_one_camera_notice_that_they_send_the_same_frames():
+    """Both send the same names with the same stamps, so neither can tell by those whose a transform is."""
+    with NodeProcess("-r", "__node:=one"), NodeProcess("-r", "__node:=two"), Rig("/one") as one, \
+            Rig("/two", name="rig_two") as two:
+        two.until(lambda: two.hands and two.hands[-1].hands, START_S, "hands of the second",
+                  lambda: one.send(one.image()))
+        for rig in (one, two):
+            said = rig.until_problem("tf clash", "hand_", lambda: one.send(one.image()))
+            assert "tf_prefix" in said
+
+
+def test_a_node_without_processor_time_does_not_blame_the_camera():
+    """The process is stopped for a while, as a scheduler with better things to do would."""
+    with NodeProcess("-p", "silence_warning_s:=0.5") as process, Rig() as rig:
+        rig.ready()
+        rig.spin(0.5)
+        process.process.send_signal(signal.SIGSTOP)
+        time.sleep(2.0)
+        process.process.send_signal(signal.SIGCONT)
+        rig.until_problem("processor", "too little processor time")
+        assert not any("image source" in report for report in rig.diagnostics)
+        rig.ready()                                         # and it goes on
+
+
 def test_the_newest_image_is_taken_and_nothing_waits():
     """A network of 80 ms and a camera of 60 Hz: every result is newer than the last, and none is old."""
     with NodeProcess("-p", "max_hands:=1", command=[*STANDIN, "0.08"]) as process, Rig() as rig:

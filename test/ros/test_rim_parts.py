@@ -61,6 +61,30 @@ def test_take_wakes_up_for_the_next_item():
     assert got == [("image", 0)]
 
 
+# ------------------------------------------------------------------------------------------------- processor time
+
+def test_a_late_timer_tells_of_too_little_processor_time_for_a_while():
+    now = [100.0]
+    punctuality = diagnostics.Punctuality(0.25, lambda: now[0])
+
+    def tick(after_s):
+        now[0] += after_s
+        punctuality.tick()
+    for after_s in (7.0, 0.25, 0.3, 0.2, 0.6):
+        tick(after_s)                                       # the first only begins to count
+    assert punctuality.worst_s() == pytest.approx(0.35) and not punctuality.starved
+    tick(0.25 + diagnostics.LATE_S + 0.1)
+    assert punctuality.starved
+    for _ in range(39):
+        tick(0.25)
+    assert punctuality.starved
+    tick(0.5)
+    assert not punctuality.starved
+    punctuality.restart()                                   # networks are loaded
+    tick(20.0)
+    assert not punctuality.starved and punctuality.worst_s() < 0.3
+
+
 # --------------------------------------------------------------------------------------------------------------- frames
 
 def test_names_tell_side_track_and_camera():
@@ -107,8 +131,23 @@ def test_clash_guard_knows_its_own():
         guard.sent("hand_right_1_wrist", stamp)
     assert guard.may_concern(b"....hand_right_1_wrist..") and not guard.may_concern(b"base_link")
     assert not guard.foreign("hand_right_1_wrist", 4)
+    assert guard.foreign("hand_right_1_wrist", 4)               # sent once, came twice
     assert guard.foreign("hand_right_1_wrist", 99)
     assert not guard.foreign("hand_left_7_wrist", 99)           # never sent by us: no clash
+    for stamp in (5, 6, 7):
+        guard.sent("hand_left_2_wrist", stamp)
+    assert not guard.foreign("hand_right_1_wrist", 99)          # not sent any more
+    assert len(guard._own) == 3 and dict(guard._names) == {"hand_left_2_wrist": 3}
+
+
+def test_own_transforms_that_come_back_late_are_no_clash():
+    """As many as can wait in the queue of /tf (100 messages of 6 hands) while the executor is kept busy."""
+    guard = transforms.ClashGuard("")
+    sent = [(f"hand_right_{hand}_{frame}", stamp) for stamp in range(1, 101) for hand in range(6)
+            for frame in transforms.FRAMES]
+    for child, stamp in sent:
+        guard.sent(child, stamp)
+    assert not any(guard.foreign(child, stamp) for child, stamp in sent)
 
 
 # -------------------------------------------------------------------------------------------------------------- markers

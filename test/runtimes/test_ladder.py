@@ -171,11 +171,14 @@ def test_a_live_camera_gets_8_bits_once_they_are_built(options, no_gpu, dot_prod
 
     monkeypatch.setattr(ladder, "build_in_another_process", build)
     live = dataclasses.replace(options, live=True)
+    assert ladder.forecast(standin.source(), "auto", options)[:2] == ("onnxruntime", "onnxruntime-int8") and not built
     runtime = ladder.climb(standin.source(), "auto", live)
     assert isinstance(runtime, background.Swapping), runtime.reason
     runtime.wait(60)
     assert runtime.name == "onnxruntime-int8" and built == ["onnxruntime-int8"]
     assert ladder.climb(standin.source(), "auto", live).name == "onnxruntime-int8" and len(built) == 1
+    assert ladder.forecast(standin.source(), "auto", options)[:2] == ("onnxruntime-int8", "")
+    assert ladder.forecast(standin.source(), "cpu", options) == ("cpu", "", "")
     assert ladder.climb(standin.source(), "auto", options).name == "onnxruntime"    # files: always the same answer
 
 
@@ -192,6 +195,7 @@ def test_where_8_bits_cannot_be_had_32_serve_and_the_reason_is_named(
     monkeypatch.setattr(host, "version", lambda name: "" if name == missing else real(name))
     runtime = ladder.climb(standin.source(), "auto", dataclasses.replace(options, live=True))
     assert runtime.name == "onnxruntime" and re.search(f"onnxruntime-int8: .*{said}", runtime.reason)
+    assert ladder.forecast(standin.source(), "auto", options) == ("onnxruntime", "", runtime.reason)
 
 
 def test_8_bits_that_are_asked_for_are_built_at_once(options):
