@@ -5,6 +5,7 @@ import array
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import standin_node
@@ -19,7 +20,8 @@ from visualization_msgs.msg import Marker, MarkerArray
 from hand_pose_ros import camera, frames, messages
 from hand_pose_ros.ros import images
 from hand_pose_ros.ros.transforms import FRAMES
-from hand_pose_ros.types import Camera
+from hand_pose_ros.skeleton import FINGERS
+from hand_pose_ros.types import Camera, JointState
 
 CAMERA = Camera(WIDTH, HEIGHT, np.array([[300.0, 0, WIDTH / 2], [0, 300, HEIGHT / 2], [0, 0, 1]]))
 
@@ -137,6 +139,43 @@ def test_markers_and_debug_images_only_on_demand(rig):
 @pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8"])
 def test_encodings_over_the_wire(rig, encoding):
     assert len(rig.answer(rig.image(encoding=encoding)).hands) == 2
+
+
+def test_sixteen_bits_bayer_and_yuv_over_the_wire(rig):
+    rgb = standin_node.picture((RIGHT, LEFT), WIDTH, HEIGHT)
+    mosaic = rgb[..., 2].copy()
+    mosaic[::2, ::2], mosaic[1::2, ::2], mosaic[::2, 1::2] = rgb[::2, ::2, 0], rgb[1::2, ::2, 1], rgb[::2, 1::2, 1]
+    yuv = cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV)
+    yuyv = np.stack([yuv[..., 0], np.where(np.arange(WIDTH) % 2, yuv[..., 2], yuv[..., 1])], -1)
+    for encoding, data in (("rgb16", rgb.astype("<u2") * 257), ("bayer_rggb8", mosaic), ("yuv422_yuy2", yuyv)):
+        image = changed(rig.image(), encoding=encoding, data=images.byte_array(data.tobytes()), is_bigendian=0,
+                        step=data.nbytes // HEIGHT)
+        assert sorted(hand.side for hand in rig.answer(image).hands) == [1, 2], encoding
+    grey = images.byte_array(rgb[..., 0].tobytes())         # no colours, so nothing that the stand-in knows
+    assert rig.answer(changed(rig.image(), encoding="mono8", data=grey, step=WIDTH)).hands == []
+
+
+def test_a_hand_that_leaves_the_image_loses_its_frames_joint_by_joint_and_then_all(rig):
+    """On its way out to the right: what is beyond the border is said to be, and has no frame."""
+    partly = False
+    for u in (*range(250, WIDTH - 16, 10), WIDTH - 16):
+        image = rig.image((((u, 140), True),))
+        rig.tf.clear()
+        for hand in rig.answer(image).hands:
+            beyond = np.array(hand.joints_image).reshape(21, 2)[:, 0] > WIDTH - 0.5
+            partly |= bool(beyond.any())
+            assert (np.array(hand.state)[beyond] == JointState.OUTSIDE_IMAGE).all()
+            rig.spin(0.05)
+            sent = {name.split("_", 3)[3] for name in rig.frames()}
+            tips = {"wrist": 0, **{f"{finger}_tip": 4 * k + 4 for k, finger in enumerate(FINGERS)}}
+            assert sent.isdisjoint(name for name, joint in tips.items() if beyond[joint])
+    assert partly
+    rig.until(lambda: rig.hands and not rig.hands[-1].hands, what="an empty array",
+              action=lambda: rig.send(rig.image(())))
+    rig.forget()
+    assert rig.answer(rig.image(())).hands == []
+    rig.spin(0.1)
+    assert rig.frames() == set()
 
 
 def test_padded_rows(rig):
