@@ -4,14 +4,17 @@
     python3 benchmarks/render_rate.py --kind frames --size 320 --workers 2
 
 Prints wall-clock pictures per second of all workers together and, per picture, CPU and wall milliseconds of drawing the
-scene, OpenGL, and the sensor with its labels. Start-up (assets, textures) is measured apart.
+scene, OpenGL, the sensor with its labels, and storing all of it. Start-up (assets, textures) is measured apart. On a
+machine that does other things too, the CPU times say more than the wall clock.
 """
 from __future__ import annotations
 
 import argparse
 import multiprocessing
 import os
+import tempfile
 import time
+from pathlib import Path
 
 
 def _work(kind: str, size: int, count: int, first: int, barrier, results) -> None:
@@ -19,7 +22,7 @@ def _work(kind: str, size: int, count: int, first: int, barrier, results) -> Non
     import cv2
     import numpy as np
 
-    from hand_pose_ros.synthesis import labels, render, scene
+    from hand_pose_ros.synthesis import labels, render, scene, shards
 
     cv2.setNumThreads(1)
     begin = time.perf_counter()
@@ -28,21 +31,24 @@ def _work(kind: str, size: int, count: int, first: int, barrier, results) -> Non
         render.picture(kind, renderer, 1, 10_000_000 + index)
     start_up = time.perf_counter() - begin
     barrier.wait()
-    wall, cpu = np.zeros(3), np.zeros(3)
+    wall, cpu = np.zeros(4), np.zeros(4)
     begin = time.perf_counter()
-    for index in range(first, first + count):
-        rng = np.random.default_rng([0, index])
-        marks = [(time.perf_counter(), time.process_time())]
-        drawn = (scene.sample_crop(rng, size) if kind == "crops"
-                 else scene.sample_frame(rng, renderer.width, renderer.height))
-        marks.append((time.perf_counter(), time.process_time()))
-        drawn, raster = labels.take(drawn, renderer)
-        marks.append((time.perf_counter(), time.process_time()))
-        labels.develop(drawn, raster, rng)
-        labels.hand_records(drawn, raster)
-        marks.append((time.perf_counter(), time.process_time()))
-        wall += np.diff([m[0] for m in marks])
-        cpu += np.diff([m[1] for m in marks])
+    with tempfile.TemporaryDirectory() as folder, shards.ShardWriter(Path(folder) / "rate.tar") as writer:
+        for index in range(first, first + count):
+            rng = np.random.default_rng([0, index])
+            marks = [(time.perf_counter(), time.process_time())]
+            drawn = (scene.sample_crop(rng, size) if kind == "crops"
+                     else scene.sample_frame(rng, renderer.width, renderer.height))
+            marks.append((time.perf_counter(), time.process_time()))
+            drawn, raster = labels.take(drawn, renderer)
+            marks.append((time.perf_counter(), time.process_time()))
+            image = labels.develop(drawn, raster, rng)
+            hands, _ = labels.hand_records(drawn, raster)
+            marks.append((time.perf_counter(), time.process_time()))
+            writer.add(index, image, {"hands": hands}, labels.crop_mask(raster) if kind == "crops" else raster.ids)
+            marks.append((time.perf_counter(), time.process_time()))
+            wall += np.diff([m[0] for m in marks])
+            cpu += np.diff([m[1] for m in marks])
     results.put((renderer.device, start_up, time.perf_counter() - begin, wall / count * 1e3, cpu / count * 1e3))
 
 
@@ -68,7 +74,7 @@ def main() -> None:
     for title, column in (("wall", 3), ("cpu", 4)):
         parts = sum(entry[column] for entry in found) / len(found)
         print(f"  {title} ms per picture: scene {parts[0]:.1f}, OpenGL {parts[1]:.1f}, "
-              f"sensor and labels {parts[2]:.1f}; sum {parts.sum():.1f}")
+              f"sensor and labels {parts[2]:.1f}, storing {parts[3]:.1f}; sum {parts.sum():.1f}")
     cpu = sum(entry[4].sum() for entry in found) / len(found)
     cores = os.cpu_count() or 1
     print(f"  with {cores} cores to itself this machine would make {1000 / cpu * cores:.0f} pictures/s")

@@ -59,16 +59,16 @@ def sample_skin(rng: np.random.Generator) -> tuple[SkinLook, float]:
                  + rng.normal(0.0, 0.05) * np.array([0.2, 0.3, -1.2])
                  + rng.normal(0.0, 0.08))
     back = tone(melanin) * hue
-    palm_melanin = melanin * rng.uniform(0.4, 0.75) if melanin > 0.35 else melanin * rng.uniform(0.5, 0.9)
-    flush = rng.uniform(0.0, 1.0)
-    palm = tone(palm_melanin) * hue * np.array([1.0, 1.0 - 0.16 * flush, 1.0 - 0.12 * flush])
-    blood = (0.5 * back + 0.5 * palm) * np.array([0.96, 0.66, 0.64]) if melanin < 0.5 else \
-        (0.45 * back + 0.55 * palm) * np.array([0.95, 0.76, 0.72])
-    nail = (0.5 * palm + 0.5 * back) * np.array([1.08, 0.95, 0.94])
+    palm_melanin = melanin * rng.uniform(0.4, 0.75) if melanin > 0.35 else melanin * rng.uniform(0.35, 0.8)
+    flush = rng.uniform(0.2, 1.0)
+    palm = tone(palm_melanin) * hue * np.array([1.0, 1.0 - 0.18 * flush, 1.0 - 0.13 * flush])
+    blood = np.array([0.97, 0.70, 0.68]) + melanin * np.array([-0.03, 0.08, 0.06])
+    knuckle = (np.array([0.94, 0.70, 0.66]) - melanin * np.array([0.34, 0.18, 0.16])) ** rng.uniform(0.6, 1.4)
+    nail = (0.65 * palm + 0.35 * back) * (np.array([1.2, 1.02, 1.02]) - 0.25 * melanin)
     if rng.random() < 0.12:                      # varnish
         nail = to_linear(rng.integers(0, 256, 3).astype(np.uint8)) * 0.8 + 0.02
     return SkinLook(
-        layer=int(rng.integers(SKIN_LAYERS)), back=back, palm=palm, blood=blood, nail=nail,
+        layer=int(rng.integers(SKIN_LAYERS)), back=back, palm=palm, blood=blood, knuckle=knuckle, nail=nail,
         crease=np.array([0.62, 0.46, 0.40]) ** rng.uniform(0.4, 1.4),
         scatter=np.array([0.32, 0.14, 0.09]) * rng.uniform(0.6, 1.3) * (1 - 0.5 * melanin),
         gloss=float(np.clip(rng.normal(0.3, 0.13) + 0.12 * melanin, 0.03, 0.7)),
@@ -80,7 +80,8 @@ def sample_glove(rng: np.random.Generator, look: SkinLook) -> SkinLook:
     popular = np.array([[70, 110, 190], [235, 235, 235], [25, 25, 28],
                         [120, 80, 50], [200, 60, 40], [60, 140, 80]], np.uint8)
     color = to_linear(popular[rng.integers(len(popular))]) * np.exp(rng.normal(0, 0.15, 3))
-    return SkinLook(look.layer, np.minimum(color, 0.9), color, color, color, look.crease, np.full(3, 0.08),
+    plain = np.ones(3)
+    return SkinLook(look.layer, np.minimum(color, 0.9), color, plain, plain, color, look.crease, np.full(3, 0.08),
                     float(rng.uniform(0.05, 0.65)), look.bump_m, 1.0, True)
 
 
@@ -234,6 +235,9 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
     blood = np.zeros_like(up)
     crease = np.zeros_like(up)
     wrinkle = np.zeros_like(up)
+    tip_of_nail = np.zeros_like(up)
+    moon = np.zeros_like(up)
+    dome = np.zeros_like(up)
     middle_length = np.linalg.norm(joints[12] - joints[9])
     for ray, tip in enumerate(FINGERTIPS):
         mine = (part == 3 + ray) | palm_region
@@ -260,24 +264,33 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
                     crease = np.maximum(crease, weight * near * _smooth(0.15, 0.6, -height)
                                         * _line(t - offset + wobble, 0.0007))
                 for i in range(-2, 3):                             # wrinkles over the back of the joint
-                    weight = (0.75 - 0.2 * abs(i)) * (1.0 if k == 1 or ray == 0 else 0.7)
+                    weight = (1.0 - 0.25 * abs(i)) * (1.0 if k == 1 or ray == 0 else 0.7)
                     bow = 12 * side * side * np.sign(i)
                     wrinkle = np.maximum(wrinkle, weight * near * _smooth(0.35, 0.75, height) * (np.abs(side) < 0.008)
-                                         * _line(t - i * 0.0022 + bow, 0.0006))
-                blood = np.maximum(blood, 0.55 * near * _smooth(0.3, 0.8, height) * _line(t, 0.009))
+                                         * _line(t - i * 0.0024 + bow, 0.0009))
+                blood = np.maximum(blood, 0.6 * near * _smooth(0.3, 0.8, height) * _line(t, 0.008))
             else:                                                  # knuckle and the finger's root
                 root = 0.42 * length
                 crease = np.maximum(crease, 0.7 * on_finger * _smooth(0.15, 0.6, -height) * _line(t - root, 0.0008))
                 blood = np.maximum(blood, 0.5 * near * _smooth(0.3, 0.8, height) * _line(t, 0.011))
+                away = np.sqrt(((p - start - 0.01 * dorsal) ** 2).sum(-1))
+                dome = np.maximum(dome, near * _smooth(0.2, 0.7, height) * _line(away, 0.008))
+                for i in (-1, 0, 1):                               # faint folds across the knuckle
+                    wrinkle = np.maximum(wrinkle, 0.4 * near * _smooth(0.5, 0.85, height) * (np.abs(side) < 0.007)
+                                         * _line(t - i * 0.003 + 14 * side * side * (i or 0.3), 0.0009))
             if k == 2:
                 radius = 0.0088 if ray == 0 else 0.0070 - 0.0008 * (ray == 4)
                 radius *= middle_length / 0.1
                 centre, half = 0.73 * length, 0.27 * length
                 oval = ((t - centre) / half) ** 4 + (side / radius) ** 4
-                nail = np.maximum(nail, on_finger * _smooth(0.12, 0.35, height) * _smooth(1.15, 0.85, oval))
+                plate = on_finger * _smooth(0.12, 0.35, height) * _smooth(1.15, 0.85, oval)
+                nail = np.maximum(nail, plate)
                 blood = np.maximum(blood, 0.6 * on_finger * _smooth(0.2, 0.8, -height) * _smooth(0.2, 0.7, t / length))
                 rim = on_finger * _smooth(0.1, 0.3, height) * np.exp(-((oval - 1.1) / 0.25) ** 2)
-                wrinkle = np.maximum(wrinkle, 0.5 * rim)
+                wrinkle = np.maximum(wrinkle, rim)
+                tip_of_nail = np.maximum(tip_of_nail, plate * _smooth(0.55, 0.75, (t - centre) / half))
+                moon = np.maximum(moon, plate * _smooth(-0.5, -0.75, (t - centre) / half)
+                                  * _smooth(0.8, 0.4, np.abs(side) / radius))
     # The three lines of the palm, as curves between anatomical landmarks.
     wrist, index, middle, ring, little = joints[0], joints[5], joints[9], joints[13], joints[17]
     thumb = joints[1]
@@ -293,10 +306,10 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
         curve = ((1 - s) ** 2 * a + 2 * s * (1 - s) * b + s ** 2 * c)[:, :2]
         distance = np.ones(up.shape)
         distance[palm_region] = np.sqrt(((p[palm_region][:, None, :2] - curve) ** 2).sum(-1)).min(-1)
-        crease = np.maximum(crease, 0.75 * facing_palm * _line(distance, 0.0009))
+        crease = np.maximum(crease, 0.65 * facing_palm * _line(distance, 0.0009))
     at_wrist = p - joints[0]
     for offset in (-0.004, -0.010):
-        crease = np.maximum(crease, 0.6 * (np.abs(at_wrist[..., 1] - offset) < 0.01) * _smooth(0.2, 0.6, -up)
+        crease = np.maximum(crease, 0.45 * (np.abs(at_wrist[..., 1] - offset) < 0.01) * _smooth(0.2, 0.6, -up)
                             * (palm_region | forearm)
                             * _line(at_wrist[..., 1] - offset + 0.001 * np.sin(p[..., 0] * 300), 0.0009))
     for centre, spread, strength in (
@@ -306,27 +319,31 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
     palm = np.where(forearm, 0.35 * _smooth(0.2, 0.8, -up) * _smooth(-0.12, 0.0, at_wrist[..., 1]), palm)
     palm = cv2.GaussianBlur(palm.astype(np.float32), (0, 0), 4.0)
     blood = cv2.GaussianBlur(blood.astype(np.float32), (0, 0), 1.5)
-    masks = np.stack([palm, nail, blood, np.clip(crease + 0.6 * wrinkle, 0, 1)], axis=-1)
+    masks = np.stack([palm, nail, blood, np.clip(crease + wrinkle, 0, 1)], axis=-1)
     masks = masks.astype(np.float32)[nearest]
 
     textures = np.zeros((SKIN_LAYERS, ATLAS, ATLAS, 4), np.float32)
     back = _smooth(0.1, 0.6, up) * (palm_region | forearm)
     for layer in range(SKIN_LAYERS):
         blotch = noise(rng, ATLAS, 1.1)[..., 0] * rng.uniform(0.05, 0.13)
-        red = noise(rng, ATLAS, 1.2)[..., 0] * rng.uniform(0.03, 0.09)
+        red = np.maximum(noise(rng, ATLAS, 1.2)[..., 0], -0.6) * rng.uniform(0.02, 0.055)    # less looks green
         fine = noise(rng, ATLAS, 0.25)[..., 0]
+        red *= 1 + 0.4 * palm                                      # palms are mottled
         shade = 1 + blotch + fine * rng.uniform(0.01, 0.05)
         color = np.stack([shade + red, shade - 0.8 * red, shade - 0.8 * red], axis=-1)
-        bump = 0.5 + 0.018 * fine + 0.03 * noise(rng, ATLAS, 0.9)[..., 0] - 0.22 * crease - 0.16 * wrinkle
+        bump = (0.4 + (0.018 + 0.014 * (1 - palm)) * fine + 0.03 * noise(rng, ATLAS, 0.9)[..., 0] - 0.22 * crease
+                - 0.3 * wrinkle + 0.1 * nail + rng.uniform(0.15, 0.5) * dome)
         ridge = np.exp(-(noise(rng, ATLAS, 1.5)[..., 0] / 0.13) ** 2) * back
-        vein = rng.uniform(0.0, 1.0) ** 2
+        vein = rng.uniform(0.0, 1.0) ** 1.4
         color -= (ridge * vein)[..., None] * np.array([0.16, 0.07, 0.02])
-        bump += 0.10 * vein * cv2.GaussianBlur(ridge.astype(np.float32), (0, 0), 2)
+        bump += 0.25 * vein * cv2.GaussianBlur(ridge.astype(np.float32), (0, 0), 2)
         for ray in range(1, 5):                                    # tendons of the back
             a, b = joints[0], joints[1 + 4 * ray]
             s = np.clip(((p - a) @ (b - a)) / ((b - a) @ (b - a)), 0.25, 0.95)
             d = np.linalg.norm((p - a - s[..., None] * (b - a))[..., :2], axis=-1)
-            bump += 0.12 * rng.uniform(0.2, 1.0) * palm_region * _smooth(0.2, 0.7, up) * _line(d, 0.0028)
+            tendon = rng.uniform(0.2, 1.0) * palm_region * _smooth(0.2, 0.7, up) * _line(d, 0.0028)
+            bump += 0.4 * tendon
+            color *= (1 + 0.07 * tendon)[..., None]
         if layer % 3 == 1:                                         # freckles and spots
             spots = np.zeros((ATLAS, ATLAS), np.float32)
             for x, y, r in zip(rng.integers(0, ATLAS, 500), rng.integers(0, ATLAS, 500), rng.exponential(0.8, 500)):
@@ -342,6 +359,9 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
                 cv2.line(hair, (int(x), int(y)), end, float(rng.uniform(0.2, 0.7)), 1, cv2.LINE_AA)
             allowed = np.clip(_smooth(-0.3, 0.5, up) * (forearm + 0.6 * palm_region), 0, 1)
             color *= (1 - 0.75 * hair * allowed)[..., None]
+        edge = rng.uniform(0.0, 0.6)                               # how far nails are grown
+        on_nail = 1 + edge * tip_of_nail + 0.12 * moon + 0.3 * (shade - 1)
+        color += nail[..., None] * (on_nail[..., None] - color)
         textures[layer, ..., :3] = np.clip(color, 0.2, 1.9) * 0.5
         textures[layer, ..., 3] = bump
     textures = (np.clip(textures, 0, 1) * 255 + 0.5).astype(np.uint8)[:, nearest[0], nearest[1]]

@@ -1,10 +1,12 @@
 """Things that hands hold: fitted into a posed hand so that fingers touch them rather than cut them.
 
-To propose one, the hand is taken as the capsules round its bones. An object's core is the largest ball or rod that fits
-between them at a place enclosed by fingers, thumb and palm; boxes then grow sideways until a finger stops them; pens lie
-between the pads, across both. What was proposed is then measured on the meshes and drawn again until it holds.
+To propose one, the hand is taken as the capsules round its bones. An object's core is the largest ball or rod that
+fits between them at a place enclosed by fingers, thumb and palm; boxes then grow sideways until a finger stops them;
+pens lie between the pads, across both. What was proposed is measured on the meshes and drawn again until it holds.
 """
 from __future__ import annotations
+
+from functools import lru_cache
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -22,7 +24,7 @@ MAX_CUT_M = 0.003
 TOUCH_M = 0.002
 """A part of the hand touches an object that comes this near to its skin."""
 _ATTEMPTS = 8
-_SAMPLE_M = 0.003
+_SAMPLE_M = 0.005
 
 
 def hold(rng: np.random.Generator, hand, thickness: np.ndarray | None = None) -> tuple[list, str] | None:
@@ -54,28 +56,33 @@ def contact(meshes: list, hand, skin: cKDTree | None = None) -> tuple[float, int
     """
     skin = cKDTree(hand.vertices) if skin is None else skin
     low, high = hand.vertices.min(0) - TOUCH_M, hand.vertices.max(0) + TOUCH_M
-    points = np.concatenate([_surface_points(mesh) for mesh in meshes])
+    corners = np.concatenate([mesh[0][mesh[3]] for mesh in meshes])                        # (T, 3, 3)
+    corners = corners[((corners.max(1) > low) & (corners.min(1) < high)).all(1)]
+    points = _surface_points(corners)
     points = points[((points > low) & (points < high)).all(1)]
-    distance, nearest = skin.query(points, distance_upper_bound=0.025)
+    # What reaches deeper than the bound passes through lesser depths on its way in.
+    distance, nearest = skin.query(points, distance_upper_bound=0.01)
     near = np.isfinite(distance)
     nearest = nearest[near]
     height = np.einsum("nk,nk->n", points[near] - hand.vertices[nearest], hand.normals[nearest])
     return float(max(-height.min(initial=0.0), 0.0)), len(np.unique(hand.part_ids[nearest[height < TOUCH_M]]))
 
 
-def _surface_points(mesh: tuple) -> np.ndarray:
-    """Points (n, 3) all over a mesh, at most about ``_SAMPLE_M`` apart."""
-    vertices, _, _, faces = mesh
-    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
-    side = np.sqrt(np.maximum(((b - a) ** 2).sum(1), np.maximum(((c - a) ** 2).sum(1), ((c - b) ** 2).sum(1))))
-    steps = np.clip(np.ceil(side / _SAMPLE_M), 1, 40).astype(int)
-    out = [vertices]
-    for n in np.unique(steps):
-        if n > 1:
-            i, j = np.array([(i, j) for i in range(n + 1) for j in range(n + 1 - i)]).T[..., None, None] / n
-            mine = steps == n
-            out.append((a[mine] + i * (b - a)[mine] + j * (c - a)[mine]).reshape(-1, 3))
-    return np.concatenate(out)
+def _surface_points(corners: np.ndarray) -> np.ndarray:
+    """Points (n, 3) all over triangles (T, 3, 3): the middles of as many smaller ones as bring sides to _SAMPLE_M."""
+    sides = ((corners - np.roll(corners, 1, axis=1)) ** 2).sum(2).max(1) ** 0.5
+    steps = np.clip(np.ceil(sides / _SAMPLE_M), 1, 40).astype(int)
+    return np.concatenate([np.zeros((0, 3)), *((_middles(n) @ corners[steps == n]).reshape(-1, 3)
+                                               for n in np.unique(steps).tolist())])
+
+
+@lru_cache(maxsize=None)
+def _middles(n: int) -> np.ndarray:
+    """Barycentric coordinates (n * n, 3) of the middles of the equal parts of a triangle with n of them a side."""
+    upright = [(3 * i + 1, 3 * j + 1) for i in range(n) for j in range(n - i)]
+    turned = [(3 * i + 2, 3 * j + 2) for i in range(n - 1) for j in range(n - 1 - i)]
+    i, j = np.array(upright + turned).T / (3 * n)
+    return np.stack([i, j, 1 - i - j], axis=1)
 
 
 def _kind(rng: np.random.Generator, joints: np.ndarray) -> str:

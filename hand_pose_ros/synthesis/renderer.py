@@ -20,7 +20,9 @@ from hand_pose_ros.synthesis.environment import Lighting
 SOLID_ID = 240
 """Pixel id of everything that is no labelled hand. A labelled hand h (0, 1, ...) has ids 16 (h + 1) + part."""
 
-MAX_CAPSULES = 64
+CAPSULES_PER_HAND, MAX_HANDS = 21, 3
+"""Capsules come in groups of this many, and only those of the first few hands darken what is near them."""
+_OCCLUSION_REACH_M = 0.16
 NEAR_M, FAR_M = 0.03, 30.0
 _SHADOW_SIZE = 256
 
@@ -61,18 +63,22 @@ float shadow(vec3 p, vec3 n) {
 """
 
 _OCCLUSION = """
-uniform vec4 u_cap_a[64];        // xyz start, w radius
-uniform vec4 u_cap_b[64];        // xyz end
-uniform int u_caps;
+uniform vec4 u_cap_a[63];        // xyz start, w squared radius
+uniform vec4 u_cap_b[63];        // xyz to the end, w one over its squared length
+uniform vec4 u_hand[3];          // a ball round each group of 21 and what it darkens
+uniform int u_hands;
 float occlusion(vec3 p, vec3 n) {
     float open = 1.0;
-    for (int i = 0; i < u_caps; ++i) {
-        vec3 a = u_cap_a[i].xyz, ab = u_cap_b[i].xyz - a;
-        float t = clamp(dot(p - a, ab) / max(dot(ab, ab), 1e-9), 0.0, 1.0);
-        vec3 d = a + t * ab - p;
-        float l2 = dot(d, d), r = u_cap_a[i].w;
-        float c = dot(d, n) * inversesqrt(l2 + 1e-9);
-        open *= 1.0 - 0.85 * clamp(c + 0.15, 0.0, 1.0) * min(r * r / (l2 + 1e-9), 1.0);
+    for (int h = 0; h < u_hands; ++h) {
+        float near = 1.0 - smoothstep(u_hand[h].w - 0.05, u_hand[h].w, distance(p, u_hand[h].xyz));
+        int end = near > 0.0 ? 21 * h + 21 : 21 * h;       // far from a hand, as most of a body is, nothing is done
+        for (int i = 21 * h; i < end; ++i) {
+            vec4 a = u_cap_a[i], b = u_cap_b[i];
+            vec3 d = a.xyz - p;
+            d -= clamp(dot(d, b.xyz) * b.w, -1.0, 0.0) * b.xyz;
+            float s = 1.0 / (dot(d, d) + 1e-9);
+            open *= 1.0 - 0.85 * near * clamp(dot(d, n) * sqrt(s) + 0.15, 0.0, 1.0) * min(a.w * s, 1.0);
+        }
     }
     return open;
 }
@@ -101,7 +107,7 @@ layout(location = 0) out vec4 o_color; layout(location = 1) out vec2 o_depth_id;
 uniform sampler2DArray t_skin;   // rgb: tone relative to the base (0.5 is neutral), a: height
 uniform sampler2DArray t_mask;   // r palm, g nail, b blood, a crease
 uniform float u_layer, u_base_id, u_glove, u_gloss, u_bump, u_detail;
-uniform vec3 u_back, u_palm, u_blood, u_nail, u_crease, u_scatter;
+uniform vec3 u_back, u_palm, u_blood, u_knuckle, u_nail, u_crease, u_scatter;
 """ + _LIGHTING + """
 void main() {
     vec3 n = normalize(v_normal), e = normalize(-v_pos);
@@ -115,10 +121,10 @@ void main() {
     n = det == 0.0 ? n : normalize(abs(det) * n - g);
     float nail = mask.g * (1.0 - u_glove);
     vec3 albedo = mix(u_back, u_palm, mask.r);
-    albedo = mix(albedo, u_blood, mask.b * (1.0 - nail));
+    albedo *= mix(vec3(1.0), mix(u_knuckle, u_blood, mask.r), mask.b * (1.0 - nail));
     albedo = mix(albedo, u_nail, nail);
     albedo = mix(albedo, albedo * u_crease, mask.a * (1.0 - nail));
-    vec3 detail = mix(vec3(1.0), skin.rgb * 2.0, u_detail * (1.0 - 0.8 * nail));
+    vec3 detail = mix(vec3(1.0), skin.rgb * 2.0, max(u_detail, nail));
     albedo = mix(albedo * detail, u_back * mix(1.0, skin.r * 2.0, 0.6), u_glove);
     float open = v_open.w;
     vec3 light = irradiance(n) * v_open.xyz;
@@ -213,7 +219,8 @@ class SkinLook:
     layer: int                                      # of the skin texture array
     back: np.ndarray
     palm: np.ndarray
-    blood: np.ndarray
+    blood: np.ndarray                               # factor where blood shows through: pads, heel of the palm
+    knuckle: np.ndarray                             # factor over the joints of the back
     nail: np.ndarray
     crease: np.ndarray                              # factor on the albedo inside creases
     scatter: np.ndarray                             # wrap of the diffuse light per channel, 0..1
@@ -425,10 +432,18 @@ class Renderer:
 
     def _set_lighting(self, view: View) -> None:
         light = view.lighting
-        caps = np.asarray(view.capsules, np.float32)[:MAX_CAPSULES]
-        a = np.zeros((MAX_CAPSULES, 4), np.float32)
-        b = np.zeros((MAX_CAPSULES, 4), np.float32)
-        a[:len(caps), :3], a[:len(caps), 3], b[:len(caps), :3] = caps[:, :3], caps[:, 6], caps[:, 3:6]
+        hands = min(-(-len(view.capsules) // CAPSULES_PER_HAND), MAX_HANDS)
+        caps = np.zeros((MAX_HANDS * CAPSULES_PER_HAND, 7))
+        caps[:len(view.capsules)] = view.capsules[:len(caps)]
+        along = caps[:, 3:6] - caps[:, :3]
+        a = np.hstack([caps[:, :3], caps[:, 6:] ** 2]).astype(np.float32)
+        b = np.hstack([along, 1 / np.maximum((along ** 2).sum(1, keepdims=True), 1e-9)]).astype(np.float32)
+        balls = np.zeros((MAX_HANDS, 4), np.float32)
+        for hand in range(hands):
+            group = view.capsules[hand * CAPSULES_PER_HAND:][:CAPSULES_PER_HAND]
+            ends = np.concatenate([group[:, :3], group[:, 3:6]])
+            middle = 0.5 * (ends.min(0) + ends.max(0))
+            balls[hand] = *middle, np.linalg.norm(ends - middle, axis=1).max() + _OCCLUSION_REACH_M
         for program in (self._skin_program, self._solid_program):
             program["u_sh"].write(light.sh.astype(np.float32).tobytes())
             program["u_world"].write(light.R_env_camera.T.astype(np.float32).tobytes())
@@ -436,7 +451,8 @@ class Renderer:
             program["u_light_rgb"].write(light.colors.astype(np.float32).tobytes())
             program["u_env_layer"] = float(2 * light.environment)
             program["u_env_gain"].write(np.asarray(light.reflection_gain, np.float32).tobytes())
-            program["u_caps"] = len(caps)
+            program["u_hands"] = hands
+            program["u_hand"].write(balls.tobytes())
             program["u_cap_a"].write(a.tobytes())
             program["u_cap_b"].write(b.tobytes())
 
@@ -473,7 +489,7 @@ class Renderer:
         program["u_base_id"] = float(16 * (skin.hand + 1)) if skin.hand >= 0 else float(SOLID_ID)
         program["u_glove"], program["u_gloss"] = float(look.glove), float(look.gloss)
         program["u_bump"], program["u_detail"] = float(look.bump_m), float(look.detail)
-        for name in ("back", "palm", "blood", "nail", "crease", "scatter"):
+        for name in ("back", "palm", "blood", "knuckle", "nail", "crease", "scatter"):
             program["u_" + name].write(np.asarray(getattr(look, name), np.float32).tobytes())
 
     def _read(self, s: int) -> Raster:

@@ -25,9 +25,9 @@ MODES = {"showing": 0.36, "people": 0.25, "arms": 0.26, "none": 0.13}
 """What whole frames show and how often: people who show a gesture, other people, lone arms, no hands."""
 DISTORTED = 0.35
 """Share of frames from a camera with lens distortion. Crops have none: the robot's own crops are undistorted too."""
-COARSE = 0.5
-"""Pictures whose camera has fewer real pixels than this share of the stored ones a side are drawn without
-supersampling: they are averaged down afterwards."""
+COARSE, COARSE_BLUR_PX = 0.67, 1.5
+"""Pictures whose camera has fewer real pixels than this share of the stored ones a side, or more defocus than this, are
+drawn without supersampling: they are averaged afterwards."""
 HOLDING = 0.24
 """Share of hands that are given something to hold (a few of them find nothing that fits)."""
 
@@ -149,8 +149,12 @@ def sample_crop(rng: np.random.Generator, size: int) -> Scene:
     attributes["background"] = kind
     background = background * np.float32(0.6 * lighting.sh[0].mean() + 0.4)
     settings = sensor.sample(rng, side)
-    return Scene(View(K, lighting, skins, solids, capsules, settings["resolution"] < COARSE), background,
+    return Scene(View(K, lighting, skins, solids, capsules, _coarse(settings)), background,
                  settings, tuple(hands), attributes, is_crop=True)
+
+
+def _coarse(settings: dict) -> bool:
+    return settings["resolution"] < COARSE or settings["defocus_px"] > COARSE_BLUR_PX
 
 
 def _lone_hand(rng, look):
@@ -233,7 +237,7 @@ def sample_frame(rng: np.random.Generator, width: int, height: int) -> Scene:
     background = background * np.float32(0.6 * lighting.sh[0].mean() + 0.4)
     sizes = [_box_side(K, hand.joints_m) for hand in hands] or [60.0]
     settings = sensor.sample_frame(rng, float(np.median(sizes)), width)
-    return Scene(View(K, lighting, skins, solids, capsules, settings["resolution"] < COARSE), background,
+    return Scene(View(K, lighting, skins, solids, capsules, _coarse(settings)), background,
                  settings, tuple(hands), attributes, bent)
 
 

@@ -179,5 +179,9 @@ def solve(skeleton: rig.Skeleton, radii: np.ndarray, pose: np.ndarray, contacts,
         slope = (gaps[1:] - gaps[0]) / 1e-4
         system = slope @ slope.T + stay**2 * np.eye(len(dofs))
         step = np.linalg.solve(system, -slope @ gaps[0] - stay**2 * (pose - start)[dofs])
-        pose[dofs] = np.clip(pose[dofs] + np.clip(step, -0.35, 0.35), lower[dofs], upper[dofs])
+        moved = np.clip(pose[dofs] + np.clip(step, -0.35, 0.35), lower[dofs], upper[dofs])
+        still = np.abs(moved - pose[dofs]).max() < 2e-3                     # a tenth of a degree
+        pose[dofs] = moved
+        if still:
+            break
     return pose

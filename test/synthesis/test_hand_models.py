@@ -162,3 +162,15 @@ def test_the_same_seed_makes_the_same_hand(model):
 def test_unknown_model_lists_the_choices():
     with pytest.raises(ConfigError, match="makehuman, webxr"):
         HandModel.load("mano")
+
+
+def test_a_shape_does_not_depend_on_the_shapes_drawn_before_it():
+    """Targets are read when first needed; what a process has read must not change the last digit of a shape."""
+    from hand_pose_ros.synthesis import makehuman_hand
+
+    first, second = (makehuman_hand.load.__wrapped__() for _ in range(2))
+    for seed in range(6):
+        second.shape(np.random.default_rng(seed))
+    one, two = (model.shape(np.random.default_rng(77)) for model in (first, second))
+    np.testing.assert_array_equal(one.vertices, two.vertices)
+    np.testing.assert_array_equal(one.skeleton.joints, two.skeleton.joints)

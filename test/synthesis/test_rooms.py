@@ -29,6 +29,41 @@ def test_a_camera_on_its_head_sees_the_room_upside_down():
         assert np.median(np.abs(upright - upright[::-1, ::-1])) > 0.02      # which tells the two apart
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_a_rectangle_covers_the_pixels_whose_rays_meet_it(seed):
+    """Outside truth: rays, where the library projects, clips and warps. Some rectangles reach behind the camera."""
+    rng = np.random.default_rng(seed)
+    R = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    R *= np.sign(np.linalg.det(R))
+    axes = np.linalg.qr(rng.normal(size=(3, 2)))[0].T
+    corner = rng.uniform(0.3, 3.0) * R[2] + rng.normal(0, 0.5, 3) - axes.sum(0)
+    right, down = axes * rng.uniform(0.5, 4.0, (2, 1))
+    half = np.zeros((8, 8, 3), np.uint8)
+    half[:, :4], half[:, 4:] = 255, 90                             # bright to the left, dark to the right
+    image = rooms._draw([rooms._Quad(corner, right, down, [half])], K, R, SIZE, SIZE)[..., 0]
+    pixels = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE)), axis=-1)
+    rays = np.concatenate([pixels, np.ones((SIZE, SIZE, 1))], axis=-1) @ np.linalg.inv(K).T @ R
+    s, t, z = np.moveaxis(rays @ np.linalg.inv(np.stack([right, down, corner])), -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        s, t, depth = s / z, t / z, 1 / z                          # ray * depth = corner + s right + t down
+    met = (depth > rooms._NEAR_M) & (s > 0) & (s < 1) & (t > 0) & (t < 1)
+    assert ((image > 0) == met).mean() > 0.97                      # edges are drawn soft
+    clear = met & (np.abs(s - 0.5) > 0.15)
+    assert ((image[clear] > 0.5) == (s[clear] < 0.5)).mean() > 0.97 if clear.sum() > 20 else True
+
+
+def test_inside_a_body_is_what_lies_between_its_nearest_skin_before_and_behind():
+    rng = np.random.default_rng(5)
+    person = scene._person(rng, materials.sample_skin(rng)[0], False)[0]
+    points = person.trunk.mean(0) + rng.normal(0, 0.3, (300, 3))
+    expected = []
+    for point in points:
+        near = person.trunk[(np.abs(person.trunk[:, :2] - point[:2]) < 0.025).all(1), 2]
+        expected.append(len(near) > 0 and near.min() - 0.03 < point[2] < near.max() + 0.03)
+    assert 20 < sum(expected) < 280
+    np.testing.assert_array_equal(person.holds(points), expected)
+
+
 def test_people_before_the_camera_stand_on_their_feet():
     rng = np.random.default_rng(0)
     for _ in range(50):
