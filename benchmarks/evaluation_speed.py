@@ -97,8 +97,8 @@ def scale(folder: Path, bag: str, count: int) -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         took[jobs] = time.monotonic() - start
         cpu[jobs] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(f"{count} bags: {took[1]:.1f} s on one core (CPU {cpu[1]:.1f} s), {took[2]:.1f} s on two (CPU {cpu[2]:.1f} s): "
-          f"{took[2] / took[1]:.2f} of it")
+    print(f"{count} bags: {took[1]:.1f} s on one core (CPU {cpu[1]:.1f} s), {took[2]:.1f} s on two "
+          f"(CPU {cpu[2]:.1f} s): {took[2] / took[1]:.2f} of it")
 
 
 def main() -> None:

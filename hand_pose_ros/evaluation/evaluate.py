@@ -263,7 +263,8 @@ def carry_out(units: Sequence[dict[str, Any]], run: dict[str, Any], args: argpar
             failed[unit["name"]] = str(error)
             print(f"{unit['name']}: {error}", file=sys.stderr)
         if not args.quiet:
-            print(f"\r{number}/{len(units)} parts", end="" if number < len(units) else "\n", file=sys.stderr, flush=True)
+            end = "" if number < len(units) else "\n"
+            print(f"\r{number}/{len(units)} parts", end=end, file=sys.stderr, flush=True)
     return scored, dict(sorted(failed.items()))
 
 

@@ -225,7 +225,8 @@ def _ranked(boxes: np.ndarray, score: np.ndarray, truth: np.ndarray, ignore: np.
         return size_range_px[0] <= max(box[2] - box[0], box[3] - box[1]) < size_range_px[1]
 
     order = np.argsort(-np.asarray(score), kind="stable")
-    ranked, known, regions = np.asarray(boxes)[order].tolist(), truth.tolist(), () if ignore is None else ignore.tolist()
+    ranked, known = np.asarray(boxes)[order].tolist(), truth.tolist()
+    regions = () if ignore is None else ignore.tolist()
     return (np.asarray(score, float)[order].tolist(), [[box_iou(box, other) for other in known] for box in ranked],
             [not counts(box) or any(share_inside(box, region) >= 0.5 for region in regions) for box in ranked],
             [counts(box) for box in known])

@@ -199,7 +199,8 @@ class _Recording:
             self._write_video(drawn)
         if self.messages is not None:
             metric = frame.camera.calibrated and all(hand.scale_source != ScaleSource.NONE for hand in result.hands)
-            info = ArrayInfo(model=self._run["model_names"], metric=metric, detector_ran=result.detector_ran, dropped=dropped)
+            info = ArrayInfo(model=self._run["model_names"], metric=metric, detector_ran=result.detector_ran,
+                             dropped=dropped)
             self.messages.add(frame, log_ns, result, info, drawn)
         if wanted:
             height = max(1, round(drawn.shape[0] * THUMBNAIL_WIDTH / drawn.shape[1]))
