@@ -59,8 +59,6 @@ FOUND_APART = 0.25
 least, in hand sizes: half hidden hands get poses that are half the other hand's."""
 DETECT_HIDDEN_S = 0.1
 """Time between two looks at the whole image while a hand is hidden: it may come out elsewhere."""
-SIDE_WEIGHT = 0.8
-"""Misfit, in hand sizes, of being of the other side for certain."""
 
 
 @dataclass(frozen=True)
@@ -363,7 +361,7 @@ def _apart(a: Hand, b: Hand) -> float:
 def _misfit(detection: Detection, hand: Hand) -> float:
     """How badly an answer fits the track that it was looked for, in hand sizes: its box and its side."""
     size = max(np.max(detection.box[2:] - detection.box[:2]), 1e-6)
-    return float(np.abs(hand.box - detection.box).mean() / size + SIDE_WEIGHT * _other_side(detection, hand))
+    return float(np.abs(hand.box - detection.box).mean() / size + tracking.SIDE_WEIGHT * _other_side(detection, hand))
 
 
 def _other_side(detection: Detection, hand: Hand) -> float:

@@ -1,4 +1,4 @@
-"""``python3 -m hand_pose_ros.runtimes.with_parent COMMAND ...``: a ``hand-pose`` command that does not outlive its parent.
+"""``python3 -m hand_pose_ros.runtimes.with_parent COMMAND ...``: a command that does not outlive its parent.
 
 Standard input is a pipe to which nobody writes. It ends when the parent closes it or is gone, killed or not; then this
 process and all that it started end at once. What is half built is no harm: the cache keeps whole files only.

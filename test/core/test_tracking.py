@@ -284,7 +284,8 @@ def test_prediction_moves_on_with_the_hand():
     truth = cameras.project(CAMERA, hand(at=(-0.1 + 0.3 * 20 / 30, 0, 0.6)))
     np.testing.assert_allclose(box, [*truth.min(0), *truth.max(0)], atol=2.5)
     state, _ = run([()], start_ms=state.stamp_ns // MS + 33, state=state)
-    assert tracking.predict(state, state.stamp_ns + 33 * MS, CONFIG) == () and tracking.any_lost(state, state.stamp_ns + 33 * MS)
+    assert tracking.predict(state, state.stamp_ns + 33 * MS, CONFIG) == ()
+    assert tracking.any_lost(state, state.stamp_ns + 33 * MS)
 
 
 def test_smoothing_puts_no_joint_behind_the_camera():

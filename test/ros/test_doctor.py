@@ -113,7 +113,7 @@ def test_silence_is_told_from_want_of_processor_time(monkeypatch, starved):
 @pytest.mark.parametrize("plans, level, says", [
     ([("onnxruntime-int8", "", "")] * 2, doctor.OK, "a node: onnxruntime-int8, ready in the cache"),
     ([("onnxruntime", "onnxruntime-int8", "")] * 2, doctor.NOTE, "built in the background at the first start"),
-    ([("onnxruntime", "", "onnxruntime-int8: pip install onnx")] * 2, doctor.OK, "(onnxruntime-int8: pip install onnx)"),
+    ([("onnxruntime", "", "onnxruntime-int8: get onnx")] * 2, doctor.OK, "onnxruntime (onnxruntime-int8: get onnx)"),
     ([("onnxruntime-int8", "", ""), ("onnxruntime", "onnxruntime-int8", "")], doctor.NOTE,
      "detector_light: onnxruntime-int8, ready in the cache; pose_light: onnxruntime at first"),
 ])

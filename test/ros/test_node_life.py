@@ -1,6 +1,8 @@
 """Starting, stopping, overload, clocks, twins and several cameras: each test has nodes of its own."""
 from __future__ import annotations
 
+import json
+import shutil
 import signal
 import sys
 import time
@@ -13,7 +15,8 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rosgraph_msgs.msg import Clock
 
-from hand_pose_ros import messages
+import hand_pose_ros
+from hand_pose_ros import messages, resources
 
 RUN = [sys.executable, "-m", "hand_pose_ros", "run"]
 
@@ -67,7 +70,7 @@ def test_a_runtime_that_takes_over_shows_in_the_log_the_diagnostics_and_the_mess
 
 
 def test_two_nodes_on_one_camera_notice_that_they_send_the_same_frames():
-    """Both send the same names with the same stamps, so neither can tell by those whose a transform is."""
+    """Both send the same names, and for the images that both have taken also the same stamps."""
     with NodeProcess("-r", "__node:=one"), NodeProcess("-r", "__node:=two"), Rig("/one") as one, \
             Rig("/two", name="rig_two") as two:
         two.until(lambda: two.hands and two.hands[-1].hands, START_S, "hands of the second",
@@ -200,11 +203,33 @@ def test_a_bad_parameter_refuses_to_start(arguments, text):
         assert text in process.output() and "Traceback" not in process.output()
 
 
-def test_an_absent_model_refuses_to_start():
-    with NodeProcess("-p", "pose_model:=no_such_model", command=RUN) as process:
+def absent(folder):
+    shutil.rmtree(folder)
+
+
+def truncated(folder):
+    file = folder / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+def of_another_version(folder):
+    file = folder / "card.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "version": 99}))
+
+
+@pytest.mark.parametrize("damage, text", [(absent, "no model 'detector_light'"), (of_another_version, "version 99"),
+                                          (truncated, "not the file that its card describes")])
+def test_a_model_that_cannot_be_used_refuses_to_start(tmp_path, damage, text):
+    """The package in a tree of its own, with its own models and an empty engine cache."""
+    config = resources.folder("config")
+    for there in (Path(hand_pose_ros.__file__).parent, config, config.with_name("package.xml")):
+        (tmp_path / there.name).symlink_to(there)
+    shutil.copytree(resources.folder("models"), tmp_path / "models")
+    damage(tmp_path / "models" / "detector_light")      # the first to be loaded
+    command = ["sh", "-c", 'cd "$0" && exec "$@"', str(tmp_path), *RUN]       # python -m looks where it is first
+    with NodeProcess(command=command, ROS_HOME=str(tmp_path)) as process:
         assert process.wait(START_S + 10) == 1
-        assert "no_such_model" in process.output() or "detector_light" in process.output()
-        assert "Traceback" not in process.output()
+        assert text in process.output() and "Traceback" not in process.output()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
