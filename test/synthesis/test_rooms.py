@@ -59,9 +59,11 @@ def test_inside_a_body_is_what_lies_between_its_nearest_skin_before_and_behind()
     expected = []
     for point in points:
         near = person.trunk[(np.abs(person.trunk[:, :2] - point[:2]) < 0.025).all(1), 2]
-        expected.append(len(near) > 0 and near.min() - 0.03 < point[2] < near.max() + 0.03)
+        expected.append(bool(len(near) > 0 and near.min() - 0.03 < point[2] < near.max() + 0.03))
     assert 20 < sum(expected) < 280
     np.testing.assert_array_equal(person.holds(points), expected)
+    alone = [bool(person.holds(point[None])[0]) for point in points]
+    assert alone == expected
 
 
 def test_people_before_the_camera_stand_on_their_feet():
