@@ -199,8 +199,8 @@ def test_a_command_beside_its_parent_ends_at_once_when_the_parents_pipe_does():
     """A command that would go on for an hour, and whose output still goes somewhere."""
     package = str(Path(hand_pose_ros.__file__).parents[1])
     command = ["hand_pose_ros.runtimes.with_parent", "doctor", "--no-networks", "--seconds", "3600"]
-    process = subprocess.Popen([sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
-                               env={**os.environ, "PYTHONPATH": package})
+    process = subprocess.Popen([sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               start_new_session=True, env={**os.environ, "PYTHONPATH": package})
     try:
         assert b"python" in process.stdout.readline()
         assert process.poll() is None
