@@ -227,7 +227,7 @@ def test_a_model_that_cannot_be_used_refuses_to_start(tmp_path, damage, text):
     shutil.copytree(resources.folder("models"), tmp_path / "models")
     damage(tmp_path / "models" / "detector_light")      # the first to be loaded
     command = ["sh", "-c", 'cd "$0" && exec "$@"', str(tmp_path), *RUN]       # python -m looks where it is first
-    with NodeProcess(command=command, ROS_HOME=str(tmp_path)) as process:
+    with NodeProcess(command=command, ROS_HOME=str(tmp_path / "home")) as process:
         assert process.wait(START_S + 10) == 1
         assert text in process.output() and "Traceback" not in process.output()
 
