@@ -410,7 +410,7 @@ def _draw_quad(image, glow, quad: _Quad, camera, polygon) -> None:
     if (gain != 1.0).any():
         patch = cv2.multiply(patch, (*gain.tolist(), 0.0))
     region = image[low[1]:high[1], low[0]:high[0]]
-    cv2.copyTo(patch, cv2.compare(mask, 255, cv2.CMP_EQ), region)
+    cv2.copyTo(patch, (mask == 255).astype(np.uint8), region)      # cv2.compare refuses a mask of one pixel
     mixed = (mask > 0) & (mask < 255)                              # edges, and what shines through
     weight = mask[mixed][:, None].astype(np.uint16)
     region[mixed] = (patch[mixed] * weight + region[mixed] * (255 - weight) + 127) // 255
