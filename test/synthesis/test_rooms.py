@@ -85,3 +85,12 @@ def test_hands_of_people_are_not_inside_their_bodies():
         chest = person.trunk.mean(0)
         assert person.holds(chest[None]).all() and not person.holds(chest[None] + [0, 0, 0.6]).any()
     assert np.mean(inside) < 0.1
+
+
+def test_a_wall_of_which_one_pixel_shows_is_drawn():
+    image, glow = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.float32)
+    texture = [np.full((4, 4, 3), 200, np.uint8)]
+    quad = rooms._Quad(np.array([-0.5, -0.5, 2.0]), np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), texture)
+    corner = np.array([[-1.9, -1.9], [-1.1, -1.9], [-1.1, -1.1], [-1.9, -1.1]])        # its margin reaches pixel (0, 0)
+    rooms._draw_quad(image, glow, quad, np.array([[8.0, 0, 4], [0, 8, 4], [0, 0, 1]]), corner)
+    assert not image[1:].any() and not image[:, 1:].any()
