@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Set up everything below .venv/ in this folder and run a job in it. Standard library only; Python 3.10 to 3.13.
 Outside of .venv/ and build/ it writes only to the user's caches (pip's, 20 MB of assets for the virtual hands, and
-networks built for this machine, in ROS_HOME).
+networks built for this machine: in ROS_HOME if that is set).
 
     python3 bootstrap.py demo [...]      the main job: hands out of a bag, a webcam, a video or images, through the node
     python3 bootstrap.py test [...]      all tests; further arguments go to pytest

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as distributed
 
 from hand_pose_ros import networks
-from hand_pose_ros.errors import ModelError
+from hand_pose_ros.errors import ConfigError, ModelError
 from hand_pose_ros.runtimes import host
 from hand_pose_ros.training import batches, checkpoint, frozen, measure
 from hand_pose_ros.training.losses import LOSSES
@@ -55,6 +55,8 @@ class Trainer:
         network = networks.build({"architecture": settings.architecture, "options": settings.options})
         if initial is not None:
             start_from(network, initial)
+        elif settings.frozen:
+            raise ConfigError("frozen keeps weights that are there to begin with: set initial, or give --from-model")
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         frozen.freeze(self.network, settings.frozen)

@@ -10,7 +10,7 @@ from hand_pose_ros.errors import ConfigError, ModelError
 from hand_pose_ros.networks.blocks import to_planes
 from hand_pose_ros.training import frozen, imagenet, train
 from hand_pose_ros.training.export import export
-from hand_pose_ros.training.loop import start_from
+from hand_pose_ros.training.loop import Trainer, start_from
 from hand_pose_ros.training.settings import from_dict
 
 LITE0 = {"architecture": "pose_light", "options": {"stages": "lite0"}}
@@ -90,6 +90,12 @@ def test_frozen_weights_and_statistics_stay(network):
     assert "backbone.s8.4.body.0.1.running_mean" in changed
     with pytest.raises(ConfigError, match="no parameter is named like 'nothing"):
         frozen.freeze(network, ["nothing.*"])
+
+
+def test_nothing_is_frozen_that_was_never_learnt(tmp_path):
+    settings = from_dict({**LITE0, "size": [64, 64], "frozen": ["backbone.s8.*"]})
+    with pytest.raises(ConfigError, match="set initial"):
+        Trainer(settings, str(tmp_path), tmp_path)
 
 
 def test_quicker_gradients_are_the_same_gradients():
