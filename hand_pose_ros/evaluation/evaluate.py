@@ -101,19 +101,21 @@ def evaluate(args: argparse.Namespace, run: dict[str, Any]) -> dict[str, Any]:
         failed: dict[str, str] = {}
         if args.predictions:
             scored, rows, problems = compare_predictions(units, run, args.predictions)
+            runtime = ""
         else:
             scored, failed = carry_out(units, run, args, spread)
             if not scored:
                 raise DataError("nothing could be evaluated: " + "; ".join(failed.values()))
             units = [unit for unit in units if unit["name"] in scored]
             rows, problems = _gather(units, run)
+            runtime = _runtime(units, run)
         images = [image for unit in units for image in scored[unit["name"]].images]
         for unit in units:
             problems.update(scored[unit["name"]].problems)
         problems.update(_of_source(source, run, units, images))
         tracks = {unit["name"]: scored[unit["name"]].track for unit in units if unit["kind"] != "images"}
         result = {
-            "source": source, "run": _stable(run), "frames": len(rows), "failed_units": failed,
+            "source": source, "run": _stable(run), "runtime": runtime, "frames": len(rows), "failed_units": failed,
             "problems": dict(sorted(problems.items())), "metrics": {}, "intervals": {}, "tables": {}, "tracks": tracks}
         if images:
             result["tables"] = scoring.tables(images)
@@ -283,6 +285,12 @@ def _gather(units: Sequence[dict[str, Any]], run: dict[str, Any]) -> tuple[dict[
             problems.update(json.loads(part.with_suffix(".problems.json").read_text("utf8")))
     (out / "predictions.jsonl.part").replace(out / "predictions.jsonl")
     return rows, problems
+
+
+def _runtime(units: Sequence[dict[str, Any]], run: dict[str, Any]) -> str:
+    """What ran the networks; machines of a cluster may differ."""
+    paths = [work.part_path(unit, run).with_suffix(".runtime.txt") for unit in units]
+    return " | ".join(sorted({path.read_text("utf8") for path in paths if path.is_file()} - {""}))
 
 
 def compare_predictions(units: Sequence[dict[str, Any]], run: dict[str, Any], path: str) \

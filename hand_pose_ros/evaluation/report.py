@@ -302,6 +302,8 @@ def _facts(result: dict[str, Any]) -> list[tuple[str, str]]:
     run, source = result["run"], result["source"]
     facts = [("commit", run.get("commit") or "unknown"), ("frames", str(result["frames"]))]
     facts += [(f"{kind} model", f"{model['name']}, sha256 {model['sha256']}") for kind, model in run["models"].items()]
+    if result.get("runtime"):
+        facts.append(("runtime", result["runtime"]))
     if source.get("licence"):
         facts.append(("licence of the data", source["licence"]))
     facts.append(("latency per stage", "latency.md and latency.json beside this page: the only files that "

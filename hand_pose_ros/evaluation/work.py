@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from .. import annotate
+from .. import annotate, runtimes
 from .. import camera as cameras
 from ..bags import IMAGE, BagReader, BagWriter
 from ..config import Config
@@ -93,6 +93,7 @@ def process(unit: dict[str, Any], run: dict[str, Any], judge: Any) -> None:
         predictions.write(part.with_suffix(".seen.jsonl"), (json.dumps(row) + "\n" for row in made.seen))
     predictions.write(part.with_suffix(".timing.jsonl"), (json.dumps(row) + "\n" for row in made.timing))
     predictions.write(part.with_suffix(".problems.json"), [json.dumps(dict(sorted(made.problems.items())), indent=1)])
+    predictions.write(part.with_suffix(".runtime.txt"), [runtime_of(unit, run)])
     predictions.write(part, made.lines)
     predictions.write(part.with_suffix(".done"), [fingerprint(unit, run)])
 
@@ -107,6 +108,14 @@ def read_looks(part: Path) -> dict[str, list[dict[str, str]]]:
 def load_pipeline(run: dict[str, Any]) -> tuple[Any, Config]:
     """Pipeline and settings of a run, loaded once in each process."""
     return pipeline(run["factory"], json.dumps(run["settings"], sort_keys=True))
+
+
+def runtime_of(unit: dict[str, Any], run: dict[str, Any]) -> str:
+    """What runs the networks in this process and why nothing faster; "" where the hands come from elsewhere."""
+    chain = None if unit.get("recorded") else load_pipeline(run)[0]
+    networks = [getattr(step, "network", None) for step in (getattr(chain, "detect", None),
+                                                            getattr(chain, "estimate", None))]
+    return runtimes.in_full([network for network in networks if hasattr(network, "reason")])
 
 
 def _times(start: float, result: Any, name: str, read_s: float) -> dict[str, Any]:
@@ -176,6 +185,7 @@ class _Recording:
 
     def __init__(self, unit: dict[str, Any], run: dict[str, Any], count: int, judge: Any) -> None:
         self._judge = judge
+        self._runtime = runtime_of(unit, run)
         self.lines: list[str] = []
         self.timing: list[dict[str, Any]] = []
         self.messages = result_bag.Spool(Path(run["out"])) if run["results_bag"] else None
@@ -199,8 +209,8 @@ class _Recording:
             self._write_video(drawn)
         if self.messages is not None:
             metric = frame.camera.calibrated and all(hand.scale_source != ScaleSource.NONE for hand in result.hands)
-            info = ArrayInfo(model=self._run["model_names"], metric=metric, detector_ran=result.detector_ran,
-                             dropped=dropped)
+            info = ArrayInfo(model=self._run["model_names"], runtime=self._runtime, metric=metric,
+                             detector_ran=result.detector_ran, dropped=dropped)
             self.messages.add(frame, log_ns, result, info, drawn)
         if wanted:
             height = max(1, round(drawn.shape[0] * THUMBNAIL_WIDTH / drawn.shape[1]))

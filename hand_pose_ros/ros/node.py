@@ -124,7 +124,7 @@ class HandPoseNode(LifecycleNode):
         self._parameters_.frozen = True
         self._monitor.clear("start")
         self._monitor.fact("model", engine.model)
-        self._runtime = engine.runtime_in_full
+        self._runtime = engine.runtime
         self.get_logger().info(f"networks loaded in {time.monotonic() - started_s:.1f} s: {engine.model}; runtime "
                                f"{self._runtime}")
 
@@ -169,7 +169,7 @@ class HandPoseNode(LifecycleNode):
 
     def _report(self) -> None:
         if self._engine is not None:
-            runtime = self._engine.runtime_in_full
+            runtime = self._engine.runtime
             if runtime != self._runtime:                    # an engine was built while another runtime served
                 self.get_logger().info(f"runtime {runtime}")
                 self._runtime = runtime

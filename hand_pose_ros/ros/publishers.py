@@ -103,7 +103,7 @@ class Outputs:
                 values: Any, engine: Any) -> None:
         """Send one result. header: the image's own; rgb: (H, W, 3), drawn upon only in a copy."""
         info = messages.ArrayInfo(
-            model=engine.model, runtime=engine.runtime_in_full, detector_ran=result.detector_ran, dropped=dropped,
+            model=engine.model, runtime=engine.runtime, detector_ran=result.detector_ran, dropped=dropped,
             metric=camera.calibrated and all(hand.scale_source != ScaleSource.NONE for hand in result.hands),
             latency_receive_ns=latency.since_stamp_ns(latency.received_s),
             **{f"latency_{stage}_ns": latency.since_stamp_ns(latency.marks_s.get(stage))

@@ -1,6 +1,8 @@
 """One network, several runtimes: torch eager, Torch-TensorRT, ONNX Runtime. Start reading at ladder.py."""
 from __future__ import annotations
 
+from typing import Sequence
+
 from .base import Options, Runtime
 
 
@@ -14,6 +16,14 @@ def load(kind: str, model: str, runtime: str = "auto", options: Options | None =
     from .ladder import climb
     from .source import from_model
     return climb(from_model(kind, model), runtime, options or Options())
+
+
+def in_full(networks: Sequence[Runtime]) -> str:
+    """What runs the networks and, in brackets, why not a faster one; network by network where they differ."""
+    told = [f"{network.name} ({network.reason})" if network.reason else network.name for network in networks]
+    if len(set(told)) <= 1:
+        return told[0] if told else ""
+    return "; ".join(f"{network.source.model}: {text}" for network, text in zip(networks, told))
 
 
 def looks(detector: Runtime, pose: Runtime) -> tuple:

@@ -467,6 +467,24 @@ def test_a_bag_page_has_a_timeline_with_thumbnails(tmp_path):
     assert "hand 1" in (tmp_path / "a" / "report.html").read_text()
 
 
+def test_page_and_results_bag_name_what_ran_the_networks(tmp_path, monkeypatch):
+    plain = painted.exact
+
+    def exact(config):
+        chain = plain(config)
+        for step, name, reason in ((chain.detect, "tensorrt", ""), (chain.estimate, "cuda", "tensorrt: no memory")):
+            source = types.SimpleNamespace(model=f"of {name}")
+            step.network = types.SimpleNamespace(name=name, reason=reason, source=source)
+        return chain
+
+    monkeypatch.setattr(painted, "running", exact, raising=False)
+    result = run(tmp_path / "a", "--bag", bag(tmp_path / "hand.mcap", 3), factory="painted:running")
+    expected = "of tensorrt: tensorrt; of cuda: cuda (tensorrt: no memory)"
+    assert result["runtime"] == expected and expected in (tmp_path / "a" / "report.html").read_text()
+    with bags.BagReader(tmp_path / "a" / "hand.mcap") as results:
+        assert {item.message.runtime for item in results.messages([result_bag.HANDS_TOPIC])} == {expected}
+
+
 def test_published_figures_stand_beside_ours_with_their_protocol(tmp_path):
     folder = samples.freihand(tmp_path / "set", count=2)
     run(tmp_path / "a", "--data", folder, "--protocol", "box")

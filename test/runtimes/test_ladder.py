@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import standin
 
-from hand_pose_ros import config
+from hand_pose_ros import config, runtimes
 from hand_pose_ros.errors import ConfigError, ModelError
 from hand_pose_ros.runtimes import Options, background, int8, ladder
 from hand_pose_ros.runtimes import host
@@ -226,3 +226,12 @@ def test_forced_and_unbuilt_is_built_now_auto_is_served_meanwhile(options, monke
     runtime = ladder.climb(standin.source(), "auto", dataclasses.replace(options, live=True))
     runtime.wait(10)
     assert runtime.name == "tensorrt" and runtime(np.zeros((3, 64, 64, 3), np.uint8))[0].tolist() == [[7.0]] * 3
+
+
+def test_networks_that_differ_are_told_one_by_one():
+    def network(model, name, reason=""):
+        runtime = Runtime(SimpleNamespace(model=model, input_shape=(8, 8, 3)), 1)
+        runtime.name, runtime.reason = name, reason
+        return runtime
+    assert runtimes.in_full([network("a", "cuda", "no"), network("b", "cuda", "no")]) == "cuda (no)"
+    assert runtimes.in_full([network("a", "cuda"), network("b", "cuda", "no")]) == "a: cuda; b: cuda (no)"
