@@ -3,7 +3,7 @@
     boxes    where hands are: from the tracks of the last image, and from the detector only when that is not enough
     crops    a virtual camera looks at each hand; left hands are mirrored
     poses    all crops of the frame in one call of the pose network; what is not a hand is dropped
-    again    hands that were cropped badly (just detected, turned, moved, mirrored wrongly) get a second, better crop
+    again    hands that were cropped badly (turned, moved, of another size, mirrored wrongly) get a second, better crop
     lift     joints in metres in the camera's frame
     apart    two answers that are one hand become one, and the hand behind it is looked for past it
     track    identity, side and smoothing over time
@@ -30,10 +30,10 @@ from hand_pose_ros.types import Crop, CropPose, Detection, Frame, Hand, ScaleSou
 
 WRONG_SIDE = 0.25
 """Below this probability that the crop shows a right hand, its mirroring was wrong."""
-TURNED = np.cos(np.deg2rad(25.0))
-MOVED = 0.2
-GROWN = 1.35
-"""A crop is taken again if its roll, middle (in box sides) or size was off by more than these."""
+FOLLOWED_CROP = (25.0, 0.2, 1.35)
+NEW_CROP = (20.0, 0.15, 1.25)
+"""A crop is taken again if its roll (degrees), middle (in box sides) or size was off by more than these. Half the new
+hands are cropped well enough by the detector's box; a look at them again would cost a quarter of the image's time."""
 CANDIDATES = 3
 """New detections that get a look for each free place: the pose network tells hands from other things better than the
 detector does, so a false detection must not keep out a hand that the detector thinks less of."""
@@ -163,7 +163,7 @@ class Pipeline:
     def _look_again(self, frame: Frame, seen: list[Look], followed: int, config) -> list[Look]:
         """The same, with a second look at those whose first crop was not what the joints in it ask for.
 
-        The first ``followed`` come from tracks, the others from the detector: those always get a second look.
+        The first ``followed`` come from tracks, the others from the detector.
         """
         again = {}
         for k, look in enumerate(seen):
@@ -171,7 +171,8 @@ class Pipeline:
                 continue
             better = look.refined(frame.camera)
             wrong_side = look.pose.right_probability < WRONG_SIDE
-            if (wrong_side or k >= followed or _differs(look.detection, better)) and usable(better, frame):
+            allowed = FOLLOWED_CROP if k < followed else NEW_CROP
+            if (wrong_side or _differs(look.detection, better, allowed)) and usable(better, frame):
                 again[k] = (better, look.crop.mirrored != wrong_side)
         for k, look in zip(again, self._look(frame, list(again.values()))):
             if look.crop.mirrored == seen[k].crop.mirrored or _belief(look) > _belief(seen[k]):
@@ -341,11 +342,13 @@ def _belief(look: Look) -> float:
     return float(look.pose.right_probability * confidence(look.pose).mean())
 
 
-def _differs(before: Detection, after: Detection) -> bool:
+def _differs(before: Detection, after: Detection, allowed: tuple[float, float, float]) -> bool:
+    turned_deg, moved, grown = allowed
     size_before, size = (float(np.max(d.box[2:] - d.box[:2])) for d in (before, after))
     shift = np.linalg.norm((before.box[:2] + before.box[2:] - after.box[:2] - after.box[2:]) / 2)
-    turned = np.nan_to_num(before.up @ after.up, nan=1.0) < TURNED
-    return bool(turned or shift > MOVED * size or not 1 / GROWN < size / max(size_before, 1e-6) < GROWN)
+    told = np.isfinite(after.up).all()                  # else it points at the camera: no crop is turned better
+    turned = told and not before.up @ after.up >= np.cos(np.deg2rad(turned_deg))                # also if NaN before
+    return bool(turned or shift > moved * size or not 1 / grown < size / max(size_before, 1e-6) < grown)
 
 
 def _same_hand(a: Hand, b: Hand) -> bool:

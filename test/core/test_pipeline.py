@@ -105,6 +105,22 @@ def test_a_hand_that_was_mirrored_wrongly_is_looked_at_mirrored_the_other_way():
     assert seen == [[False], [True]] and not result.hands[0].is_right
 
 
+@pytest.mark.parametrize("roll_deg, shift, size, looks", [
+    (0, 0.0, 1.0, 1), (15, 0.0, 1.0, 1), (30, 0.0, 1.0, 2), (0, 0.3, 1.0, 2), (0, 0.0, 1.4, 2), (0, 0.0, 0.7, 2)])
+def test_a_new_hand_is_looked_at_again_only_if_the_detectors_box_was_off(roll_deg, shift, size, looks):
+    oracle = Oracle(make("pinhole"), [(hand(), True)])
+    turn = np.deg2rad(roll_deg)
+
+    def detect(image, score):
+        found = oracle.detect(image)[0]
+        middle, half = 0.5 * (found.box[:2] + found.box[2:]), 0.5 * size * (found.box[2:] - found.box[:2])
+        middle = middle + shift * 2 * half.max()
+        up = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ found.up
+        return [replace(found, box=np.concatenate([middle - half, middle + half]), up=up)]
+    _, result = Pipeline(detect, oracle.estimate, 224).step(PipelineState(), Frame(BLACK, oracle.camera, 1), CONFIG)
+    assert len(result.hands) == 1 and oracle.pose_calls == looks
+
+
 def test_a_hand_without_direction_and_side_is_found_by_the_second_look():
     oracle = Oracle(make("pinhole"), with_up=False)
     joints = hand(right=False, at=(0.1, 0, 0.6), turn=(0, 0, 1.2))
