@@ -90,7 +90,7 @@ def scale(folder: Path, bag: str, count: int) -> None:
     cores, took, cpu = sorted(os.sched_getaffinity(0)), {}, {}
     for jobs in (1, 2):
         command = [sys.executable, "-m", "hand_pose_ros", "evaluate", "--bags", folder, "--jobs", str(jobs), "--quiet",
-                   "--out", folder / f"out{jobs}"]
+                   "--out", folder.with_name(f"out{jobs}")]
         start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL,
                        preexec_fn=lambda used=cores[:jobs]: os.sched_setaffinity(0, used))

@@ -13,12 +13,13 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "test" / "core")]
 
+import hand_pose_ros.one_blas_thread  # noqa: F401, E402
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
 from oracle import Oracle, hand  # noqa: E402
 
 from hand_pose_ros.config import Config  # noqa: E402

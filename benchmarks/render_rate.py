@@ -19,6 +19,8 @@ from pathlib import Path
 
 def _work(kind: str, size: int, count: int, first: int, barrier, results) -> None:
     os.environ["LP_NUM_THREADS"] = "1"
+    import hand_pose_ros.one_blas_thread  # noqa: F401
+
     import cv2
     import numpy as np
 

@@ -9,6 +9,7 @@ import difflib
 import sys
 from importlib import import_module
 
+import hand_pose_ros.one_blas_thread  # noqa: F401, before any module that imports numpy
 from hand_pose_ros import __version__
 from hand_pose_ros.errors import ConfigError, HandPoseError
 

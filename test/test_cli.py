@@ -1,6 +1,8 @@
 """The command table: what reaches a command, and what does not."""
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from types import ModuleType
 
@@ -44,3 +46,14 @@ def test_an_unknown_command_names_the_nearest(capsys):
     assert "doctor" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="predict"):
         cli.run("predikt", [])
+
+
+@pytest.mark.parametrize("entry", ["hand_pose_ros.cli", "hand_pose_ros.one_blas_thread"])
+@pytest.mark.parametrize("user, expected", [(None, 1), ("2", 2)])
+def test_numpy_starts_with_one_thread_unless_the_user_says_so(entry, user, expected):
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    environment.update({"OPENBLAS_NUM_THREADS": user} if user else {})
+    program = (f"import sys, {entry}; assert 'numpy' not in sys.modules\n"
+               "import os, numpy as np; a = np.ones((600, 600)); a @ a; print(len(os.listdir('/proc/self/task')))")
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == min(expected, len(os.sched_getaffinity(0)))

@@ -155,6 +155,7 @@ def test_installed_launchers_run():
     launchers = sorted((prefix / "lib" / "hand_pose_ros").iterdir())
     assert {"hand_pose_node", "build_engine", "evaluate", "doctor"} <= {path.name for path in launchers}
     assert all(os.access(path, os.X_OK) for path in launchers)
+    assert all("import hand_pose_ros.one_blas_thread\nfrom" in path.read_text() for path in launchers)
     result = subprocess.run([str(prefix / "lib" / "hand_pose_ros" / "build_engine"), "--help", "--ros-args"],
                             capture_output=True, text=True)
     assert result.returncode == 0 and "usage: hand-pose build-engine" in result.stdout, result.stderr

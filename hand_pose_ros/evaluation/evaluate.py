@@ -211,10 +211,16 @@ def plan(args: argparse.Namespace, run: dict[str, Any]) -> tuple[list[dict[str, 
 
 
 def bags_in(folder: Path) -> list[Path]:
-    """Every bag directly in a folder: single files, and rosbag2 folders. Raises DataError for none."""
-    found = [path for path in sorted(folder.iterdir() if folder.is_dir() else [])
-             if (path.is_dir() and any(path.glob("*.mcap*")) or path.is_dir() and any(path.glob("*.db3*")))
-             or (path.is_file() and path.suffix in (".mcap", ".db3", ".zstd"))]
+    """Every bag directly in a folder: single files, and rosbag2 folders, but not what an evaluation has left there.
+
+    Raises DataError for none.
+    """
+    def is_bag(path: Path) -> bool:
+        if path.is_file():
+            return path.suffix in (".mcap", ".db3", ".zstd")
+        return (any(path.glob("*.mcap*")) or any(path.glob("*.db3*"))) and not (path / work.PARTS).is_dir()
+
+    found = [path for path in sorted(folder.iterdir() if folder.is_dir() else []) if is_bag(path)]
     if not found:
         raise DataError(f"{folder}: no bag in this folder (.mcap, .db3, or rosbag2 folders)")
     return found

@@ -33,6 +33,8 @@ from . import attributes, datasets, lanes, predictions, result_bag
 
 STILL_STAMP_NS = 1_000_000_000
 """Stamp given to a still picture; each has its own fresh tracker."""
+PARTS = "parts"
+"""Folder within the output for what each unit gave."""
 THUMBNAILS = 24
 THUMBNAIL_WIDTH = 240
 
@@ -80,7 +82,7 @@ def forget(unit: dict[str, Any], run: dict[str, Any]) -> None:
 
 def part_path(unit: dict[str, Any], run: dict[str, Any]) -> Path:
     """File of the unit's predictions."""
-    return Path(run["out"]) / "parts" / f"{unit['name']}.jsonl"
+    return Path(run["out"]) / PARTS / f"{unit['name']}.jsonl"
 
 
 def process(unit: dict[str, Any], run: dict[str, Any], judge: Any) -> None:

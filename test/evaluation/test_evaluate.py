@@ -322,6 +322,9 @@ def test_many_bags_of_one_name_and_a_folder_of_bags(tmp_path):
     assert [path.name for path in evaluate.bags_in(tmp_path / "day0")] == ["hand.mcap"]
     with pytest.raises(DataError, match="no bag"):
         evaluate.bags_in(tmp_path / "a" / "parts")
+    before = evaluate.bags_in(tmp_path)                     # the two days, each a folder with one bag
+    run(tmp_path / "results", "--bags", tmp_path / "day0")
+    assert any((tmp_path / "results").glob("*.mcap")) and evaluate.bags_in(tmp_path) == before
 
 
 def test_hands_that_a_node_has_published_are_scored_from_the_bag(tmp_path):
