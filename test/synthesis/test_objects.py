@@ -1,4 +1,6 @@
 """Things in hands: touched, not cut, measured on the meshes by means of their own."""
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
@@ -96,18 +98,22 @@ def test_a_bigger_hand_holds_with_its_own_flesh():
     model = HandModel.load("makehuman")
     shape = model.shape(None)
     hand = model.pose(shape, poses.solved("power_medium", shape))
-    seen = []
-    for thickness in (0.8, 1.25):
-        rng, proposed = np.random.default_rng(4), []
-        original = objects._propose
+    larger = dataclasses.replace(hand, vertices=1.2 * hand.vertices, joints=1.2 * hand.joints,
+                                 hand_length_m=1.2 * hand.hand_length_m)
+
+    def radii_for(hand, thickness):
+        proposed, original = [], objects._propose
         objects._propose = lambda rng, kind, joints, radii: proposed.append(radii)
         try:
-            objects.hold(rng, hand, np.full(5, thickness))
+            objects.hold(np.random.default_rng(4), hand, np.full(5, thickness))
         finally:
             objects._propose = original
-        seen.append(proposed[0])
-    np.testing.assert_allclose(seen[1][[1, 5, 19]] / seen[0][[1, 5, 19]], 1.25 / 0.8)
-    np.testing.assert_allclose(seen[1][[0, 4]], seen[0][[0, 4]])    # the palm stays
+        return proposed[0]
+
+    thin, thick = radii_for(hand, 0.8), radii_for(hand, 1.25)
+    np.testing.assert_allclose(thick[[1, 5, 19]] / thin[[1, 5, 19]], 1.25 / 0.8)
+    np.testing.assert_allclose(thick[[0, 4]], thin[[0, 4]])         # the palm stays
+    np.testing.assert_allclose(radii_for(larger, 0.8), 1.2 * thin)
 
 
 def test_a_wire_keeps_its_radius_and_closes_round_a_ring():
