@@ -26,6 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import hand_pose_ros.one_blas_thread  # noqa: F401, E402
 from hand_pose_ros import pipeline  # noqa: E402
 from hand_pose_ros.config import Config  # noqa: E402
 from hand_pose_ros.evaluation import cases, evaluate, judging, report, scoring, work  # noqa: E402
