@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from hand_pose_ros.errors import ConfigError
-from hand_pose_ros.skeleton import FINGERTIPS, JOINT_NAMES
+from hand_pose_ros.skeleton import FINGERTIPS, JOINT_NAMES, hand_length
 from hand_pose_ros.synthesis import conventions
 from hand_pose_ros.synthesis.hand_model import HandModel
 
@@ -61,6 +61,20 @@ def test_conversion_moves_only_tips_and_wrist_and_by_what_it_says(name):
     moved = np.linalg.norm(out - joints, axis=1) / 0.186
     np.testing.assert_allclose(moved[list(FINGERTIPS)], definition.tip_back, atol=1e-12)
     assert moved[0] == pytest.approx(definition.wrist_forward)
+
+
+# Of the mean hand of MANO (Romero et al., SIGGRAPH Asia 2017): wrist to knuckle and the three bones of index .. little,
+# % of the hand's length
+MANO_BONES = ((51.4, 18.7, 12.6, 13.4), (53.8, 18.0, 13.2, 15.0), (48.8, 16.4, 14.1, 13.8), (46.4, 12.0, 10.8, 10.8))
+
+
+@pytest.mark.parametrize("model, bound", [("makehuman", 2.0), ("webxr", 4.0)])
+def test_knuckles_and_fingers_are_where_mano_has_them(model, bound):
+    """X-rays (Buryanov and Kotiuk 2010) have proximal phalanges longer by 6 % of the hand: those knuckles would fail."""
+    joints = HandModel.load(model).shape().skeleton.joints
+    chains = np.array([[0, f, f + 1, f + 2, f + 3] for f in (5, 9, 13, 17)])
+    bones = 100 * np.linalg.norm(np.diff(joints[chains], axis=1), axis=-1) / hand_length(joints)
+    assert np.abs(bones - MANO_BONES).max() < bound
 
 
 def test_mediapipe_tips_lie_inside_the_finger_and_its_wrist_in_the_palm():
