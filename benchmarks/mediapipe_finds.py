@@ -9,7 +9,8 @@ pictures imitate bad cameras too (blur, 24 px hands, night); ``--good-camera`` l
 hands alone. ``score`` prints, for
 free hands, holding hands and hands that a loose object covers in part, the share in which a hand was found at the true
 place (its joints' box overlaps the true one by an intersection over union of 0.3) and the median joint error in per
-cent of the true box's longest side, with the labels moved to where MediaPipe puts joints (synthesis/conventions.py).
+cent of the true box's longest side, with the labels moved to where MediaPipe puts joints (synthesis/conventions.py);
+and by how much MediaPipe's joints still lie further out along the palm, where that is seen from the side.
 """
 from __future__ import annotations
 
@@ -22,6 +23,8 @@ import numpy as np
 
 GOOD = {"resolution": 1.0, "motion_px": 0.0, "defocus_px": 0.0, "key": 0.27, "shot": 2e-4, "read": 2e-3, "black": 0.0,
         "contrast": 1.05, "gamma": 1.0, "saturation": 1.0, "spare": True, "jpeg": 90}
+GOOD_FIT = 12.0
+"""Joint error, % of the box, up to which a hand says where MediaPipe puts joints, and not that it went wrong."""
 
 
 def render(args: argparse.Namespace) -> None:
@@ -60,11 +63,13 @@ def overlap(one: np.ndarray, two: np.ndarray) -> float:
 
 def score(args: argparse.Namespace) -> None:
     """Print the table."""
+    from hand_pose_ros.skeleton import JOINT_NAMES, hand_length
     from hand_pose_ros.synthesis import conventions
 
     found = {record["image"]: record["hands"] for record in map(json.loads, open(args.found))}
     rows: dict = {"free": [], "holding": [], "covered": []}
     shares: dict = {}
+    offsets: list = []
     for line in open(args.folder / "truth.jsonl"):
         record = json.loads(line)
         meta, hand = record["meta"], record["meta"]["hands"][0]
@@ -75,6 +80,10 @@ def score(args: argparse.Namespace) -> None:
                    key=lambda joints: overlap(joints, truth), default=None)
         hit = best is not None and overlap(best, truth) > 0.3
         error = float(np.mean(np.linalg.norm(best - truth, axis=1)) / side * 100) if hit else float("nan")
+        palm = truth[9] - truth[0]
+        if hit and error < GOOD_FIT and np.linalg.norm(palm) > 0.45 * side:
+            out = (best - truth) @ palm / (palm @ palm)
+            offsets.append(100 * out * np.linalg.norm(moved[9] - moved[0]) / hand_length(moved))
         kind = "covered" if meta.get("occluder") else "holding" if hand.get("holding") else "free"
         rows[kind].append(error)
         for name in ("background", "person", "occluder", "model"):
@@ -84,6 +93,10 @@ def score(args: argparse.Namespace) -> None:
         seen = np.array([e for e in errors if np.isfinite(e)])
         print(f"{name:8} {len(errors):4d} hands: found {100 * len(seen) / max(len(errors), 1):5.1f} %, "
               f"median joint error {np.median(seen) if len(seen) else float('nan'):.1f} % of the box")
+    if offsets:
+        middle, spread = np.median(offsets, axis=0), np.std(offsets, axis=0) / len(offsets) ** 0.5
+        print(f"further out along the palm, % of the hand's length, {len(offsets)} hands:")
+        print("  " + ", ".join(f"{name} {a:.1f} +- {b:.1f}" for name, a, b in zip(JOINT_NAMES, middle, spread)))
     for name in sorted(shares):
         print(f"  {name:24} {len(shares[name]):4d} {100 * np.mean(shares[name]):5.1f} %")
 

@@ -20,29 +20,32 @@ class Definition:
 
     tip_back: float                             # tips lie this far inwards of the finger's end, along the last bone
     wrist_forward: float                        # the wrist lies this far towards the middle knuckle
+    knuckles_back: tuple                        # those of index..little lie this far towards the wrist
     measured: bool                              # False: from the makers' words only, which give no number
     source: str
 
 
+NOWHERE = (0.0, 0.0, 0.0, 0.0)
 DEFINITIONS = {
     "freihand": Definition(
-        0.0, 0.0, True, "Zimmermann et al., ICCV 2019, section 3: joints and tips of fitted MANO hands"),
+        0.0, 0.0, NOWHERE, True, "Zimmermann et al., ICCV 2019, section 3: joints and tips of fitted MANO hands"),
     "mediapipe": Definition(
-        0.05, 0.075, True,
+        0.05, 0.075, (0.011, 0.028, 0.011, 0.0), True,
         "MediaPipe 0.10.21 hand landmarker run on rendered hands with known joints: tips 3 to 7 % of the hand length "
-        "inside the finger's end, wrist 14 mm of a 186 mm hand nearer to the fingers"),
+        "inside the finger's end, wrist 14 mm of a 186 mm hand nearer to the fingers, knuckles up to 5 mm nearer to the "
+        "wrist (benchmarks/mediapipe_finds.py)"),
     "rhd": Definition(
-        0.0, 0.0, False,
+        0.0, 0.0, NOWHERE, False,
         "Zimmermann & Brox, ICCV 2017, section 4.3: joints of the rendered characters' own skeletons, finger ends too"),
     "interhand26m": Definition(
-        0.0, 0.0, False,
+        0.0, 0.0, NOWHERE, False,
         "Moon et al., ECCV 2020, section 3: rotation centres and finger ends, labelled in many views; the makers say "
         "that fitted MANO joints differ by millimetres, in no fixed direction (InterHand2.6M issue 136)"),
     "panoptic": Definition(
-        0.0, 0.0, False,
+        0.0, 0.0, NOWHERE, False,
         "Simon et al., CVPR 2017, section 3: detections of a network trained on clicked joints, triangulated"),
     "onehand10k": Definition(
-        0.0, 0.0, False,
+        0.0, 0.0, NOWHERE, False,
         "Wang et al., TCSVT 2019, section III: clicked in single photographs, visible joints only"),
 }
 """Systematic differences only. Where no number was ever published or measured the entry is zero and says so: a made-up
@@ -63,5 +66,9 @@ def convert(joints: np.ndarray, name: str) -> np.ndarray:
     last = last / np.linalg.norm(last, axis=-1, keepdims=True)
     out[..., tips, :] -= definition.tip_back * length[..., None] * last
     ahead = joints[..., 9, :] - joints[..., 0, :]
+    knuckles = [5, 9, 13, 17]
+    back = joints[..., :1, :] - joints[..., knuckles, :]
+    back = back / np.linalg.norm(back, axis=-1, keepdims=True)
+    out[..., knuckles, :] += np.array(definition.knuckles_back)[:, None] * length[..., None] * back
     out[..., 0, :] += definition.wrist_forward * length * ahead / np.linalg.norm(ahead, axis=-1, keepdims=True)
     return out

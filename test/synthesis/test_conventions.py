@@ -49,18 +49,21 @@ def test_reordering_takes_whole_joints():
 def test_every_definition_says_where_it_comes_from(name):
     definition = conventions.DEFINITIONS[name]
     assert len(definition.source) > 30
-    assert definition.measured or (definition.tip_back == 0.0 and definition.wrist_forward == 0.0)
+    assert definition.measured or (definition.tip_back, definition.wrist_forward, *definition.knuckles_back) == (0,) * 6
 
 
 @pytest.mark.parametrize("name", sorted(conventions.DEFINITIONS))
-def test_conversion_moves_only_tips_and_wrist_and_by_what_it_says(name):
+def test_conversion_moves_tips_knuckles_and_wrist_and_by_what_it_says(name):
     definition, joints = conventions.DEFINITIONS[name], HandModel.load("makehuman").shape().skeleton.joints
     out = conventions.convert(joints, name)
-    inner = [joint for joint in range(1, 21) if joint not in FINGERTIPS]
+    inner = [joint for joint in range(1, 21) if joint not in (*FINGERTIPS, 5, 9, 13, 17)]
     np.testing.assert_array_equal(out[inner], joints[inner])
     moved = np.linalg.norm(out - joints, axis=1) / 0.186
     np.testing.assert_allclose(moved[list(FINGERTIPS)], definition.tip_back, atol=1e-12)
     assert moved[0] == pytest.approx(definition.wrist_forward)
+    np.testing.assert_allclose(moved[[5, 9, 13, 17]], definition.knuckles_back, atol=1e-12)
+    nearer = np.linalg.norm(joints - joints[0], axis=1) - np.linalg.norm(out - joints[0], axis=1)
+    np.testing.assert_allclose(nearer[[5, 9, 13, 17]] / 0.186, definition.knuckles_back, atol=1e-12)
 
 
 # Of the mean hand of MANO (Romero et al., SIGGRAPH Asia 2017): wrist to knuckle and the three bones of index .. little,
