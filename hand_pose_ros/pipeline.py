@@ -39,11 +39,12 @@ CANDIDATES = 3
 detector does, so a false detection must not keep out a hand that the detector thinks less of."""
 CANDIDATE_SCORE = 0.15
 """Detector score from which something gets a look at all."""
-EVIDENCE_WEIGHTS = (1.0, 0.5, 1.0)
-EVIDENCE_NEEDED = 2.0
-"""Of the log-odds of ``evidence``, and what they must come to for a new hand to be as likely as not. On virtual frames
-one in a hundred of the detector's other proposals passes, and 78 % of the hands; the best fit to such frames takes 76 %
-and half the others (``python3 -m hand_pose_ros.training.new_hand_rule``), but trusts the detector's score alone."""
+EVIDENCE_WEIGHTS = (2.0, 0.4, 0.6)
+EVIDENCE_NEEDED = 1.5
+"""Of the log-odds of ``evidence``, and what they must come to for a new hand to be as likely as not. Halfway
+from trusting all three to the logistic fit to virtual frames, which trusts the detector alone: on such frames 79 % of
+the hands pass and 0.6 % of the detector's other proposals, with the fit 76 and 0.6 %
+(``python3 -m hand_pose_ros.training.new_hand_rule``)."""
 SAME_BOX_IOU = 0.3
 OVERLAPPING_IOU = 0.6
 """A new detection that overlaps a followed hand by the first is that hand, unless another one fits it better; by the

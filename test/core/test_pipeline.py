@@ -314,7 +314,7 @@ def test_false_detections_do_not_keep_out_a_hand_of_lower_score():
     (0.9, 0.99, 2.0, True),             # all three agree
     (0.3, 0.999, 2.0, True),            # a hand that the detector is not sure of
     (0.5, 0.99, 40.0, False),           # a face: looks like a hand, but its joints are not clearly anywhere
-    (0.3, 0.999, 12.0, True),           # blurred, but surely a hand
+    (0.5, 0.999, 12.0, True),           # blurred, but surely a hand
     (0.3, 0.5, 8.0, False),             # nothing speaks for it
     (0.16, 0.02, 2.0, False),           # the pose network says no
 ])
