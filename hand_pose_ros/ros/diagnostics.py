@@ -48,19 +48,18 @@ class Punctuality:
 
     def __init__(self, period_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._period_s, self._clock = period_s, clock
-        self._last_s: float | None = None
+        self._last_s = clock()
         self._late: deque[tuple[float, float]] = deque()                       # time, seconds late
 
     def tick(self) -> None:
         """The timer's callback runs now."""
         now = self._clock()
-        if self._last_s is not None:
-            self._late.append((now, now - self._last_s - self._period_s))
+        self._late.append((now, now - self._last_s - self._period_s))
         self._last_s = now
 
     def restart(self) -> None:
         """The executor was kept from its timers on purpose, by loading networks: that does not count."""
-        self._last_s = None
+        self._last_s = self._clock()
 
     def worst_s(self) -> float:
         """Seconds by which the latest call of the last WINDOW_S was late; 0 if all were in time."""

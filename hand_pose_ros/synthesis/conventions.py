@@ -32,8 +32,8 @@ DEFINITIONS = {
     "mediapipe": Definition(
         0.05, 0.075, (0.011, 0.028, 0.011, 0.0), True,
         "MediaPipe 0.10.21 hand landmarker run on rendered hands with known joints: tips 3 to 7 % of the hand length "
-        "inside the finger's end, wrist 14 mm of a 186 mm hand nearer to the fingers, knuckles up to 5 mm nearer to the "
-        "wrist (benchmarks/mediapipe_finds.py)"),
+        "inside the finger's end, wrist 14 mm of a 186 mm hand nearer to the fingers, knuckles up to 5 mm nearer to "
+        "the wrist (benchmarks/mediapipe_finds.py)"),
     "rhd": Definition(
         0.0, 0.0, NOWHERE, False,
         "Zimmermann & Brox, ICCV 2017, section 4.3: joints of the rendered characters' own skeletons, finger ends too"),

@@ -87,7 +87,8 @@ class SquareEngine(Engine):
     def __init__(self, delay_s: float = 0.0, size: int = 224) -> None:
         self.oracle = oracle.Oracle(cameras.assumed(8, 8, 60.0), size=size)
         self.delay_s, self.oracle_s = delay_s, 0.0
-        super().__init__(pipeline.Pipeline(self.detect, self.estimate, self.oracle.size), "squares 00000000", (network(),))
+        steps = pipeline.Pipeline(self.detect, self.estimate, self.oracle.size)
+        super().__init__(steps, "squares 00000000", (network(),))
 
     def detect(self, image, threshold):
         return self.timed(self.oracle.detect, image)

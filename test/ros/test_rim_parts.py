@@ -70,8 +70,10 @@ def test_a_late_timer_tells_of_too_little_processor_time_for_a_while():
     def tick(after_s):
         now[0] += after_s
         punctuality.tick()
-    for after_s in (7.0, 0.25, 0.3, 0.2, 0.6):
-        tick(after_s)                                       # the first only begins to count
+    now[0] += 7.0                                           # networks are loaded
+    punctuality.restart()
+    for after_s in (0.1, 0.25, 0.3, 0.2, 0.6):
+        tick(after_s)
     assert punctuality.worst_s() == pytest.approx(0.35) and not punctuality.starved
     tick(0.25 + diagnostics.LATE_S + 0.1)
     assert punctuality.starved
@@ -80,9 +82,13 @@ def test_a_late_timer_tells_of_too_little_processor_time_for_a_while():
     assert punctuality.starved
     tick(0.5)
     assert not punctuality.starved
-    punctuality.restart()                                   # networks are loaded
-    tick(20.0)
+    now[0] += 20.0
+    punctuality.restart()
+    tick(0.25)
     assert not punctuality.starved and punctuality.worst_s() < 0.3
+    punctuality.restart()
+    tick(0.25 + diagnostics.LATE_S + 0.1)                   # late from the start
+    assert punctuality.starved
 
 
 # --------------------------------------------------------------------------------------------------------------- frames

@@ -73,7 +73,7 @@ MANO_BONES = ((51.4, 18.7, 12.6, 13.4), (53.8, 18.0, 13.2, 15.0), (48.8, 16.4, 1
 
 @pytest.mark.parametrize("model, bound", [("makehuman", 2.0), ("webxr", 4.0)])
 def test_knuckles_and_fingers_are_where_mano_has_them(model, bound):
-    """X-rays (Buryanov and Kotiuk 2010) have proximal phalanges longer by 6 % of the hand: those knuckles would fail."""
+    """X-rays (Buryanov and Kotiuk 2010) have proximal phalanges longer by 6 % of the hand, which would fail."""
     joints = HandModel.load(model).shape().skeleton.joints
     chains = np.array([[0, f, f + 1, f + 2, f + 3] for f in (5, 9, 13, 17)])
     bones = 100 * np.linalg.norm(np.diff(joints[chains], axis=1), axis=-1) / hand_length(joints)
