@@ -60,8 +60,6 @@ class Trainer:
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         frozen.freeze(self.network, settings.frozen)
-        if self.device.type == "cpu":
-            frozen.quicken(self.network)
         self.optimizer = torch.optim.AdamW(_groups(self.network, settings.weight_decay), lr=settings.learning_rate,
                                            betas=(0.9, 0.99), fused=True)
         self.step, self.images, self.seconds, self.rollbacks = 0, 0, 0.0, 0
@@ -132,6 +130,8 @@ class Trainer:
             module = torch.nn.parallel.DistributedDataParallel(_Raw(self.network))
         loss_of = LOSSES[self.settings.kind]
         mixed = self.settings.bf16 and _has_bf16(self.device)
+        if self.device.type == "cpu":
+            frozen.quicken(self.network, torch.bfloat16 if mixed else torch.float32)
         stream = self._stream()
         last = last_log = saved = measured = time.monotonic()
         sums, since, result = {}, 0, {}

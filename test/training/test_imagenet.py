@@ -115,6 +115,30 @@ def test_quicker_gradients_are_the_same_gradients():
     assert (gradients[0][1] - gradients[1][1]).abs().max() < 0.05 * gradients[1][1].abs().max()
 
 
+def test_a_folded_frozen_start_gives_the_same_outputs_and_gradients(network):
+    frozen.freeze(network, ["backbone.s8.[0-3].*"])
+    for name, value in network.state_dict().items():                # statistics that are not those of a fresh network
+        if "running" in name:
+            value.add_(torch.rand_like(value))
+    images, names, results = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8), set(network.state_dict()), []
+    for quick in (False, True):
+        if quick:
+            frozen.quicken(network)
+        frozen.train_mode(network)
+        network.zero_grad()
+        raw = network.raw(images)
+        sum(value.square().mean() for value in raw.values()).backward()
+        results.append((raw["uv"].detach(), network.backbone.s8[4].body[0][0].weight.grad.clone()))
+    for before, after in zip(*results):
+        assert torch.allclose(before, after, rtol=1e-3, atol=1e-4 * before.abs().max())
+    assert set(network.state_dict()) == names
+    with torch.no_grad():
+        network.backbone.s8[0][0].weight.mul_(2.0)                  # as a checkpoint might
+    frozen.quicken(network)
+    frozen.train_mode(network)
+    assert not torch.allclose(network.raw(images)["uv"], results[1][0], rtol=1e-3)
+
+
 def exported(folder, kind, training):
     settings = from_dict({"architecture": f"{kind}_light", "size": [64, 64],
                           "options": {"stages": "plain", "width": 0.4, "neck": 16}})
