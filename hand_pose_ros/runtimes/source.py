@@ -65,7 +65,8 @@ def program_sha256() -> str:
     """
     here = Path(__file__).resolve().parent
     digest = hashlib.sha256()
-    for path in [*sorted((here.parent / "networks").glob("*.py")), here / "ort.py", here / "tensorrt.py"]:
+    exporters = [here / name for name in ("ort.py", "int8.py", "tensorrt.py")]
+    for path in [*sorted((here.parent / "networks").glob("*.py")), *exporters]:
         digest.update(f"{path.name}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

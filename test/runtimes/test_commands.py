@@ -84,6 +84,17 @@ def test_int8_is_calibrated_on_shards_stored_and_served(tmp_path, kind):
     assert 0 < runtime.info["agreement"]["mean_px"] < 2       # it differs, so it is not the float32 network
 
 
+def test_clipping_counts_to_the_convolution_before_it(tmp_path):
+    import onnx
+    source = standin.source()                               # convolution, ReLU, convolution, ReLU
+    pictures = np.stack(list(int8.calibration_pictures(source, [shard(tmp_path / "a.tar")], count=2)))
+    nodes = onnx.load_from_string(int8.quantised(ort.export(source), pictures)).graph.node
+    made_by = {output: node for node in nodes for output in node.output}
+    rounded = [made_by[node.input[0]].op_type for node in nodes
+               if node.op_type == "QuantizeLinear" and node.input[0] in made_by]
+    assert rounded.count("Conv") == 2 and not [node for node in nodes if node.op_type == "Relu"]
+
+
 def test_calibration_pictures_of_a_pose_network_are_upright_right_hands(tmp_path):
     pictures = list(int8.calibration_pictures(standin.source(), [shard(tmp_path / "a.tar")], count=4))
     assert len(pictures) == 4 and all(picture.shape == (64, 64, 3) for picture in pictures)
