@@ -3,9 +3,10 @@
     python3 benchmarks/evaluation_speed.py [--data ../shared/eval] [--bag test/data/virtual_hands.mcap] [--bags 10]
 
 Share   of the wall time in which pipeline.step does not run, since reading, scoring and writing happen beside it: for a
-        labelled folder, for a bag with results bag and video, and for a bag without. Loading networks and modules is
-        left out. "for more images" leaves out what does not grow with them: opening the source, the pictures of the
-        cases, whose number is bounded, and the page. CPU seconds are of all threads together.
+        labelled folder, for the bag --repeat times in a row (20 s of recording) without results bag and video, and
+        with them. Loading networks and modules is left out. "for more images" leaves out what does not grow with them:
+        opening the source, the pictures of the cases, whose number is bounded, and the page. CPU seconds are of all
+        threads together.
 Scale   the same bag several times under other names: the command of a user, with one process on one core and with two
         processes on two.
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import struct
 import subprocess
 import sys
 import tempfile
@@ -27,10 +29,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import hand_pose_ros.one_blas_thread  # noqa: F401, E402
-from hand_pose_ros import pipeline  # noqa: E402
+from hand_pose_ros import bags, pipeline  # noqa: E402
 from hand_pose_ros.config import Config  # noqa: E402
 from hand_pose_ros.evaluation import cases, evaluate, judging, report, scoring, work  # noqa: E402
 
+PAUSE_NS = 2_000_000_000
+"""Between two runs of a repeated bag: a moment without hands."""
 FIXED = ("plan", "pictures of cases", "pages")
 STAGES = {
     "pipeline": (None, "step"), "plan": (evaluate, "plan"), "units": (evaluate, "carry_out"),
@@ -83,6 +87,20 @@ def share(out: Path, *options: str) -> None:
         print(f"  {name:30s} {seconds:7.2f} s {1000 * seconds / frames:8.2f} ms per frame")
 
 
+def repeated(bag: str, times: int, path: Path) -> Path:
+    """The bag ``times`` times in a row as one longer recording at ``path``."""
+    with bags.BagReader(bag) as reader, bags.BagWriter(path) as writer:
+        messages = list(reader.messages())
+        span_ns = messages[-1].log_ns - messages[0].log_ns + PAUSE_NS
+        for number in range(times):
+            for one in messages:
+                raw, shift_ns = bytearray(one.raw), number * span_ns
+                if not one.type.startswith("tf2_msgs"):                 # all others begin with a header
+                    struct.pack_into("<iI", raw, 4, *divmod(one.stamp_ns + shift_ns, 10**9))
+                writer.write_serialized(one.topic, one.type, bytes(raw), one.log_ns + shift_ns)
+    return path
+
+
 def scale(folder: Path, bag: str, count: int) -> None:
     """Print wall and CPU time of many bags on one core and on two. Raises CalledProcessError if the command fails."""
     pipeline.load(Config())                         # a first use exports the networks, which is none of this
@@ -107,6 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=str(ROOT.parent / "shared" / "eval"), help="labelled folder; '' to leave out")
     parser.add_argument("--bag", default=str(ROOT / "test" / "data" / "virtual_hands.mcap"))
+    parser.add_argument("--repeat", type=int, default=5, help="how often the bag is played for the shares")
     parser.add_argument("--bags", type=int, default=10, help="how many for the scale; 0 to leave out")
     parser.add_argument("--scale-only", action="store_true", help="leave out the shares")
     args = parser.parse_args()
@@ -115,8 +134,9 @@ def main() -> None:
         if args.data and not args.scale_only:
             share(folder / "data", "--data", args.data)
         if not args.scale_only:
-            share(folder / "bag", "--bag", args.bag)
-            share(folder / "lean", "--bag", args.bag, "--no-video", "--no-results-bag")
+            bag = repeated(args.bag, args.repeat, folder / "repeated.mcap")
+            share(folder / "lean", "--bag", bag, "--no-video", "--no-results-bag")
+            share(folder / "bag", "--bag", bag)
         if args.bags:
             (folder / "many").mkdir()
             scale(folder / "many", args.bag, args.bags)

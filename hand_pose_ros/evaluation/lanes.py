@@ -10,8 +10,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-WAITING = 4
-"""Calls that may wait in a lane; the caller stands still beyond that, so memory stays bounded."""
+WAITING = 12
+"""Calls that may wait in a lane; the caller stands still beyond that, so memory stays bounded. With four the networks
+waited for a tenth of the time: drawing and encoding get a core only now and then."""
 
 
 class Lane:
