@@ -41,9 +41,9 @@ CANDIDATE_SCORE = 0.15
 """Detector score from which something gets a look at all."""
 EVIDENCE_WEIGHTS = (2.0, 0.4, 0.6)
 EVIDENCE_NEEDED = 1.5
-"""Of the log-odds of ``evidence``, and what they must come to for a new hand to be as likely as not. Halfway
-from trusting all three to the logistic fit to virtual frames, which trusts the detector alone: on such frames 79 % of
-the hands pass and 0.6 % of the detector's other proposals, with the fit 76 and 0.6 %
+"""Of the log-odds of ``evidence``, and what they must come to for a new hand to be as likely as not. Halfway from
+trusting all three to the logistic fit to virtual frames, which trusts the detector alone: on such frames 79 % of the
+hands pass and 0.6 % of the detector's other proposals, with the fit 76 and 0.6 %
 (``python3 -m hand_pose_ros.training.new_hand_rule``)."""
 SAME_BOX_IOU = 0.3
 OVERLAPPING_IOU = 0.6
@@ -344,6 +344,7 @@ def _belief(look: Look) -> float:
 
 
 def _differs(before: Detection, after: Detection, allowed: tuple[float, float, float]) -> bool:
+    """Whether a crop of ``before`` is not good enough for a hand that lies where ``after`` says: FOLLOWED_CROP."""
     turned_deg, moved, grown = allowed
     size_before, size = (float(np.max(d.box[2:] - d.box[:2])) for d in (before, after))
     shift = np.linalg.norm((before.box[:2] + before.box[2:] - after.box[:2] - after.box[2:]) / 2)

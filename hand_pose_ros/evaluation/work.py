@@ -114,10 +114,11 @@ def load_pipeline(run: dict[str, Any]) -> tuple[Any, Config]:
 
 def runtime_of(unit: dict[str, Any], run: dict[str, Any]) -> str:
     """What runs the networks in this process and why nothing faster; "" where the hands come from elsewhere."""
-    chain = None if unit.get("recorded") else load_pipeline(run)[0]
-    networks = [getattr(step, "network", None) for step in (getattr(chain, "detect", None),
-                                                            getattr(chain, "estimate", None))]
-    return runtimes.in_full([network for network in networks if hasattr(network, "reason")])
+    if unit.get("recorded"):
+        return ""
+    chain, _ = load_pipeline(run)
+    networks = [getattr(step, "network", None) for step in (chain.detect, chain.estimate)]
+    return runtimes.in_full([network for network in networks if hasattr(network, "reason")])     # stand-ins have none
 
 
 def _times(start: float, result: Any, name: str, read_s: float) -> dict[str, Any]:

@@ -53,7 +53,9 @@ offset would be worse than none. Clicked joints scatter by several per cent of t
 
 
 def convert(joints: np.ndarray, name: str) -> np.ndarray:
-    """Joints as another convention would place them. joints: (..., 21, d) as this project places them, any unit.
+    """Joints as another convention would place them: tips, wrist and knuckles moved as its ``Definition`` says.
+
+    joints: (..., 21, d) as this project places them, any unit.
 
     Returns (..., 21, d). Raises ConfigError for an unknown convention.
     """
