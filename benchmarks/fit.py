@@ -26,7 +26,6 @@ import numpy as np  # noqa: E402
 from hand_pose_ros import runtimes, skeleton  # noqa: E402
 from hand_pose_ros.training import measure, pose_samples, shards  # noqa: E402
 
-SIZE = 128
 CLEAR_JOINTS, CLEAR_PALM = 0.75, 0.4
 GROSS = 12.0
 """Predictions with a larger error in % are wrong as a whole and say nothing about definitions."""
@@ -40,6 +39,7 @@ def nme(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def on_shards(model: str, folder: str, count: int) -> None:
     """Print the error on ``count`` drawn hands of a folder of shards."""
     network = runtimes.load("pose", model, "onnxruntime")
+    size = network.source.input_shape[0]
     paths, pool, rng = tuple(sorted(map(str, Path(folder).rglob("crops*.tar")))), shards.Pool(), np.random.default_rng(0)
     if not paths:
         raise SystemExit(f"{folder}: no shard called crops*.tar")
@@ -50,8 +50,8 @@ def on_shards(model: str, folder: str, count: int) -> None:
         if not label["hands"]:
             continue
         hand = label["hands"][0]
-        sample = pose_samples.hand_sample(shard.image(k), label["camera"], hand, SIZE, rng, measure.JITTER)
-        px = (sample["uv"] + 1) * (SIZE / 2) - 0.5
+        sample = pose_samples.hand_sample(shard.image(k), label["camera"], hand, size, rng, measure.JITTER)
+        px = (sample["uv"] + 1) * (size / 2) - 0.5
         palm = np.linalg.norm(px[9] - px[0]) / np.ptp(px, axis=0).max()
         pictures.append(sample["image"])
         truth.append(px)
