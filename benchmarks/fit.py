@@ -40,7 +40,8 @@ def on_shards(model: str, folder: str, count: int) -> None:
     """Print the error on ``count`` drawn hands of a folder of shards."""
     network = runtimes.load("pose", model, "onnxruntime")
     size = network.source.input_shape[0]
-    paths, pool, rng = tuple(sorted(map(str, Path(folder).rglob("crops*.tar")))), shards.Pool(), np.random.default_rng(0)
+    paths = tuple(sorted(map(str, Path(folder).rglob("crops*.tar"))))
+    pool, rng = shards.Pool(), np.random.default_rng(0)
     if not paths:
         raise SystemExit(f"{folder}: no shard called crops*.tar")
     pictures, truth, clear = [], [], []
@@ -92,8 +93,8 @@ def on_photographs(predictions: Path, folder: Path) -> None:
         before, after = (np.linalg.norm(r, axis=-1).mean() for r in (rows, rows - median))
         largest = sorted(range(skeleton.NUM_JOINTS), key=lambda j: -abs(median[j, 0]))[:5]
         told = ", ".join(f"{skeleton.JOINT_NAMES[j]} {median[j, 0]:+.1f}" for j in largest)
-        print(f"{name}: {before:.2f} % on {len(rows)} hands, {after:.2f} % without the joints' median offsets; along the "
-              f"palm, % of the box, towards the fingers: {told}")
+        print(f"{name}: {before:.2f} % on {len(rows)} hands, {after:.2f} % without the joints' median offsets; these "
+              f"along the palm, % of the box, towards the fingers: {told}")
 
 
 def main() -> None:
