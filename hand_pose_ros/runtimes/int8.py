@@ -34,8 +34,8 @@ PICTURES = 256
 whether the result agrees with eager: what rounding does to drawings says little about hands."""
 COMPARED = 16
 FIRST = 3
-"""Convolutions, at most a quarter of all, that stay in float32: those next to the pixels have the widest ranges. No more
-than these: the next map of EfficientNet-Lite0 is six times as large, and converting it takes a sixth of the time."""
+"""Convolutions, at most a quarter of all, that stay in float32: those next to the pixels have the widest ranges. No
+more than these: the next map of EfficientNet-Lite0 is six times as large; converting it took a sixth of the time."""
 QUANTISED = ["Conv", "Clip", "Relu"]
 LIMITS = {"mean_px": 2.0, "mean_mm": 2.0, "mean_probability": 0.05}
 """Rounding to 8 bits may change more than other runtimes do: what it costs is measured on labelled pictures."""

@@ -35,7 +35,7 @@ def train_mode(network: nn.Module) -> None:
 
 
 def quicken(network: nn.Module, dtype: torch.dtype = torch.float32) -> None:
-    """Make a training step on a CPU cheaper, without another result; names of weights stay, so that they are exchangeable.
+    """Make a training step on a CPU cheaper, without another result. Weights keep their names: they stay exchangeable.
 
     Strided depthwise convolutions compute in fp32: their bf16 gradient takes 30 times as long (oneDNN 3.x). The blocks
     at the network's beginning that are frozen altogether run as convolutions with folded batch norms in ``dtype``: a
