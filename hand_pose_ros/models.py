@@ -66,7 +66,10 @@ def load_weights(name: str, root: str | Path | None = None) -> dict[str, np.ndar
         raise ModelError(f"{where} ({len(data)} bytes, sha256 {digest[:12]}...) is not the file that its card "
                          f"describes ({values['sha256'][:12]}...): truncated or of another version; reinstall the "
                          "package")
-    from safetensors.numpy import load
+    try:
+        from safetensors.numpy import load
+    except ImportError as error:
+        raise ModelError(f"reading {where} needs the safetensors package ({error}): pip install safetensors") from error
     try:
         return load(data)
     except Exception as error:                          # safetensors raises its own kinds

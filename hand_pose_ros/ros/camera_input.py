@@ -9,7 +9,7 @@ from typing import Any
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from .. import camera
+from .. import camera, messages
 from ..errors import FrameError
 from ..types import Camera
 from . import compat, qos
@@ -17,6 +17,8 @@ from .diagnostics import ERROR, LATE_S, Monitor
 from .newest import Newest
 
 DEPTH_QUEUE = 5
+DEPTH_PATIENCE_S = 0.5
+"""Without a depth image for this long, colour images are used alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +34,13 @@ class Arrival:
 class CameraInput:
     """Subscriptions of one camera. Callbacks fill ``slot``; ``refresh`` follows publishers that come and go."""
 
-    def __init__(self, node: Any, monitor: Monitor, values: Any, starved: Callable[[], bool] = lambda: False) -> None:
-        """starved: whether this process gets too little processor time to be sure that nothing was sent."""
+    def __init__(self, node: Any, monitor: Monitor, values: Callable[[], Any],
+                 starved: Callable[[], bool] = lambda: False) -> None:
+        """values: the settings as they are now. starved: whether this process gets too little processor time to be
+        sure that nothing was sent."""
         self.slot: Newest[Arrival] = Newest()
         self._starved = starved
-        self._node, self._monitor, self._values = node, monitor, values
+        self._node, self._monitor, self._read_values = node, monitor, values
         self._started_s = time.monotonic()
         self._offered_s: float | None = None            # since when somebody publishes images
         self._first_image_s: float | None = None
@@ -48,9 +52,22 @@ class CameraInput:
         self._profile: Any = None
         self._aside: dict[str, tuple[Any, Any]] = {}    # camera_info, depth: subscription and its QoS
         self._to_pairs: tuple[Callable[[Any], None], Callable[[Any], None]] | None = None
-        if values.depth_topic:
-            self._to_pairs = compat.approximate_synchronizer(DEPTH_QUEUE, values.depth_slop_s, self._arrived)
+        self._paired_s = time.monotonic()               # when depth last came with its image
+        self._alone_ns = -1                             # stamp of the last image that was used without
+        self._image_ns = -1                             # stamp of the last image of all
+        self._pair_anew()
         self.refresh()
+
+    @property
+    def _values(self) -> Any:
+        return self._read_values()
+
+    def _pair_anew(self) -> None:
+        """message_filters keeps the highest stamps: after time has gone back it would throw away all that is new."""
+        values = self._values
+        if values.depth_topic:
+            self._to_pairs = compat.approximate_synchronizer(DEPTH_QUEUE, values.depth_slop_s, self._paired)
+        self._alone_ns = self._image_ns = -1
 
     def destroy(self) -> None:
         """Unsubscribe; who waits in lens() wakes up."""
@@ -58,12 +75,13 @@ class CameraInput:
         for subscription in (self._image, *(subscription for subscription, _ in self._aside.values())):
             self._node.destroy_subscription(subscription)
         self._aside = {}
-        for key in ("qos", "image source", "calibration"):
+        for key in ("qos", "image source", "calibration", "depth source"):
             self._monitor.clear(key)
 
     def restart(self) -> None:
         """Time has jumped: what is waiting belongs to the past."""
         self.slot.clear()
+        self._pair_anew()
 
     # ---------------------------------------------------------------------------------------------------- subscribing
 
@@ -145,11 +163,34 @@ class CameraInput:
         self._monitor.received()
         if self._to_pairs is None:
             self._arrived(message, None)
-        else:
-            self._to_pairs[0](message)
+            return
+        stamp_ns = messages.stamp_ns(message.header)
+        if stamp_ns < self._image_ns:
+            self._pair_anew()
+        self._image_ns = stamp_ns
+        self._to_pairs[0](message)
+        if time.monotonic() - self._paired_s > DEPTH_PATIENCE_S:
+            self._alone_ns = stamp_ns
+            self._arrived(message, None)
+            self._report_depth()
 
     def _on_depth(self, message: Any) -> None:
         self._to_pairs[1](message)
+
+    def _paired(self, image: Any, depth: Any) -> None:
+        self._paired_s = time.monotonic()
+        self._monitor.clear("depth source")
+        if messages.stamp_ns(image.header) > self._alone_ns:
+            self._arrived(image, depth)
+
+    def _report_depth(self) -> None:
+        topic = self._node.resolve_topic_name(self._values.depth_topic)
+        why = (f"no depth image on {topic} has a stamp within depth_slop_s ({self._values.depth_slop_s:g} s) of a "
+               "colour image; raise it, or synchronise the two streams in the driver"
+               if self._node.get_publishers_info_by_topic(topic) else
+               f"nobody publishes depth on {topic}; start it in the camera driver (RealSense: align_depth.enable), or "
+               "set depth_topic to ''")
+        self._monitor.problem("depth source", f"colour is used without depth: {why}", standing=True)
 
     def _arrived(self, image: Any, depth: Any | None) -> None:
         self.slot.put(Arrival(image, depth, self._node.get_clock().now().nanoseconds, time.monotonic()))

@@ -5,7 +5,6 @@ or appeared between Humble, Jazzy and Kilted; they are found here too, so that n
 """
 from __future__ import annotations
 
-from collections import deque
 from typing import Any, Callable
 
 import numpy as np
@@ -111,9 +110,12 @@ def approximate_synchronizer(queue_size: int, slop_s: float, callback: Callable[
 
 
 class _Pairs:
+    """Like message_filters: each stream keeps the queue_size messages with the highest stamps, however old they are; so
+    after stamps went back nothing new is kept until a new one is made."""
+
     def __init__(self, queue_size: int, slop_s: float, callback: Callable[[Any, Any], None]) -> None:
-        self._waiting: tuple[deque, deque] = (deque(maxlen=queue_size), deque(maxlen=queue_size))
-        self._slop_ns, self._callback = int(slop_s * 1e9), callback
+        self._waiting: tuple[list, list] = ([], [])
+        self._queue_size, self._slop_ns, self._callback = queue_size, int(slop_s * 1e9), callback
 
     def first(self, message: Any) -> None:
         self._add(0, message)
@@ -125,7 +127,10 @@ class _Pairs:
         stamp, others = messages.stamp_ns(message.header), self._waiting[1 - stream]
         nearest = min(others, key=lambda other: abs(messages.stamp_ns(other.header) - stamp), default=None)
         if nearest is None or abs(messages.stamp_ns(nearest.header) - stamp) > self._slop_ns:
-            self._waiting[stream].append(message)
+            waiting = self._waiting[stream]
+            waiting.append(message)
+            if len(waiting) > self._queue_size:
+                waiting.remove(min(waiting, key=lambda one: messages.stamp_ns(one.header)))
             return
         others.remove(nearest)
         self._callback(*((message, nearest) if stream == 0 else (nearest, message)))

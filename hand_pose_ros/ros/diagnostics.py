@@ -1,10 +1,12 @@
 """What the node knows about its own health, as diagnostic_msgs and as log lines: each problem with its remedy.
 
-A problem is reported from the moment it is seen until it is cleared, or until HOLD_S after it was last seen. It is
-logged once when it appears, so that a broken camera does not fill the log.
+A problem is reported from the moment it is seen until it is cleared, or until HOLD_S after it was last seen, and then
+once more as solved. It is logged when it appears and when its words change, but the same words, whatever numbers they
+hold, no more often than every LOG_AGAIN_S, so that a broken camera does not fill the log.
 """
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
@@ -15,6 +17,7 @@ import numpy as np
 
 OK, WARN, ERROR = 0, 1, 2
 HOLD_S = 5.0
+LOG_AGAIN_S = 10.0
 WINDOW_S = 10.0
 PERCENTILES = (50, 95, 99)
 LATE_S = 0.5
@@ -87,19 +90,31 @@ class Monitor:
         self._published: deque[tuple[float, dict[str, float]]] = deque()      # time, stage durations [ms]
         self._dropped: deque[tuple[float, int]] = deque()
         self._totals = {"received": 0, "published": 0, "dropped": 0}
+        self._solved: set[str] = set()
+        self._logged_s: dict[tuple[str, int, str], float] = {}
+        self._unanswered_s: float | None = None         # since when images come and no result
+        self._standstill = ""
+
+    def standstill(self, text: str) -> None:
+        """Why nothing runs, for the summary; "" while it does."""
+        with self._lock:
+            self._standstill, self._unanswered_s = text, None
 
     def received(self) -> None:
         """An image has arrived."""
         with self._lock:
+            now = self._clock()
+            if self._unanswered_s is None or now - self._last_received_s > LATE_S:
+                self._unanswered_s = now                # the last one before a pause may have had no answer
             self._totals["received"] += 1
-            self._last_received_s = self._clock()
-            self._received.append(self._last_received_s)
+            self._last_received_s = now
+            self._received.append(now)
 
     def published(self, durations_ms: dict[str, float], dropped: int) -> None:
         """A result has been published. durations_ms: stage name -> ms ("age" is from the image's stamp); NaN
         unknown."""
         with self._lock:
-            now = self._clock()
+            now, self._unanswered_s = self._clock(), None
             self._totals["published"] += 1
             self._totals["dropped"] += dropped
             self._published.append((now, durations_ms))
@@ -110,25 +125,39 @@ class Monitor:
         with self._lock:
             return self._clock() - self._last_received_s
 
+    def unanswered_s(self) -> float:
+        """Seconds for which images have come without any result."""
+        with self._lock:
+            return 0.0 if self._unanswered_s is None else self._clock() - self._unanswered_s
+
     def problem(self, key: str, text: str, level: int = WARN, standing: bool = False) -> None:
         """Something is wrong: key names the kind, text says what and what to do."""
         with self._lock:
-            known = self._problems.get(key)
-            if known is not None and known.text == text:
-                known.last_seen_s, known.level, known.standing = self._clock(), level, standing
-                known.count += 1
+            now, known, words = self._clock(), self._problems.get(key), re.sub(r"\d+", "#", text)
+            count = known.count + 1 if known else 1
+            self._problems[key] = Problem(level, text, now, standing, count)
+            if known and (known.level, re.sub(r"\d+", "#", known.text)) == (level, words):
                 return
-            self._problems[key] = Problem(level, text, self._clock(), standing)
+            self._logged_s = {said: s for said, s in self._logged_s.items() if now - s < LOG_AGAIN_S}
+            if (key, level, words) in self._logged_s:
+                return
+            self._logged_s[key, level, words] = now
         self._log(level, text)
 
     def clear(self, key: str) -> None:
         """A standing problem is over."""
         with self._lock:
-            self._problems.pop(key, None)
+            if self._problems.pop(key, None) is not None:
+                self._solved.add(key)
 
     def has(self, key: str) -> bool:
         with self._lock:
             return key in self._problems
+
+    def others(self, key: str) -> bool:
+        """Whether any problem but this one is there."""
+        with self._lock:
+            return bool(self._problems.keys() - {key})
 
     def fact(self, name: str, value: Any) -> None:
         """Something to show with the diagnostics: runtime, image topic, ..."""
@@ -136,18 +165,22 @@ class Monitor:
             self._facts[name] = str(value)
 
     def report(self) -> list[Status]:
-        """Everything as statuses: problems (one each), then the rates and times of the last WINDOW_S."""
+        """Everything as statuses: problems (one each), those solved since the last report (a status that only goes
+        missing turns stale in diagnostic_aggregator), then the rates and times of the last WINDOW_S."""
         with self._lock:
             now = self._clock()
             self._forget(now)
             problems = [Status(key, problem.level, problem.text, {"times seen": str(problem.count)})
                         for key, problem in sorted(self._problems.items())]
-            return [*problems, self._summary(now)]
+            solved = [Status(key, OK, "solved") for key in sorted(self._solved - self._problems.keys())]
+            self._solved.clear()
+            return [*problems, *solved, self._summary(now)]
 
     def _forget(self, now: float) -> None:
         for key in [key for key, problem in self._problems.items()
                     if not problem.standing and now - problem.last_seen_s > HOLD_S]:
             del self._problems[key]
+            self._solved.add(key)
         while self._received and now - self._received[0] > WINDOW_S:
             self._received.popleft()
         for times in (self._published, self._dropped):
@@ -168,7 +201,9 @@ class Monitor:
                 text = " / ".join(f"{value:.1f}" for value in np.percentile(times, PERCENTILES))
                 values[f"{stage} p50 / p95 / p99 [ms]"] = text
         level = max((problem.level for problem in self._problems.values()), default=OK)
-        summary = "running" if level == OK else f"{len(self._problems)} problem(s), see the other statuses"
+        summary = self._standstill or "running"
+        if self._problems:
+            summary = f"{len(self._problems)} problem(s), see the other statuses"
         return Status("summary", level, summary, values)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 from typing import Any, Sequence
 
 from .. import models, pipeline, runtimes
+from ..tracking import TrackerState
 from ..types import Frame
 
 CHECKSUM_DIGITS = 8
@@ -30,8 +31,8 @@ class Engine:
         return result
 
     def reset(self) -> None:
-        """Forget all tracks."""
-        self._state = pipeline.PipelineState()
+        """Forget all tracks but not their numbers: another hand must not get the name of one that somebody follows."""
+        self._state = pipeline.PipelineState(TrackerState(next_id=self._state.tracker.next_id))
 
 
 def load_engine(values: Any) -> Engine:

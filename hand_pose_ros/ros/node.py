@@ -34,6 +34,8 @@ from .publishers import OLDEST_PLAUSIBLE_NS, Latency, Outputs
 NODE_NAME = "hand_pose"
 WAIT_FOR_IMAGE_S = 0.1
 GRAPH_PERIOD_S = 0.25
+STANDSTILL = {"unconfigured": "not configured: ros2 lifecycle set NODE configure, or autostart:=true",
+              "inactive": "configured, not active: ros2 lifecycle set NODE activate"}
 REORDER_NS = 200_000_000
 """An image that is older than the last one by less than this came out of order; by more, and time has jumped back."""
 
@@ -45,6 +47,7 @@ class HandPoseNode(LifecycleNode):
         super().__init__(NODE_NAME, **node_options)
         self._load = load
         self._monitor = Monitor(log_of(self))
+        self._monitor.standstill(STANDSTILL["unconfigured"])
         self._punctuality = Punctuality(GRAPH_PERIOD_S)
         self._engine: Engine | None = None
         self._runtime = ""                                  # as it stood in the log last
@@ -57,9 +60,10 @@ class HandPoseNode(LifecycleNode):
         self._last_stamp_ns: int | None = None
         self._parameters_ = Parameters(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        steady = Clock(clock_type=ClockType.STEADY_TIME)    # also while a paused bag stops the ROS clock
-        self._timers_ = [self.create_timer(self._values.diagnostics_period_s, self._report, clock=steady),
-                         self.create_timer(GRAPH_PERIOD_S, self._look_at_graph, clock=steady)]
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)      # also while a paused bag stops the ROS clock
+        self._period_s = self._values.diagnostics_period_s
+        self._reports = self.create_timer(self._period_s, self._report, clock=self._steady)
+        self.create_timer(GRAPH_PERIOD_S, self._look_at_graph, clock=self._steady)
         self._jump = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
             post_callback=self._time_jumped)
@@ -122,7 +126,12 @@ class HandPoseNode(LifecycleNode):
         self._outputs = Outputs(self, transforms.prefix_of(self.get_namespace()) if prefix == "auto" else prefix)
         self._engine = engine
         self._parameters_.frozen = True
+        if self._values.diagnostics_period_s != self._period_s:
+            self.destroy_timer(self._reports)
+            self._period_s = self._values.diagnostics_period_s
+            self._reports = self.create_timer(self._period_s, self._report, clock=self._steady)
         self._monitor.clear("start")
+        self._monitor.standstill(STANDSTILL["inactive"])
         self._monitor.fact("model", engine.model)
         self._runtime = engine.runtime
         self.get_logger().info(f"networks loaded in {time.monotonic() - started_s:.1f} s: {engine.model}; runtime "
@@ -132,11 +141,12 @@ class HandPoseNode(LifecycleNode):
         self._stop.clear()
         self._reset.set()
         self._punctuality.restart()
-        self._input = CameraInput(self, self._monitor, self._values, lambda: self._punctuality.starved)
+        self._input = CameraInput(self, self._monitor, lambda: self._values, lambda: self._punctuality.starved)
         if self._values.publish_tf:
             self._tf_guard = self.create_subscription(TFMessage, "/tf", self._on_tf, 100, raw=True)
         self._worker = threading.Thread(target=self._work, args=(self._input,), name="hand_pose_worker", daemon=True)
         self._worker.start()
+        self._monitor.standstill("")
 
     def stop(self) -> None:
         """Stop the worker and unsubscribe; safe in every state. Call before destroy_node."""
@@ -144,6 +154,8 @@ class HandPoseNode(LifecycleNode):
         if self._input is not None:
             self._input.destroy()
             self._input = None
+            self._monitor.clear("results")
+            self._monitor.standstill(STANDSTILL["inactive"])
         if self._worker is not None:
             self._worker.join()
             self._worker = None
@@ -158,6 +170,7 @@ class HandPoseNode(LifecycleNode):
             self._outputs = None
         self._engine = None
         self._parameters_.frozen = False
+        self._monitor.standstill(STANDSTILL["unconfigured"])
 
     # ------------------------------------------------------------------------------------------------- every second
 
@@ -166,6 +179,17 @@ class HandPoseNode(LifecycleNode):
         self._monitor.fact("timer late at most [ms]", f"{1e3 * self._punctuality.worst_s():.0f}")
         if self._input is not None:
             self._input.refresh()
+            self._look_for_results()
+
+    def _look_for_results(self) -> None:
+        """Images without results are a fault of this node, unless something else that is reported explains it."""
+        limit_s = self._values.silence_warning_s
+        if self._monitor.unanswered_s() < limit_s or self._monitor.silence_s() > limit_s:
+            self._monitor.clear("results")
+        elif not self._monitor.others("results"):
+            self._monitor.problem("results", f"images arrive, but for {limit_s:g} s none has given a result: the "
+                                  "networks take too long, or the worker hangs; see the stage times, choose a faster "
+                                  "runtime (hand-pose doctor), and report a bug if it stays", ERROR, standing=True)
 
     def _report(self) -> None:
         if self._engine is not None:
@@ -265,7 +289,10 @@ class HandPoseNode(LifecycleNode):
             monitor.problem("stamp", "image stamps went back (a bag that starts again, or a camera clock that was "
                             "set): tracking starts anew")
             self._start_anew()
-        if age_ns > OLDEST_PLAUSIBLE_NS:
+        if arrival.received_ns == 0:
+            monitor.problem("time", "use_sim_time is true, but nothing comes on /clock: play the bag with --clock 100, "
+                            "or set use_sim_time to false for a live camera")
+        elif age_ns > OLDEST_PLAUSIBLE_NS:
             monitor.problem("age", "images are older than a minute when they arrive; if this is a recording, play it "
                             "with --clock and set use_sim_time, else set the camera's clock")
         elif age_ns < -REORDER_NS:

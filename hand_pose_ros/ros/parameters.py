@@ -9,7 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.exceptions import ParameterException
+from rclpy.exceptions import InvalidTopicNameException, ParameterException
+from rclpy.validate_topic_name import validate_topic_name
 
 from ..config import SETTINGS, Setting, check, check_value
 from ..errors import ConfigError
@@ -33,13 +34,30 @@ ROS_SETTINGS = (
     Setting("publish_tf", True, help="Send TF frames of wrists and fingertips."),
     Setting("tf_prefix", "auto", help="Put before every TF frame name; auto: the node's namespace and '/'."),
     Setting("diagnostics_period_s", 1.0, unit="s", low=0.05, high=60.0,
-            help="Time between two reports on /diagnostics and two looks at the ROS graph."),
+            help="Time between two reports on /diagnostics."),
 )
+TOPICS = ("image_topic", "camera_info_topic", "depth_topic")
 
 
 def all_settings() -> tuple[Setting, ...]:
     """The settings of the core and those of ROS, in the order of the README's table."""
     return (*SETTINGS, *ROS_SETTINGS)
+
+
+def check_all(values: Mapping[str, Any]) -> None:
+    """Raises ConfigError if values of the core cannot work together, or a topic or frame name is none."""
+    check(values)
+    for name in TOPICS:
+        if values.get(name):
+            try:
+                validate_topic_name(values[name])
+            except InvalidTopicNameException as error:
+                raise ConfigError(f"{name} is '{values[name]}', which is no topic name: "
+                                  f"{' '.join(str(error).split())}") from error
+    prefix = values.get("tf_prefix", "")
+    if prefix.startswith("/") or any(letter.isspace() for letter in prefix):
+        raise ConfigError(f"tf_prefix is '{prefix}'; tf2 takes no frame name with a leading '/' or blanks: leave them "
+                          "out")
 
 
 class Parameters:
@@ -50,7 +68,7 @@ class Parameters:
     """
 
     def __init__(self, node: Any, settings: Sequence[Setting] | None = None,
-                 check: Callable[[Mapping[str, Any]], Any] = check) -> None:
+                 check: Callable[[Mapping[str, Any]], Any] = check_all) -> None:
         """settings: what to declare (None: those of the hand pose node). check: raises ConfigError for values that
         cannot work together. Raises ConfigError, naming parameter, value and remedy, if a given value cannot be used.
         """

@@ -89,6 +89,9 @@ def _open(runtime: str, source: NetworkSource, options: Options) -> Runtime:
         return open_runtime(source, options)
     except HandPoseError:
         raise
+    except ModuleNotFoundError as error:
+        raise ModelError(f"runtime {runtime}: the Python package {error.name} is missing here (pip install "
+                         f"{(error.name or '').partition('.')[0]})") from error
     except Exception as error:
         raise ModelError(f"runtime {runtime}: {type(error).__name__}: {error}; "
                          f"choose another runtime or mend its installation") from error

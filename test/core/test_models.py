@@ -1,6 +1,7 @@
 """Model folders: the right file or a clear error, never wrong weights."""
 import hashlib
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -50,6 +51,12 @@ def test_a_changed_weight_file_is_refused(root, damage):
 def test_missing_weights_are_named(root):
     (root / "some_pose" / models.WEIGHTS).unlink()
     with pytest.raises(ModelError, match="weights.safetensors cannot be read"):
+        models.load_weights("some_pose", root)
+
+
+def test_a_missing_package_is_named_with_the_way_to_get_it(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    with pytest.raises(ModelError, match="pip install safetensors"):
         models.load_weights("some_pose", root)
 
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -179,7 +179,7 @@ class Rig:
     def problems(self) -> dict:
         """Name -> text of what is wrong by the latest report."""
         return {name: status.message for name, status in (self.diagnostics[-1] if self.diagnostics else {}).items()
-                if name != "summary"}
+                if name != "summary" and status.level != DiagnosticStatus.OK}
 
     def until_problem(self, name: str, text: str, action=lambda: None, timeout_s: float = ANSWER_S) -> str:
         """Wait for a reported problem of this name that holds this text."""

@@ -13,7 +13,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from hand_pose_ros import camera
-from hand_pose_ros.ros.camera_input import CameraInput
+from hand_pose_ros.ros.camera_input import DEPTH_PATIENCE_S, CameraInput
 from hand_pose_ros.ros.diagnostics import Monitor
 
 WAIT_S = 5.0
@@ -43,7 +43,8 @@ class Ear:
                       depth_topic="", depth_slop_s=0.02, silence_warning_s=0.5, camera_info_wait_s=0.0,
                       assumed_hfov_deg=60.0, image_is_rectified=False)
         self.monitor = Monitor(lambda level, text: self.said.append(text))
-        self.input = CameraInput(world.listener, self.monitor, SimpleNamespace(**{**values, **settings}), starved)
+        self.values = SimpleNamespace(**{**values, **settings})
+        self.input = CameraInput(world.listener, self.monitor, lambda: self.values, starved)
 
     def until(self, condition, send=lambda: None):
         end_s = time.monotonic() + WAIT_S
@@ -160,4 +161,75 @@ def test_depth_comes_with_its_image(world):
     arrived = []
     assert ear.until(lambda: (item := ear.input.slot.take(0.0)[0]) is not None and arrived.append(item) is None, send)
     assert arrived[0].depth.header.stamp.nanosec == 12_000_000 and arrived[0].image.header.stamp.nanosec == 10_000_000
+    ear.input.destroy()
+
+
+def test_without_depth_colour_is_used_alone_and_that_is_said(world):
+    color, started_s = world.camera.create_publisher(Image, "/front/dark/image", 5), time.monotonic()
+    ear = Ear(world, "/front/dark/image", depth_topic="/front/dark/depth")
+
+    def stamped(kind=Image, late_ns=0):
+        message = kind()
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(time.monotonic_ns() + late_ns, 10**9)
+        return message
+    alone = []
+
+    def took():
+        item, _ = ear.input.slot.take(0.0)
+        return item is not None and alone.append(item) is None
+    assert ear.until(took, lambda: color.publish(stamped()))
+    assert time.monotonic() - started_s > DEPTH_PATIENCE_S and alone[0].depth is None
+    assert "nobody publishes depth on /front/dark/depth" in ear.said[-1] and "align_depth" in ear.said[-1]
+
+    depth = world.camera.create_publisher(Image, "/front/dark/depth", 5)
+
+    def send():
+        message = stamped()
+        color.publish(message)
+        other = Image()
+        other.header.stamp = message.header.stamp
+        depth.publish(other)
+    assert ear.until(lambda: took() and alone[-1].depth is not None, send) and not ear.monitor.has("depth source")
+    assert len({(item.image.header.stamp.sec, item.image.header.stamp.nanosec) for item in alone}) == len(alone)
+    ear.input.destroy()
+
+
+@pytest.mark.parametrize("jump", [True, False])
+def test_pairing_goes_on_after_time_went_back(world, jump):
+    """jump: the ROS clock says so; else only the stamps do."""
+    ear = Ear(world, f"/front/loop_{jump}/image", depth_topic="/front/loop/depth")
+
+    def stamped(ns):
+        message = Image()
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(ns, 10**9)
+        return message
+    for k in range(20):                                             # colour twice as often: half of it stays in queues
+        ear.input._on_image(stamped(100 * 10**9 + k * 33_000_000))
+    ear.input.slot.clear()
+    if jump:
+        ear.input.restart()
+    paired = 0
+    for k in range(20):
+        ear.input._on_image(stamped(k * 33_000_000))
+        if k % 2 == 0:
+            ear.input._on_depth(stamped(k * 33_000_000 + 1_000_000))
+            item, _ = ear.input.slot.take(0.0)
+            paired += item is not None and item.depth is not None
+    assert paired == 10
+    ear.input.destroy()
+
+
+def test_live_settings_are_the_present_ones(world):
+    ear = Ear(world, "/front/live/image", assumed_hfov_deg=60.0)
+    wide = ear.input.lens("eye", 640, 480)
+    ear.values = SimpleNamespace(**{**vars(ear.values), "assumed_hfov_deg": 90.0})
+    assert ear.input.lens("eye", 640, 480).K[0, 0] == pytest.approx(320.0) and wide.K[0, 0] > 500
+    ear.input.destroy()
+
+
+def test_a_qos_event_alone_names_both_sides(world):
+    """The middleware's event comes before the next look at the graph, and also where the graph does not tell."""
+    ear = Ear(world, "/front/event/image", image_reliability="reliable")
+    ear.input._on_incompatible_qos(SimpleNamespace(last_policy_kind="RELIABILITY"))
+    assert ear.monitor.has("qos") and "/front/event/image" in ear.said[-1] and "image_reliability" in ear.said[-1]
     ear.input.destroy()

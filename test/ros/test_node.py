@@ -352,6 +352,12 @@ def test_live_parameters_act_at_once(rig):
     assert set_parameter(rig, "max_hands", 2).successful
 
 
+def test_settings_of_the_camera_are_live_too(rig):
+    assert set_parameter(rig, "silence_warning_s", 0.3).successful
+    rig.until_problem("image source", "no image arrives", timeout_s=3.0)
+    assert set_parameter(rig, "silence_warning_s", 2.0).successful
+
+
 @pytest.mark.parametrize("name, value, reason", [
     ("max_hands", 99, "max_hands"), ("assumed_hfov_deg", 400.0, "assumed_hfov_deg"), ("runtime", "cpu", "fixed"),
     ("image_topic", "elsewhere", "fixed")])

@@ -36,14 +36,20 @@ def test_without_autostart_a_lifecycle_manager_is_in_charge():
         def state():
             return call(GetState, "get_state", GetState.Request()).current_state.label
 
+        def summary(text):
+            return lambda: any(text in report["summary"].message for report in rig.diagnostics)
+
         assert state() == "unconfigured"
+        rig.until(summary("not configured"), what="a word that nothing runs")
         for _ in range(2):
             assert change(Transition.TRANSITION_CONFIGURE) and state() == "inactive"
+            rig.until(summary("not active"), what="a word that nothing runs yet")
             rig.send(rig.image())
             rig.spin(0.3)
             assert not rig.hands
             assert change(Transition.TRANSITION_ACTIVATE) and state() == "active"
             rig.ready()
+            rig.until(summary("running"), what="a word that it runs", action=lambda: rig.send(rig.image()))
             assert change(Transition.TRANSITION_DEACTIVATE) and state() == "inactive"
             rig.forget()
             assert not rig.node.get_subscriptions_info_by_topic("/image")
@@ -118,6 +124,13 @@ def test_the_newest_image_is_taken_and_nothing_waits():
         assert process.stop() == 0
 
 
+def test_images_without_results_are_this_nodes_fault():
+    with NodeProcess("-p", "silence_warning_s:=0.5", command=[*STANDIN, "60.0"]) as process, Rig() as rig:
+        assert "none has given a result" in rig.until_problem(
+            "results", "images arrive", lambda: rig.send(rig.image()), START_S)
+        process.process.kill()
+
+
 def test_sim_time_and_a_bag_that_starts_again():
     with NodeProcess("-p", "use_sim_time:=true", "-p", "camera_info_wait_s:=0.0") as process, Rig() as rig:
         def tick(seconds):
@@ -129,10 +142,19 @@ def test_sim_time_and_a_bag_that_starts_again():
         rig.until(lambda: rig.hands and rig.hands[-1].hands, START_S, "hands in sim time", lambda: tick(next(at)))
         rig.until(lambda: rig.hands and 0 <= rig.hands[-1].latency_publish < 1e9, what="an age in sim time",
                   action=lambda: tick(next(at)))
+        before = {hand.track_id for message in rig.hands for hand in message.hands}
         again = iter(np.arange(50.0, 90.0, 0.05))
         rig.until_problem("time", "jumped back", lambda: tick(next(again)))
         rig.until(lambda: rig.hands[-1].hands and rig.hands[-1].header.stamp.sec < 95, what="hands after the jump",
                   action=lambda: tick(next(again)))
+        assert not before & {hand.track_id for hand in rig.hands[-1].hands}     # others' names are not used again
+        assert process.stop() == 0
+
+
+def test_sim_time_without_a_clock_names_the_clock():
+    with NodeProcess("-p", "use_sim_time:=true", "-p", "camera_info_wait_s:=0.0") as process, Rig() as rig:
+        rig.until_problem("time", "--clock", lambda: rig.send(rig.image()), START_S)
+        assert not any("future" in text for text in rig.problems().values())
         assert process.stop() == 0
 
 
@@ -197,6 +219,8 @@ def broken_now(rig, message):
     (("-p", "max_hands:=99"), "max_hands"),
     (("-p", "assumed_hfov_deg:=60"), "decimal point"),
     (("-p", "image_transport:=pigeon"), "pigeon"),
+    (("-p", "image_topic:=my topic"), "image_topic is 'my topic', which is no topic name"),
+    (("-p", "tf_prefix:=/left/"), "tf_prefix is '/left/'"),
 ])
 def test_a_bad_parameter_refuses_to_start(arguments, text):
     with NodeProcess(*arguments) as process:

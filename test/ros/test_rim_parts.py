@@ -182,10 +182,41 @@ def test_problems_are_said_once_and_fade_or_stay():
         monitor.problem("lens", "missing; find it", diagnostics.ERROR, standing=True)
     assert said == ["torn; mend it", "missing; find it"]
     now.s += diagnostics.HOLD_S + 0.1
-    assert [status.name for status in monitor.report()] == ["lens", "summary"]
-    assert monitor.report()[-1].level == diagnostics.ERROR
+    assert [(status.name, status.level) for status in monitor.report()] == [
+        ("lens", diagnostics.ERROR), ("image", diagnostics.OK), ("summary", diagnostics.ERROR)]
     monitor.clear("lens")
+    assert [(status.name, status.summary) for status in monitor.report()] == [("lens", "solved"), ("summary", "running")]
     assert [status.name for status in monitor.report()] == ["summary"] and monitor.report()[-1].level == diagnostics.OK
+
+
+def test_a_text_that_changes_all_the_time_does_not_fill_the_log():
+    monitor, now, said = make_monitor()
+    for k in range(300):
+        now.s = k / 30
+        monitor.problem("image", f"JPEG of {k} bytes is torn")
+    assert said == ["JPEG of 0 bytes is torn"] and monitor.report()[0].values["times seen"] == "300"
+    assert monitor.report()[0].summary == "JPEG of 299 bytes is torn"
+    for k in range(30):                                             # two causes that take turns
+        monitor.problem("image", f"other words {k}" if k % 2 else "it cannot go on", diagnostics.ERROR)
+    assert said[1:] == ["it cannot go on", "other words 1"]
+    now.s += diagnostics.LOG_AGAIN_S
+    monitor.problem("image", "it cannot go on")
+    assert said[3:] == ["it cannot go on"]
+
+
+def test_time_without_an_answer_begins_with_the_first_image():
+    monitor, now, _ = make_monitor()
+    now.s = 100.0
+    assert monitor.unanswered_s() == 0.0
+    for now.s in (100.0, 100.1, 100.2):
+        monitor.received()
+    assert monitor.unanswered_s() == pytest.approx(0.2)
+    monitor.published({}, 0)
+    assert monitor.unanswered_s() == 0.0
+    monitor.received()                                              # the last image before a pause gets no answer
+    now.s = 160.0
+    monitor.received()
+    assert monitor.unanswered_s() == 0.0
 
 
 @given(st.integers(1, 60), st.integers(0, 60))
@@ -272,6 +303,18 @@ def test_synchronizer_pairs_the_nearest():
     first(stamped(45_000_000))
     second(stamped(5_000_000))
     assert sorted(pairs) == [(0, 5_000_000), (45_000_000, 50_000_000)]
+
+
+def test_after_time_went_back_only_a_new_synchronizer_pairs():
+    """As message_filters does it: the messages of later stamps that still wait keep the new ones out."""
+    pairs = []
+    first, second = compat.approximate_synchronizer(3, 0.010, lambda a, b: pairs.append(b))
+    for k in range(3):
+        first(stamped(10**9 + k * 100_000_000))
+    for k in range(3):
+        first(stamped(k * 100_000_000))
+        second(stamped(k * 100_000_000 + 1_000_000))
+    assert pairs == []
 
 
 # --------------------------------------------------------------------------------------------------------------- images
