@@ -74,6 +74,21 @@ def test_a_bag_gives_numbers_video_and_tf(bag, tmp_path):
     assert any(line.startswith("      hand_right_") and "index_tip" in line for line in tree)
 
 
+def test_the_main_job_with_the_networks_that_ship(tmp_path):
+    """The bag and the weights of this repository through node and DDS; limits well above what is measured."""
+    done = subprocess.run([sys.executable, "-m", "hand_pose_ros", "demo", "--every-image", "--out", str(tmp_path),
+                           "--domain", os.environ["ROS_DOMAIN_ID"], "--ros-args", "-p", "runtime:=onnxruntime"],
+                          capture_output=True, text=True, timeout=200, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stdout + done.stderr
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert numbers["results received"] == 120
+    assert numbers["of these found"] >= 0.93 * numbers["true hands in processed images"]
+    assert numbers["hands that are none"] <= 2 and numbers["side right [share]"] >= 0.98
+    assert numbers["2D error mean [px]"] < 8 and numbers["3D error relative to the wrist, mean [mm]"] < 25
+    for name in ("wrist", *(f"{finger}_tip" for finger in ("thumb", "index", "middle", "ring", "little"))):
+        assert f"_{name}" in done.stdout[done.stdout.index("TF tree"):]
+
+
 def test_a_folder_of_pictures_waits_for_each_answer(tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()

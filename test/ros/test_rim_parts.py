@@ -185,7 +185,8 @@ def test_problems_are_said_once_and_fade_or_stay():
     assert [(status.name, status.level) for status in monitor.report()] == [
         ("lens", diagnostics.ERROR), ("image", diagnostics.OK), ("summary", diagnostics.ERROR)]
     monitor.clear("lens")
-    assert [(status.name, status.summary) for status in monitor.report()] == [("lens", "solved"), ("summary", "running")]
+    assert [(status.name, status.summary) for status in monitor.report()] == [
+        ("lens", "solved"), ("summary", "running")]
     assert [status.name for status in monitor.report()] == ["summary"] and monitor.report()[-1].level == diagnostics.OK
 
 
