@@ -7,8 +7,10 @@
 Stop it with SIGINT (Ctrl-C; systemd: KillSignal=SIGINT): a SIGTERM to ros2 launch leaves its nodes running.
 """
 import os
+import re
 from pathlib import Path
 
+import yaml
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
@@ -28,11 +30,19 @@ ARGUMENTS = {
     "use_sim_time": ("", "true for bags that are played with --clock; empty: as in the config file"),
     "autostart": ("", "true: configure and activate at once; false: wait for a lifecycle manager; empty: as in the "
                       "config file"),
-    "rviz": ("false", "start RViz with config/rviz/hand_pose.rviz"),
+    "rviz": ("false", "start RViz with config/rviz/hand_pose.rviz, one for each camera"),
+    "fixed_frame": ("", "with rviz: the frame_id of the camera's images, with several cameras one each, separated by "
+                        "commas; empty: camera_color_optical_frame with config:=realsense, else camera_optical_frame"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
 }
 SETTINGS = {"image": "image_topic", "camera_info": "camera_info_topic", "depth": "depth_topic", "runtime": "runtime"}
 """Arguments that are parameters of type string."""
+TOPICS = ("image", "camera_info", "depth")
+"""Those of them that name a topic of one camera."""
+FIXED_FRAMES = {"realsense": "camera_color_optical_frame"}
+"""What RViz calls the camera where it is not camera_optical_frame, which stands in hand_pose.rviz."""
+VIEWED = ("hand_pose/markers", "hand_pose/debug_image")
+"""Topics of hand_pose.rviz, there below the root namespace."""
 
 
 def generate_launch_description():
@@ -46,18 +56,83 @@ def nodes(context):
     """One node per camera, and RViz if asked for."""
     given = {name: context.launch_configurations[name] for name in ARGUMENTS}
     share = Path(get_package_share_directory("hand_pose_ros"))
-    namespaces = [name.strip() for name in given["cameras"].split(",") if name.strip()] or [given["namespace"]]
-    parameters = [str(config_file(given["config"], share)), own_parameters(given)]
+    config = config_file(given["config"], share)
+    cameras = listed(given["cameras"])
+    check_cameras(given, cameras, config)
+    namespaces = cameras or [given["namespace"]]
+    parameters = [str(config), own_parameters(given)]
     actions = [
         Node(package="hand_pose_ros", executable="hand_pose_node", name="hand_pose", namespace=namespace,
              output="screen", parameters=parameters, arguments=["--ros-args", "--log-level", given["log_level"]])
         for namespace in namespaces]
     if is_true(given["rviz"]):
-        actions.append(Node(package="rviz2", executable="rviz2", name="rviz2", output="log",
-                            arguments=["-d", str(share / "config" / "rviz" / "hand_pose.rviz")]))
+        actions += views(given, namespaces, config, share)
     if not any(name in os.environ for name in PROFILE_VARIABLES):
         actions.insert(0, SetEnvironmentVariable(profile_variable(), str(share / "config" / FASTDDS_PROFILE)))
     return actions
+
+
+def check_cameras(given, cameras, config):
+    """Refuses cameras whose nodes would all read one camera: they would start, and no frame of TF would clash."""
+    if not cameras:
+        return
+    if given["namespace"]:
+        raise ValueError(f"namespace:={given['namespace']} is for one camera and has no effect beside "
+                         f"cameras:={given['cameras']}; leave it out and give whole namespaces in cameras:=")
+    paths = ["/" + camera.strip("/") for camera in cameras]
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"cameras:={given['cameras']} names a camera twice; give every namespace once")
+    shared = []
+    for argument in TOPICS:
+        parameter = SETTINGS[argument]
+        # As ROS resolves them: a name with a leading '/' as it is, any other below its camera's namespace.
+        topics = [os.path.join(path, given[argument] or file_settings(config, path).get(parameter, ""))
+                  for path in paths]
+        same = sorted({topic for topic in topics if topics.count(topic) > 1})
+        shared += [f"{argument}:={topic}" if given[argument] else f"{parameter}: {topic} of config:={given['config']}"
+                   for topic in same]
+    if shared:
+        raise ValueError(f"cameras:={given['cameras']} would all read the same camera: {', '.join(shared)}. "
+                         "Give image:= (and camera_info:=, depth:=) relative to the cameras' namespaces, without the "
+                         "leading '/', e.g. image:=image_raw; or start this launch file once per camera, each with "
+                         "its own namespace:= and image:=")
+
+
+def views(given, namespaces, config, share):
+    """One RViz per camera: it shows one fixed frame, and two cameras need not be connected in TF."""
+    frames = listed(given["fixed_frame"]) or [FIXED_FRAMES.get(given["config"])]
+    if len(frames) == 1:
+        frames *= len(namespaces)
+    if len(frames) != len(namespaces):
+        raise ValueError(f"fixed_frame:={given['fixed_frame']} names {len(frames)} frames for {len(namespaces)} "
+                         "cameras; give one for each, or one for all")
+    arguments = ["-d", str(share / "config" / "rviz" / "hand_pose.rviz")]
+    # The remapped names are relative: like those of the hand pose node, they are below the camera's namespace.
+    return [Node(package="rviz2", executable="rviz2", name="rviz2", namespace=namespace, output="log",
+                 arguments=arguments + (["-f", frame] if frame else []),
+                 remappings=[("/" + topic, topic) for topic in VIEWED],
+                 parameters=[{"use_sim_time": on_sim_time(given, namespace, config)}])
+            for namespace, frame in zip(namespaces, frames)]
+
+
+def on_sim_time(given, namespace, config):
+    """Whether the hand pose node of this namespace is on simulated time: RViz must be too, or TF looks stale."""
+    if given["use_sim_time"]:
+        return is_true(given["use_sim_time"])
+    return bool(file_settings(config, "/" + namespace.strip("/")).get("use_sim_time", False))
+
+
+def file_settings(config, namespace):
+    """Parameters that the file gives to the hand pose node of this namespace, by the rules of rclpy.
+
+    Keys match in the order of the file, * stands for one part of a name and ** for any number of them.
+    """
+    found = {}
+    for key, section in (yaml.safe_load(config.read_text()) or {}).items():
+        pattern = ("/" + key.lstrip("/")).replace("/*", r"(/\w+)")       # so "/**" becomes any number of them
+        if re.fullmatch(pattern, f"{namespace.rstrip('/')}/hand_pose"):
+            found.update(section.get("ros__parameters") or {})
+    return found
 
 
 def config_file(name, share):
@@ -75,6 +150,11 @@ def own_parameters(given):
            for name, parameter in SETTINGS.items() if given[name]}
     own.update({name: is_true(given[name]) for name in ("autostart", "use_sim_time") if given[name]})
     return own
+
+
+def listed(text):
+    """The parts of a launch argument that are separated by commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def is_true(text):

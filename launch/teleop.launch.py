@@ -31,7 +31,7 @@ ARGUMENTS = {
     "use_sim_time": ("false", "true for bags that are played with --clock"),
     "sim": ("false", "start the simulated robot too"),
     "camera_frame": ("", "with sim: optical frame of a camera without TF, placed level before the robot"),
-    "rviz": ("false", "start RViz with config/rviz/teleop.rviz"),
+    "rviz": ("false", "start RViz with config/rviz/teleop.rviz; its fixed frame: base_frame:=, else base_link"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
 }
 SETTINGS = {"hands": "hands_topic", "gripper": "gripper_output", "gripper_topic": "gripper_topic",
@@ -61,10 +61,21 @@ def nodes(context):
                             parameters=[{"use_sim_time": is_true(given["use_sim_time"]),
                                          "camera_frame": ParameterValue(given["camera_frame"], value_type=str)}]))
     if is_true(given["rviz"]):
-        view = Path(get_package_share_directory("hand_pose_ros")) / "config" / "rviz" / "teleop.rviz"
-        actions.append(Node(package="rviz2", executable="rviz2", name="rviz2", output="log",
-                            arguments=["-d", str(view)]))
+        actions.append(view(given))
     return actions
+
+
+def view(given):
+    """RViz on the topics of this teleoperation and of the hand pose node that it listens to."""
+    path = Path(get_package_share_directory("hand_pose_ros")) / "config" / "rviz" / "teleop.rviz"
+    # The remapped names are relative: like those of the teleoperation, they are below the namespace given.
+    topics = [("/teleop/preview", "teleop/preview"), ("/teleop/target_pose", "teleop/target_pose")]
+    if given["hands"]:
+        beside = given["hands"][:given["hands"].rfind("/") + 1]       # the hand pose node's other topics
+        topics += [(f"/hand_pose/{name}", beside + name) for name in ("markers", "debug_image")]
+    return Node(package="rviz2", executable="rviz2", name="rviz2", namespace=given["namespace"], output="log",
+                arguments=["-d", str(path), *(["-f", given["base_frame"]] if given["base_frame"] else [])],
+                remappings=topics, parameters=[{"use_sim_time": is_true(given["use_sim_time"])}])
 
 
 def is_true(text):

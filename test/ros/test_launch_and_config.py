@@ -1,18 +1,21 @@
-"""Launch file, parameter files and layouts. launch is not on PyPI: there the file is read, where it is installed it
-runs."""
+"""Launch file, parameter files, layouts and the packages they need. launch is not on PyPI: there the file is read,
+where it is installed it runs; test_launch_lines.py says what comes out of it."""
 from __future__ import annotations
 
 import ast
 import json
 import re
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
 
 from hand_pose_ros.config import check_value
 from hand_pose_ros.ros.parameters import all_settings
+from test_imports import ROS_MODULES
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = ROOT / "launch" / "hand_pose.launch.py"
@@ -112,8 +115,51 @@ def test_layouts_show_topics_that_the_node_sends():
 
 
 def test_fastdds_profile_is_well_formed_and_generous():
-    from xml.etree import ElementTree
     text = (ROOT / "config" / "fastdds.xml").read_text()
     root = ElementTree.fromstring(text)
     sizes = [int(node.text) for node in root.iter() if node.tag.endswith("segment_size")]
     assert sizes == [64 * 2**20]
+
+
+def test_package_xml_names_every_ros_package_that_is_imported():
+    """rosdep installs what stands there and nothing else; a name in quotes is imported by importlib."""
+    sources = [*(ROOT / "hand_pose_ros").rglob("*.py"), *(ROOT / "launch").glob("*.py")]
+    named = depends("depend", "exec_depend")
+    assert "rviz2" in named                                                   # rviz:=true starts it
+    for paths, optional in ((sources, {"control_msgs"}), ((ROOT / "test").rglob("*.py"), {"control_msgs"})):
+        text = "\n".join(path.read_text() for path in paths)
+        used = {module for module in ROS_MODULES
+                if re.search(rf"^\s*(from|import) {module}\b|[\"']{module}\.(msg|srv|action)[\"']", text, re.M)}
+        assert {"std_srvs", "trajectory_msgs", "rcl_interfaces", "sensor_msgs"} <= used
+        assert used - optional <= named
+        named |= depends("test_depend")
+
+
+def test_colcon_test_has_what_the_tests_of_core_and_ros_import():
+    """At the top of a file, where a missing module takes all its tests along."""
+    keys = {"numpy": "python3-numpy", "cv2": "python3-opencv", "yaml": "python3-yaml", "pytest": "python3-pytest",
+            "hypothesis": "python3-hypothesis", "scipy": "python3-scipy"}
+    keyless = {"safetensors"}                                 # requirements/core.txt; the node itself needs it
+    files = [*(ROOT / "test" / "core").glob("*.py"), *(ROOT / "test" / "ros").glob("*.py")]
+    ours = {"hand_pose_ros"} | {path.stem for path in (ROOT / "test").rglob("*.py")}
+    found = set()
+    for path in files:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add(node.module.partition(".")[0])
+    others = found - set(sys.stdlib_module_names) - ROS_MODULES - ours - keyless
+    assert {"hypothesis", "scipy"} <= others
+    assert {keys[module] for module in others} <= depends("depend", "exec_depend", "test_depend")
+
+
+def test_the_webcam_file_says_itself_how_to_calibrate():
+    text = (ROOT / "config" / "webcam.yaml").read_text()
+    assert "cameracalibrator" in text and "camera_info_url" in text and "README" not in text
+
+
+def depends(*kinds):
+    """Packages and rosdep keys of package.xml."""
+    root = ElementTree.parse(ROOT / "package.xml").getroot()
+    return {node.text for kind in kinds for node in root.findall(kind)}

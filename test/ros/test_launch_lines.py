@@ -1,0 +1,265 @@
+"""Which processes the launch files start: nodes, names, namespaces, topics, parameters and command lines.
+
+launch is not on PyPI, so stand-ins with the signatures of the real classes record what is made; what ROS makes of it is
+asked of rclpy.
+"""
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from xml.etree import ElementTree
+
+import pytest
+import rclpy
+import yaml
+
+ROOT = Path(__file__).parents[2]
+WINDOW = ROOT / "config" / "rviz" / "hand_pose.rviz"
+DEPENDS = {node.text for node in ElementTree.parse(ROOT / "package.xml").getroot() if node.tag.endswith("depend")}
+NAMES = {
+    "launch": ["LaunchDescription"],
+    "launch.actions": ["DeclareLaunchArgument", "EmitEvent", "ExecuteProcess", "IncludeLaunchDescription",
+                       "OpaqueFunction", "RegisterEventHandler", "SetEnvironmentVariable", "TimerAction"],
+    "launch.event_handlers": ["OnProcessExit", "OnProcessIO"], "launch.events": ["Shutdown", "matches_action"],
+    "launch.events.process": ["SignalProcess"], "launch.launch_description_sources": ["PythonLaunchDescriptionSource"],
+    "launch_ros": [], "launch_ros.actions": [], "launch_ros.parameter_descriptions": [],
+    "ament_index_python": [], "ament_index_python.packages": [],
+}
+
+
+class Node:
+    """launch_ros.actions.Node: what it takes, and the command line that it makes."""
+
+    def __init__(self, *, package, executable, name, namespace="", parameters=(), remappings=(), arguments=(),
+                 output="log"):
+        self.package, self.executable, self.name, self.namespace = package, executable, name, namespace
+        self.parameters, self.remappings, self.arguments = list(parameters), list(remappings), list(arguments)
+        assert all(isinstance(argument, str) for argument in self.arguments)
+
+    def line(self):
+        renamed = [("__node", self.name), ("__ns", "/" + self.namespace.strip("/")), *self.remappings]
+        return [*self.arguments, "--ros-args", *(word for a, b in renamed for word in ("-r", f"{a}:={b}"))]
+
+    def topics(self, *names):
+        """What ROS makes of topic names inside the process, and the full name of its node."""
+        context = rclpy.Context()
+        rclpy.init(args=self.line(), context=context)
+        try:
+            node = rclpy.create_node("other", context=context, enable_rosout=False, start_parameter_services=False)
+            found = [node.get_fully_qualified_name(), *(node.resolve_topic_name(name) for name in names)]
+            node.destroy_node()
+        finally:
+            context.try_shutdown()
+        return found
+
+
+def made(kind):
+    return lambda *args, **kwargs: SimpleNamespace(kind=kind, args=args, **kwargs)
+
+
+@pytest.fixture
+def launch(monkeypatch):
+    """A function launch(file, **arguments) -> (actions, the file's names)."""
+    modules = {name: ModuleType(name) for name in NAMES}
+    for name, inside in NAMES.items():
+        vars(modules[name]).update({one: made(one) for one in inside})
+        monkeypatch.setitem(sys.modules, name, modules[name])
+    modules["launch_ros.actions"].Node = Node
+    modules["launch_ros.parameter_descriptions"].ParameterValue = lambda value, value_type: value_type(value)
+    modules["ament_index_python.packages"].get_package_share_directory = lambda package: str(ROOT)
+
+    def start(file, **arguments):
+        scope = {}
+        path = ROOT / "launch" / f"{file}.launch.py"
+        exec(compile(path.read_text(), str(path), "exec"), scope)
+        described = scope["generate_launch_description"]().args[0]
+        declared = {action.args[0]: action.default_value for action in described if hasattr(action, "default_value")}
+        assert set(arguments) <= set(declared)
+        return described[-1].function(SimpleNamespace(launch_configurations=declared | arguments)), scope
+    return start
+
+
+@pytest.fixture
+def nodes(launch):
+    """A function nodes(file, **arguments) -> the nodes started."""
+    def start(file, **arguments):
+        found = [action for action in launch(file, **arguments)[0] if isinstance(action, Node)]
+        assert {node.package for node in found} <= DEPENDS | {"hand_pose_ros"}
+        return found
+    return start
+
+
+def windows(found):
+    return [node for node in found if node.executable == "rviz2"]
+
+
+def test_one_camera_is_one_node_with_the_config_file_and_what_was_given(nodes, monkeypatch):
+    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "mine")
+    (node,) = nodes("hand_pose")
+    assert (node.package, node.executable) == ("hand_pose_ros", "hand_pose_node")
+    assert node.topics("image_raw") == ["/hand_pose", "/image_raw"]
+    assert node.parameters == [str(ROOT / "config" / "webcam.yaml"), {}] and node.remappings == []
+    (node,) = nodes("hand_pose", image="/camera/image", camera_info="info", depth="d", runtime="cpu", config="replay",
+                    namespace="left", use_sim_time="false", autostart="false", log_level="debug")
+    assert node.topics("image_raw") == ["/left/hand_pose", "/left/image_raw"]
+    assert node.parameters == [str(ROOT / "config" / "replay.yaml"), {
+        "image_topic": "/camera/image", "camera_info_topic": "info", "depth_topic": "d", "runtime": "cpu",
+        "use_sim_time": False, "autostart": False}]
+    assert node.arguments[-2:] == ["--log-level", "debug"]
+
+
+def test_the_fast_dds_profile_is_set_first_unless_the_user_has_one(launch, monkeypatch):
+    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    assert [getattr(action, "kind", "Node") for action in launch("hand_pose")[0]] == ["SetEnvironmentVariable", "Node"]
+    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "mine")
+    assert len(launch("hand_pose")[0]) == 1
+
+
+def test_several_cameras_are_nodes_that_read_below_their_namespaces(nodes):
+    left, right = nodes("hand_pose", cameras=" /cam_left, cam_right,", image="image_raw")
+    assert left.topics("image_raw") == ["/cam_left/hand_pose", "/cam_left/image_raw"]
+    assert right.topics("image_raw") == ["/cam_right/hand_pose", "/cam_right/image_raw"]
+    assert left.parameters == right.parameters == [str(ROOT / "config" / "webcam.yaml"), {"image_topic": "image_raw"}]
+
+
+RELATIVE = {"image": "image_raw", "camera_info": "camera_info", "depth": "depth"}
+
+
+@pytest.mark.parametrize("arguments, said", [
+    ({"image": "/abs/image"}, ["image:=/abs/image", "relative", "image:=image_raw", "namespace:="]),
+    ({"config": "realsense"}, ["image_topic: /camera/camera/color/image_raw of config:=realsense", "camera_info_topic:",
+                               "depth_topic:"]),
+    ({"config": "realsense", "image": "image_raw"}, ["camera_info_topic:", "depth_topic:"]),
+    ({**RELATIVE, "depth": "/abs/depth"}, ["depth:=/abs/depth"]),
+    ({**RELATIVE, "camera_info": "/abs/info"}, ["camera_info:=/abs/info"]),
+    ({"cameras": "/cam_left,cam_left"}, ["twice"]),
+    ({"namespace": "robot"}, ["namespace:=robot", "no effect", "whole namespaces"])])
+def test_several_cameras_on_one_stream_are_refused_with_the_remedy(launch, arguments, said):
+    with pytest.raises(ValueError) as error:
+        launch("hand_pose", **{"cameras": "/cam_left,/cam_right"} | arguments)
+    assert all(text in str(error.value) for text in [*said, "cameras:=/cam_left"]), error.value
+
+
+@pytest.mark.parametrize("arguments", [
+    {"cameras": "/cam_left", "config": "realsense"}, {"cameras": "/a,/b", "config": "realsense", **RELATIVE},
+    {"cameras": "/a,/b", "config": "replay"}, {"namespace": "a", "image": "/abs/image"}])
+def test_cameras_of_their_own_are_not_refused(nodes, arguments):
+    assert len(nodes("hand_pose", **arguments)) == 1 + arguments.get("cameras", "").count(",")
+
+
+def test_a_file_with_a_section_for_each_camera_counts_as_ros_reads_it(nodes, tmp_path):
+    """Absolute topics are fine where every camera has its own; sections match as they do in rclpy."""
+    file = tmp_path / "two.yaml"
+    file.write_text("".join(f"{key}: {{ros__parameters: {{image_topic: /topic{n}}}}}\n"
+                            for n, key in enumerate(["/**", "/a/hand_pose", "/**/b/hand_pose"])))
+    assert len(nodes("hand_pose", cameras="/a,/b", config=str(file))) == 2
+    with pytest.raises(ValueError, match="image_topic: /topic2 of config"):
+        nodes("hand_pose", cameras="/x/b,/y/b", config=str(file))
+    file.write_text("/a/hand_pose: {ros__parameters: {image_topic: /b/image}}\n"
+                    "/b/hand_pose: {ros__parameters: {image_topic: image}}\n")
+    with pytest.raises(ValueError, match="image_topic: /b/image"):
+        nodes("hand_pose", cameras="/a,/b", config=str(file))
+    file.write_text("")
+    assert len(nodes("hand_pose", cameras="/a,/b", config=str(file))) == 2
+
+
+@pytest.mark.parametrize("namespace", ["/a", "/x/b", "/"])
+def test_sections_of_a_parameter_file_match_as_in_rclpy(launch, tmp_path, namespace):
+    file = tmp_path / "some.yaml"
+    keys = ["/a/hand_pose", "/**", "/*/hand_pose", "/**/b/hand_pose", "hand_pose", "a/hand_pose", "/a",
+            "/*/b/hand_pose"]
+    file.write_text("".join(f"{key}:\n  ros__parameters: {{last: {n}, seen{n}: true}}\n" for n, key in enumerate(keys)))
+    context = rclpy.Context()
+    rclpy.init(args=["--ros-args", "-r", f"__ns:={namespace}", "--params-file", str(file)], context=context)
+    node = rclpy.create_node("hand_pose", context=context, automatically_declare_parameters_from_overrides=True)
+    truth = {name: value.value for name, value in node.get_parameters_by_prefix("").items()
+             if name.startswith(("last", "seen"))}
+    node.destroy_node()
+    context.try_shutdown()
+    assert launch("hand_pose")[1]["file_settings"](file, namespace) == truth
+
+
+def displayed(path):
+    displays = yaml.safe_load(path.read_text())["Visualization Manager"]["Displays"]
+    return [display["Topic"]["Value"] for display in displays if "Topic" in display]
+
+
+@pytest.mark.parametrize("arguments, namespaces", [
+    ({}, ["/"]), ({"namespace": "left"}, ["/left/"]), ({"cameras": "/a,b"}, ["/a/", "/b/"])])
+def test_rviz_shows_the_topics_of_its_camera(nodes, arguments, namespaces):
+    assert displayed(WINDOW) == ["/hand_pose/markers", "/hand_pose/debug_image"]
+    found = windows(nodes("hand_pose", rviz="true", **arguments))
+    assert [window.topics(*displayed(WINDOW)) for window in found] == [
+        [f"{path}rviz2", f"{path}hand_pose/markers", f"{path}hand_pose/debug_image"] for path in namespaces]
+    assert windows(nodes("hand_pose", **arguments)) == []
+
+
+@pytest.mark.parametrize("arguments, frames", [
+    ({}, [None]), ({"config": "realsense"}, ["camera_color_optical_frame"]),
+    ({"config": "realsense", "fixed_frame": "mine"}, ["mine"]), ({"cameras": "/a,/b"}, [None, None]),
+    ({"cameras": "/a,/b", "fixed_frame": "left_optical, right_optical"}, ["left_optical", "right_optical"]),
+    ({"cameras": "/a,/b", "fixed_frame": "world"}, ["world", "world"])])
+def test_rviz_gets_the_camera_s_frame(nodes, arguments, frames):
+    found = windows(nodes("hand_pose", rviz="true", **arguments))
+    assert [window.arguments for window in found] == [
+        ["-d", str(WINDOW), *(["-f", frame] if frame else [])] for frame in frames]
+
+
+def test_frames_for_another_number_of_cameras_are_refused(launch):
+    with pytest.raises(ValueError, match="fixed_frame:=a,b,c names 3 frames for 2 cameras"):
+        launch("hand_pose", rviz="true", cameras="/a,/b", fixed_frame="a,b,c")
+
+
+def test_the_default_frame_is_the_one_that_the_help_names(launch):
+    frame = yaml.safe_load(WINDOW.read_text())["Visualization Manager"]["Global Options"]["Fixed Frame"]
+    text = launch("hand_pose")[1]["ARGUMENTS"]["fixed_frame"][1]
+    assert text.endswith(f"camera_color_optical_frame with config:=realsense, else {frame}")
+
+
+@pytest.mark.parametrize("arguments, simulated", [
+    ({}, False), ({"use_sim_time": "true"}, True), ({"config": "replay"}, True),
+    ({"config": "replay", "use_sim_time": "false"}, False)])
+def test_rviz_is_on_the_clock_of_the_node(nodes, arguments, simulated):
+    (window,) = windows(nodes("hand_pose", rviz="true", **arguments))
+    assert window.parameters == [{"use_sim_time": simulated}]
+
+
+def test_rviz_of_the_teleoperation_follows_its_names_frame_and_clock(nodes):
+    view = ROOT / "config" / "rviz" / "teleop.rviz"
+    topics = displayed(view)
+    (window,) = windows(nodes("teleop", rviz="true"))
+    assert window.topics(*topics)[1:] == topics == [
+        "/teleop/preview", "/teleop/target_pose", "/hand_pose/markers", "/hand_pose/debug_image"]
+    assert window.arguments == ["-d", str(view)] and window.parameters == [{"use_sim_time": False}]
+    teleop, window = nodes("teleop", rviz="true", namespace="arm", hands="/cam/hand_pose/hands", base_frame="base",
+                           use_sim_time="true")
+    assert teleop.topics("~/preview") == ["/arm/teleop", "/arm/teleop/preview"]
+    assert window.topics(*topics) == ["/arm/rviz2", "/arm/teleop/preview", "/arm/teleop/target_pose",
+                                      "/cam/hand_pose/markers", "/cam/hand_pose/debug_image"]
+    assert window.arguments == ["-d", str(view), "-f", "base"] and window.parameters == [{"use_sim_time": True}]
+
+
+def test_evaluation_starts_the_bag_once_and_reports_after_the_recording(launch):
+    actions, scope = launch("evaluate", bag="/data/a.mcap", out="there", rate="0.5", image="/cam/image",
+                            options="--fail-if 'recall < 0.9'")
+    included, record, on_text, at_last, after_play, after_record, after_report = actions
+    declared = launch("hand_pose")[1]["ARGUMENTS"]
+    assert dict(included.launch_arguments) == {"image": "/cam/image", "config": "replay", "runtime": ""}
+    assert {name for name, _ in included.launch_arguments} <= set(declared)
+    assert record.cmd[:3] == ["ros2", "bag", "record"] and record.cmd[-2:] == ["--output", "there/recorded"]
+    assert {"ros2bag", "rosbag2_storage_mcap"} <= DEPENDS            # ros2 bag, --storage mcap
+    (handler,) = on_text.args
+    assert handler.on_stdout(SimpleNamespace(text=b"loading")) == []
+    (started,) = handler.on_stderr(SimpleNamespace(text=b"[hand_pose]: networks loaded"))
+    (play,) = started.actions
+    assert play.cmd == ["ros2", "bag", "play", "/data/a.mcap", "--clock", "100", "--rate", "0.5"]
+    assert handler.on_stdout(SimpleNamespace(text=b"networks loaded")) == []
+    assert at_last.actions[0].function(None) == [] and at_last.period == 120.0
+    assert after_play.args[0].target_action is play and after_record.args[0].target_action is record
+    (report,) = after_record.args[0].on_exit
+    assert report.cmd[-6:] == ["--recorded", "/hand_pose/hands", "--out", "there", "--fail-if", "recall < 0.9"]
+    assert after_report.args[0].target_action is report
+    with pytest.raises(ValueError, match="bag:= is empty"):
+        launch("evaluate")
