@@ -224,7 +224,7 @@ class CameraInput:
         except FrameError as error:
             monitor.problem("calibration", f"{error}. Until then {guess}", ERROR, standing=True)
             return camera.assumed(width, height, values.assumed_hfov_deg, frame_id)
-        if (lens.width, lens.height) != (int(info.width), int(info.height)) and not _has_part(info):
+        if (lens.width, lens.height) != (int(info.width), int(info.height)) and not has_part(info):
             monitor.problem("calibration", f"camera_info is for {info.width}x{info.height}, the image is "
                             f"{width}x{height}: it is scaled; calibrate at the size that is used", standing=True)
         elif info.header.frame_id and info.header.frame_id != frame_id:
@@ -245,6 +245,6 @@ class CameraInput:
         return self._lens[1]
 
 
-def _has_part(info: Any) -> bool:
+def has_part(info: Any) -> bool:
     """Whether a CameraInfo speaks of binning or a region of interest, which explain another image size."""
     return info.binning_x > 1 or info.binning_y > 1 or info.roi.width > 0 or info.roi.height > 0

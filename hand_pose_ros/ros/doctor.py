@@ -21,9 +21,10 @@ import numpy as np
 from .. import camera, config, imaging, messages, models
 from ..errors import FrameError, HandPoseError
 from . import environment
+from .diagnostics import WARN as DIAGNOSTIC_WARN
 from .diagnostics import Punctuality
 
-OK, NOTE, FAULT = "ok", "note", "FAULT"
+OK, NOTE, WARN, FAULT = "ok", "note", "warn", "FAULT"
 SHM_NEEDED_BYTES = 256 * 2**20
 DISCOVERY_S, SLOW_DISCOVERY_S = 1.5, 10.0
 """How long to wait for publishers to be found, and for a topic that was named."""
@@ -31,13 +32,16 @@ BUILT = ("tensorrt", "onnxruntime-int8")
 """Runtimes that need something built on this machine first."""
 OLD_STAMP_S = 0.5
 TRIES = 5
+PACKAGES = {"cv2": "opencv-python-headless", "yaml": "PyYAML"}
+"""Python modules whose package on PyPI has another name."""
 TICK_S = 0.1
 """Period of the timer that tells whether this check itself gets processor time."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. A fault has a fix; a note is worth knowing."""
+    """One line of the report. A fault has a fix; so has a warning, with which the node still runs; a note is worth
+    knowing."""
 
     level: str
     subject: str
@@ -52,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``hand-pose doctor``."""
     parser.add_argument("--image", metavar="TOPIC",
                         help="check this image topic only (default: all that are published)")
+    parser.add_argument("--camera-info", metavar="TOPIC", default="",
+                        help="its camera_info topic, as the node's parameter camera_info_topic (default: beside the "
+                             "image topic)")
     parser.add_argument("--seconds", type=float, default=4.0, help="how long to listen to ROS (default: %(default)s)")
     parser.add_argument("--no-networks", action="store_true", help="do not load the networks")
     config.add_arguments(parser, ("detector_model", "pose_model", "runtime"))
@@ -59,21 +66,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the findings. Returns 1 if there is a fault."""
-    checks: list[Callable[[], Iterator[Finding]]] = [versions, ros_packages, runtimes, shared_memory]
+    checks: list[tuple[str, Callable[[], Iterator[Finding]], set[str]]] = [     # the last: subjects that it needs
+        ("versions", versions, set()), ("ROS packages", ros_packages, set()), ("runtimes", runtimes, set()),
+        ("shared memory", shared_memory, set())]
     if not args.no_networks:
-        checks.append(lambda: networks(config.from_arguments(args)))
-    checks.append(lambda: ros_graph(args.image, args.seconds))
-    faults = 0
-    for check in checks:
-        try:
-            for finding in check():
-                print(finding, flush=True)
-                faults += finding.level == FAULT
-        except Exception as error:                      # a doctor that falls ill says so and goes on
-            print(Finding(FAULT, "doctor", f"a check broke: {type(error).__name__}: {error}", "report this as a bug"))
-            faults += 1
-    print(f"{faults} fault(s)" if faults else "no faults")
+        checks.append(("networks", lambda: networks(config.from_arguments(args)), set()))
+    checks.append(("cameras and running nodes", lambda: ros_graph(args.image, args.seconds, args.camera_info),
+                   {"ros", "messages"}))
+    findings: list[Finding] = []
+    for what, check, needed in checks:
+        for finding in _guarded(what, check, needed & {found.subject for found in findings if found.level == FAULT}):
+            print(finding, flush=True)
+            findings.append(finding)
+    faults, warnings = (sum(found.level == level for found in findings) for level in (FAULT, WARN))
+    print((f"{faults} fault(s)" if faults else "no faults") + (f", {warnings} warning(s)" if warnings else ""))
     return 1 if faults else 0
+
+
+def _guarded(what: str, check: Callable[[], Iterator[Finding]], broken: set[str]) -> Iterator[Finding]:
+    """The findings of one check; one line instead if what it needs is known to be broken, or if it breaks itself."""
+    if broken:
+        yield Finding(NOTE, "doctor", f"{what} are not checked: that needs what is at fault above "
+                                      f"({', '.join(sorted(broken))})", "mend that, then check again")
+        return
+    try:
+        yield from check()
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module in ("", "hand_pose_ros"):
+            yield _broke(error)
+        else:
+            yield Finding(FAULT, "python", f"the check of {what} needs the Python module '{module}', which is not "
+                                           "installed", _install(module))
+    except Exception as error:                          # a doctor that falls ill says so and goes on
+        yield _broke(error)
+
+
+def _broke(error: Exception) -> Finding:
+    return Finding(FAULT, "doctor", f"a check broke: {type(error).__name__}: {error}", "report this as a bug")
+
+
+def _install(module: str) -> str:
+    """The command that installs a missing Python module."""
+    if module == "rclpy" or module.endswith("_msgs"):
+        package = module.replace("_", "-")
+        wheel = "ros-kilted-rclpy[fastrtps]" if module == "rclpy" else f"ros-{package}"
+        return (f"with a ROS install: source it, or sudo apt install ros-<distro>-{package}; without: {sys.executable} "
+                f"-m pip install {wheel}")
+    return f"{sys.executable} -m pip install {PACKAGES.get(module, module)}"
 
 
 def version(package: str) -> str:
@@ -155,7 +195,9 @@ def networks(settings: Any) -> Iterator[Finding]:
             models.load_weights(name)
             yield Finding(OK, "model", f"{name} {models.card(name)['sha256'][:8]}")
         except HandPoseError as error:
-            yield Finding(FAULT, "model", str(error), "reinstall the package (with git: git lfs pull)")
+            missing = isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name
+            yield Finding(FAULT, "model", str(error), _install(missing.partition(".")[0]) if missing else
+                          "reinstall the package (with git: git lfs pull)")
             return
     try:
         loaded = pipeline.load(settings)
@@ -224,8 +266,11 @@ class _Heard:
         return (self.count - 1) / (self.last_s - self.first_s) if self.count > 1 else 0.0
 
 
-def ros_graph(wanted_image: str | None, seconds: float) -> Iterator[Finding]:
-    """Cameras with their QoS and calibration, a running node, its latency and TF."""
+def ros_graph(wanted_image: str | None, seconds: float, info_topic: str = "") -> Iterator[Finding]:
+    """Cameras with their QoS and calibration, a running node, its latency and TF.
+
+    wanted_image: the only image topic to check (None: all). info_topic: where its camera_info is; "": beside the image.
+    """
     import rclpy
     from diagnostic_msgs.msg import DiagnosticArray
     from rclpy.context import Context
@@ -263,6 +308,7 @@ def ros_graph(wanted_image: str | None, seconds: float) -> Iterator[Finding]:
     try:
         listen(DISCOVERY_S)
         if wanted_image:
+            wanted_image = node.resolve_topic_name(wanted_image)
             end_s = time.monotonic() + SLOW_DISCOVERY_S
             while not node.count_publishers(wanted_image) and time.monotonic() < end_s:
                 listen(0.1)
@@ -273,7 +319,7 @@ def ros_graph(wanted_image: str | None, seconds: float) -> Iterator[Finding]:
         cameras = {topic: kind for topic, kind in published.items() if kind in types
                    and (topic == wanted_image or not wanted_image and not topic.split("/")[-1].startswith("debug_image")
                         and "/debug_image/" not in topic)}
-        infos = {topic: _info_topic(topic) for topic in cameras}
+        infos = {topic: node.resolve_topic_name(info_topic) if info_topic else _info_topic(topic) for topic in cameras}
         results = [topic for topic, kind in published.items()
                    if kind == "hand_pose_ros/msg/HandPose21Array" and topic.endswith("/hands")]
         for topic, kind in cameras.items():
@@ -283,7 +329,7 @@ def ros_graph(wanted_image: str | None, seconds: float) -> Iterator[Finding]:
         for topic in results:
             subscribe(HandPose21Array, topic, qos.RESULTS)
         frames: dict[str, set[str]] = {}
-        reported: dict[str, str] = {}
+        reported: dict[str, tuple[int, str]] = {}
 
         def on_tf(message: Any) -> None:
             for transform in message.transforms:
@@ -291,9 +337,13 @@ def ros_graph(wanted_image: str | None, seconds: float) -> Iterator[Finding]:
 
         def on_diagnostics(message: Any) -> None:
             for status in message.status:
-                bad = int.from_bytes(status.level, "little")
-                if ": " in status.name and bad and not status.name.endswith(": summary"):
-                    reported[status.name] = status.message
+                level = int.from_bytes(status.level, "little")
+                if ": " not in status.name or status.name.endswith(": summary"):
+                    continue
+                if level:
+                    reported[status.name] = level, status.message
+                else:                                   # solved meanwhile
+                    reported.pop(status.name, None)
 
         node.create_subscription(TFMessage, "/tf", on_tf, 100)
         node.create_subscription(TFMessage, "/tf_static", on_tf,
@@ -324,9 +374,9 @@ def ros_graph(wanted_image: str | None, seconds: float) -> Iterator[Finding]:
                 yield _too_busy("node", topic)
                 continue
             yield from _results(topic, heard[topic])
-        for name, text in sorted(reported.items()):
+        for name, (level, text) in sorted(reported.items()):
             if "hand_pose" in name:
-                yield Finding(FAULT, "node", f"{name}: {text}", "as it says")
+                yield Finding(WARN if level == DIAGNOSTIC_WARN else FAULT, "node", f"{name}: {text}", "as it says")
         yield from _transforms(frames)
     finally:
         executor.shutdown()
@@ -346,6 +396,7 @@ def _info_topic(image_topic: str) -> str:
 
 def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Heard) -> Iterator[Finding]:
     from . import qos
+    from .camera_input import has_part
     offered = "; ".join(f"{qos.endpoint_name(p)} offers {qos.describe(p.qos_profile)}"
                         for p in node.get_publishers_info_by_topic(topic))
     if not images.count:
@@ -354,14 +405,18 @@ def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Hear
                       "machines check the firewall and ROS_DOMAIN_ID")
         return
     yield Finding(OK, "camera", f"{topic}: {images.rate_hz:.1f} Hz ({offered})")
+    frame_id = images.message.header.frame_id
     try:
         height, width = imaging.decode(images.message).shape[:2]
         yield Finding(OK, "camera", f"{topic}: {width}x{height} "
                                     f"{getattr(images.message, 'encoding', '') or images.message.format}, frame "
-                                    f"'{images.message.header.frame_id}'")
+                                    f"'{frame_id}'")
     except FrameError as error:
-        yield Finding(FAULT, "camera", f"{topic}: {error}", "set another encoding in the driver")
+        yield Finding(FAULT, "camera", f"{topic}: {error}", "as it says; or set another encoding in the driver")
         return
+    if not frame_id:
+        yield Finding(WARN, "frame", f"{topic}: images carry no frame_id, so there is no TF",
+                      "set the name of the camera's optical frame in its driver")
     age_s = float(np.median(images.ages_s))
     if messages.stamp_ns(images.message.header) == 0:
         yield Finding(FAULT, "stamps", f"{topic}: images carry no stamp", "make the driver fill header.stamp")
@@ -373,13 +428,23 @@ def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Hear
     if not infos.count:
         yield Finding(FAULT, "calibration", f"nothing on {info_topic}: 2D only, no metres, no TF",
                       "calibrate (ros2 run camera_calibration cameracalibrator) and give the file to the driver, or "
-                      "set camera_info_topic")
+                      "set camera_info_topic (here: --camera-info)")
         return
     try:
         lens = camera.from_camera_info(infos.message, width, height)
     except FrameError as error:
         yield Finding(FAULT, "calibration", f"{info_topic}: {error}", "calibrate the camera again at this image size")
         return
+    info = infos.message
+    if (lens.width, lens.height) != (info.width, info.height) and not has_part(info):
+        yield Finding(WARN, "calibration", f"{info_topic} is for {info.width}x{info.height}, the image is "
+                      f"{width}x{height}: it is scaled, which is wrong if the driver cuts the image at this size",
+                      "calibrate at the size that is used, or set the driver to the calibrated one")
+    if info.header.frame_id and info.header.frame_id != frame_id:
+        yield Finding(WARN, "calibration", f"{info_topic} names the frame '{info.header.frame_id}', the image "
+                      f"'{frame_id}', which is used",
+                      "check that this camera_info belongs to the image (camera_info_topic, here: --camera-info), and "
+                      "set one frame for both in the driver")
     fov_deg = 2 * math.degrees(math.atan(0.5 * width / lens.K[0, 0]))
     center_off = float(np.max(np.abs(lens.K[:2, 2] - ((width - 1) / 2, (height - 1) / 2)) / (width, height)))
     text = f"{info_topic}: {lens.distortion_model}, horizontal field of view {fov_deg:.0f} degrees"

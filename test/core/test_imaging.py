@@ -80,11 +80,16 @@ def test_two_planes(encoding, chroma):
 
 
 @pytest.mark.parametrize("message, words", [
-    (image(PICTURE.tobytes()[:-1], "rgb8"), "cut off"), (image(PICTURE.tobytes(), "rgb8", step=20), "step is 20"),
-    (image(b"", "rgb8", 0, 0), "empty image"), (image(PICTURE.tobytes(), "magic"), "known are"),
-    (image(PICTURE.tobytes(), "16UC1"), "depth"), (compressed(b""), "without data"),
-    (compressed(b"nothing of the kind"), "cannot be decoded"),
-    (compressed(b"x", "16UC1; compressedDepth png"), "depth")])
+    (image(PICTURE.tobytes()[:-1], "rgb8"), "cut off.*check the driver"),
+    (image(PICTURE.tobytes(), "rgb8", step=20), "step is 20.*driver must fill"),
+    (image(b"", "rgb8", 0, 0), "empty image; restart"), (image(PICTURE.tobytes(), "magic"), "known are"),
+    (image(PICTURE.tobytes(), "16UC1"), "depth"), (compressed(b""), "without data.*raw"),
+    (compressed(b"nothing of the kind"), "cannot be decoded.*jpeg or png"),
+    (compressed(b"x", "16UC1; compressedDepth png"), "depth"),
+    *((image(bytes(84), encoding, 7), f"width is 7, but '{encoding}'.*set an even width") for encoding in (
+        "yuv422", "uyvy", "yuyv", "yuv422_yuy2", "nv12", "nv21")),
+    *((image(bytes(60), encoding, 8, 5), f"height is 5, but '{encoding}'.*set an even height") for encoding in (
+        "nv12", "nv21"))])
 def test_what_cannot_be_an_image_says_why(message, words):
     with pytest.raises(FrameError, match=words):
         imaging.decode(message)
@@ -111,10 +116,97 @@ def test_jpeg_and_png():
     jpeg = imaging.encode_compressed(smooth, SimpleNamespace(), "jpeg", 95)
     assert np.abs(imaging.decode(jpeg).astype(int) - smooth).mean() < 4
     jpeg.data = jpeg.data[: len(jpeg.data) // 2]
-    with pytest.raises(FrameError, match="cut off"):
+    with pytest.raises(FrameError, match="cut off.*cable"):
         imaging.decode(jpeg)
     _, swapped = cv2.imencode(".png", smooth)                          # RGB given to an encoder that expects BGR
     np.testing.assert_array_equal(imaging.decode(compressed(swapped, "rgb8; png compressed rgb8")), smooth)
+
+
+VIEW = np.clip(cv2.resize(RNG.integers(0, 256, (30, 40, 3), np.uint8), (320, 240)) + RNG.normal(0, 6, (240, 320, 3)),
+               0, 255).astype(np.uint8)
+"""Something with edges and noise, as a camera sees it."""
+GREY_BELOW = np.concatenate([VIEW[:120], np.full_like(VIEW[:120], 128)])
+RESTARTS, PROGRESSIVE = (cv2.IMWRITE_JPEG_RST_INTERVAL, 20), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+
+
+def jpeg_of(pixels: np.ndarray, *options: int) -> bytes:
+    return cv2.imencode(".jpg", pixels, options)[1].tobytes()
+
+
+def coded(data: bytes) -> int:
+    """Where the first coded data begins."""
+    at = data.index(b"\xff\xda")
+    return at + 2 + int.from_bytes(data[at + 2: at + 4], "big")
+
+
+def app(kind: int, inside: bytes) -> bytes:
+    return bytes([0xFF, kind]) + struct.pack(">H", len(inside) + 2) + inside
+
+
+@pytest.mark.parametrize("pixels", [VIEW, VIEW[..., 0], VIEW[:233, :311], GREY_BELOW, GREY_BELOW[..., 0]],
+                         ids=["colour", "grey", "odd", "colour, grey below", "grey, grey below"])
+@pytest.mark.parametrize("options", [
+    (), (cv2.IMWRITE_JPEG_QUALITY, 1), (cv2.IMWRITE_JPEG_QUALITY, 100), (cv2.IMWRITE_JPEG_OPTIMIZE, 1), PROGRESSIVE,
+    RESTARTS, (cv2.IMWRITE_JPEG_RST_INTERVAL, 1), (*RESTARTS, *PROGRESSIVE),
+    *((cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor) for factor in (0x111111, 0x211111, 0x121111, 0x221111, 0x411111))])
+def test_sound_jpegs_are_read(pixels, options):
+    data = jpeg_of(pixels, *options)
+    plain = imaging.decode(compressed(data))
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(plain, bgr[..., ::-1])
+    thumbnail = app(0xE1, b"Exif\0\0" + jpeg_of(pixels[:40, :40], *RESTARTS))
+    for variant in (data[:2] + thumbnail + app(0xFE, b"\xff\xd9\xff\xda\xff\x42") + data[2:],   # markers in a comment
+                    data + bytes(100), data + jpeg_of(pixels[:40]), data + b"\x17",             # what cameras append
+                    data[:-2] + b"\xff" + data[-2:]):                                         # a marker filled up
+        np.testing.assert_array_equal(imaging.decode(compressed(variant)), plain)
+
+
+@pytest.mark.parametrize("options", [(), RESTARTS, PROGRESSIVE], ids=["plain", "restarts", "progressive"])
+def test_a_marker_inside_the_coded_data_of_a_jpeg_is_damage(options):
+    data, rng = jpeg_of(VIEW, *options), np.random.default_rng(5)
+    at = coded(data) + 300
+    noise = rng.integers(0, 255, 200, dtype=np.uint8).tobytes()             # without 0xFF
+    for marker in (0x42, 0xC0, 0xD3, 0xE1, 0xFE):
+        bad = data[:at] + noise[:50] + bytes([0xFF, marker]) + noise[52:] + data[at + 200:]
+        with pytest.raises(FrameError, match=rf"damaged at byte \d+ of {len(data)}: .*cable"):
+            imaging.decode(compressed(bad))
+        with pytest.raises(FrameError, match="damaged at byte"):            # also behind a thumbnail with its own end
+            imaging.decode(compressed(bad[:2] + app(0xE1, jpeg_of(VIEW[:40, :40])) + bad[2:]))
+    with pytest.raises(FrameError, match=f"damaged at byte {at + 50} of {len(data)}: marker FF 42 inside"):
+        imaging.decode(compressed(data[:at] + noise[:50] + b"\xff\x42" + noise[52:] + data[at + 200:]))
+
+
+def test_a_restart_out_of_turn_is_damage():
+    data = jpeg_of(VIEW, *RESTARTS)
+    begin, end = data.index(b"\xff\xd1"), data.index(b"\xff\xd3")
+    with pytest.raises(FrameError, match=f"damaged at byte {begin} .*restart marker FF D3 out of turn"):
+        imaging.decode(compressed(data[:begin] + data[end:]))
+    with pytest.raises(FrameError, match="restart marker FF D0 out of turn"):       # nobody has announced any
+        imaging.decode(compressed(jpeg_of(VIEW)[:-2] + b"\xff\xd0\xff\xd9"))
+
+
+@pytest.mark.parametrize("options", [(), RESTARTS, (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111),
+                                     (cv2.IMWRITE_JPEG_OPTIMIZE, 1)])
+@pytest.mark.parametrize("pixels", [VIEW, VIEW[..., 0]], ids=["colour", "grey"])
+def test_a_jpeg_without_its_middle_third_is_damaged(pixels, options):
+    data = jpeg_of(pixels, *options)
+    third = (len(data) - coded(data)) // 3
+    with pytest.raises(FrameError, match="damaged at byte"):
+        imaging.decode(compressed(data[:coded(data) + third] + data[-third:]))
+
+
+def test_a_header_that_asks_for_gigabytes_cannot_be_decoded(monkeypatch):
+    data = jpeg_of(VIEW)
+    at = data.index(b"\xff\xc0") + 5
+    huge = compressed(data[:at] + b"\xff\xf0\xff\xf0" + data[at + 4:])
+    with pytest.raises(FrameError, match="cannot be decoded"):
+        imaging.decode(huge)
+
+    def as_in_older_versions(*_):
+        raise cv2.error("size")
+    monkeypatch.setattr(imaging.cv2, "imdecode", as_in_older_versions)
+    with pytest.raises(FrameError, match="cannot be decoded"):
+        imaging.decode(huge)
 
 
 @pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8"])

@@ -3,11 +3,15 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import threading
 
 import numpy as np
 import pytest
 import rclpy
+import standin_node
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from harness import START_S, NodeProcess, Rig
 from rclpy.context import Context
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
@@ -20,28 +24,31 @@ SOUND = {"width": 64, "height": 48, "distortion_model": "plumb_bob",
 
 
 class Camera:
-    """Publishes a small image and its camera_info from a thread."""
+    """Publishes an image and its camera_info from a thread."""
 
-    def __init__(self, info, encoding="rgb8", stamped=True):
+    def __init__(self, info, encoding="rgb8", stamped=True, frame="eye", info_frame="eye",
+                 info_topic="/eye/camera_info", picture=np.zeros((48, 64, 3), np.uint8)):
         self.context = Context()
         rclpy.init(context=self.context)
         self.node = Node("driver", context=self.context)
-        self.info, self.encoding, self.stamped = info, encoding, stamped
+        self.info, self.encoding, self.stamped, self.picture = info, encoding, stamped, picture
+        self.frame, self.info_frame, self.info_topic = frame, info_frame, info_topic
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.publish)
 
     def publish(self):
         pixels = self.node.create_publisher(Image, "/eye/image_raw", 5)
-        calibration = self.node.create_publisher(CameraInfo, "/eye/camera_info", 5)
+        calibration = self.node.create_publisher(CameraInfo, self.info_topic, 5)
         while not self.stop.wait(0.03):
             header = Image().header
-            header.frame_id = "eye"
+            header.frame_id = self.frame
             if self.stamped:
                 header.stamp = self.node.get_clock().now().to_msg()
-            image = images.raw_message(Image, header, np.zeros((48, 64, 3), np.uint8))
+            image = images.raw_message(Image, header, self.picture)
             image.encoding = self.encoding
             pixels.publish(image)
             if self.info is not None:
+                header.frame_id = self.info_frame
                 calibration.publish(CameraInfo(header=header, **self.info))
 
     def __enter__(self):
@@ -75,6 +82,37 @@ def test_cameras(camera, subject, text):
         assert any("field of view 56 degrees" in f.text for f in findings)
     else:
         assert any(f.subject == subject and text in f.text for f in faults), findings
+
+
+@pytest.mark.parametrize("changes, subject, text", [
+    ({"info": {**SOUND, "width": 128, "height": 96, "k": [120.0, 0.0, 64.0, 0.0, 120.0, 48.0, 0.0, 0.0, 1.0]}},
+     "calibration", "is for 128x96, the image is 64x48"),
+    ({"info_frame": "ear"}, "calibration", "names the frame 'ear', the image 'eye'"),
+    ({"frame": "", "info_frame": ""}, "frame", "no frame_id"),
+], ids=["size", "other frame", "no frame"])
+def test_what_the_node_only_warns_of_is_a_warning(changes, subject, text):
+    with Camera(**{"info": SOUND, **changes}):
+        findings = list(doctor.ros_graph("/eye/image_raw", 0.5))
+    warnings = [finding for finding in findings if finding.level == doctor.WARN]
+    assert [f.subject for f in warnings] == [subject] and text in warnings[0].text and warnings[0].fix, findings
+    assert not any(finding.level == doctor.FAULT for finding in findings)
+
+
+def test_a_part_of_the_sensor_explains_another_size():
+    region = CameraInfo().roi
+    region.width, region.height = 64, 48
+    with Camera({**SOUND, "width": 128, "height": 96, "roi": region}):
+        findings = list(doctor.ros_graph("/eye/image_raw", 0.5))
+    assert not any(finding.level in (doctor.WARN, doctor.FAULT) for finding in findings), findings
+
+
+@pytest.mark.parametrize("given, faults", [(["--camera-info", "calib/info"], 0), ([], 1)])
+def test_camera_info_may_be_elsewhere(capsys, given, faults):
+    with Camera(SOUND, info_topic="/calib/info"):
+        status = told("--no-networks", "--seconds", "0.5", "--image", "/eye/image_raw", *given)
+    out = capsys.readouterr().out
+    assert status == faults, out
+    assert ("/calib/info: plumb_bob" in out) == (not faults) == ("nothing on /eye/camera_info" not in out)
 
 
 class Starved(doctor.Punctuality):
@@ -130,10 +168,15 @@ def test_frames_with_two_parents():
     assert [f.level for f in findings] == [doctor.FAULT, doctor.OK] and "eye, map" in findings[0].text
 
 
-def test_the_command_goes_through_all_checks(capsys):
+def told(*arguments):
+    """Exit status of the command."""
     parser = argparse.ArgumentParser()
     doctor.add_arguments(parser)
-    assert doctor.main(parser.parse_args(["--no-networks", "--seconds", "0.2"])) == 0
+    return doctor.main(parser.parse_args(arguments))
+
+
+def test_the_command_goes_through_all_checks(capsys):
+    assert told("--no-networks", "--seconds", "0.2") == 0
     out = capsys.readouterr().out
     assert "no faults" in out and "HandPose21Array" in out
     for piece in ("NVIDIA driver", "torch", "torch on the GPU", "TensorRT", "Torch-TensorRT", "ONNX Runtime",
@@ -142,8 +185,81 @@ def test_the_command_goes_through_all_checks(capsys):
 
 
 def test_a_missing_model_is_a_fault_with_a_fix(capsys):
-    parser = argparse.ArgumentParser()
-    doctor.add_arguments(parser)
-    arguments = ["--seconds", "0.1", "--pose-model", "no_such", "--detector-model", "no_such"]
-    assert doctor.main(parser.parse_args(arguments)) == 1
+    assert told("--seconds", "0.1", "--pose-model", "no_such", "--detector-model", "no_such") == 1
     assert "no_such" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module, fault, fix, graph", [
+    ("rclpy", "rclpy cannot be imported", "source /opt/ros", False),
+    ("hand_pose_ros.msg", "our messages are not built", "colcon build", False),
+    ("diagnostic_msgs.msg", "needs the Python module 'diagnostic_msgs'", "pip install ros-diagnostic-msgs", False),
+    ("safetensors.numpy", "safetensors", f"{sys.executable} -m pip install safetensors", True),
+])
+def test_what_is_missing_is_one_fault_with_its_command(monkeypatch, capsys, module, fault, fix, graph):
+    monkeypatch.setitem(sys.modules, module, None)                      # as if it were not installed
+    assert told("--seconds", "0.1", *([] if module.startswith("safetensors") else ["--no-networks"])) == 1
+    out = capsys.readouterr().out
+    assert "1 fault(s)" in out and "report this as a bug" not in out, out
+    line, remedy = re.search(r"FAULT +(.*)\n +fix: (.*)", out).groups()
+    assert fault in line and fix in remedy
+    assert ("nobody publishes images" in out) == graph
+    assert ("cameras and running nodes are not checked" in out) == (module in ("rclpy", "hand_pose_ros.msg"))
+
+
+def test_a_check_that_breaks_says_so_and_the_others_go_on(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "shared_memory", lambda: iter([1 / 0 for _ in "x"]))
+    assert told("--no-networks", "--seconds", "0.1") == 1
+    out = capsys.readouterr().out
+    assert "a check broke: ZeroDivisionError" in out and "nobody publishes images" in out
+
+
+def test_the_networks_are_loaded_and_timed():
+    findings = list(doctor.networks(config.Config()))
+    assert [f.subject for f in findings] == ["model", "model", "runtime", "runtime", "speed"]
+    assert all(f.level == doctor.OK for f in findings[:3]) and findings[2].text.startswith("files: ")
+    assert findings[0].text.startswith("detector_light ") and findings[1].text.startswith("pose_light ")
+    assert float(re.search(r"in 640x480: (\d+) ms", findings[4].text).group(1)) > 0
+
+
+def test_a_running_node_is_heard():
+    info = {"width": 320, "height": 240, "distortion_model": "plumb_bob",
+            "k": [300.0, 0.0, 160.0, 0.0, 300.0, 120.0, 0.0, 0.0, 1.0]}
+    with Camera(info, picture=standin_node.picture((((110, 150), True),))), \
+            NodeProcess("-p", "image_topic:=/eye/image_raw") as process, Rig() as rig:
+        rig.until(lambda: rig.hands and rig.hands[-1].hands, START_S, "the first hands")
+        findings = list(doctor.ros_graph("/eye/image_raw", 1.0))
+        assert process.stop() == 0, process.output()
+    said = {finding.subject: finding for finding in findings}
+    assert re.search(r"/hand_pose/hands: [\d.]+ Hz, 1 hand\(s\) .*runtime cpu \(stand-in\)",
+                     next(f.text for f in findings if f.subject == "node")), findings
+    assert re.search(r"\d+ ms from capture to arrival", said["latency"].text)
+    assert any(f.level == doctor.OK and "wrists: hand_right_" in f.text for f in findings)
+    assert said["tf"].level == doctor.NOTE and "'eye' has no parent" in said["tf"].text and said["tf"].fix
+    assert not any("no hand_pose node" in f.text for f in findings)
+
+
+def test_what_a_node_reports_keeps_its_weight_and_what_is_solved_goes():
+    context = Context()
+    rclpy.init(context=context)
+    node = Node("hand_pose", context=context)
+    publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+    stop = threading.Event()
+    statuses = [("age", DiagnosticStatus.WARN), ("qos", DiagnosticStatus.ERROR), ("summary", DiagnosticStatus.ERROR),
+                ("depth", DiagnosticStatus.WARN), ("depth", DiagnosticStatus.OK)]
+
+    def publish():
+        while not stop.wait(0.05):
+            publisher.publish(DiagnosticArray(status=[DiagnosticStatus(
+                name=f"/hand_pose: {name}", level=level, message="words") for name, level in statuses]))
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        findings = list(doctor.ros_graph(None, 0.5))
+    finally:
+        stop.set()
+        thread.join()
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+    found = {f.text: f.level for f in findings if "words" in f.text}
+    assert found == {"/hand_pose: age: words": doctor.WARN, "/hand_pose: qos: words": doctor.FAULT}
