@@ -23,7 +23,10 @@ COCO_RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 # ------------------------------------------------------------------------------------------------------ 3D, one hand
 
 def joint_errors_mm(predicted_m: np.ndarray, truth_m: np.ndarray) -> np.ndarray:
-    """Euclidean distance per joint, mm. predicted_m, truth_m: (..., 3) in the same frame. Returns (...)."""
+    """Euclidean distance per joint, mm: ||p_j - g_j||, one summand of MPJPE.
+
+    Ionescu et al., Human3.6M, PAMI 2014, eq. 8. predicted_m, truth_m: (..., 3) in the same frame. Returns (...).
+    """
     return 1000.0 * np.linalg.norm(np.asarray(predicted_m, float) - np.asarray(truth_m, float), axis=-1)
 
 
@@ -127,12 +130,22 @@ def pck(errors: np.ndarray, thresholds: np.ndarray | float) -> np.ndarray:
 
 
 def auc_2d(errors_of_size: np.ndarray) -> float:
-    """Mean PCK over thresholds 0..0.3 of the hand's size (61 of them). errors_of_size: (N,) error / size."""
+    """Mean PCK over thresholds 0..0.3 of the hand's size: AUC = 1/61 sum_i PCK(0.005 i), i = 0..60.
+
+    PCK relative to size: Yang and Ramanan, PAMI 2013; its mean over thresholds: Zimmermann and Brox, ICCV 2017. The
+    range and the size, the longer side of the box, are our own: compare it between our runs only. errors_of_size: (N,)
+    error / size.
+    """
     return float(pck(errors_of_size, PCK_2D_THRESHOLDS).mean())
 
 
 def auc_30px(errors_px: np.ndarray) -> float:
-    """Mean PCK over the 20 thresholds 0, 1.5, ..., 28.5 px of the image as stored: the AUC of the mmpose model zoo."""
+    """Mean PCK over thresholds in pixels of the image as stored: AUC = 1/20 sum_i PCK(30 i / 20 px), i = 0..19.
+
+    No paper: the AUC of the mmpose model zoo (keypoint_auc with norm_factor 30, num_thrs 20). There an error has to be
+    below the threshold, and the shares of the 21 joints are averaged, which differs where joints are unlabelled.
+    errors_px: (N,).
+    """
     return float(pck(errors_px, 30.0 * np.arange(20) / 20).mean())
 
 
@@ -166,13 +179,16 @@ def f_score(predicted_m: np.ndarray, truth_m: np.ndarray, threshold_mm: float) -
 # ---------------------------------------------------------------------------------------------------------- 2D
 
 def tight_box(points: np.ndarray) -> np.ndarray:
-    """Box (x0, y0, x1, y1) tight round points (N, 2)."""
+    """Box (x0, y0, x1, y1) tight round points (N, 2), as COCO-WholeBody (Jin et al., ECCV 2020) has it."""
     points = np.asarray(points, float)
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boxes (x0, y0, x1, y1); 0 if they do not overlap."""
+    """Intersection over union of two boxes (x0, y0, x1, y1); 0 if they do not overlap.
+
+    area(A and B) / area(A or B): Everingham et al., The PASCAL VOC challenge: a retrospective, IJCV 2015, eq. 1.
+    """
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:
         return 0.0
@@ -181,7 +197,11 @@ def box_iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def epe_px(predicted_px: np.ndarray, truth_px: np.ndarray) -> np.ndarray:
-    """End-point error: distance per joint in pixels of the image as stored. (..., 2) both; returns (...)."""
+    """End-point error per joint, pixels of the image as stored: ||p_j - g_j||.
+
+    Baker et al., A database and evaluation methodology for optical flow, IJCV 2011 (endpoint error); of hand joints:
+    Zimmermann and Brox, ICCV 2017. predicted_px, truth_px: (..., 2); returns (...).
+    """
     return np.linalg.norm(np.asarray(predicted_px, float) - np.asarray(truth_px, float), axis=-1)
 
 
@@ -211,7 +231,10 @@ def average_precision(images: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray,
 
 def coco_ap(images: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]],
             size_range_px: tuple[float, float] = (0.0, np.inf)) -> dict[str, float]:
-    """COCO AP: mean over IoU 0.50:0.05:0.95, and AP50, AP75. Arguments as in average_precision."""
+    """COCO AP: mean over IoU 0.50:0.05:0.95, and AP50, AP75.
+
+    Lin et al., Microsoft COCO, ECCV 2014 (the challenge's primary metric). Arguments as in average_precision.
+    """
     ranked = [_ranked(*image, size_range_px) for image in images]
     values = [_precision_at(ranked, threshold) for threshold in COCO_IOU_THRESHOLDS]
     return {"ap": float(np.mean(values)), "ap50": values[0], "ap75": values[5]}
@@ -260,7 +283,10 @@ def _precision_at(ranked: Sequence[tuple[list[float], list[list[float]], list[bo
 
 
 def share_inside(box: np.ndarray, region: np.ndarray) -> float:
-    """Share of a box's area that lies in a region, both (x0, y0, x1, y1)."""
+    """Share of a box's area that lies in a region, both (x0, y0, x1, y1).
+
+    area(A and R) / area(A): what the COCO API (Lin et al., ECCV 2014) takes in place of IoU for regions of a crowd.
+    """
     width, height = min(box[2], region[2]) - max(box[0], region[0]), min(box[3], region[3]) - max(box[1], region[1])
     return max(width, 0) * max(height, 0) / max((box[2] - box[0]) * (box[3] - box[1]), 1e-9)
 
@@ -279,8 +305,9 @@ def acceleration_error_mm_s2(predicted_m: np.ndarray, truth_m: np.ndarray, stamp
 def jitter_mm_s2(predicted_m: np.ndarray, stamps_ns: np.ndarray) -> float:
     """Mean acceleration of the predicted joints, mm/s^2: the shake of a hand that is held still, with no truth needed.
 
-    Second differences as in acceleration_error_mm_s2. predicted_m: (T, J, 3); stamps_ns: (T,). Only comparable
-    between runs on the same recording, since true motion counts too.
+    The acceleration error of Kanazawa et al., CVPR 2019, against a truth at rest: mean ||a_j||, second differences as
+    in acceleration_error_mm_s2. Papers that call the third derivative jitter mean something else. predicted_m:
+    (T, J, 3); stamps_ns: (T,). Only comparable between runs on the same recording, since true motion counts too.
     """
     return _mean_norm_mm(_second_difference(predicted_m, stamps_ns))
 
@@ -288,8 +315,10 @@ def jitter_mm_s2(predicted_m: np.ndarray, stamps_ns: np.ndarray) -> float:
 def jitter_px(predicted_px: np.ndarray) -> float:
     """Root mean square of the second difference in the image, divided by sqrt(6), px.
 
-    White noise of standard deviation s per axis gives s * sqrt(2), whatever the (slow) motion under it: the second
-    difference of noise has the variance 6 s^2. predicted_px: (T, J, 2), evenly spaced frames.
+    Gasser, Sroka and Jennen-Steinmetz, "Residual variance and residual pattern in nonlinear regression", Biometrika
+    1986: noise variance = mean of (2/3) (x_t - (x_t-1 + x_t+1) / 2)^2, whatever the (slow) motion under it; that is the
+    second difference squared over 6. White noise of standard deviation s per axis gives s * sqrt(2), since both axes
+    are added. predicted_px: (T, J, 2), evenly spaced frames.
     """
     joints = np.asarray(predicted_px, float)
     if len(joints) < 3:
@@ -381,7 +410,8 @@ def bootstrap_ratio(parts: np.ndarray, wholes: np.ndarray, groups: Sequence[obje
                     seed: int = 0, level: float = 0.95) -> tuple[float, float]:
     """Interval of sum(parts) / sum(wholes), drawing whole groups: shares such as recall, precision and PCK.
 
-    parts, wholes: (N,). Everything else as in ``bootstrap``; NaN where all wholes are 0.
+    Efron and Tibshirani, 1993, ch. 13, for the ratio of two sums. parts, wholes: (N,). Everything else as in
+    ``bootstrap``; NaN where all wholes are 0.
     """
     parts, wholes = np.asarray(parts, float), np.asarray(wholes, float)
     names, member = np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)

@@ -77,11 +77,17 @@ def interhand26m(folder: Path, split: str = "test") -> Path:
 
 
 def hiu_dmtl(folder: Path) -> Path:
-    for name, hand_type, rows in (("abcd", [1, 0], slice(0, 21)), ("efgh", [0, 1], slice(21, 42))):
-        points = np.zeros((42, 2))
-        points[rows] = hand_px()
-        write_json(folder / f"{name}.json", {"pts2d_2hand": points.tolist(), "hand_type": hand_type,
-                                             "pts3d_2hand": np.zeros((42, 3)).tolist()})
+    """A hand in the first half, one in the second and two in one picture, at different depths. What is not labelled is
+    (0, 0) or (2.0, -0.67), the filler that users of the set report."""
+    for name, hand_type in (("abcd", [1, 0]), ("part/efgh", [0, 1]), ("part/session/ijkl", [1, 1])):
+        points = np.full((42, 2), (2.0, -0.67))
+        for half, exists in zip((slice(0, 21), slice(21, 42)), hand_type):
+            if exists:
+                points[half] = hand_px()
+        points[30] = (0.0, 0.0)
+        write_json(folder / f"{name}.json", {
+            "pts2d_2hand": points.tolist(), "pts3d_w_2hand": np.zeros((42, 3)).tolist(), "hand_type": hand_type,
+            "hand_type_valid": [1, 1]})
         picture(folder / f"{name}.jpg", 256, 256)
         picture(folder / f"{name}_mask.png", 256, 256)
     return folder
@@ -119,7 +125,7 @@ def _person(number: int, image: int, left: bool, right: bool) -> dict:
 def coco_wholebody(folder: Path) -> Path:
     images = [{"id": n, "file_name": f"{n:012d}.jpg", "height": 240, "width": 320} for n in (139, 285)]
     write_json(folder / "annotations" / "coco_wholebody_val_v1.0.json", {
-        "images": images, "annotations": [_person(1, 139, True, False), _person(2, 285, False, False)],
+        "images": images, "annotations": [_person(7, 139, True, False), _person(8, 285, False, False)],
         "categories": [{"id": 1, "name": "person"}]})
     for image in images:
         picture(folder / "val2017" / image["file_name"], 320, 240)

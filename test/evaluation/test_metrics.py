@@ -1,6 +1,9 @@
 """Every metric against values worked out by hand, and the laws it must obey."""
 from __future__ import annotations
 
+import inspect
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -248,3 +251,14 @@ def test_bootstrap_by_group_is_wider_when_neighbours_agree():
     assert np.isnan(metrics.bootstrap(values[:50], groups[:50])).all()
     median = metrics.bootstrap(values, groups, statistic=np.median)
     assert median[0] < np.median(values) < median[1]
+
+
+# ---- sources
+
+FUNCTIONS = [function for _, function in inspect.getmembers(metrics, inspect.isfunction)
+             if function.__module__ == metrics.__name__ and not function.__name__.startswith("_")]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_every_metric_names_its_paper(function):
+    assert re.search(r"\b(19|20)\d\d\b|No paper: ", function.__doc__), "the paper and its year, or that there is none"

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ...errors import ConfigError, DataError
-from .base import DataSet
+from .base import LABEL_ERRORS, DataSet, reason, require
 
 DATASETS = {
     "freihand": "hand_pose_ros.evaluation.datasets.freihand",
@@ -25,6 +25,9 @@ DATASETS = {
     "stb": "hand_pose_ros.evaluation.datasets.stb",
     "folder": "hand_pose_ros.evaluation.datasets.folder",
 }
+
+SAYS_MORE = {"coco": "coco_wholebody"}
+"""Where a folder could be meant as either, it is taken as the second: its labels lie beside the first one's."""
 
 
 def module(name: str) -> ModuleType:
@@ -42,6 +45,7 @@ def recognise(folder: str | Path) -> str:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
     found = [name for name in DATASETS if module(name).recognise(folder)]
+    found = [name for name in found if SAYS_MORE.get(name) not in found]
     if len(found) != 1:
         what = "no known data set" if not found else f"several data sets ({', '.join(found)}): name one with --dataset"
         raise DataError(f"{folder}: {what}. Known: {', '.join(DATASETS)}")
@@ -49,10 +53,14 @@ def recognise(folder: str | Path) -> str:
 
 
 def load(name: str, folder: str | Path, split: str | None = None) -> DataSet:
-    """Read a data set from the folder its makers' download unpacks to. Raises DataError for another layout."""
+    """Read a data set from the folder its makers' download unpacks to. Raises DataError for another layout, and if no
+    label can be read; single labels that cannot be read are left out and counted in ``problems``."""
     loader, folder = module(name), Path(folder)
-    if not loader.recognise(folder):
-        from .base import require
-
-        require(folder, False, loader.TITLE, loader.LAYOUT, loader.DOWNLOAD)
-    return loader.load(folder, split)
+    require(folder, loader.recognise(folder), loader.TITLE, loader.LAYOUT, loader.DOWNLOAD)
+    try:
+        return loader.load(folder, split)
+    except LABEL_ERRORS as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{folder}: the labels are not laid out as those of {loader.TITLE} ({reason(error)}); unpack "
+                        f"the download again") from error

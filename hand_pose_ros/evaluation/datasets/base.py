@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ import numpy as np
 from ...errors import DataError, FrameError
 from ...skeleton import NUM_JOINTS
 from ...types import Camera
+
+LABEL_ERRORS = (DataError, LookupError, TypeError, ValueError, AttributeError)
+"""What making something of a damaged label raises: a key or file is missing, a list is short, a number is a word."""
+NAMED_LABELS = 20
+"""So many damaged labels are named, the rest only counted: a lost file must not fill the report."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +50,13 @@ class Item:
     group: str = ""                                 # images that belong together (person, recording)
     subset: str = ""                                # row of the result table; the data set's name if empty
     kind: str = "real"                              # real | rendered | model: labels made with another model
+    problem: str = ""                               # what is wrong with the label; it then has neither hand nor image
 
     def image(self) -> np.ndarray:
-        """(H, W, 3) uint8 RGB, the pixels as stored (no EXIF turning). Raises FrameError if it cannot be read."""
+        """(H, W, 3) uint8 RGB, the pixels as stored (no EXIF turning). Raises FrameError if it or its label cannot be
+        read."""
+        if self.problem:
+            raise FrameError(self.problem)
         data = np.fromfile(self.path, np.uint8) if self.path.is_file() else None
         if data is None or not data.size:
             raise FrameError("label without image: the file is missing or empty")
@@ -58,7 +68,11 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """A loaded data set: items made when asked for, so that millions of labels do not all become arrays at once."""
+    """A loaded data set: items made when asked for, so that millions of labels do not all become arrays at once.
+
+    A label that turns out to be damaged then gives an item that says so in ``problem`` and whose image cannot be read,
+    so that it is counted where unreadable images are, and the others go on.
+    """
 
     name: str
     count: int
@@ -77,7 +91,32 @@ class DataSet:
     def __getitem__(self, index: int) -> Item:
         if not 0 <= index < self.count:
             raise IndexError(index)
-        return self.build(index)
+        try:
+            return self.build(index)
+        except LABEL_ERRORS as error:
+            name = f"label {index} of {self.name}"
+            return Item(name, Path(name), (), problem=f"label {index} cannot be read ({reason(error)}), left out")
+
+
+def reason(error: Exception) -> str:
+    """The error in words; a KeyError alone would be no more than the key."""
+    return str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def one_label(problems: Counter[str], title: str, name: str) -> Iterator[None]:
+    """Makes something of one label: if that fails, the label is named and counted, and the loader goes on.
+
+    title: of the data set; name: of the label for people, such as its file. The first NAMED_LABELS are named.
+    """
+    try:
+        yield
+    except LABEL_ERRORS as error:
+        start = f"{title}: label cannot be read, left out: "
+        if sum(problem.startswith(start) for problem in problems) < NAMED_LABELS:
+            problems[f"{start}{name} ({reason(error)})"] += 1
+        else:
+            problems[f"{title}: further labels that cannot be read, left out"] += 1
 
 
 def from_items(name: str, items: Sequence[Item], licence: str, problems: Counter[str], split: str = "") -> DataSet:

@@ -1,67 +1,84 @@
-"""COCO 2017 (Lin et al., ECCV 2014): whole scenes for the detector: false alarms outside persons, hand boxes if any.
+"""COCO 2017 (Lin et al., ECCV 2014): whole scenes for the detector: false alarms outside persons, and boxes of hands.
 
-Joint order   none: COCO labels persons, not finger joints.
+Joint order   none: boxes alone are read.
 Units         pixels; bbox is x, y, width, height.
 Root          none.
-Licence       labels CC BY 4.0; pictures: each with its own Flickr licence.
-A picture is exhaustive: a detected hand belongs to a person, so one that lies outside every person box is a false alarm
-(person boxes are ignore regions; pictures without a person have none). Where the label file also has hand boxes
-(lefthand_box and righthand_box with lefthand_valid and righthand_valid, as in COCO-WholeBody) they are truth hands.
+Licence       labels CC BY 4.0, those of COCO-WholeBody non-commercial; pictures: each with its own Flickr licence.
+COCO itself has boxes of persons and none of hands. A detected hand belongs to a person, so one outside every person box
+is a false alarm: person boxes are ignore regions, pictures without a person have none, and every picture is exhaustive.
+Alone these labels give false alarms per picture, but neither recall nor AP. Where the label file of COCO-WholeBody lies
+beside them, its hand boxes are truth, and a person with both hands labelled, who is no crowd, is no ignore region any
+more: then there are recall and AP, also over the pictures that the loader ``coco_wholebody`` leaves out. That one is
+recognised first; choose this one with --dataset coco.
 """
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .base import DataSet, Item, choose_split, from_items, make_hand, read_json
+from . import coco_wholebody
+from .base import DataSet, Item, TruthHand, choose_split, from_items, make_hand, one_label, read_json
+from .coco_wholebody import corners, labelled_sides, may_show_more
 
 TITLE = "COCO 2017"
 LICENCE = "COCO labels: CC BY 4.0; pictures: Flickr licences, per image"
 DOWNLOAD = "COCO 2017 pictures and person labels from cocodataset.org"
-LAYOUT = """  annotations/person_keypoints_val2017.json or instances_val2017.json   val2017/000000000139.jpg ..."""
+LAYOUT = """  annotations/instances_val2017.json or person_keypoints_val2017.json   val2017/000000000139.jpg ...
+  [annotations/coco_wholebody_val_v1.0.json, for boxes of hands]     (train2017 likewise)"""
 SPLITS = ("val2017", "train2017")
 PERSON = 1
 """Category id of persons."""
 
 
-def _labels(folder: Path, split: str) -> Path | None:
-    for name in ("instances", "person_keypoints"):
-        path = folder / "annotations" / f"{name}_{split}.json"
-        if path.is_file():
-            return path
-    return None
+def _files(folder: Path, split: str) -> list[Path]:
+    """The label files to read, the one that says more last. instances and person_keypoints hold the same persons."""
+    persons = [folder / "annotations" / f"{name}_{split}.json" for name in ("instances", "person_keypoints")]
+    found = [path for path in persons if path.is_file()][:1]
+    return [*found, _hand_file(folder, split)] if _hand_file(folder, split).is_file() else found
+
+
+def _hand_file(folder: Path, split: str) -> Path:
+    return coco_wholebody.label_file(folder, split.removesuffix("2017"))
 
 
 def recognise(folder: Path) -> bool:
-    """True if person labels are there and whole-body ones, which say more, are not."""
-    from . import coco_wholebody
-
-    return any(_labels(folder, split) for split in SPLITS) and not coco_wholebody.recognise(folder)
+    """True if person labels of one of the splits are there."""
+    return any(_files(folder, split) for split in SPLITS)
 
 
 def load(folder: Path, split: str | None = None) -> DataSet:
-    """Every picture of the label file; val2017 if it is there, else train2017."""
-    split = choose_split(split, SPLITS, lambda name: _labels(folder, name) is not None, folder)
-    data = read_json(_labels(folder, split))
+    """Every picture of the label files; val2017 if it is there, else train2017."""
+    split = choose_split(split, SPLITS, lambda name: bool(_files(folder, name)), folder)
     problems: Counter[str] = Counter()
-    persons = defaultdict(list)
-    for annotation in data["annotations"]:
-        if annotation.get("category_id", PERSON) == PERSON:
-            persons[annotation["image_id"]].append(annotation)
+    images: dict[int, dict[str, Any]] = {}
+    persons: dict[int, dict[str, Any]] = {}         # COCO-WholeBody keeps COCO's ids, and all its fields
+    for path in _files(folder, split):
+        data = read_json(path)
+        images.update((image["id"], image) for image in data["images"])
+        for number, annotation in enumerate(data["annotations"]):
+            with one_label(problems, TITLE, f"{path.name}, annotation {number}"):
+                if annotation.get("category_id", PERSON) == PERSON:
+                    persons[annotation["id"]] = annotation
+    of_image = defaultdict(list)
+    for number, person in persons.items():
+        with one_label(problems, TITLE, f"person {number}"):
+            of_image[person["image_id"]].append(person)
     items = []
-    for image in data["images"]:
-        hands, regions = [], []
-        for person in persons[image["id"]]:
-            x, y, w, h = person["bbox"]
-            regions.append((x, y, x + w, y + h))
-            for side in ("left", "right"):
-                if person.get(f"{side}hand_valid"):
-                    x, y, w, h = person[f"{side}hand_box"]
-                    hands.append(make_hand(np.full((21, 2), np.nan), np.zeros(21), box=(x, y, x + w, y + h),
-                                           handedness=side))
-        name = f"{split}/{image['file_name']}"
-        items.append(Item(name, folder / name, tuple(hands), exhaustive=True, ignore=tuple(regions),
-                          group=str(image["id"]), subset="coco persons" if regions else "coco without persons"))
-    return from_items("coco", items, LICENCE, problems, split)
+    for image in images.values():
+        with one_label(problems, TITLE, str(image.get("file_name", image["id"]))):
+            found = of_image[image["id"]]
+            name = f"{split}/{image['file_name']}"
+            items.append(Item(name, folder / name, tuple(hand for person in found for hand in _hands(person)),
+                              exhaustive=True, group=str(image["id"]),
+                              ignore=tuple(corners(person["bbox"]) for person in found if may_show_more(person)),
+                              subset="coco persons" if found else "coco without persons"))
+    licence = f"{LICENCE}; {coco_wholebody.LICENCE}" if _hand_file(folder, split).is_file() else LICENCE
+    return from_items("coco", items, licence, problems, split)
+
+
+def _hands(person: dict[str, Any]) -> list[TruthHand]:
+    return [make_hand(np.full((21, 2), np.nan), np.zeros(21), box=corners(person[f"{side}hand_box"]), handedness=side)
+            for side in labelled_sides(person)]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
-from .base import DataSet, Item, TruthHand, from_items, make_hand, pinhole
+from .base import LABEL_ERRORS, DataSet, Item, TruthHand, from_items, make_hand, pinhole, reason
 
 TITLE = "labelled pictures"
 LICENCE = "per image, see the field licence of annotations.jsonl"
@@ -58,8 +58,8 @@ def rows(path: Path, problems: Counter[str] | None = None) -> Iterator[tuple[dic
         try:
             row = json.loads(line)
             item = _item(path.parent, row, problems)
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}:{number}: not a label line ({type(error).__name__}: {error})") from error
+        except LABEL_ERRORS as error:
+            raise DataError(f"{path}:{number}: not a label line ({reason(error)})") from error
         yield row, item
 
 

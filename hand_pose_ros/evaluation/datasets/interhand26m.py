@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .base import DataSet, Item, choose_split, make_hand, pinhole, project, read_json
+from ...errors import DataError
+from .base import DataSet, Item, choose_split, make_hand, one_label, pinhole, project, read_json
 
 TITLE = "InterHand2.6M"
 LICENCE = "InterHand2.6M: CC BY-NC 4.0"
@@ -25,6 +27,8 @@ LAYOUT = """  annotations/test/InterHand2.6M_test_data.json  ..._camera.json  ..
 SPLITS = ("test", "val", "train")
 TO_OURS = (20, 3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12, 19, 18, 17, 16)
 """TO_OURS[j] is the number, within one hand, of our joint j."""
+ANNOTATION_KEYS = ("joint_valid", "hand_type", "hand_type_valid")
+IMAGE_KEYS = ("file_name", "seq_name", "width", "height")
 
 
 def _folder(folder: Path, split: str) -> Path | None:
@@ -48,20 +52,46 @@ def load(folder: Path, split: str | None = None) -> DataSet:
     joints = read_json(labels / f"InterHand2.6M_{split}_joint_3d.json")
     images = {image["id"]: image for image in data["images"]}
     problems: Counter[str] = Counter()
-    annotations = [a for a in data["annotations"] if a["image_id"] in images]
-    if len(annotations) < len(data["annotations"]):
-        problems[f"{TITLE}: label without image entry, left out"] += len(data["annotations"]) - len(annotations)
-    labelled = {a["image_id"] for a in annotations}
-    if len(labelled) < len(images):
-        problems[f"{TITLE}: image without label, not used"] += len(images) - len(labelled)
+
+    def of_image(image: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        """Camera and world joints of an image, which lie in files of their own. Raises DataError if they are not there.
+        """
+        capture, view, frame = str(image["capture"]), str(image["camera"]), str(image["frame_idx"])
+        try:
+            camera = {key: cameras[capture][key][view] for key in ("campos", "camrot", "focal", "princpt")}
+        except KeyError as error:
+            raise DataError(f"no camera {view} of capture {capture}: {error} is missing") from error
+        try:
+            entry = joints[capture][frame]
+            return camera, entry["world_coord"] if isinstance(entry, dict) else entry
+        except KeyError as error:
+            raise DataError(f"no 3D joints of capture {capture}, frame {frame}: {error} is missing") from error
+
+    annotations, labelled = [], set()
+    for number, annotation in enumerate(data["annotations"]):
+        with one_label(problems, TITLE, f"annotation {number}"):
+            labelled.add(annotation["image_id"])
+            if annotation["image_id"] not in images:
+                problems[f"{TITLE}: label without image entry, left out"] += 1
+                continue
+            image = images[annotation["image_id"]]
+            of_image(image)
+            lacking = [key for place, keys in ((annotation, ANNOTATION_KEYS), (image, IMAGE_KEYS)) for key in keys
+                       if key not in place]
+            if lacking:
+                raise DataError(f"without {', '.join(lacking)}")
+            annotations.append(annotation)
+    unlabelled = sum(number not in labelled for number in images)
+    if unlabelled:
+        problems[f"{TITLE}: image without label, not used"] += unlabelled
+    if not annotations:
+        raise DataError(f"{TITLE}: no labelled image could be read; {dict(problems) or 'the labels are empty'}")
 
     def build(index: int) -> Item:
         annotation = annotations[index]
         image = images[annotation["image_id"]]
-        capture, view = str(image["capture"]), str(image["camera"])
-        camera = {key: np.array(cameras[capture][key][view], float) for key in ("campos", "camrot", "focal", "princpt")}
-        entry = joints[capture][str(image["frame_idx"])]
-        world = np.array(entry["world_coord"] if isinstance(entry, dict) else entry, float)
+        found, world = of_image(image)
+        camera, world = {key: np.array(value, float) for key, value in found.items()}, np.array(world, float)
         joints_m = (world - camera["campos"]) @ camera["camrot"].T / 1000.0
         K = np.array([[camera["focal"][0], 0, camera["princpt"][0]], [0, camera["focal"][1], camera["princpt"][1]],
                       [0, 0, 1]])
@@ -80,7 +110,7 @@ def load(folder: Path, split: str | None = None) -> DataSet:
         name = f"images/{split}/{image['file_name']}"
         return Item(name, folder / name, tuple(hand for hand in hands if hand),
                     pinhole(K, image["width"], image["height"]), exhaustive=bool(annotation["hand_type_valid"]),
-                    group=f"{capture}/{image['seq_name']}",
+                    group=f"{image['capture']}/{image['seq_name']}",
                     subset=f"interhand26m {'interacting' if kind == 'interacting' else 'single'}")
 
     return DataSet("interhand26m", len(annotations), build, LICENCE, problems, split)

@@ -5,7 +5,9 @@ Units         pixels; a hidden joint is (0, 0, 0) in the JSON and (-1, -1) in th
 Root          the wrist.
 Licence       research; the pictures come from the web.
 Both label forms are read: annotations/onehand10k_test.json, and the makers' Test/label_joint.txt with one line
-"name,width,height,hands,x1,y1,...,x21,y21[,...]".
+"name,width,height,hands,x1,y1,...,x21,y21[,...]". How many hands a line labels follows from its numbers, 42 for each,
+as in public readers, which do not look at the field hands; where it names another number, the picture is not taken as
+one with all hands labelled. A line that cannot be read is left out and counted.
 """
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
-from .base import DataSet, Item, choose_split, count_unlabelled, from_items, make_hand, read_json
+from .base import DataSet, Item, choose_split, count_unlabelled, from_items, make_hand, one_label, read_json
 
 TITLE = "OneHand10K"
 LICENCE = "OneHand10K: research use (pictures from the web)"
@@ -39,14 +41,14 @@ def load(folder: Path, split: str | None = None) -> DataSet:
     split = choose_split(split, SPLITS, lambda name: any(p.is_file() for p in _files(folder, name)), folder)
     problems: Counter[str] = Counter()
     coco, text = _files(folder, split)
-    labels = _from_json(coco, problems) if coco.is_file() else _from_text(text)
+    labels, incomplete = (_from_json(coco, problems), ()) if coco.is_file() else _from_text(text, problems)
     source = folder / split.capitalize() / "source"
     items = []
     for file_name in sorted(labels):
         name = Path(file_name).name
         hands = [make_hand(points, valid, problems=problems, name=TITLE) for points, valid in labels[file_name]]
         items.append(Item(f"{split.capitalize()}/source/{name}", source / name, tuple(h for h in hands if h),
-                          exhaustive=True, group=name))
+                          exhaustive=file_name not in incomplete, group=name))
     count_unlabelled(source, ".jpg", {Path(name).name for name in labels}, problems)
     return from_items("onehand10k", items, LICENCE, problems, split)
 
@@ -55,25 +57,37 @@ def _from_json(path: Path, problems: Counter[str]) -> dict[str, list[tuple[np.nd
     data = read_json(path)
     names = {image["id"]: image["file_name"] for image in data["images"]}
     labels: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
-    for annotation in data["annotations"]:
-        if annotation["image_id"] not in names:
-            problems[f"{TITLE}: label without image entry, left out"] += 1
-            continue
-        points = np.array(annotation["keypoints"], float).reshape(21, 3)
-        labels[names[annotation["image_id"]]].append((points[:, :2], points[:, 2] > 0))
+    for number, annotation in enumerate(data["annotations"]):
+        with one_label(problems, TITLE, f"{path.name}, annotation {number}"):
+            if annotation["image_id"] not in names:
+                problems[f"{TITLE}: label without image entry, left out"] += 1
+                continue
+            points = np.array(annotation["keypoints"], float).reshape(21, 3)
+            labels[names[annotation["image_id"]]].append((points[:, :2], points[:, 2] > 0))
     return labels
 
 
-def _from_text(path: Path) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+def _from_text(path: Path, problems: Counter[str]) \
+        -> tuple[dict[str, list[tuple[np.ndarray, np.ndarray]]], set[str]]:
+    """Labels of each picture, and the pictures of which the line names another number of hands than it labels."""
     labels: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    incomplete = set()
     for number, line in enumerate(path.read_text("utf8").split("\n"), 1):
         fields = line.strip().strip(",").split(",")
         if fields == [""]:
             continue
-        try:
-            points = np.array(fields[4:], float).reshape(int(fields[3]), 21, 2)
-        except (ValueError, IndexError) as error:
-            raise DataError(f"{path}:{number}: not a label line ({error}); expected name,width,height,hands,x1,y1,"
-                            f"...") from error
-        labels[fields[0]] = [(hand, ~(hand < 0).any(axis=1)) for hand in points]
-    return labels
+        with one_label(problems, TITLE, f"{path.name}:{number}"):
+            points, stated = _points(fields), int(fields[3])
+            labels[fields[0]] = [(hand, ~(hand < 0).any(axis=1)) for hand in points]
+            if stated != len(points):
+                problems[f"{TITLE}: line that names another number of hands than it labels"] += 1
+                incomplete.add(fields[0])
+    return labels, incomplete
+
+
+def _points(fields: list[str]) -> np.ndarray:
+    """(hands, 21, 2) pixels of a line. Raises DataError for other numbers than 42 per hand."""
+    numbers = fields[4:]
+    if not numbers or len(numbers) % 42:
+        raise DataError(f"{len(numbers)} numbers after name,width,height,hands; expected 42 for each hand")
+    return np.array(numbers, float).reshape(-1, 21, 2)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import DataSet, Item, choose_split, count_unlabelled, from_items, make_hand, read_json
+from .base import DataSet, Item, choose_split, count_unlabelled, from_items, make_hand, one_label, read_json
 
 TITLE = "CMU Panoptic HandDB"
 LICENCE = "CMU Panoptic HandDB: non-commercial research"
@@ -60,14 +60,15 @@ def _load_manual(folder: Path, split: str, problems: Counter[str]) -> list[Item]
     items = []
     place = _manual(folder, split)
     for path in sorted(place.glob("*.json")):
-        label = read_json(path)
-        points = np.array(label["hand_pts"], float).reshape(21, 3)
-        hand = make_hand(points[:, :2], points[:, 2] == 1, problems=problems, name=TITLE,
-                         handedness="left" if label["is_left"] else "right")
-        if hand:
-            picture = path.with_suffix(".jpg")
-            items.append(Item(picture.relative_to(folder).as_posix(), picture, (hand,), group=path.stem[:9],
-                              subset=f"panoptic {split}"))
+        with one_label(problems, TITLE, path.name):
+            label = read_json(path)
+            points = np.array(label["hand_pts"], float).reshape(21, 3)
+            hand = make_hand(points[:, :2], points[:, 2] == 1, problems=problems, name=TITLE,
+                             handedness="left" if label["is_left"] else "right")
+            if hand:
+                picture = path.with_suffix(".jpg")
+                items.append(Item(picture.relative_to(folder).as_posix(), picture, (hand,), group=path.stem[:9],
+                                  subset=f"panoptic {split}"))
     count_unlabelled(place, ".jpg", {path.with_suffix(".jpg").name for path in place.glob("*.json")}, problems)
     return items
 
@@ -76,10 +77,11 @@ def _load_dome(folder: Path, problems: Counter[str]) -> list[Item]:
     path = _dome(folder)
     items = []
     for number, label in enumerate(read_json(path)["root"]):
-        points = np.array(label["joint_self"], float).reshape(21, 3)
-        hand = make_hand(points[:, :2], points[:, 2] == 1, problems=problems, name=TITLE)
-        if hand:
-            picture = path.parent / label["img_paths"]
-            items.append(Item(f"{picture.relative_to(folder).as_posix()}#{number}", picture, (hand,),
-                              group=str(label["img_paths"]), subset="panoptic dome"))
+        with one_label(problems, TITLE, f"{path.name}, entry {number}"):
+            points = np.array(label["joint_self"], float).reshape(21, 3)
+            hand = make_hand(points[:, :2], points[:, 2] == 1, problems=problems, name=TITLE)
+            if hand:
+                picture = path.parent / label["img_paths"]
+                items.append(Item(f"{picture.relative_to(folder).as_posix()}#{number}", picture, (hand,),
+                                  group=str(label["img_paths"]), subset="panoptic dome"))
     return items

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
-from .base import DataSet, Item, choose_split, count_unlabelled, from_items, make_hand, pinhole
+from .base import DataSet, Item, TruthHand, choose_split, count_unlabelled, from_items, make_hand, one_label, pinhole
 
 TITLE = "Rendered Hand Pose (RHD)"
 LICENCE = "RHD: research only, no commercial use"
@@ -67,24 +67,30 @@ def load(folder: Path, split: str | None = None) -> DataSet:
     problems: Counter[str] = Counter()
     items = []
     for number in sorted(labels):
-        label = labels[number]
-        K, uv_vis, xyz = (np.array(label[key], float) for key in ("K", "uv_vis", "xyz"))
-        hands, ignore = [], []
-        for side, start in (("left", 0), ("right", 21)):
-            order = np.array(TO_OURS) + start
-            visible = uv_vis[order, 2] == 1
-            if visible.sum() >= VISIBLE_JOINTS:
-                hand = make_hand(uv_vis[order, :2], visible, xyz[order], problems=problems, name=TITLE, handedness=side)
-                if hand:
-                    hands.append(hand)
-            elif visible.any():
-                points = uv_vis[order, :2]
-                ignore.append((*points.min(axis=0), *points.max(axis=0)))
-        name = f"{split}/color/{number:05d}.png"
-        if hands:
-            items.append(Item(name, folder / name, tuple(hands), pinhole(K, WIDTH, HEIGHT), exhaustive=True,
-                              ignore=tuple(ignore), group=str(number), kind="rendered"))
-        else:
-            problems[f"{TITLE}: picture without a hand of {VISIBLE_JOINTS} visible joints, not used"] += 1
+        with one_label(problems, TITLE, f"picture {number}"):
+            hands, ignore = _hands(labels[number], problems)
+            if not hands:
+                problems[f"{TITLE}: picture without a hand of {VISIBLE_JOINTS} visible joints, not used"] += 1
+                continue
+            name = f"{split}/color/{number:05d}.png"
+            items.append(Item(name, folder / name, tuple(hands), pinhole(labels[number]["K"], WIDTH, HEIGHT),
+                              exhaustive=True, ignore=tuple(ignore), group=str(number), kind="rendered"))
     count_unlabelled(folder / split / "color", ".png", {f"{number:05d}.png" for number in labels}, problems)
     return from_items("rhd", items, LICENCE, problems, split)
+
+
+def _hands(label: dict[str, Any], problems: Counter[str]) -> tuple[list[TruthHand], list[tuple[float, ...]]]:
+    """The hands of a picture that count, and the boxes of those that show too little."""
+    uv_vis, xyz = (np.array(label[key], float) for key in ("uv_vis", "xyz"))
+    hands, ignore = [], []
+    for side, start in (("left", 0), ("right", 21)):
+        order = np.array(TO_OURS) + start
+        visible = uv_vis[order, 2] == 1
+        if visible.sum() >= VISIBLE_JOINTS:
+            hand = make_hand(uv_vis[order, :2], visible, xyz[order], problems=problems, name=TITLE, handedness=side)
+            if hand:
+                hands.append(hand)
+        elif visible.any():
+            points = uv_vis[order, :2]
+            ignore.append((*points.min(axis=0), *points.max(axis=0)))
+    return hands, ignore

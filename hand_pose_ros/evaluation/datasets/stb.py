@@ -10,13 +10,14 @@ picture (BB_left), _SK the colour picture of the depth camera, whose label is mo
 """
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import DataError
-from .base import DataSet, Item, choose_split, from_items, inside, make_hand, pinhole, project
+from .base import LABEL_ERRORS, DataSet, Item, choose_split, from_items, inside, make_hand, one_label, pinhole, project
 
 TITLE = "Stereo Hand Pose Benchmark (STB)"
 LICENCE = "STB: research use"
@@ -57,7 +58,10 @@ def load(folder: Path, split: str | None = None) -> DataSet:
     items = []
     for sequence, path in _sequences(folder, split):
         pictures = folder / "images" / sequence if (folder / "images").is_dir() else folder / sequence
-        for number, joints_m in enumerate(_joints(path, camera)):
+        recording = ()
+        with one_label(problems, TITLE, path.name):
+            recording = _joints(path, camera)
+        for number, joints_m in enumerate(recording):
             pixels = project(joints_m, K)
             hand = make_hand(pixels, inside(pixels, WIDTH, HEIGHT), joints_m, problems=problems, name=TITLE,
                              handedness="left")
@@ -70,12 +74,12 @@ def load(folder: Path, split: str | None = None) -> DataSet:
 
 def _joints(path: Path, camera: str) -> np.ndarray:
     """(N, 21, 3) metres in the colour camera's frame, our order, with the wrist in place of the palm centre."""
-    from scipy.io import loadmat
+    from scipy.io import loadmat, matlab
     from scipy.spatial.transform import Rotation
 
     try:
         joints_mm = np.asarray(loadmat(path)["handPara"], float).transpose(2, 1, 0)         # (3, 21, N) in the file
-    except (ValueError, KeyError, OSError, NotImplementedError) as error:
+    except (*LABEL_ERRORS, OSError, NotImplementedError, matlab.MatReadError, zlib.error) as error:
         raise DataError(f"{path}: not a label file with handPara ({error})") from error
     if joints_mm.ndim != 3 or joints_mm.shape[1:] != (21, 3):
         raise DataError(f"{path}: handPara is {joints_mm.shape[::-1]}, expected (3, 21, N)")
