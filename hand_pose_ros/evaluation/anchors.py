@@ -17,16 +17,19 @@ class Anchor:
     value: float                                    # in the unit of our tables: mm, px, percent for shares
     protocol: str
     source: str
+    ours: tuple[str, str] | None = None             # our protocol and split that measure the same; None: none does
 
 
 _FREIHAND = "FreiHAND evaluation set, labelled crop, Procrustes-aligned, mean of 21 joints"
 _ZOO = "labelled box (1.25 x), image as stored, PCK and AUC with the model zoo's own thresholds"
 _ZOO_SOURCE = "mmpose model zoo"
 _IH = "InterHand2.6M v0.0 test (human + machine), labelled box and root depth, wrist-aligned"
+_DETECTION = "COCO-WholeBody hands, detection in the whole image"
 _AUC = "scale-aligned 3D PCK, area 20-50 mm"
 
 ANCHORS: dict[str, tuple[Anchor, ...]] = {
-    "freihand": tuple(Anchor(method, "pa_mpjpe_mm", value, _FREIHAND, source) for method, value, source in (
+    "freihand": tuple(Anchor(method, "pa_mpjpe_mm", value, _FREIHAND, source, ("box", "evaluation"))
+                      for method, value, source in (
         ("WiLoR", 5.5, "arXiv 2409.12259, Tab. 3"), ("MobRecon", 5.7, "arXiv 2409.12259, Tab. 3"),
         ("Mesh Graphormer", 5.9, "arXiv 2409.12259, Tab. 3"), ("HaMeR", 6.0, "arXiv 2409.12259, Tab. 3"),
         ("METRO", 6.5, "arXiv 2409.12259, Tab. 3"), ("I2L-MeshNet", 7.4, "arXiv 2409.12259, Tab. 3"),
@@ -36,20 +39,29 @@ ANCHORS: dict[str, tuple[Anchor, ...]] = {
         Anchor("InterNet, interacting", "mpjpe_mm", 13.72, _IH, _ZOO_SOURCE),
         Anchor("InterNet", "mrrpe_mm", 29.27, _IH, _ZOO_SOURCE)),
     "onehand10k": (
-        Anchor("HRNetv2-w18 + DarkPose", "epe_px", 23.96, _ZOO, _ZOO_SOURCE),
+        Anchor("HRNetv2-w18 + DarkPose", "epe_px", 23.96, _ZOO, _ZOO_SOURCE, ("box", "test")),
         Anchor("HRNetv2-w18 + DarkPose", "pck_0.2", 99.0, _ZOO, _ZOO_SOURCE),
-        Anchor("MobileNetV2", "epe_px", 28.56, _ZOO, _ZOO_SOURCE)),
+        Anchor("MobileNetV2", "epe_px", 28.56, _ZOO, _ZOO_SOURCE, ("box", "test"))),
     "coco_wholebody": (
-        Anchor("RTMPose-m 256", "epe_px", 4.51, _ZOO, _ZOO_SOURCE),
+        Anchor("RTMPose-m 256", "epe_px", 4.51, _ZOO, _ZOO_SOURCE, ("box", "val")),
         Anchor("RTMPose-m 256", "pck_0.2", 81.5, _ZOO, _ZOO_SOURCE),
-        Anchor("WiLoR detector, medium", "ap50", 62.48, "COCO-WholeBody hands, detection", "arXiv 2409.12259, Tab. 1"),
-        Anchor("MediaPipe", "ap50", 15.43, "COCO-WholeBody hands, detection", "arXiv 2409.12259, Tab. 1")),
+        Anchor("WiLoR detector, medium", "ap50", 62.48, _DETECTION, "arXiv 2409.12259, Tab. 1", ("full", "val")),
+        Anchor("MediaPipe", "ap50", 15.43, _DETECTION, "arXiv 2409.12259, Tab. 1", ("full", "val"))),
     "rhd": (
-        Anchor("Minimal-Hand-pytorch DetNet", "auc_3d_20_50", 0.9339, _AUC, "its README"),
-        Anchor("HRNetv2-w18 + DarkPose", "epe_px", 2.18, _ZOO, _ZOO_SOURCE)),
-    "stb": (Anchor("minimal-hand DetNet + IKNet", "auc_3d_20_50", 0.898, _AUC, "its paper, second-hand"),),
+        Anchor("Minimal-Hand-pytorch DetNet", "auc_scale_20_50", 0.9339, _AUC, "its README", ("box", "evaluation")),
+        Anchor("HRNetv2-w18 + DarkPose", "epe_px", 2.18, _ZOO, _ZOO_SOURCE, ("box", "evaluation"))),
+    "stb": (Anchor("minimal-hand DetNet + IKNet", "auc_scale_20_50", 0.898, _AUC, "its paper, second-hand"),),
 }
 """Data set: published numbers."""
+
+
+def comparable(anchor: Anchor, source: dict) -> bool:
+    """Whether a run has measured what the published number says, on all of the same part. source: the result's.
+
+    Not where ours differs in more than the crop: PCK of the model zoo is relative to its own boxes, InterNet is given
+    the true depth of the wrist, and which part of STB was taken is not said.
+    """
+    return anchor.ours == (source.get("protocol"), source.get("split")) and bool(source.get("whole"))
 
 
 def protocol(source: dict) -> str:

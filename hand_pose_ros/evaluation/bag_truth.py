@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,39 +45,73 @@ def _item(name: str, stamp_ns: int, message: Any, camera: Camera | None, problem
         hands, _ = messages.read_array(message)
     except (AttributeError, DataError) as error:
         raise DataError(f"{name}: the truth at {stamp_ns} ns is no usable HandPose21Array: {error}") from error
-    found = []
+    found, placed = [], True
     for hand in hands:
         valid = ~np.isin(hand.state, [int(state) for state in _NOT_SEEN]) if (hand.state > 0).any() else None
-        metric = hand.joints_m if np.isfinite(hand.joints_m).any() else hand.joints_rel_m
+        in_camera = bool(np.isfinite(hand.joints_m).any())
+        placed = placed and in_camera
         box = hand.box if np.isfinite(hand.box).all() and (hand.box[2:] > hand.box[:2]).all() else None
-        truth = make_hand(hand.joints_px, valid, metric, None, box if not np.isfinite(hand.joints_px).any() else None,
-                          problems, name, handedness=None if np.isnan(hand.right_probability) else
+        truth = make_hand(hand.joints_px, valid, hand.joints_m if in_camera else hand.joints_rel_m, None,
+                          box if not np.isfinite(hand.joints_px).any() else None, problems, name,
+                          handedness=None if np.isnan(hand.right_probability) else
                           "right" if hand.is_right else "left")
         if truth:
             found.append(truth)
-    return Item(f"{name}/{stamp_ns}", Path(), tuple(found), camera, exhaustive=True, group=name, subset=name,
-                kind="recorded")
+    # without a camera nothing is measured in its frame: joints that begin at the wrist say nothing there
+    return Item(f"{name}/{stamp_ns}", Path(), tuple(found), camera if placed else None, exhaustive=True, group=name,
+                subset=name, kind="recorded")
 
 
 def items_of(unit: dict[str, Any], run: dict[str, Any], problems: Counter[str] | None = None) -> dict[int, Item]:
     """Truth items of a recording by stamp: from the run's labels file if there is one, else from the bag."""
     problems = Counter() if problems is None else problems
     if run.get("labels"):
+        own = _labels_of(unit["name"], read_labels(run["labels"]), run["recordings"])
         return {stamp_ns: renamed(item, f"{unit['name']}/{stamp_ns}", unit["name"])
-                for stamp_ns, item in read_labels(run["labels"]).items()}
+                for (_, stamp_ns), item in own.items()}
     return from_bag(unit, run.get("truth_topic"), problems) if unit["kind"] == "bag" else {}
 
 
-def read_labels(path: str | Path) -> dict[int, Item]:
-    """Items of an annotations.jsonl by their stamp_ns. Raises DataError if a line has none."""
-    path = Path(path)
+def read_labels(path: str | Path, problems: Counter[str] | None = None) -> dict[tuple[str, int], Item]:
+    """Items of an annotations.jsonl by group (the recording) and stamp_ns. Raises DataError if a line has no stamp."""
+    path, problems = Path(path), Counter() if problems is None else problems
     path = path / "annotations.jsonl" if path.is_dir() else path
-    out = {}
-    for row, item in label_folder.rows(path):
+    out: dict[tuple[str, int], Item] = {}
+    for row, item in label_folder.rows(path, problems):
         if "stamp_ns" not in row:
             raise DataError(f"{path}: the label of {item.name} has no stamp_ns, so it cannot be matched with a frame")
-        out[int(row["stamp_ns"])] = item
+        key = str(row.get("group", "")), int(row["stamp_ns"])
+        if key in out:
+            problems[f"{item.name}: labelled twice, only the first is used"] += 1
+        out.setdefault(key, item)
     return out
+
+
+def _labels_of(recording: str, labels: Mapping[tuple[str, int], Item], recordings: Sequence[str]) \
+        -> dict[tuple[str, int], Item]:
+    """The labels of a recording: those whose group is its name; all for one that is alone and has none by its name."""
+    own = {key: item for key, item in labels.items() if key[0] == recording}
+    return own if own or len(recordings) > 1 else dict(labels)
+
+
+def check_labels(run: dict[str, Any]) -> None:
+    """Raises DataError if it cannot be told which recording the run's labels are of: two may have the same stamps."""
+    labels, recordings = read_labels(run["labels"]), run["recordings"]
+    used = [key for recording in recordings for key in _labels_of(recording, labels, recordings)]
+    twice = len(recordings) == 1 and len({stamp_ns for _, stamp_ns in used}) < len(used)
+    if labels and (twice or not used):
+        groups = ", ".join(sorted({group or "none" for group, _ in labels}))
+        raise DataError(f"{run['labels']}: its labels are of the group {groups}, the recordings are called "
+                        f"{', '.join(recordings)}: write the name of its recording into the field \"group\" of each "
+                        f"label, or evaluate one recording with the labels of one")
+
+
+def label_problems(run: dict[str, Any]) -> Counter[str]:
+    """What is wrong with the run's labels file, and how many of its labels are of none of the recordings."""
+    problems: Counter[str] = Counter()
+    labels = read_labels(run["labels"], problems)
+    used = {key for recording in run["recordings"] for key in _labels_of(recording, labels, run["recordings"])}
+    return problems + Counter({"label of another recording, not used": len(labels) - len(used)})
 
 
 def renamed(item: Item, name: str, recording: str) -> Item:

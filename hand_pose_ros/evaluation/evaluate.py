@@ -6,18 +6,20 @@ latency.* and parts/*.timing.jsonl, where the clock is. An interrupted run goes 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import __version__
 from .. import config as configs
-from ..bags import BagReader
+from ..bags import BagReader, storage_files
 from ..errors import ConfigError, DataError
 from . import bag_truth, cases, datasets, fail_if, judging, latency, predictions, report, scale, scoring, work
 
@@ -25,7 +27,9 @@ PROTOCOLS = ("full", "box")
 PIPELINE = "hand_pose_ros.pipeline:load"
 """Called with the settings alone: networks for offline use, which never change over to another runtime midway."""
 IMAGES_PER_UNIT = 64
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+ALWAYS = ("results.json", "hands.jsonl", "report.md", "report.html")
+"""Files that every run makes."""
+WITH_TRUTH, WITH_NETWORKS = ("weak_points.md",), ("predictions.jsonl", "latency.json", "latency.md")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     speed.add_argument("--ray-address", metavar="HOST:PORT", help="Ray cluster (default: this machine)")
     speed.add_argument("--restart", action="store_true", help="do finished parts of an interrupted run again")
     parser.add_argument("--fail-if", metavar="EXPRESSION", action="append", default=[],
-                        help='exit with 1 if true, e.g. "pa_mpjpe_mm > 9 or recall < 0.9"')
+                        help='exit with 1 if true, e.g. "pa_mpjpe_mm > 9 or recall < 0.9": names and units of '
+                        "results.json, lengths in mm or px as the name says, shares as 0 to 1 where tables show %%; "
+                        "true also if a metric has no value")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     configs.add_arguments(parser)
 
@@ -73,9 +79,9 @@ def main(args: argparse.Namespace) -> int:
     """Run the command. Returns 0, or 1 if a --fail-if expression is true or a recording could not be read."""
     conditions = [fail_if.parse(text) for text in args.fail_if]
     if args.compare and len(args.compare) == 2 and not (args.data or args.bag or args.bags or args.video):
-        text = report.compare_text([report.read_run(path) for path in args.compare])
-        print(text)
-        return 0
+        runs = [report.read_run(path) for path in args.compare]
+        print(report.compare_text(runs))
+        return 1 if _told(conditions, runs[1]["metrics"]) else 0
     settings = configs.from_arguments(args)
     run = {"out": str(Path(args.out)), "settings": dict(vars(settings)), "factory": PIPELINE,
            "video": not args.no_video, "results_bag": not args.no_results_bag, "labels": args.labels,
@@ -83,20 +89,31 @@ def main(args: argparse.Namespace) -> int:
     result = evaluate(args, run)
     print(report.summary_text(result))
     print(f"report: {Path(args.out) / 'report.html'}")
-    failed = [condition.text for condition in conditions if condition.holds(result["metrics"])]
-    for text in failed:
-        print(f"failed: {text}", file=sys.stderr)
-    return 1 if failed or result["failed_units"] else 0
+    return 1 if _told(conditions, result["metrics"]) or result["failed_units"] else 0
+
+
+def _told(conditions: Sequence[fail_if.Condition], metrics: Mapping[str, float]) -> bool:
+    """Whether a condition holds; each that does is printed."""
+    failed = [condition for condition in conditions if condition.holds(metrics)]
+    for condition in failed:
+        print(f"failed: {condition.text}{condition.note(metrics)}", file=sys.stderr)
+    return bool(failed)
 
 
 def evaluate(args: argparse.Namespace, run: dict[str, Any]) -> dict[str, Any]:
     """Plan, run, score and report. Returns the result that results.json holds. Raises ConfigError for options that do
     not fit together and DataError if nothing can be read."""
+    if args.ray_address:
+        args, run = _absolute(args, run)
     out = Path(run["out"])
     out.mkdir(parents=True, exist_ok=True)
     run = {**run, **model_versions(run, bool(args.predictions or args.recorded)), "commit": commit(),
-           "min_iou": args.min_iou}
+           "version": __version__, "hand_calibration": _hand_calibration(run["settings"]), "min_iou": args.min_iou}
     units, source = plan(args, run)
+    run["recordings"] = source.get("recordings", [])
+    if run["labels"] and run["recordings"]:
+        bag_truth.check_labels(run)
+    before, read = outputs_before(out), inputs(units, args)
     with scale.workers(min(args.jobs, len(units)), args.engine, args.ray_address) as spread:
         failed: dict[str, str] = {}
         if args.predictions:
@@ -112,11 +129,12 @@ def evaluate(args: argparse.Namespace, run: dict[str, Any]) -> dict[str, Any]:
         images = [image for unit in units for image in scored[unit["name"]].images]
         for unit in units:
             problems.update(scored[unit["name"]].problems)
-        problems.update(_of_source(source, run, units, images))
+        problems.update(_of_source(source, run, units))
         tracks = {unit["name"]: scored[unit["name"]].track for unit in units if unit["kind"] != "images"}
         result = {
             "source": source, "run": _stable(run), "runtime": runtime, "frames": len(rows), "failed_units": failed,
-            "problems": dict(sorted(problems.items())), "metrics": {}, "intervals": {}, "tables": {}, "tracks": tracks}
+            "problems": dict(sorted(problems.items())), "metrics": {}, "intervals": {},
+            "over": scoring.headline_words(images), "tables": {}, "tracks": tracks}
         if images:
             result["tables"] = scoring.tables(images)
             result["metrics"] = scoring.summary(scoring.headline(images))
@@ -130,12 +148,62 @@ def evaluate(args: argparse.Namespace, run: dict[str, Any]) -> dict[str, Any]:
     report.write_pages(out, result, images, rows, units, run, earlier, found)
     if not args.predictions:
         latency.write(out, [work.part_path(unit, run).with_suffix(".timing.jsonl") for unit in units])
+    _remove_stale(before, outputs(units, args, run, bool(images)), read, out)
     return result
+
+
+def outputs(units: Sequence[dict[str, Any]], args: argparse.Namespace, run: dict[str, Any],
+            scored: bool = True) -> list[Path]:
+    """Files that a run makes outside parts/ and sheets/. scored: there is truth."""
+    names = [*ALWAYS, *(WITH_TRUTH if scored else ()), *(() if args.predictions else WITH_NETWORKS)]
+    return [*(path for unit in units for path in work.outputs(unit, run)), *(Path(run["out"]) / name for name in names)]
+
+
+def outputs_before(out: Path) -> list[Path]:
+    """Files that earlier runs have made there: what their parts say, and names of ours beside a results.json. Never a
+    file of somebody else."""
+    names = (*WITH_TRUTH, *WITH_NETWORKS) if (out / ALWAYS[0]).is_file() else ()
+    return [*(path for made in work.noted_outputs(out).values() for path in made), *(out / name for name in names)]
+
+
+def _remove_stale(before: Sequence[Path], made: Sequence[Path], read: Sequence[Path], out: Path) -> None:
+    """Remove what earlier runs have made and this one has not, so that nothing lies beside results of something else.
+    A unit that has lost a file that way is not done any more: a file of that name is then somebody else's."""
+    for path in set(before) - set(made):
+        if not _is_any(path, _identities(read)):
+            path.unlink(missing_ok=True)
+    for mark, noted in work.noted_outputs(out).items():
+        if set(noted) - set(made):
+            mark.unlink()
+
+
+def _absolute(args: argparse.Namespace, run: dict[str, Any]) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """The same with absolute paths: the machines of a cluster see the same files, but work in another folder."""
+    def whole(given: Any) -> Any:
+        return [str(Path(path).resolve()) for path in given] if isinstance(given, list) else \
+            str(Path(given).resolve()) if given else given
+
+    names = ("data", "bag", "bags", "video", "out", "labels", "predictions")
+    args = argparse.Namespace(**{**vars(args), **{name: whole(getattr(args, name)) for name in names}})
+    settings = dict(run["settings"])
+    if settings.get("hand_calibration_file"):
+        settings["hand_calibration_file"] = whole(str(Path(settings["hand_calibration_file"]).expanduser()))
+    return args, {**run, "out": whole(run["out"]), "labels": whole(run["labels"]), "settings": settings}
+
+
+def _hand_calibration(settings: Mapping[str, Any]) -> str:
+    """Checksum of the file with the measured hand; "" without one. A file that cannot be read is told of when the
+    pipeline is loaded."""
+    try:
+        file = settings.get("hand_calibration_file")
+        return hashlib.sha256(Path(file).expanduser().read_bytes()).hexdigest()[:16] if file else ""
+    except OSError:
+        return ""
 
 
 def _stable(run: dict[str, Any]) -> dict[str, Any]:
     """What of a run is told in the results: not where it lies on this machine."""
-    return {key: value for key, value in run.items() if key not in ("out", "factory", "labels")}
+    return {key: value for key, value in run.items() if key not in ("out", "factory", "labels", "recordings")}
 
 
 def model_versions(run: dict[str, Any], not_used: bool = False) -> dict[str, Any]:
@@ -186,17 +254,21 @@ def plan(args: argparse.Namespace, run: dict[str, Any]) -> tuple[list[dict[str, 
                   "split": args.split, "protocol": args.protocol,
                   "indices": [int(i) for i in chosen[start:start + IMAGES_PER_UNIT]]}
                  for start in range(0, len(chosen), IMAGES_PER_UNIT)]
+        spare_inputs(units, args, run)
+        for unit in units if not args.predictions else ():
+            unit["state"] = work.picture_state(map(data.__getitem__, unit["indices"]))
         protocol = "predictions of another program" if args.predictions else args.protocol
         return units, {"kind": "dataset", "name": name, "folder": Path(args.data).resolve().name,
-                       "split": data.split, "images": len(chosen), "licence": data.licence, "protocol": protocol}
+                       "split": data.split, "images": len(chosen), "whole": len(chosen) == len(data),
+                       "licence": data.licence, "protocol": protocol}
     if args.video:
-        units = [{"name": Path(path).stem, "kind": "video", "path": path, **_video_facts(path)} for path in args.video]
+        units = [{"name": work.recording_name(Path(path)), "kind": "video", "path": path, **_video_facts(path)}
+                 for path in args.video]
         kind = "video"
     else:
         paths = [Path(path) for path in args.bag] if args.bag else bags_in(Path(args.bags))
         topics = {key: getattr(args, key) for key in ("image_topic", "info_topic", "depth_topic") if getattr(args, key)}
-        units = [{"name": path.name.replace(".zstd", "").rsplit(".", 1)[0] if path.is_file() else path.name,
-                  "kind": "bag", "paths": [str(path)], **topics} for path in paths]
+        units = [{"name": work.recording_name(path), "kind": "bag", "paths": [str(path)], **topics} for path in paths]
         for unit in units:
             unit.update(_bag_facts(unit))
         kind = "bag"
@@ -205,9 +277,57 @@ def plan(args: argparse.Namespace, run: dict[str, Any]) -> tuple[list[dict[str, 
     for name, count in Counter(unit["name"] for unit in units).items():         # two bags may have one name
         for number, unit in enumerate(unit for unit in units if unit["name"] == name and count > 1):
             unit["name"] = f"{name}_{number}"
+    spare_inputs(units, args, run)
+    for unit in units:
+        unit["state"] = work.file_state(_files_of(unit))
     return units, {"kind": kind, "recordings": [unit["name"] for unit in units], "realtime": bool(args.realtime),
                    "recorded": args.recorded, "cameras": {unit["name"]: unit["camera"] for unit in units
                                                           if unit.get("camera")}}
+
+
+def _files_of(unit: dict[str, Any]) -> list[Path]:
+    """Files of a recording. A bag that cannot be opened is found out when its turn comes."""
+    if unit["kind"] == "video":
+        return [Path(unit["path"])]
+    try:
+        return [file for path in unit["paths"] for file in storage_files(path)]
+    except (DataError, OSError):
+        return [Path(path) for path in unit["paths"]]
+
+
+def inputs(units: Sequence[dict[str, Any]], args: argparse.Namespace) -> list[Path]:
+    """Every file that a run reads, but the pictures and labels of a data set."""
+    recordings = [unit for unit in units if unit["kind"] != "images"]
+    return [*(Path(path) for path in (args.labels, args.predictions) if path),
+            *(file for unit in recordings for file in _files_of(unit))]
+
+
+def _identities(paths: Sequence[Path]) -> set[tuple[int, int]]:
+    """Device and number of those that are there: equal for one file, by whatever name."""
+    return {(found.st_dev, found.st_ino) for found in (path.stat() for path in paths if path.exists())}
+
+
+def _is_any(path: Path, identities: set[tuple[int, int]]) -> bool:
+    return bool(_identities([path]) & identities)
+
+
+def spare_inputs(units: Sequence[dict[str, Any]], args: argparse.Namespace, run: dict[str, Any]) -> None:
+    """Raises ConfigError if an output of the run would replace what it reads, or become a part of it."""
+    remedy = f"give another --out than {run['out']}"
+    read, written = _identities(inputs(units, args)), outputs(units, args, run)
+    for path in written:
+        if _is_any(path, read):
+            raise ConfigError(f"{path} is read by this run and would be replaced by its output: {remedy}")
+    given = [Path(path) for path in [*(args.bag or ()), *([args.bags] if args.bags else [])]]
+    folders = _identities([path for path in given if path.is_dir()])
+    for path in written:
+        if path.suffix == ".mcap" and _is_any(path.parent, folders):
+            raise ConfigError(f"{path} would be taken for a part of the input, which is that folder: {remedy}, or "
+                              f"--no-results-bag")
+    pictures = Path(run["out"]) / report.SHEETS
+    if args.data and pictures.is_dir() and _is_any(pictures, _identities([Path(args.data) / report.SHEETS])) \
+            and not (Path(run["out"]) / "results.json").is_file():
+        raise ConfigError(f"{pictures} is a folder of the data set and would be replaced: {remedy}")
 
 
 def bags_in(folder: Path) -> list[Path]:
@@ -311,16 +431,11 @@ def compare_predictions(units: Sequence[dict[str, Any]], run: dict[str, Any], pa
     return scored, rows, Counter({"prediction for an image that has no label, not used": unknown} if unknown else {})
 
 
-def _of_source(source: dict[str, Any], run: dict[str, Any], units: Sequence[dict[str, Any]],
-               images: Sequence[scoring.ImageScore]) -> Counter[str]:
-    """Problems of the source as a whole: met while a data set was loaded, or labels that no recording has used."""
+def _of_source(source: dict[str, Any], run: dict[str, Any], units: Sequence[dict[str, Any]]) -> Counter[str]:
+    """Problems of the source as a whole: met while a data set or labels were loaded, or labels of no recording."""
     if source["kind"] == "dataset":
         return work.data_set(units[0]["dataset"], units[0]["folder"], units[0]["split"]).problems_at_load
-    if not run["labels"]:
-        return Counter()
-    used = {int(image.name.rpartition("/")[2]) for image in images}
-    lost = len(bag_truth.read_labels(run["labels"]).keys() - used)
-    return Counter({"label without image: no frame has its stamp": lost} if lost else {})
+    return bag_truth.label_problems(run) if run["labels"] else Counter()
 
 
 def _over_recordings(tracks: dict[str, Any]) -> dict[str, float]:

@@ -5,6 +5,7 @@ A judge is given predictions in the order of the images by ``add`` and says at t
 """
 from __future__ import annotations
 
+from bisect import bisect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -89,9 +90,8 @@ class Recording:
             self.add(row)
 
     def scored(self) -> Scored:
-        """The scores, and labels and frames that found no partner. A labels file may be for several recordings: what
-        of it is for none is counted by whoever knows all of them."""
-        lost = 0 if self._run["labels"] else len(self._truth) - len(self._images)
+        """The scores, and labels and frames that found no partner. Dropped frames have been counted as such."""
+        lost = len(self._truth) - len(self._images) - self._dropped_labels()
         if lost:
             self._problems["label without image: no frame has its stamp"] += lost
         if self._images and len(self._rows) > len(self._images):
@@ -99,3 +99,11 @@ class Recording:
         truth = {stamp_ns: self._truth[stamp_ns] for stamp_ns in self._images}
         return Scored([self._images[stamp_ns] for stamp_ns in sorted(self._images)], self._problems,
                       bag_truth.track_metrics(self._rows, truth))
+
+    def _dropped_labels(self) -> int:
+        """How many labels lie where frames were dropped: between two predictions, at most as many as the second says
+        were dropped before it."""
+        stamps = sorted(self._rows)
+        between = Counter(bisect(stamps, stamp_ns) for stamp_ns in self._truth.keys() - self._rows.keys())
+        return sum(min(count, self._rows[stamps[place]].dropped) for place, count in between.items()
+                   if place < len(stamps))

@@ -53,7 +53,8 @@ def draft(args: argparse.Namespace, run: dict[str, Any]) -> tuple[int, int, Coun
         raise DataError(f"{out} is not empty: give a new folder, so that no corrected label is lost")
     (out / "images").mkdir(parents=True, exist_ok=True)
     chain, config = work.load_pipeline(run)
-    name, problems, lines = args.name or source.stem, Counter(), []
+    recording = work.recording_name(source)
+    name, problems, lines = args.name or recording, Counter(), []
     state, hands = PipelineState(), 0
     for number, (picture, frame) in enumerate(_frames(args, source, config, problems)):
         try:
@@ -65,7 +66,8 @@ def draft(args: argparse.Namespace, run: dict[str, Any]) -> tuple[int, int, Coun
             continue
         path = f"images/{picture or frame.stamp_ns}.png"
         cv2.imwrite(str(out / path), cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
-        lines.append(json.dumps(_label(path, frame, result.hands, name, picture is None), allow_nan=False) + "\n")
+        label = _label(path, frame, result.hands, name, recording if picture is None else None)
+        lines.append(json.dumps(label, allow_nan=False) + "\n")
         hands += len(result.hands)
     if not lines:
         raise DataError(f"{source}: no frame could be used: {dict(problems)}")
@@ -93,12 +95,13 @@ def _frames(args: argparse.Namespace, source: Path, config: Any, problems: Count
             problems.update(reader.problems)
 
 
-def _label(path: str, frame: Frame, hands: tuple[Hand, ...], name: str, recorded: bool) -> dict[str, Any]:
+def _label(path: str, frame: Frame, hands: tuple[Hand, ...], name: str, recording: str | None) -> dict[str, Any]:
+    """recording: its name, by which evaluate finds its labels among those of several; None for a picture."""
     height, width = frame.image.shape[:2]
     K = frame.camera.K.tolist() if frame.camera.calibrated and not np.any(frame.camera.D) else None
-    row: dict[str, Any] = {"image": path, "width": width, "height": height, "dataset": name, "group": name,
+    row: dict[str, Any] = {"image": path, "width": width, "height": height, "dataset": name, "group": recording or name,
                            "truth": "draft", "synthetic": False, "exhaustive": True, "ignore": []}
-    if recorded:
+    if recording:
         row["stamp_ns"] = frame.stamp_ns
     row["hands"] = [_hand(hand, K) for hand in hands]
     return row

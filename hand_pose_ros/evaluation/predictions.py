@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Row:
     hands: tuple[Predicted, ...]
     stamp_ns: int | None = None
     detector_ran: bool = True
-    extra: dict[str, Any] = field(default_factory=dict)
+    dropped: int = 0                                # frames before this one that real time left out
 
 
 def line(image: str, hands: Sequence[Hand], stamp_ns: int | None = None, detector_ran: bool = True,
@@ -101,7 +101,7 @@ def read(path: str | Path) -> dict[str, Row]:
 def parse(row: dict[str, Any]) -> Row:
     """One parsed line. Raises KeyError, ValueError or TypeError if it is not one."""
     return Row(row["image"], tuple(_predicted(hand) for hand in row.get("hands") or []), row.get("stamp_ns"),
-               bool(row.get("detector_ran", True)))
+               bool(row.get("detector_ran", True)), int(row.get("dropped") or 0))
 
 
 def _predicted(hand: dict[str, Any]) -> Predicted:

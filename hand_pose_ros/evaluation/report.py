@@ -16,7 +16,7 @@ from ..skeleton import JOINT_NAMES
 from . import anchors, attributes, cases, datasets, figures, metrics, weak_points, work
 from .predictions import Row
 from .predictions import write as write_whole
-from .scoring import COLUMNS, HandScore, ImageScore, shown
+from .scoring import COLUMNS, HandScore, ImageScore, headline, shown
 
 TITLES = {
     "images": "images", "hands": "hands", "recall": "recall %", "precision": "precision %", "nme": "NME %",
@@ -26,7 +26,9 @@ TITLES = {
     "hands_3d": "hands with 3D", "handedness": "handedness %", "images_with_false": "images with false hands",
     "camera_mpjpe_mm": "camera-space MPJPE mm", "pa_mpvpe_mm": "PA-MPVPE mm", "f_5mm": "F@5 mm", "f_15mm": "F@15 mm",
     "mrrpe_mm": "MRRPE mm", "ap": "AP %", "ap50": "AP50 %", "ap75": "AP75 %",
-    "auc_3d_0_50": "3D AUC 0-50 mm", "auc_3d_20_50": "3D AUC 20-50 mm", "auc_pa_0_50": "aligned 3D AUC 0-50 mm",
+    "auc_3d_0_50": "3D AUC 0-50 mm", "auc_3d_20_50": "3D AUC 20-50 mm",
+    "auc_scale_0_50": "scale-aligned 3D AUC 0-50 mm", "auc_scale_20_50": "scale-aligned 3D AUC 20-50 mm",
+    "auc_pa_0_50": "aligned 3D AUC 0-50 mm",
     "auc_pa_20_50": "aligned 3D AUC 20-50 mm", "coverage_1sigma_ray": "within 1 sigma along the ray % (68.3)",
     "coverage_2sigma_ray": "within 2 sigma along the ray % (95.4)", "nees_ray": "NEES along the ray (1)",
     "coverage_1sigma_across": "within 1 sigma across % (68.3)",
@@ -35,7 +37,10 @@ TITLES = {
 HIGHER_IS_BETTER = ("recall", "precision", "pck", "auc", "handedness", "ap", "f_")
 NO_DIRECTION = ("images", "hands", "hands_3d")
 NEARER_IS_BETTER = ("coverage", "nees")                 # to the number in their title
+ANCHOR_NOTE = "Each under its own protocol; ours stands beside it where this run has measured by it on the same part."
 CASES = 8
+SHEETS = "sheets"
+"""Folder within the output for pictures of cases; each run makes it anew."""
 OFFSETS = "Mean offset by joint, % of the hand's size: towards the fingers / towards the thumb"
 
 
@@ -53,8 +58,8 @@ def write_pages(out: Path, result: dict[str, Any], images: Sequence[ImageScore],
                 units: Sequence[dict[str, Any]], run: dict[str, Any], earlier: Sequence[dict[str, Any]],
                 found: cases.Cases) -> None:
     """sheets/, weak_points.md and report.html in ``out``."""
-    shutil.rmtree(out / "sheets", ignore_errors=True)
-    sheets = cases.write_sheets(out / "sheets", found)
+    shutil.rmtree(out / SHEETS, ignore_errors=True)
+    sheets = cases.write_sheets(out / SHEETS, found)
     weak = weak_points.tables(images, found) if images else None
     if weak:
         write_whole(out / "weak_points.md", [weak_points_text(result, weak, found)])
@@ -120,7 +125,8 @@ PARTS = (("Finding hands, and joints in the image", (
     "images", "hands", "recall", "precision", "images_with_false", "ap50", "nme", "nme_median", "epe_px",
     "pck_0.1", "pck_0.2", "pck_0.2_all", "auc_2d", "handedness")),
          ("Joints in space", ("hands", "hands_3d", "mpjpe_mm", "scale_mpjpe_mm", "pa_mpjpe_mm", "camera_mpjpe_mm",
-                              "auc_3d_20_50", "auc_3d_0_50", "auc_pa_0_50", "pa_mpvpe_mm", "f_5mm", "f_15mm")))
+                              "auc_3d_20_50", "auc_scale_20_50", "auc_3d_0_50", "auc_pa_0_50", "pa_mpvpe_mm", "f_5mm",
+                              "f_15mm")))
 """The main table in two, so that each fits a page."""
 
 
@@ -140,7 +146,8 @@ def _main_table(result: dict[str, Any], columns: Sequence[str] = COLUMNS, needs:
     tables = result["tables"]
     parts = ("subsets", "kinds") if len(tables["subsets"]) > 1 else ("subsets",)
     rows = [(name, row) for part in parts for name, row in tables[part].items()]
-    rows += [(f"size {name}", row) for name, row in tables["by"]["size"].items()]
+    every = ", every label" if result.get("over") else ""
+    rows += [(f"size {name}{every}", row) for name, row in tables["by"]["size"].items()]
     rows = [(name, row) for name, row in rows if needs == "hands" or row.get(needs)]
     columns = [c for c in columns if any(shown(c, row.get(c, np.nan)) not in ("-", "0") for _, row in rows)]
     out = [["set", *[TITLES[c] for c in columns]]]
@@ -193,7 +200,8 @@ def comparison(result: dict[str, Any], earlier: dict[str, Any]) -> list[list[str
 
 def _comparable(result: dict[str, Any], earlier: dict[str, Any]) -> str:
     """A warning if two runs did not measure the same thing; "" if they did."""
-    keys = [key for key in ("kind", "name", "split", "protocol", "images", "realtime", "recordings")
+    keys = [key for key in ("kind", "name", "folder", "split", "protocol", "images", "realtime", "recorded",
+                            "recordings")
             if result["source"].get(key) != earlier["source"].get(key)]
     return "" if not keys else "The two runs differ in " + ", ".join(
         f"{key} ({earlier['source'].get(key)} before, {result['source'].get(key)} now)" for key in keys) + \
@@ -214,9 +222,11 @@ def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _anchor_rows(result: dict[str, Any]) -> list[list[str]]:
-    rows = [["method", "metric", "value", "protocol", "source"]]
+    rows = [["method", "metric", "value", "ours", "protocol", "source"]]
     for anchor in anchors.ANCHORS.get(result["source"].get("name", ""), ()):
-        rows.append([anchor.method, TITLES[anchor.metric], f"{anchor.value:g}", anchor.protocol, anchor.source])
+        ours = shown(anchor.metric, result["metrics"].get(anchor.metric, np.nan)) \
+            if anchors.comparable(anchor, result["source"]) else "not comparable"
+        rows.append([anchor.method, TITLES[anchor.metric], f"{anchor.value:g}", ours, anchor.protocol, anchor.source])
     return rows if len(rows) > 1 else []
 
 
@@ -238,7 +248,7 @@ def markdown(result: dict[str, Any], earlier: Sequence[dict[str, Any]]) -> str:
         parts += [f"## Compared with {run['name']}", "", *([warning, ""] if warning else []),
                   _markdown_table(comparison(result, run)), ""]
     if _anchor_rows(result):
-        parts += ["## Published figures", "", "Each under its own protocol; compare only where it equals ours.", "",
+        parts += ["## Published figures", "", ANCHOR_NOTE, "",
                   _markdown_table(_anchor_rows(result)), ""]
     parts += ["## Problems", "", *_problem_lines(result), ""]
     parts += ["## Run", "", *[f"- {name}: {value}" for name, value in _facts(result)], ""]
@@ -249,14 +259,20 @@ def weak_points_text(result: dict[str, Any], weak: weak_points.Tables, found: ca
     """Where accuracy is lost, as Markdown tables."""
     parts = [f"# Where accuracy is lost: {_title(result)}", "", "## What went wrong", "",
              _markdown_table(weak.faults), ""]
-    for title, table in [*((name or "All sets", table) for name, table in weak.attributes.items()),
-                         ("Error by joint, NME %", weak.joints), (OFFSETS, weak.offsets)]:
+    for title, table in _weak_tables(weak):
         if len(table) > 1:
             parts += [f"## {title}", "", _markdown_table(table), ""]
     if found.reasons:
         parts += ["## Missed hands", "", *[f"- {name}, hand {index}: {reason}"
                                            for (name, index), reason in sorted(found.reasons.items())], ""]
     return "\n".join(parts)
+
+
+def _weak_tables(weak: weak_points.Tables) -> list[tuple[str, weak_points.Table]]:
+    """Titles and tables; what is over all sets says over which of their labels."""
+    over = f" (over {weak.over})" if weak.over else ""
+    return [*((name or f"All sets{over}", table) for name, table in weak.attributes.items()),
+            (f"Error by joint, NME %{over and f', all{over}'}", weak.joints), (OFFSETS, weak.offsets)]
 
 
 def _title(result: dict[str, Any]) -> str:
@@ -361,16 +377,17 @@ def page(result: dict[str, Any], images: Sequence[ImageScore], rows: dict[str, R
                  f"<div class=scroll>{_table(changed)}</div>" if len(changed) > 1 else "",
                  equal if len(table) > len(changed) else ""]
     if images:
-        body += [_curve_section(images), _calibration_section(images), _joint_section(images),
+        chosen, over = headline(images), _over(result["over"])
+        body += [_curve_section(chosen, over), _calibration_section(chosen, over), _joint_section(chosen, over),
                  _weak_section(weak)]
     body += [_recording_section(result, rows, units, run)]
     if images:
         body.append(_case_section(images, found, sheets))
         body += ["<h2>All metrics</h2><div class=scroll>", _table(_metric_rows(result)), "</div>"]
     if _anchor_rows(result):
-        body += ["<h2>Published figures</h2><p>Each under its own protocol; compare only where it equals ours: ",
+        body += ["<h2>Published figures</h2><p>", ANCHOR_NOTE, " Ours: ",
                  _e(anchors.protocol(result["source"])), ".</p><div class=scroll>",
-                 _table(_anchor_rows(result), text=(0, 1, 3, 4)),
+                 _table(_anchor_rows(result), text=(0, 1, 4, 5)),
                  "</div>"]
     body.append("<h2>Problems</h2><ul>" + "".join(f"<li>{_e(line[2:] if line.startswith('- ') else line)}</li>"
                                                   for line in _problem_lines(result)) + "</ul>")
@@ -409,12 +426,15 @@ def _cards(result: dict[str, Any]) -> str:
             span = f"{shown(name, low)} to {shown(name, high)}" if np.isfinite([low, high]).all() else ""
             digits = shown(name, value)
             cards.append(f"<div class=card><b>{digits}</b>{_e(TITLES[name])}<br><span>{span}&nbsp;</span></div>")
-    mixed = len(result["tables"].get("kinds", {})) > 1 and cards
-    note = "<p class=faint>Over real pictures with independent labels and pictures without a hand.</p>" if mixed else ""
-    return f"<div class=cards>{''.join(cards)}</div>{note}"
+    return f"<div class=cards>{''.join(cards)}</div>{_over(result.get('over')) if cards else ''}"
 
 
-def _curve_section(images: Sequence[ImageScore]) -> str:
+def _over(words: str | None) -> str:
+    """Says below a heading what its figures are over, where that is not everything or of different worth."""
+    return f"<p class=faint>Over {_e(words)}.</p>" if words else ""
+
+
+def _curve_section(images: Sequence[ImageScore], over: str) -> str:
     hands = [hand for image in images for hand in image.hands if hand.found]
     shares = [hand.errors_px / hand.extent_px for hand in hands if np.isfinite(hand.errors_px).any()]
     out = []
@@ -437,10 +457,10 @@ def _curve_section(images: Sequence[ImageScore]) -> str:
     if series:
         drawn = figures.curves(series, "error, mm", "joints, %")
         out.append(f"<div><h3>3D: joints within a distance</h3>{drawn}</div>")
-    return f"<h2>PCK curves</h2><div class=row>{''.join(out)}</div>" if out else ""
+    return f"<h2>PCK curves</h2>{over}<div class=row>{''.join(out)}</div>" if out else ""
 
 
-def _calibration_section(images: Sequence[ImageScore]) -> str:
+def _calibration_section(images: Sequence[ImageScore], over: str) -> str:
     """How often the error is within what the stated uncertainty says, against how often it should be."""
     hands = [hand for image in images for hand in image.hands if hand.found]
     x, series = np.linspace(0.0, 1.0, 41), []
@@ -453,10 +473,10 @@ def _calibration_section(images: Sequence[ImageScore]) -> str:
     if not series:
         return ""
     drawn = figures.curves([*series, ("ideal", x, x)], "stated probability", "errors within it, %")
-    return f"<h2>Calibration of the stated uncertainty</h2><div class=row>{drawn}</div>"
+    return f"<h2>Calibration of the stated uncertainty</h2>{over}<div class=row>{drawn}</div>"
 
 
-def _joint_section(images: Sequence[ImageScore]) -> str:
+def _joint_section(images: Sequence[ImageScore], over: str) -> str:
     hands = [hand for image in images for hand in image.hands if hand.found]
     out = []
     for title, unit, values in (
@@ -471,14 +491,14 @@ def _joint_section(images: Sequence[ImageScore]) -> str:
             worst = int(np.nanargmax(mean))
             out.append(f"<div><h3>{_e(title)}</h3>{figures.hand(mean, unit)}"
                        f"<p class=faint>largest: {JOINT_NAMES[worst].replace('_', ' ')}</p></div>")
-    return f"<h2>Error by joint</h2><div class=row>{''.join(out)}</div>" if out else ""
+    return f"<h2>Error by joint</h2>{over}<div class=row>{''.join(out)}</div>" if out else ""
 
 
 def _weak_section(weak: weak_points.Tables) -> str:
     """What went wrong how often, and accuracy by what the hands look like."""
     out = ["<h2>Where accuracy is lost</h2><p class=faint>Every hand counts once, under the first that applies. Why "
            "hands were missed: both networks were asked again (for those on the sheets). Brackets: number of "
-           "hands.</p>",
+           "hands.</p>", _over(weak.over),
            f"<div class=scroll>{_table(weak.faults, text=(0, 3, 5))}</div>"]
     rows = weak.attributes[""]
     titles = [title for title in attributes.TITLES.values() if any(row[0] == title for row in rows)]
@@ -486,14 +506,13 @@ def _weak_section(weak: weak_points.Tables) -> str:
         start = next(k for k, row in enumerate(rows) if row[0] == title)
         stop = next((k for k in range(start + 1, len(rows)) if rows[k][0]), len(rows))
         parts = []
-        for column, unit in ((3, "% found"), (4, "% NME"), (6, "mm PA-MPJPE")):
-            bars = [(row[1], float(row[column]), int(row[2])) for row in rows[start:stop]
+        for column, unit, count in ((3, "% found", 2), (4, "% NME", 9), (6, "mm PA-MPJPE", 10)):
+            bars = [(row[1], float(row[column]), int(row[count])) for row in rows[start:stop]
                     if row[column] != "-" and row[1] != attributes.UNKNOWN]
             if bars:
                 parts.append(figures.bars(bars, unit))
         out.append(f"<h3>{_e(title)}</h3><div class=row>{''.join(parts)}</div>")
-    for name, table in [*((name or "All sets", table) for name, table in weak.attributes.items()),
-                        ("By joint, NME in %", weak.joints), (OFFSETS, weak.offsets)]:
+    for name, table in _weak_tables(weak):
         if len(table) > 1:
             text = (0, 1) if table[0][1] == "group" else (0,)
             out.append(f"<details><summary>{_e(name)}</summary><div class=scroll>{_table(table, text)}</div></details>")
@@ -548,7 +567,7 @@ def _case_section(images: Sequence[ImageScore], found: cases.Cases, sheets: dict
             out.append(f"<h3>{_e(title)}</h3><div class=pictures>{''.join(shots)}</div>")
     if sheets:
         lines = [f"{_e(subset)}: " + ", ".join(
-            f'<a href="sheets/{quote(name)}">{_e(cases.KINDS[kind].lower())}</a>' for kind, name in kinds.items())
+            f'<a href="{SHEETS}/{quote(name)}">{_e(cases.KINDS[kind].lower())}</a>' for kind, name in kinds.items())
             for subset, kinds in sheets.items()]
         out.append(f"<h3>Sheets of up to {cases.PER_SHEET} hands of each set</h3><p>Files beside this page. "
                    f"{'; '.join(lines)}.</p>")

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ class HandScore:
     offsets: np.ndarray = field(default_factory=lambda: np.full((NUM_JOINTS, 2), np.nan))   # of hand_frame_offsets
     box_size_px: tuple[float, float] = (float("nan"), float("nan"))
     errors_mm: np.ndarray = field(default_factory=lambda: np.full(NUM_JOINTS, np.nan))          # wrist at the origin
+    scale_errors_mm: np.ndarray = field(default_factory=lambda: np.full(NUM_JOINTS, np.nan))    # and truth's scale
     pa_errors_mm: np.ndarray = field(default_factory=lambda: np.full(NUM_JOINTS, np.nan))
     mpjpe_mm: float = float("nan")
     scale_mpjpe_mm: float = float("nan")
@@ -218,10 +220,12 @@ def _score_pair(score: HandScore, item: Item, truth: TruthHand, predicted: Predi
             score.pa_mpjpe_mm = metrics.pa_mpjpe_mm(predicted.joints_m, truth.joints_m, valid_m)
             relative = [joints - joints[0] for joints in (predicted.joints_m, truth.joints_m)]
             score.errors_mm[valid_m] = metrics.joint_errors_mm(*relative)[valid_m]
-            finite = valid_m & np.isfinite(predicted.joints_m).all(axis=1)
+            finite = valid_m & np.isfinite(relative[0]).all(axis=1)
             if finite.sum() >= MIN_3D_JOINTS:
-                moved = metrics.procrustes(relative[0][finite], relative[1][finite])
-                score.pa_errors_mm[finite] = metrics.joint_errors_mm(moved, relative[1][finite])
+                guess, true = (joints[finite] for joints in relative)
+                scale = (guess * true).sum() / max((guess * guess).sum(), 1e-12)    # of scale_aligned_mpjpe_mm
+                score.scale_errors_mm[finite] = metrics.joint_errors_mm(scale * guess, true)
+                score.pa_errors_mm[finite] = metrics.joint_errors_mm(metrics.procrustes(guess, true), true)
     if truth.vertices_m is not None and predicted.vertices_m is not None:
         _score_mesh(score, truth.vertices_m, predicted.vertices_m)
     if truth.joints_m is not None and predicted.joints_camera_m is not None and item.camera is not None:
@@ -312,7 +316,7 @@ def summary(images: Iterable[ImageScore], hands: Sequence[HandScore] | None = No
     joints = sum(hand.labelled_joints for hand in chosen)
     good = sum(int((e <= 0.2 * hand.extent_px).sum()) for e, hand in zip(per_joint, with_px))
     out: dict[str, float] = {
-        "images": len(images) if hands is None else 0, "hands": len(chosen),
+        **({"images": len(images)} if hands is None else {}), "hands": len(chosen),
         "recall": _ratio(len(found), len(chosen)), "nme": _mean(nme),
         "nme_median": float(np.median(nme)) if nme else float("nan"),
         "nme_area": _mean([hand.epe_px / np.sqrt(max(np.prod(hand.box_size_px), 1e-9)) for hand in with_px]),
@@ -327,7 +331,7 @@ def summary(images: Iterable[ImageScore], hands: Sequence[HandScore] | None = No
         **{name: _mean([value for hand in found if np.isfinite(value := getattr(hand, name))])
            for name in ("camera_mpjpe_mm", "pa_mpvpe_mm", "f_5mm", "f_15mm")},
         "handedness": _mean([float(side) for side in sides])}
-    for name, key in (("auc_3d", "errors_mm"), ("auc_pa", "pa_errors_mm")):
+    for name, key in (("auc_3d", "errors_mm"), ("auc_scale", "scale_errors_mm"), ("auc_pa", "pa_errors_mm")):
         errors = [getattr(hand, key)[np.isfinite(getattr(hand, key))] for hand in with_3d]
         for span, (low, high) in metrics.PCK_3D_RANGES_MM.items():
             out[f"{name}_{span}"] = metrics.auc_3d(np.concatenate(errors), low, high) if errors else float("nan")
@@ -347,13 +351,15 @@ def summary(images: Iterable[ImageScore], hands: Sequence[HandScore] | None = No
 
 
 def group_summary(hands: Sequence[HandScore]) -> dict[str, float]:
-    """The few figures by which groups of hands are compared; "error_sum" is the sum of their NME."""
+    """The few figures by which groups of hands are compared; "error_sum" is the sum of their NME, "hands_2d"
+    and "hands_3d" say of how many hands the means of the errors are."""
     found = [hand for hand in hands if hand.found]
     nme = [hand.nme for hand in found if hand.measured_joints]
+    pa = [hand.pa_mpjpe_mm for hand in found if not np.isnan(hand.pa_mpjpe_mm)]
     return {"hands": len(hands), "recall": _ratio(len(found), len(hands)), "nme": _mean(nme),
-            "error_sum": float(sum(nme)),
+            "error_sum": float(sum(nme)), "hands_2d": len(nme), "hands_3d": len(pa),
             "pck_0.1": _ratio(sum(hand.close_joints for hand in found), sum(hand.measured_joints for hand in found)),
-            "pa_mpjpe_mm": _mean([hand.pa_mpjpe_mm for hand in found if not np.isnan(hand.pa_mpjpe_mm)]),
+            "pa_mpjpe_mm": _mean(pa),
             "handedness": _mean([float(hand.side_right) for hand in found if hand.side_right is not None])}
 
 
@@ -407,6 +413,16 @@ def headline(images: Sequence[ImageScore]) -> list[ImageScore]:
     return chosen if any(image.kind == "real" for image in chosen) else list(images)
 
 
+def headline_words(images: Sequence[ImageScore]) -> str:
+    """What ``headline`` is over, for people, where there are labels of different worth; "" where all are of one."""
+    kinds = {image.kind for image in images} - {"negative"}
+    if len(kinds) < 2:
+        return ""
+    if "real" in kinds:
+        return "real pictures with independent labels and pictures without a hand"
+    return "labels of different worth: " + "; ".join(title for kind, title in KINDS.items() if kind in kinds)
+
+
 _SHOWN = {"recall": (100, 1), "precision": (100, 1), "nme": (100, 2), "nme_median": (100, 2), "nme_area": (100, 2),
           "epe_px": (1, 2), "pck_0.1": (100, 1), "pck_0.2": (100, 1), "pck_0.2_all": (100, 1), "auc_2d": (1, 3),
           "auc_30px": (1, 3), "mpjpe_mm": (1, 1), "scale_mpjpe_mm": (1, 1), "pa_mpjpe_mm": (1, 1),
@@ -415,6 +431,11 @@ _SHOWN = {"recall": (100, 1), "precision": (100, 1), "nme": (100, 2), "nme_media
           "acceleration_error_mm_s2": (1, 0), "handedness": (100, 1), "ap": (100, 1), "ap50": (100, 1),
           "ap75": (100, 1), "nees_ray": (1, 2), "nees_across": (1, 2)}
 """Column: factor and digits as shown; shares and NME in percent."""
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a fraction, 0 to 1, and not a length, a number of things or a ratio of variances."""
+    return metric.startswith(("auc", "coverage", "f_")) or _SHOWN.get(metric, (1, 0))[0] == 100
 
 
 def shown(column: str, value: float) -> str:
@@ -433,9 +454,16 @@ INTERVALS = ("nme", "epe_px", "mpjpe_mm", "scale_mpjpe_mm", "pa_mpjpe_mm", "came
 """Means over hands that get a bootstrap interval."""
 
 
+SHARES = ("recall", "handedness", "precision", "pck_0.1", "pck_0.2", "pck_0.2_all")
+
+
 def intervals(images: Sequence[ImageScore], seed: int = 0) -> dict[str, tuple[float, float]]:
     """95 % bootstrap intervals over whole groups of images (recordings, persons), so that neighbours do not feign more
-    data than there is. No interval for a single group."""
+    data than there is. No interval for a single group.
+
+    A share of which all or none is right is the same in every draw, which would say that it is known for sure: it gets
+    the interval of ``wilson``, with the number of groups as the number of trials.
+    """
     hands = [hand for image in images for hand in image.hands]
 
     def values(metric: str, hand: HandScore) -> float:
@@ -445,10 +473,11 @@ def intervals(images: Sequence[ImageScore], seed: int = 0) -> dict[str, tuple[fl
             return float("nan") if hand.side_right is None else float(hand.side_right)
         return getattr(hand, metric)
 
-    out = {}
+    out, groups = {}, {}
     for metric in INTERVALS:
         pairs = [(value, hand.group) for hand in hands if np.isfinite(value := values(metric, hand))]
         if pairs:
+            groups[metric] = len({group for _, group in pairs})
             out[metric] = metrics.bootstrap(np.array([value for value, _ in pairs]), [group for _, group in pairs],
                                             seed=seed)
     pairs = [(image.mrrpe_mm, image.group) for image in images if np.isfinite(image.mrrpe_mm)]
@@ -465,5 +494,22 @@ def intervals(images: Sequence[ImageScore], seed: int = 0) -> dict[str, tuple[fl
     for name, rows in shares.items():
         if any(whole for _, whole, _ in rows):
             part, whole, group = zip(*rows)
+            groups[name] = len({name for _, count, name in rows if count})
             out[name] = metrics.bootstrap_ratio(np.array(part), np.array(whole), group, seed=seed)
+    for name in SHARES:
+        if name in out and out[name] in ((0.0, 0.0), (1.0, 1.0)):
+            out[name] = wilson(out[name][0], groups[name])
     return out
+
+
+def wilson(share: float, trials: int) -> tuple[float, float]:
+    """95 % score interval of a share of independent trials; unlike the bootstrap's not empty at 0 and 1.
+
+    (p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n), z = 1.96. Wilson, "Probable inference, the law of
+    succession, and statistical inference", JASA 1927.
+    """
+    z = NormalDist().inv_cdf(0.975)
+    middle = share + z ** 2 / (2 * trials)
+    half = z * np.sqrt(share * (1 - share) / trials + z ** 2 / (4 * trials ** 2))
+    low, high = ((middle + sign * half) / (1 + z ** 2 / trials) for sign in (-1, 1))
+    return float(np.clip(low, 0, share)), float(np.clip(high, share, 1))

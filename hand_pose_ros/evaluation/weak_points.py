@@ -10,7 +10,7 @@ import numpy as np
 from ..skeleton import JOINT_NAMES
 from . import attributes, faults
 from .cases import Cases
-from .scoring import HandScore, ImageScore, group_summary, shown
+from .scoring import HandScore, ImageScore, group_summary, headline, headline_words, shown
 
 MIN_HANDS = 10
 """A set gets attribute tables of its own from this number of hands on."""
@@ -25,13 +25,14 @@ class Tables:
     attributes: dict[str, Table]                    # set: table; "": all hands
     joints: Table
     offsets: Table
+    over: str = ""                                  # what the tables of all sets are over, see scoring.headline_words
 
 
 def tables(images: Sequence[ImageScore], cases: Cases) -> Tables:
     """All tables of some images."""
     return Tables(fault_table(images, cases),
                   {name: attribute_table(hands) for name, hands in sets_with_tables(images)},
-                  joint_table(images), offset_table(images))
+                  joint_table(images), offset_table(images), headline_words(images))
 
 
 def hands_of(images: Sequence[ImageScore]) -> list[HandScore]:
@@ -49,10 +50,16 @@ def fault_table(images: Sequence[ImageScore], cases: Cases) -> Table:
         missed = sum(not hand.found for hand in hands)
         false = Counter(kind for image in own for kind in image.false_kinds)
         found = Counter(hand.fault for hand in hands if hand.fault)
-        rows.append([subset, str(len(hands)), str(missed), _counts(cases.reason_counts(subset)),
+        rows.append([subset, str(len(hands)), str(missed), _asked(cases.reason_counts(subset), missed),
                      str(sum(image.false for image in own)), _counts(false), str(found.total()),
                      *[str(found[name]) if found[name] else "" for name in faults.FAULTS]])
     return rows
+
+
+def _asked(reasons: Counter[str], missed: int) -> str:
+    """The reasons, and of how many missed hands where that is not all: a sheet does not hold every one."""
+    told = reasons.total()
+    return _counts(reasons) + (f" ({told} of {missed} asked)" if told < missed else "")
 
 
 def _counts(counter: Counter[str]) -> str:
@@ -63,7 +70,7 @@ def attribute_table(hands: Sequence[HandScore]) -> Table:
     """One row per group of each attribute that is known of some hands: recall, errors, and the group's share of all
     joint error, so that rare bad groups and common fair ones can be weighed."""
     rows = [["attribute", "group", "hands", "recall %", "NME %", "PCK@0.1 %", "PA-MPJPE mm", "side right %",
-             "share of all 2D error %"]]
+             "share of all 2D error %", "hands with NME", "hands with 3D"]]
     whole = group_summary(hands)["error_sum"]
     for key, title in attributes.TITLES.items():
         groups = [(name, [hand for hand in hands if hand.attributes.get(key) == name])
@@ -75,18 +82,21 @@ def attribute_table(hands: Sequence[HandScore]) -> Table:
             cells = [shown(column, found[column])
                      for column in ("recall", "nme", "pck_0.1", "pa_mpjpe_mm", "handedness")]
             rows.append([title if number == 0 else "", name, str(found["hands"]), *cells,
-                         f"{100 * found['error_sum'] / whole:.1f}" if whole else "-"])
+                         f"{100 * found['error_sum'] / whole:.1f}" if whole else "-",
+                         str(found["hands_2d"]), str(found["hands_3d"])])
     return rows
 
 
 def joint_table(images: Sequence[ImageScore]) -> Table:
-    """NME in percent by joint: one column per set with enough hands, and visible against hidden where 3D tells."""
-    hands = [hand for hand in hands_of(images) if hand.found and hand.measured_joints]
+    """NME in percent by joint: of all that scoring.headline takes, one column per set with enough hands, and visible
+    against hidden where 3D tells."""
+    every = [hand for hand in hands_of(images) if hand.found and hand.measured_joints]
+    hands = [hand for hand in hands_of(headline(images)) if hand.found and hand.measured_joints]
     if not hands:
         return []
-    share = {id(hand): 100 * hand.errors_px / hand.extent_px for hand in hands}
-    sets = Counter(hand.subset for hand in hands)
-    columns = [("all", hands)] + [(name, [h for h in hands if h.subset == name])
+    share = {id(hand): 100 * hand.errors_px / hand.extent_px for hand in every}
+    sets = Counter(hand.subset for hand in every)
+    columns = [("all", hands)] + [(name, [h for h in every if h.subset == name])
                                   for name, count in sorted(sets.items()) if count >= MIN_HANDS and len(sets) > 1]
     known = [hand for hand in hands if hand.hidden is not None]
     out = [["joint", *[name for name, _ in columns], *(["visible", "hidden", "times hidden"] if known else [])]]
@@ -139,10 +149,11 @@ def _mean(values: Sequence[float], factor: float, digits: int) -> str:
 
 
 def sets_with_tables(images: Sequence[ImageScore]) -> list[tuple[str, list[HandScore]]]:
-    """("", all hands) and, if there are several sets, those of MIN_HANDS and more by themselves."""
+    """("", all hands that scoring.headline takes) and, if there are several sets, those of MIN_HANDS and more by
+    themselves."""
     hands = hands_of(images)
     counts = Counter(hand.subset for hand in hands)
-    out = [("", hands)]
+    out = [("", hands_of(headline(images)))]
     if len(counts) > 1:
         out += [(name, [hand for hand in hands if hand.subset == name])
                 for name, count in sorted(counts.items()) if count >= MIN_HANDS]

@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -63,16 +63,72 @@ def data_set(name: str, folder: str, split: str | None) -> datasets.DataSet:
 
 
 def fingerprint(unit: dict[str, Any], run: dict[str, Any]) -> str:
-    """Changes when the unit or anything that can change its result does; a part with another one is made again."""
-    text = json.dumps([unit, run["settings"], run["factory"], run["models"], run["commit"]], sort_keys=True)
+    """Changes when the unit or anything that can change its result does; a part with another one is made again.
+
+    unit: its "state" tells what the sources were like when the run was planned, see file_state and picture_state.
+    """
+    text = json.dumps([unit, run["settings"], run["factory"], run["models"], run["commit"] or run["version"],
+                       run["hand_calibration"], [path.name for path in outputs(unit, run)]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def is_done(unit: dict[str, Any], run: dict[str, Any]) -> bool:
-    """True if an earlier, perhaps interrupted, run has finished this unit with the same settings and models."""
+    """True if an earlier, perhaps interrupted, run has finished this unit with the same sources, settings and models,
+    and everything it made is there."""
     part = part_path(unit, run)
     mark = part.with_suffix(".done")
-    return part.is_file() and mark.is_file() and mark.read_text("utf8") == fingerprint(unit, run)
+    return part.is_file() and mark.is_file() and mark.read_text("utf8").split("\n")[0] == fingerprint(unit, run) \
+        and all(path.is_file() for path in outputs(unit, run))
+
+
+def outputs(unit: dict[str, Any], run: dict[str, Any]) -> list[Path]:
+    """Files that the unit leaves outside ``parts/``: the annotated video and the results bag of a recording."""
+    out, made = Path(run["out"]), []
+    if unit["kind"] != "images" and run["video"]:
+        made.append(out / f"{unit['name']}.mp4")
+    if unit["kind"] == "bag" and run["results_bag"] and not unit.get("recorded"):   # it would hold the same hands twice
+        made.append(out / f"{unit['name']}.mcap")
+    return made
+
+
+def noted_outputs(out: Path) -> dict[Path, list[Path]]:
+    """The ``outputs`` of every unit that runs with this output folder have finished so far, by the mark of its part."""
+    return {mark: [out / name for name in mark.read_text("utf8").split("\n")[1:]]
+            for mark in sorted((out / PARTS).glob("*.done"))}
+
+
+def recording_name(path: Path) -> str:
+    """Name of a recording in results, and group of its labels."""
+    return path.name.replace(".zstd", "").rpartition(".")[0] or path.name if path.is_file() else path.name
+
+
+def file_state(paths: Iterable[Path]) -> str:
+    """Changes when one of the files does: of names, sizes and times of change, since bags are too big to be read for
+    it. A file that is not there has a state, too."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(_state_of(path))
+    return digest.hexdigest()[:16]
+
+
+def picture_state(items: Iterable[datasets.base.Item]) -> str:
+    """Changes when a picture or what its label gives to the networks does: camera, boxes and joints."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(_state_of(item.path))
+        if item.camera is not None:
+            digest.update(repr((item.camera.width, item.camera.height)).encode())
+        known = () if item.camera is None else (item.camera.K, item.camera.D)
+        for values in (*known, *(part for hand in item.hands for part in (hand.box, hand.joints_px))):
+            digest.update(np.asarray(values, float).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _state_of(path: Path) -> bytes:
+    if not path.is_file():
+        return f"{path.name}: none\n".encode()
+    found = path.stat()
+    return f"{path.name}: {found.st_size} {found.st_mtime_ns}\n".encode()
 
 
 def forget(unit: dict[str, Any], run: dict[str, Any]) -> None:
@@ -97,7 +153,8 @@ def process(unit: dict[str, Any], run: dict[str, Any], judge: Any) -> None:
     predictions.write(part.with_suffix(".problems.json"), [json.dumps(dict(sorted(made.problems.items())), indent=1)])
     predictions.write(part.with_suffix(".runtime.txt"), [runtime_of(unit, run)])
     predictions.write(part, made.lines)
-    predictions.write(part.with_suffix(".done"), [fingerprint(unit, run)])
+    made = [path.name for path in outputs(unit, run)]
+    predictions.write(part.with_suffix(".done"), ["\n".join([fingerprint(unit, run), *made])])
 
 
 def read_looks(part: Path) -> dict[str, list[dict[str, str]]]:
@@ -191,7 +248,8 @@ class _Recording:
         self._runtime = runtime_of(unit, run)
         self.lines: list[str] = []
         self.timing: list[dict[str, Any]] = []
-        self.messages = result_bag.Spool(Path(run["out"])) if run["results_bag"] else None
+        spooled = any(path.suffix == ".mcap" for path in outputs(unit, run))
+        self.messages = result_bag.Spool(Path(run["out"])) if spooled else None
         self._unit, self._run = unit, run
         self._video: cv2.VideoWriter | None = None
         self._every = max(1, -(-count // THUMBNAILS))
@@ -223,7 +281,7 @@ class _Recording:
     def _write_video(self, drawn: np.ndarray) -> None:
         height, width = drawn.shape[:2]
         if self._video is None:
-            path = Path(self._run["out"]) / f"{self._unit['name']}.mp4"
+            path = next(path for path in outputs(self._unit, self._run) if path.suffix == ".mp4")
             self._video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), self._unit.get("fps") or 30.0,
                                           (width, height))
             if not self._video.isOpened():
@@ -265,7 +323,7 @@ def _feed(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], chain: Any,
         except FrameError as error:
             problems[str(error)] += 1
             return 0
-        spent_ns = int(1e9 * (time.monotonic() - start))
+        spent_ns = int(1e9 * (read_s + time.monotonic() - start))       # the node decodes the images it takes, too
         out.timing.append(_times(start, result, str(frame.stamp_ns), read_s))
         output(out.add, frame, log_ns, result, dropped)
         return spent_ns
@@ -328,13 +386,13 @@ def bag_frames(reader: BagReader, unit: dict[str, Any], config: Config, only: Co
 def _bag(unit: dict[str, Any], run: dict[str, Any], judge: Any) -> Part:
     problems: Counter[str] = Counter()
     config = Config.from_dict(run["settings"])
-    run = {**run, "results_bag": run["results_bag"] and not unit.get("recorded")}     # it would hold the same twice
+    results = next((path for path in outputs(unit, run) if path.suffix == ".mcap"), None)
     with open_bag(unit) as reader:
         topic = reader.image_topic(unit.get("image_topic"))
         out = _run_frames(bag_frames(reader, unit, config), unit, run, topic.count, problems, judge)
-        if run["results_bag"]:
+        if results is not None:
             with out.messages:
-                _write_results(Path(run["out"]) / f"{unit['name']}.mcap", reader, out.messages, topic.type == IMAGE)
+                _write_results(results, reader, out.messages, topic.type == IMAGE)
         problems.update(reader.problems)
     if not out.lines:
         raise DataError(f"{unit['name']}: no frame of {topic.name} could be used: {dict(problems)}")
@@ -347,6 +405,8 @@ def _write_results(path: Path, reader: BagReader, results: result_bag.Spool, com
     half of the time of writing and get a tenth smaller."""
     path.unlink(missing_ok=True)
     seen = Counter(reader.problems)                 # copying reads everything a second time; count problems once
+    for topic in sorted(reader.topics.keys() & set(result_bag.TOPICS)):
+        seen[f"{topic}: message of the recording replaced by ours in the results bag"] += reader.topics[topic].count
     with BagWriter(path, compressed=compressed) as bag:
         put = results.writer(bag)
         for recorded in reader.messages():
@@ -393,7 +453,6 @@ def video_frames(path: str, config: Config) -> Iterator[tuple[Frame, int]]:
 def _video(unit: dict[str, Any], run: dict[str, Any], judge: Any) -> Part:
     problems: Counter[str] = Counter()
     config = Config.from_dict(run["settings"])
-    run = {**run, "results_bag": False}             # a video has no bag to add to
     out = _run_frames(video_frames(unit["path"], config), unit, run, unit.get("frames", 0), problems, judge)
     if not out.lines:
         raise DataError(f"{unit['path']} holds no frame that can be read")

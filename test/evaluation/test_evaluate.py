@@ -20,7 +20,8 @@ import samples
 from hand_pose_ros import bags
 from hand_pose_ros.config import Config
 from hand_pose_ros.errors import ConfigError, DataError
-from hand_pose_ros.evaluation import bag_truth, evaluate, fail_if, labels, report, result_bag, scale, video_bag, work
+from hand_pose_ros.evaluation import (bag_truth, evaluate, fail_if, judging, labels, report, result_bag, scale,
+                                      video_bag, work)
 from hand_pose_ros.types import Hand, JointState
 
 START_NS = 1_700_000_000_000_000_000
@@ -156,6 +157,148 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert len(done) == 4, "other settings: nothing may be reused"
 
 
+def done_units(monkeypatch) -> list[str]:
+    """Names of the units that are done from here on, not taken from their parts."""
+    done, original = [], work.process
+    monkeypatch.setattr(work, "process", lambda unit, *rest: done.append(unit["name"]) or original(unit, *rest))
+    return done
+
+
+def test_changed_pictures_and_labels_are_done_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "IMAGES_PER_UNIT", 2)
+    folder, done = data(tmp_path / "set", 4), done_units(monkeypatch)
+    run(tmp_path / "a", "--data", folder)
+    run(tmp_path / "a", "--data", folder)
+    assert len(done) == 2, "nothing has changed"
+    picture = folder / "images" / "003.png"
+    cv2.imwrite(str(picture), np.full((240, 320, 3), 90, np.uint8))
+    assert run(tmp_path / "a", "--data", folder)["metrics"]["recall"] == 0.75 and done[2:] == ["folder_0000002"]
+    os.utime(picture, ns=(1, 1))
+    run(tmp_path / "a", "--data", folder)
+    assert done[3:] == ["folder_0000002"], "the same size, written at another time"
+    lines = [json.loads(line) for line in (folder / "annotations.jsonl").read_text().splitlines()]
+    lines[0]["hands"][0]["bbox"][0] += 1.0          # what --protocol box gives to the networks
+    (folder / "annotations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    work.data_set.cache_clear()                     # as in another process
+    run(tmp_path / "a", "--data", folder)
+    assert done[4:] == ["folder_0000000"]
+
+
+def test_a_changed_recording_measured_hand_or_release_is_done_again(tmp_path, monkeypatch):
+    path, done = bag(tmp_path / "hand.mcap", 4), done_units(monkeypatch)
+    measured = tmp_path / "hand.json"
+    measured.write_text("one")
+
+    def again(**changes):
+        run(tmp_path / "a", "--bag", path, hand_calibration_file=str(measured), **changes)
+        return len(done)
+
+    assert again() == again() == 1
+    path.unlink()
+    bag(path, 6)
+    assert again() == 2
+    measured.write_text("two")
+    assert again() == 3
+    monkeypatch.setattr(evaluate, "commit", lambda: "")
+    assert again() == again() == 4
+    monkeypatch.setattr(evaluate, "__version__", "99.0")
+    assert again() == 5, "installed without a source tree, the version stands for the commit"
+    video = tmp_path / "v.mp4"
+    for count in (3, 5):
+        writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), 20.0, (320, 240))
+        for _ in range(count):
+            writer.write(np.zeros((240, 320, 3), np.uint8))
+        writer.release()
+        assert run(tmp_path / "b", "--video", video)["frames"] == count
+
+
+def test_files_that_an_earlier_run_did_not_make_are_made(tmp_path, monkeypatch):
+    path, done = bag(tmp_path / "hand.mcap", 4), done_units(monkeypatch)
+    made = [tmp_path / "a" / "hand.mp4", tmp_path / "a" / "hand.mcap"]
+    run(tmp_path / "a", "--bag", path, "--no-video", "--no-results-bag")
+    for file in made:
+        file.write_bytes(b"left by a run that was stopped")
+    run(tmp_path / "a", "--bag", path)
+    assert len(done) == 2 and all(file.stat().st_size > 1000 for file in made)
+    for file in made:
+        file.unlink()
+        run(tmp_path / "a", "--bag", path)
+        assert file.is_file(), "lost since"
+    assert len(done) == 4
+    run(tmp_path / "a", "--bag", path)
+    assert len(done) == 4
+
+
+def test_files_of_earlier_runs_do_not_stay_beside_other_results(tmp_path):
+    folder, path, out = data(tmp_path / "set", 3), bag(tmp_path / "hand.mcap", 4), tmp_path / "a"
+    run(out, "--bag", path)
+    (out / "mine.mp4").write_bytes(b"of the user")
+    (out / "notes.md").write_text("of the user")
+    assert {"hand.mp4", "hand.mcap", "weak_points.md"} <= {file.name for file in out.iterdir()}
+    bare = bag(tmp_path / "bare.mcap", 4, truth=False)
+    run(out, "--bag", bare, "--no-video")
+    names = {file.name for file in out.iterdir() if file.is_file()}
+    assert names == {*evaluate.ALWAYS, *evaluate.WITH_NETWORKS, "bare.mcap", "mine.mp4", "notes.md"}
+    (tmp_path / "p.jsonl").write_text(json.dumps({"image": "images/000.png", "hands": []}) + "\n")
+    run(out, "--data", folder, "--predictions", tmp_path / "p.jsonl")
+    names = {file.name for file in out.iterdir() if file.is_file()}
+    assert names == {*evaluate.ALWAYS, *evaluate.WITH_TRUTH, "mine.mp4", "notes.md"}
+    (out / "hand.mcap").write_bytes(b"of the user, since ours is gone")
+    run(out, "--data", folder)
+    assert (out / "hand.mcap").is_file()
+    run(tmp_path / "b", "--data", folder)
+    run(tmp_path / "b", "--data", folder, "--predictions", tmp_path / "b" / "predictions.jsonl")
+    assert (tmp_path / "b" / "predictions.jsonl").is_file(), "it was the input"
+
+
+def test_nothing_that_is_read_is_written_over(tmp_path):
+    (tmp_path / "rec").mkdir()
+    path = bag(tmp_path / "rec" / "hand.mcap", 4)
+    before = path.read_bytes()
+    for options in (("--bag", path), ("--bags", tmp_path / "rec"), ("--bag", path, "--no-video")):
+        with pytest.raises(ConfigError, match="hand.mcap is read by this run.*another --out"):
+            run(tmp_path / "rec", *options)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "rec")
+    with pytest.raises(ConfigError, match="is read by this run"):
+        run(link, "--bag", path)
+    assert path.read_bytes() == before and [file.name for file in path.parent.iterdir()] == ["hand.mcap"]
+    run(tmp_path / "rec", "--bag", path, "--no-results-bag")
+    assert path.read_bytes() == before
+    run(tmp_path / "rec", "--bag", bag(tmp_path / "other.mcap", 4), "--no-results-bag")
+    assert path.read_bytes() == before, "a run that did not make it does not remove it"
+    video = tmp_path / "vid" / "hand.mp4"
+    video.parent.mkdir()
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"mp4v"), 20.0, (320, 240))
+    for _ in range(3):
+        writer.write(np.zeros((240, 320, 3), np.uint8))
+    writer.release()
+    before = video.read_bytes()
+    with pytest.raises(ConfigError, match="hand.mp4 is read by this run.*another --out"):
+        run(video.parent, "--video", video)
+    assert video.read_bytes() == before
+
+
+def test_a_results_bag_does_not_get_among_the_files_of_its_source(tmp_path):
+    """Every .mcap in the folder of a split bag is taken for a part of it."""
+    folder = tmp_path / "split"
+    folder.mkdir()
+    bag(folder / "split_0.mcap", 4)
+    with pytest.raises(ConfigError, match="taken for a part of the input"):
+        run(folder, "--bag", folder)
+    run(folder, "--bag", folder, "--no-results-bag")
+
+
+def test_pictures_of_the_data_set_are_not_replaced_by_sheets(tmp_path):
+    folder = data(tmp_path / "set", 3)
+    (folder / "images").rename(folder / "sheets")
+    lines = (folder / "annotations.jsonl").read_text()
+    (folder / "annotations.jsonl").write_text(lines.replace("images/", "sheets/"))
+    with pytest.raises(ConfigError, match="sheets is a folder of the data set"):
+        run(folder, "--data", folder)
+    assert len(list((folder / "sheets").iterdir())) == 3
+
+
 def test_pictures_that_cannot_be_used_are_counted(tmp_path):
     folder = data(tmp_path / "set", 5)
     (folder / "images" / "001.png").unlink()
@@ -259,7 +402,7 @@ def test_realtime_drops_what_the_node_would_drop(tmp_path, monkeypatch):
     monkeypatch.setattr(painted, "slow", lambda config: Slow(None, None, 128), raising=False)
     black = np.zeros((240, 320, 3), np.uint8)
     frames = [painted.Frame(black, painted.CAMERA, START_NS + n * 20_000_000) for n in range(25)]
-    unit = {"name": "x", "realtime": True}
+    unit = {"name": "x", "kind": "video", "realtime": True}
     job = {"out": str(tmp_path), "settings": vars(Config()), "factory": "painted:slow", "video": False,
            "results_bag": False, "model_names": ""}
     (tmp_path / "parts").mkdir()
@@ -270,8 +413,19 @@ def test_realtime_drops_what_the_node_would_drop(tmp_path, monkeypatch):
     assert numbers[:6] == [0, 2, 4, 7, 9, 12] and numbers[-1] == 24
     assert problems["frame dropped because a newer one had arrived (real time)"] == 25 - len(numbers)
     taken.clear()
-    work._run_frames(((frame, frame.stamp_ns) for frame in frames), {"name": "x"}, job, 25, problems, judge)
+    every = {**unit, "realtime": False}
+    work._run_frames(((frame, frame.stamp_ns) for frame in frames), every, job, 25, problems, judge)
     assert len(taken) == 25
+    taken.clear()
+
+    def read():
+        for frame in frames:
+            now[0] += 0.03
+            yield frame, frame.stamp_ns
+
+    # 80 ms each: starts at 0, 80, 160, 240 ms with the newest frame that arrived before
+    work._run_frames(read(), unit, job, 25, problems, judge)
+    assert [(stamp - START_NS) // 20_000_000 for stamp in taken][:4] == [0, 3, 7, 11], "the node decodes images, too"
 
 
 def test_a_cut_off_bag_keeps_what_it_holds_and_an_unreadable_one_keeps_the_others(tmp_path):
@@ -360,7 +514,108 @@ def test_the_launch_file_plays_records_and_reports():
         scope["commands"]({**given, "bag": ""})
 
 
+def test_truth_from_the_wrist_says_nothing_in_the_camera_s_frame(tmp_path):
+    """A perfect hand half a metre away: without a place in the camera's frame its truth must not make an error of it.
+    """
+    path, camera = tmp_path / "hand.mcap", "/camera/color/camera_info"
+    joints = one((0.0, 0.03, 0.55), True)
+    px = painted.project(joints)
+    hand = Hand(1.0, 1.0, np.concatenate([px.min(0), px.max(0)]), px, np.full((21, 3), np.nan), joints - joints[0],
+                np.ones(21), np.full(21, JointState.VISIBLE, np.uint8), np.zeros(21), np.zeros(21), 0.186, track_id=1)
+    with bags.BagWriter(path) as out:
+        for number in range(4):
+            stamp = START_NS + number * STEP_NS
+            out.image(IMAGE, stamp, OPTICAL, painted.paint(np.full((240, 320, 3), 90, np.uint8), [(joints, True)]))
+            out.camera_info(camera, stamp, painted.CAMERA)
+            out.hands("/truth/hands", stamp, OPTICAL, (hand,))
+    metrics = run(tmp_path / "a", "--bag", path)["metrics"]
+    assert metrics["pa_mpjpe_mm"] < 0.01 and metrics["mpjpe_mm"] < 10
+    for name in ("camera_mpjpe_mm", "mrrpe_mm", "nees_ray", "nees_across", "coverage_1sigma_ray"):
+        assert np.isnan(metrics[name]), name
+
+
+def test_hands_already_in_the_recording_are_replaced_and_counted(tmp_path):
+    first = bag(tmp_path / "hand.mcap", 6)
+    run(tmp_path / "a", "--bag", first)
+    found = run(tmp_path / "b", "--bag", tmp_path / "a" / "hand.mcap", "--truth-topic", "/truth/hands",
+                "--image-topic", IMAGE)
+    for topic in result_bag.TOPICS:
+        assert found["problems"][f"{topic}: message of the recording replaced by ours in the results bag"] == 6
+    with bags.BagReader(tmp_path / "b" / "hand.mcap") as results:
+        assert len(results.hands(result_bag.HANDS_TOPIC)) == 6
+
+
+def test_frames_that_real_time_drops_are_no_labels_without_image(tmp_path, monkeypatch):
+    """Each frame takes three steps of the recording: of 12 frames 0, 2, 5, 8 and 11 are taken."""
+    now = [0.0]
+    monkeypatch.setattr(work.time, "monotonic", lambda: now[0])
+    plain = painted.pipeline.Pipeline.step
+
+    def step(self, state, frame, config):
+        now[0] += 3 * STEP_NS / 1e9
+        return plain(self, state, frame, config)
+
+    monkeypatch.setattr(painted.pipeline.Pipeline, "step", step)
+    path = bag(tmp_path / "hand.mcap", 12)
+    for _ in range(2):                              # the second time from the part that is there
+        found = run(tmp_path / "a", "--bag", path, "--realtime")
+        dropped = found["problems"]["frame dropped because a newer one had arrived (real time)"]
+        assert dropped == 12 - found["frames"] > 5
+        assert not any("label without image" in problem for problem in found["problems"])
+
+
 # ---- labels there and back
+
+def test_labels_go_to_the_recording_whose_name_they_have(tmp_path):
+    """Two recordings with the same stamps; the labels of one must not be taken for the other's."""
+    paths = [bag(tmp_path / f"{name}.mcap", 4, truth=False) for name in ("one", "two")]
+    right = one((-0.07, 0.03, 0.55), True)
+    off = {**label(right, True), "joints_2d": (painted.project(right) + (4.0, 0)).tolist()}
+    rows = [{"image": f"{group}.png", "width": 320, "height": 240, "group": group, "stamp_ns": START_NS,
+             "truth": "independent", "hands": [hand]} for group, hand in (("one", label(right, True)), ("two", off))]
+    file = tmp_path / "annotations.jsonl"
+
+    def score(*recordings, lines=rows):
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        found = run(tmp_path / "a", "--bag", *recordings, "--labels", file, "--no-video", "--no-results-bag")
+        return {name: row["epe_px"] for name, row in found["tables"]["subsets"].items()}, found["problems"]
+
+    both, problems = score(*paths)
+    assert both == {"one": pytest.approx(0, abs=0.1), "two": pytest.approx(4, abs=0.1)}
+    assert problems == {"image without label, not scored": 6}
+    only, problems = score(paths[1])
+    assert only == {"two": pytest.approx(4, abs=0.1)} and problems["label of another recording, not used"] == 1
+    only, problems = score(*paths, lines=rows[:1])
+    assert only == {"one": pytest.approx(0, abs=0.1)} and "label without image" not in " ".join(problems)
+    elsewhere = [{**row, "group": f"person {row['group']}"} for row in rows]
+    assert score(paths[0], lines=elsewhere[:1])[0] == {"one": pytest.approx(0, abs=0.1)}, "there is only one recording"
+    for given, lines in ((paths, elsewhere), (paths[:1], elsewhere), (paths, [{**rows[0], "group": "hand"}])):
+        with pytest.raises(DataError, match='write the name of its recording into the field "group"'):
+            score(*given, lines=lines)
+
+
+def test_corrected_labels_are_scored_without_running_the_networks_again(tmp_path, monkeypatch):
+    path, file, done = bag(tmp_path / "hand.mcap", 4, truth=False), tmp_path / "l.jsonl", done_units(monkeypatch)
+    hand = label(one((-0.07, 0.03, 0.55), True), True)
+    for shift in (0.0, 4.0):
+        hand["joints_2d"] = (painted.project(one((-0.07, 0.03, 0.55), True)) + (shift, 0)).tolist()
+        file.write_text(json.dumps({"image": "a.png", "width": 320, "height": 240, "stamp_ns": START_NS,
+                                    "hands": [hand]}))
+        found = run(tmp_path / "a", "--bag", path, "--labels", file)
+        assert found["metrics"]["epe_px"] == pytest.approx(shift, abs=0.1)
+    assert done == ["hand"]
+
+
+def test_joints_that_are_not_numbers_are_counted_in_a_labels_file_too(tmp_path):
+    hand = label(one((-0.07, 0.03, 0.55), True), True)
+    hand["joints_2d"][8][0] = float("nan")
+    (tmp_path / "l.jsonl").write_text("".join(json.dumps(
+        {"image": "a.png", "width": 320, "height": 240, "stamp_ns": START_NS, "hands": [hand]}) + "\n"
+        for _ in range(2)))
+    found = run(tmp_path / "a", "--bag", bag(tmp_path / "hand.mcap", 3, truth=False), "--labels", tmp_path / "l.jsonl")
+    words = [count for problem, count in found["problems"].items() if "2D joint that is not a number" in problem]
+    assert words == [2] and found["problems"]["a.png: labelled twice, only the first is used"] == 1
+
 
 def test_draft_labels_are_corrected_and_fed_back(tmp_path):
     path = bag(tmp_path / "hand.mcap", 20, truth=False)
@@ -386,6 +641,9 @@ def test_draft_labels_are_corrected_and_fed_back(tmp_path):
     assert by_bag["problems"]["image without label, not scored"] == 16
     with pytest.raises(DataError, match="not empty"):
         labels.draft(args, job)
+    labels.draft(parser.parse_args([str(path), "--out", str(tmp_path / "named"), "--name", "mine"]), job)
+    row = json.loads((tmp_path / "named" / "annotations.jsonl").read_text().splitlines()[0])
+    assert (row["dataset"], row["group"]) == ("mine", "hand"), "the group says which recording"
 
 
 def test_a_video_becomes_a_bag_and_is_evaluated(tmp_path):
@@ -495,6 +753,71 @@ def test_published_figures_stand_beside_ours_with_their_protocol(tmp_path):
     assert "WiLoR" in text and "labelled crop, Procrustes-aligned" in text and "arXiv 2409.12259" in text
 
 
+def test_ours_stands_beside_a_published_figure_only_under_its_protocol():
+    def cells(name, protocol, split, whole=True):
+        source = {"kind": "dataset", "name": name, "protocol": protocol, "split": split, "whole": whole}
+        values = {"pa_mpjpe_mm": 8.25, "epe_px": 3.5, "pck_0.2": 0.9, "auc_scale_20_50": 0.5, "auc_3d_20_50": 0.25}
+        rows = report._anchor_rows({"source": source, "metrics": values})
+        assert rows[0][:4] == ["method", "metric", "value", "ours"]
+        return {(row[0], row[1]): row[3] for row in rows[1:]}
+
+    wilor = "WiLoR", "PA-MPJPE mm"
+    assert cells("freihand", "box", "evaluation")[wilor] == "8.2"
+    for other in (("full", "evaluation"), ("box", "training"), ("predictions of another program", "evaluation"),
+                  ("box", "evaluation", False)):
+        assert cells("freihand", *other)[wilor] == "not comparable", other
+    rhd = cells("rhd", "box", "evaluation")
+    assert rhd["Minimal-Hand-pytorch DetNet", "scale-aligned 3D AUC 20-50 mm"] == "0.500"
+    assert set(cells("interhand26m", "box", "test").values()) == {"not comparable"}
+    zoo = cells("onehand10k", "box", "test")
+    assert zoo["MobileNetV2", "EPE px"] == "3.50"
+    assert zoo["HRNetv2-w18 + DarkPose", "PCK@0.2 %"] == "not comparable", "relative to another box"
+
+
+def mixed(folder: Path) -> Path:
+    """Pictures of three kinds of label: the real ones are labelled 6 px off, the others right."""
+    data(folder, 6)
+    lines = [json.loads(line) for line in (folder / "annotations.jsonl").read_text().splitlines()]
+    for number, line in enumerate(lines):
+        line["truth"] = "made with a model" if number >= 4 else "independent"
+        line["synthetic"], line["dataset"] = number in (2, 3), f"set{number // 2}"
+        for hand in line["hands"] if number < 2 else ():
+            hand["joints_2d"] = (np.array(hand["joints_2d"]) + (6, 0)).tolist()
+            hand["joints_3d"] = hand["valid_3d"] = None
+    (folder / "annotations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_figures_and_tables_of_all_sets_do_not_mix_labels_of_different_worth(tmp_path):
+    found = run(tmp_path / "a", "--data", mixed(tmp_path / "set"))
+    text = (tmp_path / "a" / "report.html").read_text()
+    over = "Over real pictures with independent labels and pictures without a hand."
+    for heading in ("PCK curves", "Error by joint"):
+        assert f"<h2>{heading}</h2><p class=faint>{over}" in text, heading
+    assert "3D: joints within a distance" not in text, "the real pictures have no 3D labels"
+    assert "Calibration of" not in text
+    assert text.count(over) == 4, "cards, curves, joints, and where accuracy is lost"
+    assert list(found["tables"]["by"]["size"]) == ["64-128 px"] and "size 64-128 px, every label" in text
+    weak = (tmp_path / "a" / "weak_points.md").read_text()
+    mean = next(line for line in weak.splitlines() if line.startswith("| mean |"))
+    assert float(mean.split("|")[2]) == pytest.approx(100 * found["metrics"]["nme"], abs=0.1)
+    assert found["metrics"]["nme"] > 0.02
+    start = weak.index("## All sets (over real pictures")
+    sides = re.findall(r"\| (left|right) \| (\d+) \|", weak[start:weak.index("##", start + 2)])
+    assert sorted(sides) == [("left", "1"), ("right", "1")]
+    assert "## Error by joint, NME %, all (over real pictures" in weak
+    run(tmp_path / "b", "--data", data(tmp_path / "alike", 4))
+    assert "Over real" not in (tmp_path / "b" / "report.html").read_text()
+
+
+def test_size_rows_count_no_images(tmp_path):
+    run(tmp_path / "a", "--data", data(tmp_path / "set", 4))
+    lines = (tmp_path / "a" / "report.md").read_text().splitlines()
+    header = next(line for line in lines if line.startswith("| set |")).split("|")
+    row = next(line for line in lines if line.startswith("| size ")).split("|")
+    assert row[header.index(" images ")].strip() == "" and row[header.index(" hands ")].strip() == "4"
+
+
 def test_comparing_two_runs(tmp_path):
     folder = data(tmp_path / "set", 6)
     run(tmp_path / "a", "--data", folder, factory="painted:noisy")
@@ -503,6 +826,12 @@ def test_comparing_two_runs(tmp_path):
     text = report.compare_text([report.read_run(tmp_path / "a"), report.read_run(tmp_path / "b" / "results.json")])
     line = next(line for line in text.splitlines() if "| PA-MPJPE mm" in line)
     assert "better" in line and "worse" not in text and "differ" not in text
+    run(tmp_path / "d", "--data", data(tmp_path / "another", 6))
+    assert "The two runs differ in folder (set before, another now)" in report.compare_text(
+        [report.read_run(tmp_path / "a"), report.read_run(tmp_path / "d")])
+    recording = {"kind": "bag", "recordings": ["hand"], "realtime": False}
+    assert "differ in recorded (None before, /hands now)" in report._comparable(
+        {"source": {**recording, "recorded": "/hands"}}, {"source": {**recording, "recorded": None}})
     assert "The two runs differ in protocol" in report.compare_text(
         [report.read_run(tmp_path / "a"), report.read_run(tmp_path / "c")])
     with pytest.raises(DataError, match="not the results.json of a run"):
@@ -520,9 +849,10 @@ def test_every_metric_has_a_title_and_a_direction():
 
 @pytest.mark.parametrize("text, expected", [
     ("pa_mpjpe_mm > 9", True), ("pa_mpjpe_mm > 11", False), ("recall < 0.9 or pa_mpjpe_mm >= 10", True),
-    ("recall < 0.9 and pa_mpjpe_mm > 9", False), ("pck_0.2 == 1", True), ("unknown_here > 3", True)])
+    ("recall < 0.9 and pa_mpjpe_mm > 9", False), ("pck_0.2 == 1", True), ("nees_ray > 3", True), ("mrrpe_mm > 3", True),
+    ("mrrpe_mm > 3 and recall < 0.9", False)])
 def test_conditions(text, expected):
-    values = {"pa_mpjpe_mm": 10.0, "recall": 0.95, "pck_0.2": 1.0, "unknown_here": float("nan")}
+    values = {"pa_mpjpe_mm": 10.0, "recall": 0.95, "pck_0.2": 1.0, "nees_ray": float("nan")}
     assert fail_if.parse(text).holds(values) is expected
 
 
@@ -530,8 +860,13 @@ def test_bad_conditions_are_refused():
     for text in ("pa_mpjpe_mm", "pa_mpjpe_mm > nine", "__import__('os') > 1", ""):
         with pytest.raises(ConfigError, match="is not METRIC"):
             fail_if.parse(text)
-    with pytest.raises(ConfigError, match="there is no metric pa_mpjp.*pa_mpjpe_mm"):
-        fail_if.parse("pa_mpjp > 9").holds({"pa_mpjpe_mm": 1.0})
+    with pytest.raises(ConfigError, match="there is no metric pa_mpjp;.*pa_mpjpe_mm"):
+        fail_if.parse("recall < 0.9 or pa_mpjp > 9")
+    for text in ("recall < 90", "nme > 9", "auc_3d_20_50 < 1.5", "recall > 1", "precision < 0", "ap50 < -0.1"):
+        with pytest.raises(ConfigError, match="is a share from 0 to 1"):
+            fail_if.parse(text)
+    for text in ("recall < 1", "nees_ray > 2", "pa_mpjpe_mm > 9", "images_with_false > 3", "jitter_px > 1.5"):
+        fail_if.parse(text)
 
 
 def test_the_command_fails_when_the_condition_holds(tmp_path, monkeypatch, capsys):
@@ -543,7 +878,26 @@ def test_the_command_fails_when_the_condition_holds(tmp_path, monkeypatch, capsy
     options = ["--data", str(folder), "--out", str(tmp_path / "a"), "--fail-if"]
     assert evaluate.main(parser.parse_args([*options, "recall < 0.4"])) == 0
     assert evaluate.main(parser.parse_args([*options, "recall < 0.6"])) == 1
-    assert "failed: recall < 0.6" in capsys.readouterr().err
+    assert "failed: recall < 0.6\n" in capsys.readouterr().err
+    assert evaluate.main(parser.parse_args([*options, "pa_mpjpe_mm > 9"])) == 1
+    assert "failed: pa_mpjpe_mm > 9 (no value in this run, so counted as failed: pa_mpjpe_mm)" in \
+        capsys.readouterr().err
+    monkeypatch.setattr(evaluate, "evaluate", lambda args, job: pytest.fail("a name is checked before the work"))
+    with pytest.raises(ConfigError, match="no metric recal;"):
+        evaluate.main(parser.parse_args([*options, "recal < 0.4"]))
+    parser.format_help()                            # argparse fills in %, so each must be written twice
+
+
+def test_conditions_hold_for_the_second_of_two_compared_runs(tmp_path, capsys):
+    folder = data(tmp_path / "set", 3)
+    run(tmp_path / "a", "--data", folder)
+    run(tmp_path / "b", "--data", folder, factory="painted:blind")
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    for second, status in (("a", 0), ("b", 1)):
+        options = ["--compare", str(tmp_path / "a"), str(tmp_path / second), "--fail-if", "recall < 0.9"]
+        assert evaluate.main(parser.parse_args(options)) == status
+    assert "failed: recall < 0.9" in capsys.readouterr().err
 
 
 def test_options_that_do_not_fit_together(tmp_path):
@@ -573,6 +927,38 @@ def test_networks_are_those_of_offline_use_which_never_change_midway(monkeypatch
 
 
 # ---- engines
+
+def test_a_cluster_gets_absolute_paths(tmp_path, monkeypatch):
+    """Its machines see the same files but work in another folder."""
+    given = {}
+    monkeypatch.setitem(sys.modules, "ray", fake_ray([]))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    data(Path("set"), 2)
+    bag(Path("hand.mcap"), 3)
+    Path("l.jsonl").write_text("")
+    measured = Path("hand.json")
+    measured.write_text("{}")
+    original = judging.evaluate
+
+    def elsewhere(unit, job):
+        given.update(unit=unit, run=job)
+        monkeypatch.chdir(tmp_path)
+        try:
+            return original(unit, job)
+        finally:
+            monkeypatch.chdir(tmp_path / "here")
+
+    monkeypatch.setattr(judging, "evaluate", elsewhere)
+    for number, options in enumerate((("--data", "set"), ("--bag", "hand.mcap", "--labels", "l.jsonl"),
+                                      ("--bags", "."))):
+        found = run(Path(f"out{number}"), *options, "--engine", "ray", "--ray-address", "head:1",
+                    "--no-results-bag", hand_calibration_file="hand.json")
+        assert found["frames"] == (2 if "--data" in options else 3), found["problems"]
+        assert (tmp_path / "here" / f"out{number}" / "report.html").is_file() and given["run"]["out"].startswith("/")
+        assert given["run"]["settings"]["hand_calibration_file"] == str(measured.resolve())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here"]
+
 
 def _square(unit, job):
     if unit["name"] == "3":

@@ -94,6 +94,40 @@ def test_three_dimensions_and_calibration():
     assert np.isnan(without["camera_mpjpe_mm"]), "no camera: camera-space numbers would mean nothing"
 
 
+def test_scale_aligned_area_by_hand():
+    """Wrist at 0, true joints at (0, 0, 0.1), predicted (+-0.05, 0, 0.2): the best scale is 0.4 / 0.85, after which 20
+    joints are 24.25 mm off and the wrist 0; area 20-50 mm: 1 - 20/21 (24.25 - 20) / 30. Unscaled they are 111.8 mm off.
+    """
+    true, guess = np.zeros((21, 3)), np.zeros((21, 3))
+    true[1:] = 0, 0, 0.1
+    guess[1:] = 0, 0, 0.2
+    guess[1:, 0] = 0.05 * np.tile([1, -1], 10)
+    hand = make_hand(SQUARE, joints_m=true + (0, 0, 0.5))
+    image = scoring.score_image(item(hand), [Predicted(joints_px=SQUARE, joints_m=guess + (0.1, 0.2, 0.3))])
+    found = scoring.summary([image])
+    np.testing.assert_allclose(image.hands[0].scale_errors_mm, [0, *[24.2536] * 20], atol=1e-3)
+    assert found["scale_mpjpe_mm"] == pytest.approx(20 / 21 * 24.2536, abs=1e-3)
+    assert found["auc_scale_20_50"] == pytest.approx(1 - 20 / 21 * 4.2536 / 30, abs=0.005)
+    assert found["auc_3d_20_50"] == pytest.approx(1 / 21)
+
+
+def test_shares_at_the_ends_have_an_interval():
+    """Wilson at p = 1, n = 4 groups: 4 / (4 + 1.96^2) = 0.5101 to 1; at 0 its mirror image; inside, the bootstrap's."""
+    def found(*right):
+        images = [scoring.score_image(item(truth(), truth((200, 0)), group=str(number)), [
+            Predicted(joints_px=SQUARE + shift) for shift in ((0, 0), (200, 0))] if hit else [])
+            for number, hit in enumerate(right)]
+        return scoring.intervals(images)
+
+    assert found(1, 1, 1, 1)["recall"] == (pytest.approx(0.5101, abs=1e-4), 1.0)
+    assert found(0, 0, 0, 0)["recall"] == (0.0, pytest.approx(1 - 0.5101, abs=1e-4))
+    assert found(1, 1, 1, 1)["precision"] == found(1, 1, 1, 1)["pck_0.2_all"] == found(1, 1, 1, 1)["recall"]
+    assert found(1, 0, 1, 1)["recall"] == (0.25, 1.0) and found(1, 1, 1, 1)["nme"] == (0.0, 0.0)
+    assert np.isnan(found(1)["recall"]).all(), "one group says nothing of others"
+    # Newcombe, Statistics in Medicine 1998, table I: 81 of 263 gives 0.2553 to 0.3662
+    assert scoring.wilson(81 / 263, 263) == (pytest.approx(0.2553, abs=1e-4), pytest.approx(0.3662, abs=1e-4))
+
+
 def test_meshes_are_compared_after_alignment():
     """A turned, scaled, shifted copy is perfect; one vertex of 20 that is 100 mm off costs 5 mm or more in the mean."""
     joints = np.random.default_rng(0).normal(0, 0.03, (21, 3)) + (0, 0, 0.5)

@@ -1,6 +1,7 @@
 """What a hand looks like, what went wrong with it, and the tables and sheets made of that."""
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import cv2
@@ -9,7 +10,7 @@ import painted
 import pytest
 
 from hand_pose_ros.config import Config
-from hand_pose_ros.evaluation import attributes, cases, faults, scoring, weak_points
+from hand_pose_ros.evaluation import attributes, cases, faults, report, scoring, weak_points
 from hand_pose_ros.evaluation.datasets.base import Item, make_hand
 from hand_pose_ros.evaluation.predictions import Predicted
 from hand_pose_ros.types import Detection, Frame
@@ -187,6 +188,34 @@ def test_tables_count_every_hand_once():
     assert sum(float(row[8]) for row in views.values()) == pytest.approx(100, abs=0.2)
     joints = weak_points.joint_table(images)
     assert joints[0][:3] == ["joint", "all", "a"] and joints[-1][2] == "15.0"
+
+
+def test_reasons_say_how_many_hands_were_asked():
+    images = [image for n in range(6) for image in scored(1, subset="a")]
+    chosen = cases.Cases({"a": {"missed": [("a/0.png", n) for n in range(2)]}}, [])
+    for key in chosen.sheets["a"]["missed"]:
+        chosen.reasons[key] = "one answer for two hands: IoU 0.50"
+    table = weak_points.fault_table(images, chosen)
+    assert table[1][2:4] == ["6", "one answer for two hands 2 (2 of 6 asked)"]
+    assert weak_points.fault_table(images[:2], chosen)[1][3] == "one answer for two hands 2"
+
+
+def test_bars_tell_of_how_many_hands_their_mean_is():
+    """Of three upright hands one is missed and one has no label in space; so is the one that points down."""
+    hands = []
+    for number, (joints, in_space, found) in enumerate(((BACK, True, True), (BACK, False, True), (BACK, True, False), (
+            (BACK - BACK[0]) * (-1, -1, 1) + BACK[0], True, True))):
+        hand = labelled(joints, in_space=in_space)
+        answers = [replace(guess(hand.joints_px), joints_m=joints)] if found else []
+        hands += scoring.score_image(Item(str(number), None, (hand,)), answers).hands
+    table = weak_points.attribute_table(hands)
+    row = next(dict(zip(table[0], row)) for row in table if row[1] == "up")
+    assert (row["hands"], row["hands with NME"], row["hands with 3D"]) == ("3", "2", "1")
+    tables = weak_points.Tables([["set"]], {"": table}, [], [])
+    drawn = report._weak_section(tables)
+    bars = re.findall(r'end">(up|down)<.*?(% found|% NME|mm PA-MPJPE) <tspan class="faint">\((\d+)\)', drawn)
+    assert bars[:6] == [("up", "% found", "3"), ("down", "% found", "1"), ("up", "% NME", "2"), ("down", "% NME", "1"),
+                        ("up", "mm PA-MPJPE", "1"), ("down", "mm PA-MPJPE", "1")]
 
 
 def replace_view(hand, number):
