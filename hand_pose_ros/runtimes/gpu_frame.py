@@ -70,7 +70,7 @@ class DeviceFrame:
         pixels = source_pixels(camera, geometry, self.planes.device)                    # (S, S, 2)
         if geometry.mirrored:
             pixels = pixels.flip(1)
-        factor = averaging_factor(camera, geometry)
+        factor = crops.averaging_factor(camera, geometry)
         planes = self._average(factor)
         size = pixels.new_tensor([planes.shape[3], planes.shape[2]])
         grid = (2 * (pixels + 0.5) / factor) / size - 1                                 # -1 and 1: outer pixel edges
@@ -151,14 +151,6 @@ def area_weights(source: int, target: int) -> np.ndarray:
     pixel = np.arange(source)
     covered = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
     return (covered.clip(0) * (target / source)).astype(np.float32)
-
-
-def averaging_factor(camera: Camera, geometry: CropGeometry) -> int:
-    """Whole source pixels per crop pixel in the middle of the crop, at least 1."""
-    steps = np.array([[0, 0, 1], [1 / geometry.K[0, 0], 0, 1], [0, 1 / geometry.K[1, 1], 1]])
-    px = cameras.project(camera, steps @ geometry.R_camera_crop.T)
-    scale = min(np.linalg.norm(px[1] - px[0]), np.linalg.norm(px[2] - px[0]))
-    return int(scale) if np.isfinite(scale) and scale >= 2 else 1
 
 
 def source_pixels(camera: Camera, geometry: CropGeometry, device) -> torch.Tensor:

@@ -27,6 +27,8 @@ def distort(image: np.ndarray, rng: np.random.Generator, strength: float = 1.0) 
         image = _filter(image, rng)
     if p[4] < 0.25:
         image = _blur(image, rng)
+    elif p[4] < 0.5:
+        image = _sharpen(image, rng)
     if p[5] < 0.2:
         image = _resolution(image, rng)
     if p[6] < 0.4:
@@ -115,6 +117,12 @@ def _blur(image, rng):
     cv2.line(kernel, tuple(np.round(half - direction).astype(int).tolist()),
              tuple(np.round(half + direction).astype(int).tolist()), 1.0)
     return cv2.filter2D(image, -1, kernel / kernel.sum())
+
+
+def _sharpen(image, rng):
+    """As many cameras do inside: what is less in the blurred image is added once more."""
+    amount = float(rng.uniform(0.3, 1.8))
+    return cv2.addWeighted(image, 1 + amount, cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.6, 1.6))), -amount, 0)
 
 
 def _resolution(image, rng):

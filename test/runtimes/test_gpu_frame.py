@@ -10,7 +10,7 @@ from hand_pose_ros import crop as crops
 from hand_pose_ros import config, detect, estimate, pipeline, runtimes
 from hand_pose_ros.errors import FrameError
 from hand_pose_ros.runtimes import Options, eager, gpu_frame
-from hand_pose_ros.runtimes.gpu_frame import DeviceDense, DeviceFrame, DeviceLook, Uploaded, averaging_factor
+from hand_pose_ros.runtimes.gpu_frame import DeviceDense, DeviceFrame, DeviceLook, Uploaded
 from hand_pose_ros.types import Camera, Detection, Frame
 
 K = np.array([[600.0, 0, 330.0], [0, 610.0, 236.0], [0, 0, 1]])
@@ -62,7 +62,7 @@ def test_equals_the_crop_on_the_cpu(lens, place, mirrored):
 
 def test_large_hands_are_averaged():
     geometry = crops.plan(CAMERAS["pinhole"], PLACES["large, averaged"], 96)
-    assert averaging_factor(CAMERAS["pinhole"], geometry) >= 2
+    assert crops.averaging_factor(CAMERAS["pinhole"], geometry) >= 2
 
 
 def test_several_hands_from_one_frame_are_in_order():
