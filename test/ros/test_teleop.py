@@ -268,10 +268,11 @@ def test_an_emergency_stop_is_heard_from_any_publisher(profile):
         button = guard.create_publisher(Bool, "/teleop/emergency_stop", profile)
         button.publish(Bool(data=True))                     # too early for all but the latched one
         with bench() as b:
-            if profile is not LATCHED:
-                b.until(lambda: button.get_subscription_count(), "discovery")
-                button.publish(Bool(data=True))
-            b.until(lambda: b.states[-1].startswith("stop"), "the stop", lambda: b.send(hand()))
+            def act():                                      # a single best-effort message may be lost
+                if profile is not LATCHED:
+                    button.publish(Bool(data=True))
+                b.send(hand())
+            b.until(lambda: b.states[-1].startswith("stop"), "the stop", act)
     finally:
         guard.destroy_node()
         rclpy.shutdown(context=context)
