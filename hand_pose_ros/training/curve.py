@@ -44,18 +44,13 @@ def points(folder: str | Path, before=()) -> list[dict]:
         line = json.loads(line)
         if line["kind"] != "measure":
             continue
+        sets = {name: row for name, row in (line.get("photographs") or {}).items()
+                if isinstance(row, dict) and row.get("hands", 0) >= MIN_HANDS}
         while len(out) > len(before) and out[-1]["images"] >= start + line["images"]:
             out.pop()                                   # measured again, or trained again from an earlier checkpoint
-        out.append(point(start + line["images"], line))
+        out.append({"images": start + line["images"], "virtual": _number(line["virtual"]),
+                    **({"photographs": {name: _number(row) for name, row in sets.items()}} if sets else {})})
     return out
-
-
-def point(images: int, measured: dict) -> dict:
-    """One of ``points``. measured: "virtual" and perhaps "photographs" as measure.py gives them."""
-    sets = {name: row for name, row in (measured.get("photographs") or {}).items()
-            if isinstance(row, dict) and row.get("hands", 0) >= MIN_HANDS}
-    return {"images": images, "virtual": _number(measured["virtual"]),
-            **({"photographs": {name: _number(row) for name, row in sets.items()}} if sets else {})}
 
 
 def _number(row: dict) -> float:
