@@ -28,7 +28,7 @@ from hand_pose_ros.lift import confidence, lift
 from hand_pose_ros.tracking import TrackerState
 from hand_pose_ros.types import Crop, CropPose, Detection, Frame, Hand, ScaleSource
 
-WRONG_SIDE = 0.5
+WRONG_SIDE = 0.25
 """Below this probability that the crop shows a right hand, its mirroring was wrong."""
 FOLLOWED_CROP = (25.0, 0.2, 1.35)
 NEW_CROP = (20.0, 0.15, 1.25)
@@ -43,8 +43,8 @@ EVIDENCE_WEIGHTS = (2.6, 0.35, 0.4)
 EVIDENCE_NEEDED = 0.7
 """Of the log-odds of ``evidence``, and what they must come to for a new hand to be as likely as not. Halfway between a
 rule that trusts all three more and the logistic fit to virtual frames, which trusts the detector: on such frames
-81 % of the hands pass and 0.6 % of the detector's other proposals. The fit itself takes 86 and 0.6 %, but passes two photographs
-without hands (``python3 -m hand_pose_ros.training.new_hand_rule``)."""
+81 % of the hands pass and 0.6 % of the detector's other proposals. The fit itself takes 86 and 0.6 %, but passes two
+photographs without hands (``python3 -m hand_pose_ros.training.new_hand_rule``)."""
 SAME_BOX_IOU = 0.3
 OVERLAPPING_IOU = 0.6
 """A new detection that overlaps a followed hand by the first is that hand, unless another one fits it better; by the
