@@ -64,19 +64,20 @@ def test_each_part_of_the_network_and_the_request_changes_the_engine(gpu):
 
 def test_the_source_of_the_networks_is_part_of_the_key(tmp_path, monkeypatch):
     package = tmp_path / "hand_pose_ros"
-    for folder, name in (("networks", "a.py"), ("runtimes", "ort.py"), ("runtimes", "tensorrt.py"),
-                         ("runtimes", "source.py")):
+    for folder, name in (("networks", "a.py"), ("runtimes", "ort.py"), ("runtimes", "int8.py"),
+                         ("runtimes", "tensorrt.py"), ("runtimes", "source.py")):
         (package / folder).mkdir(parents=True, exist_ok=True)
         (package / folder / name).write_text("one")
     monkeypatch.setattr(source, "__file__", str(package / "runtimes" / "source.py"))
     shas = []
-    for path in (package / "networks" / "a.py", package / "runtimes" / "ort.py", package / "networks" / "b.py"):
+    for path in (package / "networks" / "a.py", package / "runtimes" / "ort.py", package / "runtimes" / "int8.py",
+                 package / "networks" / "b.py"):
         source.program_sha256.cache_clear()
         shas.append(source.program_sha256())
         path.write_text("two")
     source.program_sha256.cache_clear()
     shas.append(source.program_sha256())
-    assert len(set(shas)) == 4
+    assert len(set(shas)) == 5
     monkeypatch.undo()
     source.program_sha256.cache_clear()
 
