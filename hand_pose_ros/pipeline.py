@@ -25,6 +25,7 @@ from hand_pose_ros import crop as crops
 from hand_pose_ros import tracking
 from hand_pose_ros.errors import FrameError
 from hand_pose_ros.lift import confidence, lift
+from hand_pose_ros.skeleton import KNUCKLES, WRIST
 from hand_pose_ros.tracking import TrackerState
 from hand_pose_ros.types import Crop, CropPose, Detection, Frame, Hand, ScaleSource
 
@@ -52,6 +53,9 @@ second it is that hand anyway."""
 SAME_HAND = 0.2
 SAME_HAND_OTHER_SIDE = 0.1
 """Mean joint distance, in hand sizes, below which two poses are one hand; clasped hands are allowed to be closer."""
+SAME_PALM = 0.2
+"""Mean distance of the palms' joints, likewise, below which a new hand is another reading of a known one, perhaps as
+one of the other side, whose fingers lie elsewhere. Hands that are known already may cross and clasp."""
 PAST = 0.15
 """Hand sizes by which a crop is moved off a hand in front, so that the hand behind is more in its middle."""
 FOUND_AGAIN = 0.3
@@ -116,8 +120,10 @@ class Pipeline:
 
         fresh = [(new_hand_probability(look.detection, look.pose), look) for look in fresh]
         fresh.sort(key=lambda pair: -pair[0])
-        hands += [replace(self._lift(look, frame, config), score=p)
-                  for p, look in fresh if p >= config.detection_threshold]
+        for p, look in fresh:
+            if p >= config.detection_threshold:
+                hand = replace(self._lift(look, frame, config), score=p)
+                hands += [] if any(_palms_apart(hand, other) < SAME_PALM for other in hands) else [hand]
         hands = without_duplicates(hands)[:config.max_hands]
         tracker, filtered, raw = tracking.step(state.tracker, tuple(hands), frame.stamp_ns, config)
         if config.mirrored_image:
@@ -361,6 +367,15 @@ def _apart(a: Hand, b: Hand) -> float:
     """Mean distance of the joints of two hands in the image, in sizes of the smaller one."""
     size = min(np.max(a.box[2:] - a.box[:2]), np.max(b.box[2:] - b.box[:2]))
     return float(np.nanmean(np.linalg.norm(a.joints_px - b.joints_px, axis=-1)) / max(size, 1e-6))
+
+
+def _palms_apart(a: Hand, b: Hand) -> float:
+    """Mean distance of wrists and knuckles in the image, in sizes of the smaller hand; of the knuckles' two orders the
+    one that fits better: readings of one hand as a right and as a left one have them the other way round."""
+    size = min(np.max(a.box[2:] - a.box[:2]), np.max(b.box[2:] - b.box[:2]))
+    one = a.joints_px[[WRIST, *KNUCKLES]]
+    others = (b.joints_px[[WRIST, *order]] for order in (KNUCKLES, KNUCKLES[::-1]))
+    return float(min(np.linalg.norm(one - other, axis=-1).mean() for other in others) / max(size, 1e-6))
 
 
 def _misfit(detection: Detection, hand: Hand) -> float:

@@ -49,8 +49,12 @@ def scale_aligned_mpjpe_mm(predicted_m: np.ndarray, truth_m: np.ndarray, valid: 
     predicted, truth = _root_relative(predicted_m, truth_m, valid)
     if not len(truth):
         return float("nan")
-    scale = (predicted * truth).sum() / max((predicted * predicted).sum(), 1e-12)
-    return float(joint_errors_mm(predicted * scale, truth).mean())
+    return float(joint_errors_mm(scaled_to(predicted, truth), truth).mean())
+
+
+def scaled_to(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """predicted (n, 3), wrist at the origin, times the scale s of ``scale_aligned_mpjpe_mm`` towards truth (n, 3)."""
+    return predicted * ((predicted * truth).sum() / max((predicted * predicted).sum(), 1e-12))
 
 
 def pa_mpjpe_mm(predicted_m: np.ndarray, truth_m: np.ndarray, valid: np.ndarray | None = None) -> float:

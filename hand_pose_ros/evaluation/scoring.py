@@ -223,8 +223,7 @@ def _score_pair(score: HandScore, item: Item, truth: TruthHand, predicted: Predi
             finite = valid_m & np.isfinite(relative[0]).all(axis=1)
             if finite.sum() >= MIN_3D_JOINTS:
                 guess, true = (joints[finite] for joints in relative)
-                scale = (guess * true).sum() / max((guess * guess).sum(), 1e-12)    # of scale_aligned_mpjpe_mm
-                score.scale_errors_mm[finite] = metrics.joint_errors_mm(scale * guess, true)
+                score.scale_errors_mm[finite] = metrics.joint_errors_mm(metrics.scaled_to(guess, true), true)
                 score.pa_errors_mm[finite] = metrics.joint_errors_mm(metrics.procrustes(guess, true), true)
     if truth.vertices_m is not None and predicted.vertices_m is not None:
         _score_mesh(score, truth.vertices_m, predicted.vertices_m)

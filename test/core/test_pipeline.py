@@ -148,6 +148,16 @@ def test_two_boxes_on_one_hand_are_one_hand():
     assert len(result.hands) == 1
 
 
+@pytest.mark.parametrize("apart_m, hands", [(0.0, 1), (0.16, 2)])
+def test_a_new_hand_on_the_palm_of_a_known_one_is_another_reading_of_it(apart_m, hands):
+    """A fist of the other side over a flat hand: its fingers, and so its box, lie elsewhere."""
+    one = hand(bend=0.1), True
+    two = hand(right=False, bend=1.3, at=(apart_m, 0, 0.6)), False
+    oracle = Oracle(make("pinhole"))
+    results = play(oracle, [[one]] * 3 + [[one, two]] * 20, Config(detect_every_s=0.1))
+    assert oracle.detector_calls >= 2 and [len(r.hands) for r in results[-5:]] == [hands] * 5
+
+
 def test_clasped_hands_of_two_sides_stay_two():
     oracle = Oracle(make("pinhole"))
     one = play(oracle, [[(hand(at=(0, 0, 0.6), turn=(0, 1.4, 0)), True)]])[0].raw
