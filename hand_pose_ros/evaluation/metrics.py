@@ -53,7 +53,10 @@ def scale_aligned_mpjpe_mm(predicted_m: np.ndarray, truth_m: np.ndarray, valid: 
 
 
 def scaled_to(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """predicted (n, 3), wrist at the origin, times the scale s of ``scale_aligned_mpjpe_mm`` towards truth (n, 3)."""
+    """predicted (n, 3), wrist at the origin, times the one scale that brings it nearest to truth (n, 3), any unit.
+
+    s = <P, G> / <P, P> (N-MPJPE, Rhodin et al., ECCV 2018). Returns (n, 3); zeros stay zeros.
+    """
     return predicted * ((predicted * truth).sum() / max((predicted * predicted).sum(), 1e-12))
 
 
