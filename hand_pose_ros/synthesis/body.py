@@ -18,6 +18,10 @@ from hand_pose_ros.synthesis.sensor import to_linear
 VARIANTS = 16
 MIDDLE_HEIGHT_M = 0.82
 """Height of a body's origin over the floor it stands on."""
+FROM_FACE_M = (0.10, 0.19)
+"""How far from the middle of the head the middle of a hand is that is held to it."""
+ELBOW_TO_PALM_M = 0.34
+_FACE_FROM_EYES = (0.0, -0.03, -0.075)
 _HEAD = ("neck", "head", "jaw", "levator", "oculi", "orbicularis", "oris", "risorius", "special", "temporalis",
          "tongue", "eye")
 _FOREARM = ("lowerarm", "wrist", "metacarpal", "finger")
@@ -63,6 +67,7 @@ class Person:
     cloth: tuple                                # (colour, pattern, gloss) of the shirt
     long_sleeves: bool
     trunk: np.ndarray                           # (n, 3) skin of torso, legs and head
+    face: np.ndarray                            # (3,) point between the ears, below the eyes
 
     def holds(self, points: np.ndarray) -> np.ndarray:
         """Which of some points (n, 3) in the body frame lie inside trunk or head or within 3 cm of them. (n,) bool."""
@@ -270,7 +275,8 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
         color = cloth if long_sleeves else (look_back, 0, look.gloss)
         solids.append((shapes.ball(elbows[side], 0.044 if long_sleeves else 0.036), *color))
     trunk = vertices[(shared.weights[:, 2:].sum(1) < 0.1) & (rest[:, 1] > shape.pelvis[1] - 0.3)]
-    return Person(tuple(solids), elbows, upper_arms, cloth, long_sleeves, trunk)
+    return Person(tuple(solids), elbows, upper_arms, cloth, long_sleeves, trunk,
+                  on_head(shape.eyes.mean(0) + _FACE_FROM_EYES))
 
 
 def _head(rng, shape: Figure, colors: np.ndarray, hair_color: np.ndarray) -> tuple:
@@ -372,6 +378,23 @@ def sample_gesture(rng: np.random.Generator, side: int, showing: bool = False,
     return tuple(v / np.linalg.norm(v) for v in ((np.array(upper) + rng.normal(0, 0.15, 3)) * mirror,
                                                  np.array(fore) * mirror,
                                                  (np.array(palm) + rng.normal(0, 0.25, 3)) * mirror))
+
+
+def sample_reach(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw an arm whose hand is held to the head: to cheek, ear, mouth, chin, temple or hair, or a hand's breadth off.
+
+    side: 0 right, 1 left. Returns (unit upper arm (3,), where the hand shall be seen from ``Person.face`` (3,) metres),
+    in the body frame.
+    """
+    out = np.array([-1.0 if side == 0 else 1.0, 1.0, 1.0])
+    at = np.array([rng.uniform(-0.3, 1.2), rng.uniform(-1.0, 0.5), rng.uniform(-0.2, 1.0)])
+    at = out * at / np.linalg.norm(at) * rng.uniform(*FROM_FACE_M)
+    mean = figure(0)                                                # people differ by less than the hand's place does
+    uppers = out * rng.uniform((0.0, -1.0, -0.1), (0.9, 0.25, 0.9), (64, 3))
+    uppers /= np.linalg.norm(uppers, axis=-1, keepdims=True)
+    elbows = mean.shoulders[side] + np.linalg.norm(mean.elbows[side] - mean.shoulders[side]) * uppers
+    goal = mean.eyes.mean(0) + _FACE_FROM_EYES + at
+    return uppers[np.argmin(np.abs(np.linalg.norm(goal - elbows, axis=-1) - ELBOW_TO_PALM_M))], at
 
 
 def arm_rotation(elbow_in_hand: np.ndarray, forearm: np.ndarray, palm: np.ndarray, side: int) -> np.ndarray:

@@ -111,7 +111,7 @@ ANCHORS = {
     "three_w": Anchor("straight straight straight curl", "under", "spread", 0.3,
                       ((_pad("thumb"), Spot("little_pip", 0.7, 165.0)),), 3, "count"),
     "four": Anchor("straight straight straight straight", "across", "open", 0.25, weight=4, kind="count"),
-    "call": Anchor("curl curl curl straight", "out", "spread", 0.2, weight=2),
+    "call": Anchor("curl curl curl straight", "out", "spread", 0.2, weight=4),
     "horns": Anchor("straight curl curl straight", "over", "open", 0.3, _OVER_MIDDLE, 2),
     "rock": Anchor("straight curl curl straight", "out", "open", 0.2, weight=2),
     "little_up": Anchor("curl curl curl straight", "over", "fist", 0.3, _OVER_FIST, 1.5, "count"),

@@ -23,6 +23,8 @@ OWNER_IN_PICTURE = 0.42
 """Share of crops that show the person whose hand it is."""
 MODES = {"showing": 0.36, "people": 0.25, "arms": 0.26, "none": 0.13}
 """What whole frames show and how often: people who show a gesture, other people, lone arms, no hands."""
+AT_HEAD = 0.3
+"""Share of people of whom one hand is held to the head, as for a call, in thought, or to the mouth: skin before skin."""
 DISTORTED = 0.35
 """Share of frames from a camera with lens distortion. Crops have none: the robot's own crops are undistorted too."""
 COARSE, COARSE_BLUR_PX = 0.67, 1.5
@@ -248,13 +250,20 @@ def _person(rng, look, legs, showing=False):
     """
     chosen = int(rng.integers(2))
     gestures = [body.sample_gesture(rng, side, showing and side == chosen, showing) for side in range(2)]
+    to_head = None
+    if rng.random() < AT_HEAD:
+        upper, to_head = body.sample_reach(rng, chosen)
+        gestures[chosen] = upper, *gestures[chosen][1:]
     person = body.sample(rng, look, np.stack([g[0] for g in gestures]), legs)
     owner, arms = sample_owner(rng), []
     for side in range(2):
         sign = ("count", "sign") if showing and side == chosen and rng.random() < 0.85 else None
         arm = sample_arm(rng, look, person=person, owner=owner, kinds=sign)
         _, fore, palm = gestures[side]
-        for _ in range(8):                                          # until the hand is not in the body
+        held_to_head = to_head is not None and side == chosen
+        for attempt in range(24 if held_to_head else 8):            # until the hand is not in the body
+            if held_to_head and attempt < 16:
+                fore, palm = _to_head(rng, person, to_head * (1 + 0.05 * attempt), side)
             R = body.arm_rotation(arm.elbow, fore, palm, side)
             t = person.elbows[side] - R @ arm.elbow
             if not person.holds(np.vstack([arm.joints, 0.4 * arm.elbow]) @ R.T + t).any():
@@ -262,6 +271,13 @@ def _person(rng, look, legs, showing=False):
             _, fore, palm = body.sample_gesture(rng, side, showing and side == chosen)
         arms.append((arm, R, t))
     return person, arms, chosen
+
+
+def _to_head(rng, person: body.Person, at: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Unit (forearm, palm) for a hand held to the head, its palm more often than not to it. at: from the face (3,)."""
+    at = at + rng.normal(0.0, 0.03, 3)
+    fore = _unit(person.face + at - person.elbows[side])
+    return fore, _unit(-at / np.linalg.norm(at) + rng.normal(0.0, 0.5 if rng.random() < 0.7 else 2.0, 3))
 
 
 def _before_person(rng, R_world_camera: np.ndarray, ray: np.ndarray) -> np.ndarray:
