@@ -143,13 +143,14 @@ echo end >> {log}
 
 
 BUILDER = """
-import sys, threading
+import select, sys, threading
 from hand_pose_ros.runtimes import background
 from hand_pose_ros.runtimes.base import Options
 from hand_pose_ros.runtimes.cache import EngineCache
 args = ("pose", "pose_light", "onnxruntime-int8", Options(cache=EngineCache(sys.argv[1])))
 threading.Thread(target=background.build_in_another_process, args=args, daemon=True).start()
-sys.stdin.read()
+while not select.select([sys.stdin], [], [], 0.1)[0]:       # one read would sleep through a signal that just precedes it
+    pass
 """
 
 

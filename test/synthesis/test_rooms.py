@@ -60,7 +60,7 @@ def test_inside_a_body_is_what_lies_between_its_nearest_skin_before_and_behind()
     for point in points:
         near = person.trunk[(np.abs(person.trunk[:, :2] - point[:2]) < 0.025).all(1), 2]
         expected.append(bool(len(near) > 0 and near.min() - 0.03 < point[2] < near.max() + 0.03))
-    assert 20 < sum(expected) < 280
+    assert 15 < sum(expected) < 280
     np.testing.assert_array_equal(person.holds(points), expected)
     alone = [bool(person.holds(point[None])[0]) for point in points]
     assert alone == expected
@@ -85,6 +85,22 @@ def test_hands_of_people_are_not_inside_their_bodies():
         chest = person.trunk.mean(0)
         assert person.holds(chest[None]).all() and not person.holds(chest[None] + [0, 0, 0.6]).any()
     assert np.mean(inside) < 0.1
+
+
+def test_hands_held_to_the_head_are_near_it_and_not_in_it(monkeypatch):
+    def distances():
+        for seed in range(24):
+            rng = np.random.default_rng(seed)
+            person, arms, chosen = scene._person(rng, materials.sample_skin(rng)[0], False, showing=seed % 2 == 0)
+            arm, R, t = arms[chosen]
+            joints = arm.joints @ R.T + t
+            yield np.linalg.norm(joints - person.face, axis=-1).min(), person.holds(joints).any()
+
+    monkeypatch.setattr(scene, "AT_HEAD", 1.0)
+    away, inside = np.array(list(distances())).T
+    assert np.mean(away < 0.2) > 0.6 and np.median(away) > 0.12 and inside.mean() < 0.1
+    monkeypatch.setattr(scene, "AT_HEAD", 0.0)
+    assert np.median([away for away, _ in distances()]) > 0.25
 
 
 def test_a_wall_of_which_one_pixel_shows_is_drawn():
