@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +20,7 @@ Unit = dict[str, Any]
 Work = Callable[[Unit, dict[str, Any]], Any]
 Done = tuple[Unit, Any, Exception | None]
 Spread = Callable[[Work, Sequence[Unit], dict[str, Any]], Iterator[Done]]
+CONNECT_S = 5.0
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -64,7 +66,7 @@ def _limit_threads(count: int) -> None:
 def ray(jobs: int, address: str | None) -> Iterator[Spread]:
     """Ray: embedded on this machine without an address, else the cluster there (which must see the same files).
 
-    Raises ConfigError if Ray is not installed.
+    Raises ConfigError if Ray is not installed, or no cluster answers at the address.
     """
     try:
         import ray as engine
@@ -73,8 +75,16 @@ def ray(jobs: int, address: str | None) -> Iterator[Spread]:
             from error
     if not engine.is_initialized():
         # _node_ip_address: an embedded cluster listens on this machine only
-        engine.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=False,
-                    **({} if address else {"num_cpus": max(jobs, 1), "_node_ip_address": "127.0.0.1"}))
+        embedded = {} if address else {"num_cpus": max(jobs, 1), "_node_ip_address": "127.0.0.1"}
+        try:
+            if address:
+                _reach(address)
+            engine.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=False,
+                        **embedded)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}. Give HOST:PORT of "
+                              "its head as `ray start` there has said it; a cluster with a token wants RAY_AUTH_MODE="
+                              "token and RAY_AUTH_TOKEN here too") from error
 
     def result(reference: Any) -> Any:
         try:
@@ -90,6 +100,14 @@ def ray(jobs: int, address: str | None) -> Iterator[Spread]:
             yield _done(waiting.pop(done), lambda: result(done))
 
     yield spread
+
+
+def _reach(address: str) -> None:
+    """Raises OSError if nobody listens at HOST:PORT, ValueError for anything else: Ray would end this process."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError("that is not HOST:PORT")
+    socket.create_connection((host, int(port)), CONNECT_S).close()
 
 
 ENGINES = {"local": local, "ray": ray}

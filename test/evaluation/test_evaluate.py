@@ -7,6 +7,9 @@ import html.parser
 import json
 import os
 import re
+import secrets
+import socket
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -932,6 +935,7 @@ def test_a_cluster_gets_absolute_paths(tmp_path, monkeypatch):
     """Its machines see the same files but work in another folder."""
     given = {}
     monkeypatch.setitem(sys.modules, "ray", fake_ray([]))
+    monkeypatch.setattr(scale, "_reach", lambda address: None)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     data(Path("set"), 2)
@@ -1002,6 +1006,7 @@ def fake_ray(calls: list) -> types.ModuleType:
 def test_engines_do_every_unit_and_keep_what_is_done(engine, jobs, tmp_path, monkeypatch):
     calls: list = []
     monkeypatch.setitem(sys.modules, "ray", fake_ray(calls))
+    monkeypatch.setattr(scale, "_reach", lambda address: None)
     units = [{"name": str(number)} for number in range(5)]
     with scale.workers(jobs, engine) as spread:
         for _ in range(2):                          # the same workers are asked twice
@@ -1013,6 +1018,53 @@ def test_engines_do_every_unit_and_keep_what_is_done(engine, jobs, tmp_path, mon
         with scale.workers(1, "ray", "head:6379"):
             pass
         assert calls[1]["address"] == "head:6379" and "num_cpus" not in calls[1]
+
+
+@pytest.mark.parametrize("address, said", [
+    ("here", "not HOST:PORT"), ("127.0.0.1:here", "not HOST:PORT"), ("127.0.0.1:9", "refused|timed out"),
+    ("127.0.0.1:PORT", "Failed to connect")])
+def test_a_cluster_that_does_not_answer_is_named_with_the_remedy(address, said, monkeypatch):
+    module = fake_ray([])
+
+    def init(**_):
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    module.init = init
+    monkeypatch.setitem(sys.modules, "ray", module)
+    with socket.create_server(("127.0.0.1", 0)) as listening:           # something that is no cluster, or wants a token
+        address = address.replace("PORT", str(listening.getsockname()[1]))
+        with pytest.raises(ConfigError, match=f"answers at {address}: .*({said}).*RAY_AUTH_TOKEN"), \
+                scale.workers(1, "ray", address):
+            pass
+
+
+def test_a_real_cluster_of_two_nodes_gives_the_same_results(tmp_path):
+    """Needs the extra `ray`: a head and a second node on this machine, as two machines would be joined."""
+    pytest.importorskip("ray")
+    from ray.util import get_node_ip_address
+    with socket.create_server(("", 0)) as free:
+        head = f"{get_node_ip_address()}:{free.getsockname()[1]}"
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32),
+                   "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def start(*options):
+        subprocess.run([sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", *options], check=True,
+                       env=environment, capture_output=True, timeout=120)
+
+    (tmp_path / "many").mkdir()
+    for number in range(3):
+        bag(tmp_path / "many" / f"bag_{number}.mcap", 3 + number)
+    try:
+        start("--head", f"--port={head.rpartition(':')[2]}", "--include-dashboard=false",
+              f"--node-ip-address={head.rpartition(':')[0]}")
+        start(f"--address={head}")
+        command = [sys.executable, "-m", "hand_pose_ros", "evaluate", "--bags", str(tmp_path / "many"), "--quiet"]
+        for out, options in (("one", ()), ("two", ("--engine", "ray", "--ray-address", head))):
+            subprocess.run([*command, "--out", str(tmp_path / out), *options], check=True, env=environment, timeout=200)
+    finally:
+        subprocess.run([sys.executable, "-m", "ray.scripts.scripts", "stop", "--force"], check=False, capture_output=True)
+    for name in ("results.json", "predictions.jsonl", "bag_0.mcap", "bag_2.mp4"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
 
 def _killed(unit, job):
