@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from . import bag_truth, predictions, scoring, work
@@ -69,14 +70,21 @@ class Pictures:
 
 
 class Recording:
-    """Judge of a bag or a video: its truth is what the bag or a labels file holds, or nothing."""
+    """Judge of a bag or a video: its truth is what the bag or a labels file holds, or nothing. It is read while the
+    networks load and begin; what is wrong with it is raised with the first frame."""
 
     def __init__(self, unit: dict[str, Any], run: dict[str, Any]) -> None:
         self._unit, self._run = unit, run
         self._problems: Counter[str] = Counter()
-        self._truth = bag_truth.items_of(unit, run, self._problems)
+        reader = ThreadPoolExecutor(1)
+        self._read = reader.submit(bag_truth.items_of, unit, run, self._problems)
+        reader.shutdown(wait=False)
         self._rows: dict[int, Row] = {}
         self._images: dict[int, ImageScore] = {}
+
+    @property
+    def _truth(self) -> dict[int, Item]:
+        return self._read.result()
 
     def add(self, row: Row) -> None:
         """Predictions for a frame."""

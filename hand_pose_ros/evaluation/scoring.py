@@ -383,9 +383,12 @@ def tables(images: Sequence[ImageScore]) -> dict[str, dict[str, Any]]:
     """
     subsets = sorted({image.subset for image in images})
     by_subset = {name: summary(image for image in images if image.subset == name) for name in subsets}
-    by_kind = {title: summary(chosen) for kind, title in KINDS.items()
-               if (chosen := [image for image in images if image.kind == kind])}
     kind_of = {image.subset: image.kind for image in images}
+    by_kind = {}
+    for kind, title in KINDS.items():
+        alone = len(subsets) == 1 and {image.kind for image in images} == {kind}
+        if chosen := [image for image in images if image.kind == kind]:
+            by_kind[title] = dict(by_subset[subsets[0]]) if alone else summary(chosen)
     real = [by_subset[name] for name in subsets if kind_of[name] == "real"]
     hands = [hand for image in images for hand in image.hands]
     out: dict[str, Any] = {"subsets": by_subset, "kinds": by_kind, "by": {}}
