@@ -218,16 +218,16 @@ def model_versions(run: dict[str, Any], not_used: bool = False) -> dict[str, Any
 
 
 def commit() -> str:
-    """The commit of the source tree, with "+" if files differ from it; "" outside a source tree."""
+    """The commit of the source tree, with "+" and a digest of the differences if files differ from it; "" outside a
+    source tree."""
     root = Path(__file__).resolve().parents[2]
     try:
         head, changed = (subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=30,
-                                        check=True).stdout.strip()
-                         for words in (("rev-parse", "--short=12", "HEAD"),
-                                       ("status", "--porcelain", "--untracked-files=no")))
+                                        check=True, errors="replace").stdout.strip()
+                         for words in (("rev-parse", "--short=12", "HEAD"), ("diff", "--no-ext-diff", "HEAD")))
     except (OSError, subprocess.SubprocessError):
         return ""
-    return head + ("+" if changed else "")
+    return head + (f"+{hashlib.sha256(changed.encode()).hexdigest()[:8]}" if changed else "")
 
 
 # ------------------------------------------------------------------------------------------------------------ planning

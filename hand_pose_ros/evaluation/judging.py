@@ -58,8 +58,12 @@ class Pictures:
                 self.add(rows[item.name], item, looks.get(item.name))
 
     def compare(self, rows: Mapping[str, Row]) -> None:
-        """Score the predictions of another program; without a line, an image has no hands."""
+        """Score the predictions of another program; without a line, an image has no hands. An image with a damaged
+        label is left out, as it is for our own."""
         for item in map(self._data.__getitem__, self._unit["indices"]):
+            if item.problem:
+                self._problems[f"{self._data.name}: {item.problem}"] += 1
+                continue
             if item.name not in rows:
                 self._problems["image without a prediction line, counted as no hands"] += 1
             self.add(rows.get(item.name) or Row(item.name, ()), item)

@@ -198,14 +198,15 @@ def comparison(result: dict[str, Any], earlier: dict[str, Any]) -> list[list[str
     return rows
 
 
+_SAME = ("kind", "name", "folder", "split", "protocol", "images", "realtime", "recorded", "recordings")
+
+
 def _comparable(result: dict[str, Any], earlier: dict[str, Any]) -> str:
     """A warning if two runs did not measure the same thing; "" if they did."""
-    keys = [key for key in ("kind", "name", "folder", "split", "protocol", "images", "realtime", "recorded",
-                            "recordings")
-            if result["source"].get(key) != earlier["source"].get(key)]
+    before, now = ({**run["source"], "min_iou": run["run"].get("min_iou")} for run in (earlier, result))
+    keys = [key for key in (*_SAME, "min_iou") if before.get(key) != now.get(key)]
     return "" if not keys else "The two runs differ in " + ", ".join(
-        f"{key} ({earlier['source'].get(key)} before, {result['source'].get(key)} now)" for key in keys) + \
-        ": read differences with care."
+        f"{key} ({before.get(key)} before, {now.get(key)} now)" for key in keys) + ": read differences with care."
 
 
 def compare_text(runs: Sequence[dict[str, Any]]) -> str:

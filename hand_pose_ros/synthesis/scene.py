@@ -24,7 +24,7 @@ OWNER_IN_PICTURE = 0.42
 MODES = {"showing": 0.36, "people": 0.25, "arms": 0.26, "none": 0.13}
 """What whole frames show and how often: people who show a gesture, other people, lone arms, no hands."""
 AT_HEAD = 0.3
-"""Share of people of whom one hand is held to the head, as for a call, in thought, or to the mouth: skin before skin."""
+"""Share of people who hold a hand to the head, as for a call, in thought or to the mouth: skin before skin."""
 DISTORTED = 0.35
 """Share of frames from a camera with lens distortion. Crops have none: the robot's own crops are undistorted too."""
 COARSE, COARSE_BLUR_PX = 0.67, 1.5

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -339,6 +340,36 @@ def test_predictions_of_another_program(tmp_path):
     (tmp_path / "p.jsonl").write_text('{"hands": []}\n')
     with pytest.raises(DataError, match="p.jsonl:1"):
         run(tmp_path / "b", "--data", folder, "--predictions", tmp_path / "p.jsonl")
+
+
+def test_a_damaged_label_is_left_out_of_another_programs_predictions_too(tmp_path, monkeypatch):
+    folder, load = data(tmp_path / "set", 4), work.data_set
+
+    def damaged(*names):
+        found = load(*names)
+        return replace(found, build=lambda index: found.build(index) if index != 1 else [][index])
+
+    monkeypatch.setattr(work, "data_set", damaged)
+    ours = run(tmp_path / "a", "--data", folder)
+    theirs = run(tmp_path / "b", "--data", folder, "--predictions", tmp_path / "a" / "predictions.jsonl")
+    np.testing.assert_equal([theirs["metrics"], theirs["problems"]], [ours["metrics"], ours["problems"]])
+    assert ours["metrics"]["images"] == 3 and list(ours["problems"].values()) == [1]
+
+
+def test_results_of_a_changed_source_tree_name_the_change(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    source = tmp_path / "hand_pose_ros" / "evaluation" / "evaluate.py"
+    source.parent.mkdir(parents=True)
+    monkeypatch.setattr(evaluate, "__file__", str(source))
+    said = []
+    for text in ("one", "two", "three", "two", "one"):
+        source.write_text(text)
+        if not said:
+            for words in ("init -q", "add .", "-c user.name=a -c user.email=a@b commit -qm a"):
+                subprocess.run(["git", "-C", str(tmp_path), *words.split()], check=True)
+        said.append(evaluate.commit())
+    assert said[0] == said[4] and len(said[0]) == 12 and said[1] == said[3] != said[2]
+    assert all(re.fullmatch(said[0] + r"\+[0-9a-f]{8}", changed) for changed in said[1:4])
 
 
 # ---- bags
@@ -834,7 +865,10 @@ def test_comparing_two_runs(tmp_path):
         [report.read_run(tmp_path / "a"), report.read_run(tmp_path / "d")])
     recording = {"kind": "bag", "recordings": ["hand"], "realtime": False}
     assert "differ in recorded (None before, /hands now)" in report._comparable(
-        {"source": {**recording, "recorded": "/hands"}}, {"source": {**recording, "recorded": None}})
+        *({"source": {**recording, "recorded": topic}, "run": {}} for topic in ("/hands", None)))
+    run(tmp_path / "e", "--data", folder, "--min-iou", "0.5")
+    assert "The two runs differ in min_iou (0.3 before, 0.5 now)" in report.compare_text(
+        [report.read_run(tmp_path / "a"), report.read_run(tmp_path / "e")])
     assert "The two runs differ in protocol" in report.compare_text(
         [report.read_run(tmp_path / "a"), report.read_run(tmp_path / "c")])
     with pytest.raises(DataError, match="not the results.json of a run"):
@@ -1062,7 +1096,8 @@ def test_a_real_cluster_of_two_nodes_gives_the_same_results(tmp_path):
         for out, options in (("one", ()), ("two", ("--engine", "ray", "--ray-address", head))):
             subprocess.run([*command, "--out", str(tmp_path / out), *options], check=True, env=environment, timeout=200)
     finally:
-        subprocess.run([sys.executable, "-m", "ray.scripts.scripts", "stop", "--force"], check=False, capture_output=True)
+        stop = [sys.executable, "-m", "ray.scripts.scripts", "stop", "--force"]
+        subprocess.run(stop, check=False, capture_output=True)
     for name in ("results.json", "predictions.jsonl", "bag_0.mcap", "bag_2.mp4"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 

@@ -149,7 +149,7 @@ from hand_pose_ros.runtimes.base import Options
 from hand_pose_ros.runtimes.cache import EngineCache
 args = ("pose", "pose_light", "onnxruntime-int8", Options(cache=EngineCache(sys.argv[1])))
 threading.Thread(target=background.build_in_another_process, args=args, daemon=True).start()
-while not select.select([sys.stdin], [], [], 0.1)[0]:       # one read would sleep through a signal that just precedes it
+while not select.select([sys.stdin], [], [], 0.1)[0]:       # a read would sleep through a signal just before it
     pass
 """
 
