@@ -29,7 +29,7 @@ from hand_pose_ros.skeleton import KNUCKLES, WRIST
 from hand_pose_ros.tracking import TrackerState
 from hand_pose_ros.types import Crop, CropPose, Detection, Frame, Hand, ScaleSource
 
-WRONG_SIDE = 0.25
+WRONG_SIDE = 0.5
 """Below this probability that the crop shows a right hand, its mirroring was wrong."""
 FOLLOWED_CROP = (25.0, 0.2, 1.35)
 NEW_CROP = (20.0, 0.15, 1.25)
