@@ -1,8 +1,10 @@
 """``hand-pose labels``: predictions of a bag, a video or a folder of pictures as draft labels that a person corrects.
 
-Writes a folder with images/ and annotations.jsonl (see datasets/folder.py). Every line starts as ``"truth": "draft"``:
-it scores as a label made with a model until a person has corrected it and written "independent" in its place. Feed it
-back as ``evaluate --data FOLDER``, or with the recording it came from as ``evaluate --bag ... --labels FOLDER``.
+Writes a folder with images/, annotations.jsonl (see datasets/folder.py) and the same for label editors (see
+label_exchange.py). Every line starts as ``"truth": "draft"``: it scores as a label made with a model until a person has
+corrected it and written "independent" in its place; ``labels CORRECTED.json --out FOLDER`` does so with what an editor
+has exported. Feed it back as ``evaluate --data FOLDER``, or with the recording it came from as ``evaluate --bag ...
+--labels FOLDER``.
 """
 from __future__ import annotations
 
@@ -20,13 +22,15 @@ from .. import config as configs
 from ..errors import ConfigError, DataError, FrameError
 from ..pipeline import PipelineState
 from ..types import Frame, Hand, JointState
-from . import predictions, video_bag, work
+from . import label_exchange, predictions, video_bag, work
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("source", metavar="SOURCE", help="a bag, a video, or a folder of pictures")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="new folder for images/ and annotations.jsonl")
+    parser.add_argument("source", metavar="SOURCE", help="a bag, a video, or a folder of pictures; or COCO keypoints "
+                        "that a label editor exported, to be taken over into --out")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="new folder for images/ and annotations.jsonl; "
+                        "for corrected labels the one in which they began")
     parser.add_argument("--every", type=int, default=10, metavar="N", help="keep every Nth frame (default: 10)")
     parser.add_argument("--image-topic", help="default: the only colour image topic of the bag")
     parser.add_argument("--name", help="name of the set in the labels (default: the source's name)")
@@ -35,13 +39,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the command. Returns 0."""
+    if Path(args.source).suffix.lower() == ".json":
+        count, hands, problems = label_exchange.take_over(Path(args.source), Path(args.out))
+        print(f"{args.out}: {count} pictures with {hands} hands corrected; the labels before are in "
+              f"{label_exchange.BEFORE}")
+        _print_problems(problems)
+        return 0
     settings = configs.from_arguments(args)
     run = {"settings": dict(vars(settings)), "factory": "hand_pose_ros.pipeline:load"}
     count, hands, problems = draft(args, run)
-    print(f"{args.out}: {count} pictures with {hands} hands to correct")
+    print(f"{args.out}: {count} pictures with {hands} hands to correct, in a label editor as COCO keypoints "
+          f"({label_exchange.FILE})")
+    _print_problems(problems)
+    return 0
+
+
+def _print_problems(problems: Counter[str]) -> None:
     for problem, number in sorted(problems.items()):
         print(f"{number} x {problem}")
-    return 0
 
 
 def draft(args: argparse.Namespace, run: dict[str, Any]) -> tuple[int, int, Counter[str]]:
@@ -54,7 +69,7 @@ def draft(args: argparse.Namespace, run: dict[str, Any]) -> tuple[int, int, Coun
     (out / "images").mkdir(parents=True, exist_ok=True)
     chain, config = work.load_pipeline(run)
     recording = work.recording_name(source)
-    name, problems, lines = args.name or recording, Counter(), []
+    name, problems, rows, seen = args.name or recording, Counter(), [], []
     state, hands = PipelineState(), 0
     for number, (picture, frame) in enumerate(_frames(args, source, config, problems)):
         try:
@@ -66,13 +81,15 @@ def draft(args: argparse.Namespace, run: dict[str, Any]) -> tuple[int, int, Coun
             continue
         path = f"images/{picture or frame.stamp_ns}.png"
         cv2.imwrite(str(out / path), cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
-        label = _label(path, frame, result.hands, name, recording if picture is None else None)
-        lines.append(json.dumps(label, allow_nan=False) + "\n")
+        rows.append(_label(path, frame, result.hands, name, recording if picture is None else None))
+        seen.append([[state in (JointState.VISIBLE, JointState.UNKNOWN) for state in hand.state]
+                     for hand in result.hands])
         hands += len(result.hands)
-    if not lines:
+    if not rows:
         raise DataError(f"{source}: no frame could be used: {dict(problems)}")
-    predictions.write(out / "annotations.jsonl", lines)
-    return len(lines), hands, problems
+    predictions.write(out / "annotations.jsonl", (json.dumps(row, allow_nan=False) + "\n" for row in rows))
+    predictions.write(out / label_exchange.FILE, [json.dumps(label_exchange.to_coco(rows, seen), allow_nan=False)])
+    return len(rows), hands, problems
 
 
 def _frames(args: argparse.Namespace, source: Path, config: Any, problems: Counter[str]) \

@@ -24,8 +24,8 @@ import samples
 from hand_pose_ros import bags
 from hand_pose_ros.config import Config
 from hand_pose_ros.errors import ConfigError, DataError
-from hand_pose_ros.evaluation import (bag_truth, evaluate, fail_if, judging, labels, report, result_bag, scale,
-                                      video_bag, work)
+from hand_pose_ros.evaluation import (bag_truth, evaluate, fail_if, judging, label_exchange, labels, report,
+                                      result_bag, scale, video_bag, work)
 from hand_pose_ros.types import Hand, JointState
 
 START_NS = 1_700_000_000_000_000_000
@@ -678,6 +678,94 @@ def test_draft_labels_are_corrected_and_fed_back(tmp_path):
     labels.draft(parser.parse_args([str(path), "--out", str(tmp_path / "named"), "--name", "mine"]), job)
     row = json.loads((tmp_path / "named" / "annotations.jsonl").read_text().splitlines()[0])
     assert (row["dataset"], row["group"]) == ("mine", "hand"), "the group says which recording"
+
+
+def drafted(tmp_path: Path) -> tuple[Path, dict]:
+    """Draft labels of a bag with one hand: their folder, and their COCO keypoints."""
+    path = bag(tmp_path / "hand.mcap", 20, truth=False)
+    parser = argparse.ArgumentParser()
+    labels.add_arguments(parser)
+    labels.draft(parser.parse_args([str(path), "--out", str(tmp_path / "labels"), "--every", "5"]),
+                 {"settings": vars(Config()), "factory": "painted:exact"})
+    return tmp_path / "labels", json.loads((tmp_path / "labels" / "coco_keypoints.json").read_text())
+
+
+def test_drafts_are_coco_keypoints_for_a_label_editor(tmp_path):
+    folder, coco = drafted(tmp_path)
+    rows = [json.loads(line) for line in (folder / "annotations.jsonl").read_text().splitlines()]
+    assert [image["file_name"] for image in coco["images"]] == [row["image"] for row in rows]
+    categories = {entry["id"]: entry for entry in coco["categories"]}
+    assert len(coco["annotations"]) == 4
+    for annotation, row in zip(coco["annotations"], rows):
+        hand, category = row["hands"][0], categories[annotation["category_id"]]
+        assert category["name"] == hand["handedness"] + "_hand" and len(category["keypoints"]) == 21
+        assert [category["keypoints"][k - 1] for k in category["skeleton"][3]] == ["thumb_ip", "thumb_tip"]
+        triples = np.reshape(annotation["keypoints"], (21, 3))
+        np.testing.assert_array_equal(triples[triples[:, 2] > 0, :2],
+                                      np.array(hand["joints_2d"])[np.array(hand["valid_2d"]) > 0])
+        assert annotation["num_keypoints"] == (triples[:, 2] > 0).sum() == sum(hand["valid_2d"])
+    pytest.importorskip("pycocotools")
+    from pycocotools.coco import COCO
+    read = COCO(str(folder / "coco_keypoints.json"))
+    assert len(read.getAnnIds(catIds=read.getCatIds(supNms=["hand"]))) == 4
+
+
+def test_what_an_editor_exported_replaces_the_draft(tmp_path, capsys):
+    """As CVAT exports: other ids, keypoints in another order, no folder before the pictures' names."""
+    folder, coco = drafted(tmp_path)
+    draft = (folder / "annotations.jsonl").read_text()
+    turned = list(reversed(range(21)))
+    for image in coco["images"]:
+        image.update(id=image["id"] + 50, file_name=Path(image["file_name"]).name)
+    for annotation in coco["annotations"]:
+        triples = np.reshape(annotation["keypoints"], (21, 3))
+        triples[8] += (21, 0, 0)
+        triples[3] = 0                                                  # taken away by the person
+        annotation.update(image_id=annotation["image_id"] + 50, category_id=7, id=annotation["id"] + 9,
+                          keypoints=triples[turned].ravel().tolist())
+    names = coco["categories"][0]["keypoints"]
+    coco["categories"] = [{"id": 7, "name": "left_hand", "keypoints": [names[k] for k in turned]},
+                          {"id": 9, "name": "face", "keypoints": []}]
+    coco["annotations"][0]["category_id"] = 9
+    del coco["images"][3], coco["annotations"][3]
+    (tmp_path / "corrected.json").write_text(json.dumps(coco))
+    parser = argparse.ArgumentParser()
+    labels.add_arguments(parser)
+    assert labels.main(parser.parse_args([str(tmp_path / "corrected.json"), "--out", str(folder)])) == 0
+    said = capsys.readouterr().out
+    assert "3 pictures with 2 hands corrected" in said and "1 x picture that the corrected file does not name" in said
+    assert "1 x images/" in said and "annotation without keypoints of a hand, left out" in said
+    before = [json.loads(line) for line in draft.splitlines()]
+    rows = [json.loads(line) for line in (folder / "annotations.jsonl").read_text().splitlines()]
+    assert (folder / "annotations.before.jsonl").read_text() == draft and rows[3] == before[3]
+    assert [row["truth"] for row in rows[:3]] == ["independent"] * 3 and rows[0]["hands"] == []
+    for row, old in zip(rows[1:3], before[1:3]):
+        hand, was = row["hands"][0], old["hands"][0]
+        moved = np.subtract(hand["joints_2d"], was["joints_2d"]).round(6)
+        assert moved[8].tolist() == [21, 0] and not np.delete(moved, (3, 8), 0).any() and hand["handedness"] == "left"
+        assert hand["valid_2d"][3] == 0 and sum(hand["valid_2d"]) == sum(was["valid_2d"]) - 1
+        assert row["stamp_ns"] == old["stamp_ns"] and hand["K"] == was["K"]
+    found = run(tmp_path / "a", "--bag", tmp_path / "hand.mcap", "--labels", folder)
+    assert found["metrics"]["hands"] == 2, "the headline is over what a person has corrected"
+
+
+@pytest.mark.parametrize("damage, said", [
+    (lambda coco: coco["annotations"][0]["keypoints"].pop(), "62 numbers in keypoints instead of 63"),
+    (lambda coco: coco["images"][1].update(file_name="other.png"), "no line for the picture other.png"),
+    (lambda coco: coco["images"][1].update(file_name=coco["images"][0]["file_name"]), "is named twice"),
+    (lambda coco: coco["images"][1].update(width=160), "160 x 240 pixels there and 320 x 240 here"),
+    (lambda coco: coco["categories"][0]["keypoints"].remove("ring_pip"), "left_hand lacks the keypoints ring_pip"),
+    (lambda coco: coco.pop("categories"), "KeyError: 'categories'"),
+])
+def test_an_export_that_does_not_fit_changes_nothing(tmp_path, damage, said):
+    folder, coco = drafted(tmp_path)
+    damage(coco)
+    draft = (folder / "annotations.jsonl").read_text()
+    (tmp_path / "corrected.json").write_text(json.dumps(coco))
+    with pytest.raises(DataError, match=f"corrected.json: no COCO keypoints of the pictures in .*{said}"):
+        label_exchange.take_over(tmp_path / "corrected.json", folder)
+    assert (folder / "annotations.jsonl").read_text() == draft
+    assert not (folder / "annotations.before.jsonl").exists()
 
 
 def test_a_video_becomes_a_bag_and_is_evaluated(tmp_path):
