@@ -29,8 +29,8 @@ from hand_pose_ros.skeleton import KNUCKLES, WRIST
 from hand_pose_ros.tracking import TrackerState
 from hand_pose_ros.types import Crop, CropPose, Detection, Frame, Hand, ScaleSource
 
-WRONG_SIDE = 0.5
-"""Below this probability that the crop shows a right hand, its mirroring was wrong."""
+SURE_SIDE = 0.9
+"""A new hand is seen mirrored the other way, too, unless it is as probable as this that its side was guessed right."""
 FOLLOWED_CROP = (25.0, 0.2, 1.35)
 NEW_CROP = (20.0, 0.15, 1.25)
 """A crop is taken again if its roll (degrees), middle (in box sides) or size was off by more than these. Half the new
@@ -177,12 +177,15 @@ class Pipeline:
             if look.pose.presence < 0.5 * config.presence_threshold or not np.isfinite(look.pose.uv).all():
                 continue
             better = look.refined(frame.camera)
-            wrong_side = look.pose.right_probability < WRONG_SIDE
-            allowed = FOLLOWED_CROP if k < followed else NEW_CROP
-            if (wrong_side or _differs(look.detection, better, allowed)) and usable(better, frame):
-                again[k] = (better, look.crop.mirrored != wrong_side)
+            if k < followed:
+                other_side, allowed = look.pose.right_probability < 0.5, FOLLOWED_CROP
+            else:
+                other_side, allowed = side_probability(look) < SURE_SIDE, NEW_CROP
+            if (other_side or _differs(look.detection, better, allowed)) and usable(better, frame):
+                again[k] = (better, look.crop.mirrored != other_side)
         for k, look in zip(again, self._look(frame, list(again.values()))):
-            if look.crop.mirrored == seen[k].crop.mirrored or _belief(look) > _belief(seen[k]):
+            believed = _belief if k < followed else _belief_of_new
+            if look.crop.mirrored == seen[k].crop.mirrored or believed(look) > believed(seen[k]):
                 seen[k] = look
         return seen
 
@@ -342,6 +345,19 @@ def mirrored_pixels(hand: Hand, width: int) -> Hand:
 
 def _is_left(detection: Detection) -> bool:
     return bool(detection.right_probability < 0.5)      # NaN: taken for a right hand, the pose network will tell
+
+
+def side_probability(look: Look) -> float:
+    """Probability that the crop was mirrored the right way, 0..1: the detector's guess, which sees whose arm it is,
+    times what the pose network makes of the crop (Bayes' rule; neither knows of the other)."""
+    p = look.detection.right_probability
+    before = 0.5 if np.isnan(p) else 1 - p if look.crop.mirrored else p
+    right, wrong = look.pose.right_probability * before, (1 - look.pose.right_probability) * (1 - before)
+    return float(right / max(right + wrong, 1e-9))
+
+
+def _belief_of_new(look: Look) -> float:
+    return side_probability(look) * float(confidence(look.pose).mean())
 
 
 def _belief(look: Look) -> float:

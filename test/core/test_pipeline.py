@@ -105,6 +105,26 @@ def test_a_hand_that_was_mirrored_wrongly_is_looked_at_mirrored_the_other_way():
     assert seen == [[False], [True]] and not result.hands[0].is_right
 
 
+@pytest.mark.parametrize("guess, as_guessed, other_way, looks, right", [
+    (0.55, 0.95, 0.99, 1, True),                                    # sure enough at the first look
+    (0.55, 0.80, 0.95, 2, False), (0.55, 0.85, 0.60, 2, True),      # not sure: the better of two looks
+    (0.95, 0.60, 0.99, 1, True), (0.80, 0.60, 0.70, 2, True),       # whose arm it is, the detector has seen
+    (0.55, 0.30, 0.90, 2, False)])
+def test_the_side_of_a_new_hand_is_what_detector_and_pose_network_say_together(guess, as_guessed, other_way, looks,
+                                                                               right):
+    oracle, calls = Oracle(make("pinhole"), [(hand(), True)]), []
+
+    def estimate(crops):
+        calls.extend(crops)
+        return [replace(pose, right_probability=other_way if crop.mirrored else as_guessed)
+                for crop, pose in zip(crops, oracle.estimate(crops))]
+
+    def detect(image, score):
+        return [replace(d, right_probability=guess) for d in oracle.detect(image)]
+    _, result = Pipeline(detect, estimate, 224).step(PipelineState(), Frame(BLACK, oracle.camera, 1), CONFIG)
+    assert len(calls) == looks and result.hands[0].is_right == right
+
+
 @pytest.mark.parametrize("roll_deg, shift, size, looks", [
     (0, 0.0, 1.0, 1), (15, 0.0, 1.0, 1), (30, 0.0, 1.0, 2), (0, 0.3, 1.0, 2), (0, 0.0, 1.4, 2), (0, 0.0, 0.7, 2)])
 def test_a_new_hand_is_looked_at_again_only_if_the_detectors_box_was_off(roll_deg, shift, size, looks):
