@@ -8,8 +8,6 @@ from hand_pose_ros.networks.blocks import conv_bn, initialise, to_planes
 from hand_pose_ros.networks.pose_light import STAGES, Pyramid
 
 STRIDE = 8
-TURNED = 4.0
-"""Logit of the side for a hand whose turn and facing are both certain."""
 
 
 class DetectorLight(nn.Module):
@@ -17,12 +15,9 @@ class DetectorLight(nn.Module):
 
     The backbone is the one of ``PoseLight``, so that training can start from what a pose network knows of hands:
     from scratch the score needs several times the pictures to tell a hand from an arm or a face.
-    facing: the side is put together from two things that can be seen, which way round the knuckles are and whether palm
-    or back is turned to the camera. A right palm has the outline of a left back, and of the product alone nothing was
-    learnt: for large hands the side was right for 52 %.
     """
 
-    def __init__(self, stages: str = "plain", width: float = 1.0, neck: int = 96, facing: bool = False):
+    def __init__(self, stages: str = "plain", width: float = 1.0, neck: int = 96):
         super().__init__()
         if stages not in STAGES:
             raise ValueError(f"stages {stages!r}; choose one of {', '.join(STAGES)}")
@@ -31,7 +26,6 @@ class DetectorLight(nn.Module):
         # multiple of 32 is a valid size; dilation widens the view instead.
         self.context = nn.Sequential(*[Dilated(self.backbone.coarse, 128, rate) for rate in (2, 3)])
         self.head = nn.Sequential(conv_bn(neck, neck, 3), nn.Conv2d(neck, 8, 1))
-        self.facing = nn.Sequential(conv_bn(neck, neck, 3), nn.Conv2d(neck, 2, 1)) if facing else None
         initialise(self)
         for layer in self.context:
             nn.init.zeros_(layer.body[-1][1].weight)                                    # at first it changes nothing
@@ -41,18 +35,11 @@ class DetectorLight(nn.Module):
         self.head[1].bias.data[1:5] = 1.2                                               # boxes of about 50 px
 
     def raw(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, 8, H/8, W/8) before the activations: score and side logits, logarithms of the distances in strides; with
-        ``facing`` (N, 10, H/8, W/8), the last two how the knuckles are turned and where the palm faces, -1..1."""
+        """(N, 8, H/8, W/8) before the activations: score and side logits, logarithms of the distances in strides."""
         c8 = self.backbone.s8(to_planes(images, self.head[1].weight.dtype))
         c16 = self.backbone.s16(c8)
         c32 = self.context(self.backbone.s32(c16))
-        features = self.backbone.neck((c8, c16, c32))
-        raw = self.head(features)
-        if self.facing is None:
-            return raw
-        seen = torch.tanh(self.facing(features))
-        side = raw[:, 5:6] + TURNED * seen[:, 0:1] * seen[:, 1:2]
-        return torch.cat((raw[:, :5], side, raw[:, 6:], seen), dim=1)
+        return self.head(self.backbone.neck((c8, c16, c32)))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """images (N, H, W, 3) uint8 RGB -> (N, 8, H/8, W/8)."""

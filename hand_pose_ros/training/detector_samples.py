@@ -11,8 +11,6 @@ from hand_pose_ros.training import photometric
 STRIDE = 8
 MIN_HAND_PX = 10.0
 """Hands with a smaller box (longer side, pixels of the input) are neither taught nor forbidden."""
-FLAT_SINE = 0.4
-"""Of the angle between index and little knuckle, from which a hand counts as seen flat."""
 MAX_TRIES = 16
 """Draws of a frame without hands."""
 PLATEAU = 0.6
@@ -72,17 +70,14 @@ def labels(hands, size: tuple[int, int], unseen=()) -> dict:
     section 3, with a plateau: nobody can tell the middle of a large hand to a cell, and its score should not suffer);
     positive (h, w): weight of the plateau's cells, so that hands of n cells count as sqrt(n); middle (h, w): 1 at the
     one cell of the middle; care (h, w): 0 where a hand is too small or too far out of view to be demanded or forbidden;
-    box (4, h, w): log distances to the sides in strides; side (h, w) 0 or 1; up (2, h, w) unit direction; seen (2, h,
-    w): -1..1, 0 seen edge-on, 1 if the knuckles go round the wrist clockwise from index to little finger, and 1 if the
-    palm is turned away; weight (h, w): 1 at middles, less around them, where box, side, up and seen are taught. All
-    float32.
+    box (4, h, w): log distances to the sides in strides; side (h, w) 0 or 1; up (2, h, w) unit direction; weight
+    (h, w): 1 at middles, less around them, where box, side and up are taught. All float32.
     """
     h, w = size[0] // STRIDE, size[1] // STRIDE
     f = np.float32
     heat, care, weight = np.zeros((h, w), f), np.ones((h, w), f), np.zeros((h, w), f)
     positive, peak = np.zeros((h, w), f), np.zeros((h, w), f)
     box, side, up = np.zeros((4, h, w), f), np.zeros((h, w), f), np.zeros((2, h, w), f)
-    seen = np.zeros((2, h, w), f)
     cell_v, cell_u = np.mgrid[:h, :w]
     u, v = (cell_u + 0.5) * STRIDE - 0.5, (cell_v + 0.5) * STRIDE - 0.5
     for x0, y0, x1, y1 in unseen:
@@ -111,18 +106,9 @@ def labels(hands, size: tuple[int, int], unseen=()) -> dict:
         box[:, taught] = np.log(distances[:, taught] / STRIDE)
         side[taught], weight[taught] = right, bump[taught]
         up[:, taught] = direction[:, None]
-        seen[0, taught] = turn = _turn(joints)
-        seen[1, taught] = turn if right else -turn
         care[taught] = 1
     return {"heat": heat, "positive": positive, "middle": peak, "care": care, "weight": weight, "box": box,
-            "side": side, "up": up, "seen": seen}
-
-
-def _turn(joints: np.ndarray) -> float:
-    """Which way index and little knuckle lie round the wrist: 1 clockwise in the image, -1 the other way, 0 in line."""
-    index, little = joints[5] - joints[0], joints[17] - joints[0]
-    sine = (index[0] * little[1] - index[1] * little[0]) / max(np.linalg.norm(index) * np.linalg.norm(little), 1e-6)
-    return float(np.clip(sine / FLAT_SINE, -1, 1))
+            "side": side, "up": up}
 
 
 def _surroundings(pool, frames, size, rng, augmentation) -> np.ndarray:

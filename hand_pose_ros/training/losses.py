@@ -11,7 +11,7 @@ HEAT_SIGMA = 0.09
 
 POSE_WEIGHTS = {"heat": 0.4, "uv0": 4.0, "uv": 8.0, "xyz": 6.0, "bones": 1.0, "uv_scale": 0.05, "z_scale": 0.05,
                 "visibility": 0.2, "presence": 0.3, "right": 1.0}
-DETECTOR_WEIGHTS = {"heat": 1.0, "box": 1.0, "side": 0.4, "up": 0.5, "seen": 0.5}
+DETECTOR_WEIGHTS = {"heat": 1.0, "box": 1.0, "side": 0.4, "up": 0.5}
 
 
 def pose_loss(raw: dict, sample: dict, likelihood: float) -> tuple[torch.Tensor, dict]:
@@ -64,8 +64,6 @@ def detector_loss(raw: torch.Tensor, sample: dict, likelihood: float = 0.0) -> t
         "side": (side * weight).sum() / total,
         "up": ((up - sample["up"]).abs().sum(1) * weight).sum() / total,
     }
-    if raw.shape[1] > 8:
-        parts["seen"] = ((raw[:, 8:10] - sample["seen"]).abs().sum(1) * weight).sum() / total
     return sum(DETECTOR_WEIGHTS[name] * part for name, part in parts.items()), parts
 
 

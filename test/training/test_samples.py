@@ -195,23 +195,6 @@ def test_hands_hardly_in_view_are_neither_taught_nor_forbidden():
         assert (target["heat"] < 0.999).all() and not target["weight"].any() and (target["care"] == 0).any()
 
 
-def test_palm_and_back_are_labelled_beside_the_side():
-    """Somebody opposite who raises the right hand and shows the palm has the index finger on the picture's right."""
-    joints = np.tile([48.0, 60.0], (21, 1))
-    joints[0], joints[5], joints[9], joints[17] = (48, 84), (60, 48), (52, 46), (36, 50)
-    mirrored = joints * (-1, 1) + (96, 0)
-    for px, right, turn, away in ((joints, True, -1, -1), (mirrored, False, 1, -1), (mirrored, True, 1, 1),
-                                  (joints, False, -1, 1)):
-        target = detector_samples.labels([(px, right, (-0.5, -0.5, 95.5, 95.5))], (96, 96))
-        row, column = np.argwhere(target["middle"])[0]
-        assert target["seen"][:, row, column].tolist() == [turn, away] and target["side"][row, column] == right
-        assert turn * away == (1 if right else -1)
-    edge_on = joints.copy()
-    edge_on[5], edge_on[17] = (49, 48), (47, 50)
-    target = detector_samples.labels([(edge_on, True, (-0.5, -0.5, 95.5, 95.5))], (96, 96))
-    assert np.abs(target["seen"]).max() < 0.25
-
-
 def test_hands_too_hidden_to_be_labelled_are_not_forbidden():
     target = detector_samples.labels([], (96, 96), [np.array([30.0, 40, 60, 70])])
     assert target["care"][6, 5] == 0 and target["care"][0, 0] == 1 and target["care"].mean() > 0.6
