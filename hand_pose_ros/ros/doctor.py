@@ -12,14 +12,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
 from .. import camera, config, imaging, messages, models
-from ..errors import FrameError, HandPoseError
+from ..errors import FrameError, HandPoseError, ModelError
 from . import environment
 from .diagnostics import WARN as DIAGNOSTIC_WARN
 from .diagnostics import Punctuality
@@ -200,12 +200,14 @@ def networks(settings: Any) -> Iterator[Finding]:
                           "reinstall the package (with git: git lfs pull)")
             return
     try:
-        loaded = pipeline.load(settings)
+        serving = without_building(settings)
+        loaded = pipeline.load(replace(settings, runtime=serving) if serving else settings)
     except HandPoseError as error:
         yield Finding(FAULT, "runtime", str(error), "set runtime to auto")
         return
     network = loaded.estimate.network
-    yield Finding(OK, "runtime", f"files: {network.name}" + (f" ({network.reason})" if network.reason else ""))
+    wait = "tensorrt, built before the first picture, which takes minutes; until then " if serving else ""
+    yield Finding(OK, "runtime", f"files: {wait}{network.name}" + (f" ({network.reason})" if network.reason else ""))
     yield node_runtime(settings)
     lens = camera.assumed(640, 480, 60.0)
     times_ms = []
@@ -215,6 +217,26 @@ def networks(settings: Any) -> Iterator[Finding]:
         times_ms.append((time.perf_counter() - started_s) * 1e3)
     yield Finding(OK, "speed", f"looking for hands in 640x480: {np.median(times_ms[1:]):.0f} ms "
                                f"(first time {times_ms[0]:.0f} ms); hand-pose benchmark measures more")
+
+
+def without_building(settings: Any) -> str:
+    """The runtime that serves while TensorRT engines are not built, "" if none has to be: a check of a machine must not
+    compile for minutes without a word. Raises ModelError, naming the command, if TensorRT is asked for by name."""
+    from ..runtimes import Options
+    from ..runtimes.base import NotBuilt
+    from ..runtimes.ladder import forecast, opener
+    from ..runtimes.source import from_model
+    for kind, name in (("detector", settings.detector_model), ("pose", settings.pose_model)):
+        if settings.runtime == "auto":
+            serving, target, _ = forecast(from_model(kind, name), "auto", Options())
+            if target == "tensorrt":
+                return serving
+        elif settings.runtime == "tensorrt":
+            try:
+                opener("tensorrt")(from_model(kind, name), Options(live=True))
+            except NotBuilt as error:
+                raise ModelError(f"{error}: hand-pose build-engine --runtime tensorrt") from error
+    return ""
 
 
 def node_runtime(settings: Any, options: Any = None) -> Finding:

@@ -33,7 +33,8 @@ class Swapping(Runtime):
         self._prepare = prepare
         self._report = report
         self._target = target
-        self.reason = f"{target}: engine is being built in the background"
+        self._passed_over = current.reason                  # why the rungs above both do not serve
+        self.reason = self._said(f"{target}: engine is being built in the background")
         self._thread = threading.Thread(target=self._build, name=f"build {current.source.model}", daemon=True)
         self._thread.start()
 
@@ -66,12 +67,15 @@ class Swapping(Runtime):
             ready = self._prepare()
             ready(np.zeros((1, *self.source.input_shape), np.uint8))
         except Exception as error:                   # a thread's error would vanish; the rung that serves goes on
-            self.reason = f"{self._target}: {error}"
+            self.reason = self._said(f"{self._target}: {error}")
             self._report(f"{self.source.model}: stays on {self.name}: {error}")
             return
         self.info = ready.info
-        self._serving, self.reason = ready, ready.reason
+        self._serving, self.reason = ready, self._said(ready.reason)
         self._report(f"{self.source.model}: now serving through {self.name}")
+
+    def _said(self, reason: str) -> str:
+        return "; ".join(filter(None, (self._passed_over, reason)))
 
 
 def build_in_another_process(kind: str, model: str, runtime: str, options: Options) -> None:
@@ -82,7 +86,7 @@ def build_in_another_process(kind: str, model: str, runtime: str, options: Optio
     """
     command = ["nice", "-n", "10", sys.executable, "-m", f"{__package__}.with_parent", "build-engine", "--kind", kind,
                "--model", model, "--runtime", runtime, "--precision", options.precision,
-               "--max-batch", str(options.max_batch), "--cache", str(options.cache.folder)]
+               "--max-batch", str(options.max_batch), "--cache", str(options.cache.folder), "--if-missing"]
     package = str(Path(__file__).resolve().parents[2])       # where this process found it, installed or not
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")])}
     with _ONE_AT_A_TIME:

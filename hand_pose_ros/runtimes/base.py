@@ -29,6 +29,10 @@ class Options:
     report: Callable[[str], None] = _silent          # one line of progress for people
 
 
+class Disagreement(ModelError):
+    """What was built does not say what torch eager says, and must not serve."""
+
+
 class NotBuilt(ModelError):
     """The runtime can run here, but its engine is not in the cache and nobody wants to wait for it now."""
 

@@ -21,13 +21,15 @@ import numpy as np
 from ..errors import ConfigError, HandPoseError, ModelError
 from . import host, ladder, looks
 from .base import Options
-from .build import DEFAULT_MODELS
+from .build import BUILT_RUNTIMES, DEFAULT_MODELS
 from .cache import EngineCache
 from .source import from_model
 
 BATCHES = (1, 2, 4)
 PERCENTILES = (50, 95, 99)
 WARM_UP = 20
+GPU_RUNTIMES = ("tensorrt", "cuda")
+"""Runtimes with a choice of precision."""
 PEER = Path(__file__).resolve().parents[2] / "benchmarks" / "mediapipe_peer.py"
 
 
@@ -40,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=2, help="processors that each measured process may use")
     parser.add_argument("--runtime", nargs="+", metavar="NAME", choices=list(ladder.RUNTIMES),
                         help=f"default: all that run here, of {', '.join(ladder.RUNTIMES)}")
-    parser.add_argument("--precision", choices=("auto", "fp32", "fp16", "int8"), default="auto",
-                        help="of the networks; auto: what each runtime does best")
+    parser.add_argument("--precision", choices=("auto", "fp32", "fp16"), default="auto",
+                        help="of tensorrt and cuda; auto: what each does best. The others have one precision each")
     parser.add_argument("--spinning", action="store_true", help="let ONNX Runtime's threads poll within a call")
     parser.add_argument("--detector-model", default=DEFAULT_MODELS["detector"],
                         help="a folder of models/, or a path to one")
@@ -70,12 +72,23 @@ def main(args: argparse.Namespace) -> int:
         raise ConfigError("--mediapipe needs --video, since it does not find drawn hands, and a source tree with "
                           f"{PEER}")
     contenders = list(args.runtime or ladder.RUNTIMES)
+    if args.precision != "auto":
+        fixed = [name for name in args.runtime or () if name not in GPU_RUNTIMES]
+        if fixed:
+            raise ConfigError(f"--precision {args.precision} is for {' and '.join(GPU_RUNTIMES)}: {fixed[0]} has one")
+        contenders = [name for name in contenders if name in GPU_RUNTIMES]
     results: dict[str, dict] = {}
-    for turn in range(args.rounds):
-        for runtime in [name for name in contenders if turn == 0 or name in results]:
-            _collect(results, runtime, _own_command(runtime, args), forced=bool(args.runtime))
-        for complexity, label in ((1, "MediaPipe full"), (0, "MediaPipe lite")) if args.mediapipe else ():
-            _collect(results, label, _peer_command(complexity, args), forced=True)
+    failed: dict[str, str] = {}
+    commands = {name: _own_command(name, args) for name in contenders}
+    for name in [name for name in contenders if name in BUILT_RUNTIMES]:       # what it exports or builds is no start
+        _collect({}, failed, name, [*commands[name], "--frames", "1"])
+    for complexity, label in ((1, "MediaPipe full"), (0, "MediaPipe lite")) if args.mediapipe else ():
+        commands[label] = _peer_command(complexity, args)
+    for _ in range(args.rounds):
+        for name in [name for name in commands if name not in failed]:
+            _collect(results, failed, name, commands[name])
+    for name, reason in failed.items():
+        print(f"{name}: left out: {reason}", file=sys.stderr)
     if not results:
         raise ModelError("no runtime runs here: see the lines above")
     report = {"machine": machine(args), "results": results}
@@ -87,6 +100,9 @@ def main(args: argparse.Namespace) -> int:
         (folder / "benchmark.json").write_text(json.dumps(report, indent=1))
         (folder / "benchmark.md").write_text("\n".join(lines) + "\n")
         plot(report, folder / "benchmark.png")
+    asked = [*(args.runtime or ()), *(name for name in failed if name.startswith("MediaPipe"))]
+    if any(name in failed for name in asked):
+        raise ModelError("; ".join(f"{name} cannot be measured: {failed[name]}" for name in asked if name in failed))
     return 0
 
 
@@ -104,24 +120,22 @@ def _peer_command(complexity: int, args: argparse.Namespace) -> list[str]:
             "--threads", str(args.threads), "--complexity", str(complexity)]
 
 
-def _collect(results: dict[str, dict], name: str, command: list[str], forced: bool) -> None:
-    """Runs one process and adds its times to what earlier rounds gave. A runtime that was not asked for by name and
-    does not run is said and left out."""
+def _collect(results: dict[str, dict], failed: dict[str, str], name: str, command: list[str]) -> None:
+    """Runs one process and adds its times to what earlier rounds gave; what does not run is noted in ``failed``."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[2]),
                                                                 os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        if forced:
-            raise ModelError(f"{name} cannot be measured: {reason}")
-        print(f"{name}: left out: {reason}", file=sys.stderr)
+        failed[name] = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return
     fresh = json.loads(done.stdout.splitlines()[-1])
     if name not in results:
         results[name] = fresh
         return
     for key, value in fresh.items():
-        if key.endswith("_ms"):
+        if not key.endswith("_ms"):
+            results[name][key] = value
+        else:
             results[name][key] = ({part: results[name][key][part] + value[part] for part in value}
                                   if isinstance(value, dict) else results[name][key] + value)
 
@@ -143,7 +157,8 @@ def measured(runtime: str, args: argparse.Namespace) -> dict:
     result["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if runtime in ("cuda", "tensorrt"):
         import torch
-        result["gpu_memory_mb"] = torch.cuda.max_memory_reserved() / 2**20
+        free, total = torch.cuda.mem_get_info()                 # TensorRT's memory is none of torch's
+        result["gpu_memory_mb"] = (total - free) / 2**20
     return result
 
 
@@ -261,7 +276,9 @@ def table_lines(report: dict) -> list[str]:
                                  for key in ("tracking_cpu_ms", "detection_cpu_ms"))
         hands = f"{one['tracking_frames_with_hand']} and {one['detection_frames_with_hand']} of {one['frames']}"
         times = " | ".join(_percentiles(one[key]) for key in ("tracking_ms", "detection_ms"))
-        lines.append(f"| {name} | {times} | {processor} | {hands} | {one['peak_memory_mb']:.0f} |")
+        memory = f"{one['peak_memory_mb']:.0f}" + (f" + {one['gpu_memory_mb']:.0f} in use on the GPU"
+                                                  if "gpu_memory_mb" in one else "")
+        lines.append(f"| {name} | {times} | {processor} | {hands} | {memory} |")
     peer = results.get("MediaPipe full")
     for name, one in results.items():
         if peer and "stage_ms" in one and one["tracking_ms"] and one["detection_ms"]:

@@ -50,6 +50,11 @@ class Entry:
     info: Mapping[str, object] = field(default_factory=dict)
     built_now: bool = False
 
+    @property
+    def refused(self) -> str:
+        """Why what was built must not serve, "" if it may. Kept, so that the next start does not build it again."""
+        return str(self.info.get("refused", ""))
+
 
 def _header(entry: Entry, ingredients: Mapping[str, str]) -> bytes:
     text = json.dumps({
@@ -116,6 +121,13 @@ class EngineCache:
         with contextlib.suppress(OSError):                 # a read-only cache still serves
             os.utime(path)
         return Entry(key, payload, header["info"])
+
+    def forget_refusal(self, ingredients: Mapping[str, str]) -> None:
+        """Have what was refused once built and judged again. Does nothing for an entry that serves."""
+        entry = self.get(ingredients)
+        if entry and entry.refused:
+            with contextlib.suppress(OSError):
+                self.path(entry.key).unlink()
 
     def get_or_build(self, ingredients: Mapping[str, str],
                      build: Callable[[], tuple[bytes, Mapping[str, object]]]) -> Entry:

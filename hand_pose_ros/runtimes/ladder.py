@@ -76,6 +76,8 @@ def _first_that_opens(source: NetworkSource, options: Options) -> tuple[Runtime,
             reasons.append(_without_prefix(str(error), rung))
             options.report(f"{source.model}: {rung} passed over: {reasons[-1]}")
             continue
+        if "not_stored" in opened.info:
+            reasons.append(f"{opened.name} is made anew at every start: {opened.info['not_stored']}")
         opened.reason = "; ".join(reasons)
         options.report(f"{source.model}: serving through {opened.name}")
         return opened, unbuilt
@@ -103,7 +105,11 @@ def _improving(serving: Runtime, target: str, options: Options) -> Runtime:
 
     def prepare() -> Runtime:
         build_in_another_process(source.kind, source.model, target, options)
-        return _open(target, source, options)
+        try:
+            return _open(target, source, options)
+        except NotBuilt as error:
+            raise ModelError(f"what was built is not in {options.cache.folder}: look there for space and rights, or "
+                             "set ROS_HOME to another folder") from error
 
     return Swapping(serving, prepare, options.report, target)
 

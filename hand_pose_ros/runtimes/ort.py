@@ -146,6 +146,8 @@ def open_int8(source: NetworkSource, options: Options) -> Runtime:
     if problem:
         raise ModelError(f"runtime onnxruntime-int8: {problem}")
     entry = options.cache.get(int8_ingredients(source))
+    if entry is not None and entry.refused:
+        raise ModelError(f"{entry.refused} (hand-pose build-engine --precision int8 makes it again)")
     if entry is None:
         from . import int8
         problem = int8.build_problem()
@@ -153,7 +155,7 @@ def open_int8(source: NetworkSource, options: Options) -> Runtime:
             raise ModelError(f"runtime onnxruntime-int8: {source.model} is not quantised for this machine: {problem}")
         if options.live:
             raise NotBuilt(f"runtime onnxruntime-int8: {source.model} is not quantised for this machine yet")
-        entry = int8.build(source, options)
+        entry = int8.built(source, options)
     return _opened(source, options, entry, "onnxruntime-int8")
 
 

@@ -6,13 +6,21 @@ Torch-TensorRT's own engine cache stays off: its key leaves out operator argumen
 """
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import inspect
+import logging
+import os
+import shutil
 import sys
+import tempfile
+from pathlib import Path
+from typing import Iterator
 
 from ..errors import ModelError
 from . import host
 from .agreement import refuse_disagreement
-from .base import NotBuilt, Options, Runtime
+from .base import Disagreement, NotBuilt, Options, Runtime
 from .cache import Entry, key_of
 from .eager import Eager, GraphedCuda
 from .engine import Engine, import_tensorrt
@@ -53,11 +61,11 @@ def import_torch_tensorrt():
 def key_ingredients(source: NetworkSource, options: Options) -> dict[str, str]:
     """Everything the engine depends on; the GPU's part needs a usable torch with CUDA."""
     batch = f"1 to {source.batch_limit(options.max_batch)}"
-    return {**source.key_ingredients("tensorrt", precision(options), batch, COMPILE_OPTIONS), **host.gpu_ingredients()}
+    return {**source.key_ingredients("tensorrt", options.precision, batch, COMPILE_OPTIONS), **host.gpu_ingredients()}
 
 
 def precision(options: Options) -> str:
-    """fp16 unless the options say fp32."""
+    """fp16 unless the options say fp32; "auto" begins with fp16."""
     return "fp32" if options.precision == "fp32" else "fp16"
 
 
@@ -94,15 +102,44 @@ def compile_engine(source: NetworkSource, options: Options, device: str = "cuda"
     options.report(f"{source.model}: torch.export")
     program = exported_program(source, options, device)
     options.report(f"{source.model}: TensorRT builds the engine ({precision(options)}, batch 1 to {limit})")
-    options.cache.folder.mkdir(parents=True, exist_ok=True)
     convert = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine
-    arguments = supported_arguments(
-        convert, {**COMPILE_OPTIONS, "timing_cache_path": str(options.cache.folder / "timing_cache.bin")})
+    logged = _Errors()
+    logging.getLogger("torch_tensorrt").addHandler(logged)
     try:
-        return bytes(convert(program, arg_inputs=[described_input(torch_tensorrt, source, options)], **arguments))
+        with _timings(options.cache.folder / "timing_cache.bin") as timings:
+            arguments = supported_arguments(convert, {**COMPILE_OPTIONS, "timing_cache_path": timings})
+            return bytes(convert(program, arg_inputs=[described_input(torch_tensorrt, source, options)], **arguments))
     except Exception as error:
-        raise ModelError(f"runtime tensorrt: {source.model} does not compile ({type(error).__name__}: {error}); "
-                         f"use runtime cuda") from error
+        said = f"{type(error).__name__}: {error}" + (f"; {logged.last}" if logged.last else "")
+        raise ModelError(f"runtime tensorrt: {source.model} does not compile ({said}); use runtime cuda") from error
+    finally:
+        logging.getLogger("torch_tensorrt").removeHandler(logged)
+
+
+class _Errors(logging.Handler):
+    """Keeps the last error that Torch-TensorRT logged: some releases log the cause and then raise something else."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.last = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.last = record.getMessage()
+
+
+@contextlib.contextmanager
+def _timings(kept: Path) -> Iterator[str]:
+    """Where TensorRT notes how long its kernels took: a copy of what earlier builds noted, which replaces it whole
+    when all has gone well. A folder that cannot be written costs time only."""
+    with tempfile.TemporaryDirectory() as scratch:
+        used = Path(scratch) / kept.name
+        with contextlib.suppress(OSError):
+            shutil.copyfile(kept, used)
+        yield str(used)
+        with contextlib.suppress(OSError):
+            partial = kept.with_name(f".{kept.name}.{os.getpid()}.partial")
+            shutil.copyfile(used, partial)
+            os.replace(partial, kept)
 
 
 def supported_arguments(function, arguments: dict) -> dict:
@@ -117,27 +154,54 @@ def opened(source: NetworkSource, options: Options, payload: bytes) -> GraphedCu
 
 
 def built(source: NetworkSource, options: Options) -> Entry:
-    """The engine from the cache; built, compared with eager and stored if it is not there yet. Raises ModelError."""
+    """The engine from the cache; built, compared with eager and stored if it is not there yet. With precision "auto"
+    one that half precision makes disagree is built again in single precision. Raises ModelError."""
     def build() -> tuple[bytes, dict]:
-        payload = compile_engine(source, options)
-        candidate = opened(source, options, payload)
-        options.report(f"{source.model}: comparing the engine with eager")
-        return payload, {"agreement": refuse_disagreement(candidate, Eager(source, options)),
-                         "cuda_graphs": candidate.info["cuda_graphs"]}
+        for now in ("fp16", "fp32") if options.precision == "auto" else (options.precision,):
+            chosen = dataclasses.replace(options, precision=now)
+            payload = compile_engine(source, chosen)
+            candidate = opened(source, chosen, payload)
+            options.report(f"{source.model}: comparing the engine with eager")
+            try:
+                return payload, {"agreement": refuse_disagreement(candidate, Eager(source, options)),
+                                 "precision": now, "cuda_graphs": candidate.info["cuda_graphs"]}
+            except Disagreement as error:
+                refused = str(error)
+                options.report(refused)
+        return b"", {"refused": refused}
 
-    return options.cache.get_or_build(key_ingredients(source, options), build)
+    return not_refused(options.cache.get_or_build(key_ingredients(source, options), build))
+
+
+def forget_refusal(source: NetworkSource, options: Options) -> None:
+    """Have an engine that was refused once built and compared again."""
+    if not engine_problem():
+        options.cache.forget_refusal(key_ingredients(source, options))
+
+
+def not_refused(entry: Entry) -> Entry:
+    """The entry. Raises Disagreement if what was built must not serve."""
+    if entry.refused:
+        raise Disagreement(f"{entry.refused} (hand-pose build-engine builds it again)")
+    return entry
 
 
 def open_built(source: NetworkSource, options: Options, entry: Entry) -> Runtime:
-    """A runtime from an entry, warmed up so that no frame pays for it. Raises ModelError if the engine does not load or
-    run; its file is removed then, to be built again."""
+    """A runtime from an entry, warmed up so that no frame pays for it. Raises NotBuilt if TensorRT refuses the engine,
+    whose file is removed then; ModelError if it does not run, as when memory is short."""
+    path = options.cache.path(entry.key)
     try:
         runtime = opened(source, options, entry.payload)
+    except ModelError as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise NotBuilt(f"runtime tensorrt: the engine of {source.model} does not load ({error}); its file is removed, "
+                       f"start again to rebuild it") from error
+    try:
         runtime.warm_up()
     except Exception as error:
-        options.cache.path(entry.key).unlink(missing_ok=True)
-        raise ModelError(f"runtime tensorrt: the engine of {source.model} does not run ({error}); its file is removed, "
-                         f"start again to rebuild it") from error
+        raise ModelError(f"runtime tensorrt: the engine of {source.model} does not run ({error}); free memory and "
+                         f"start again, or remove {path} to have it rebuilt") from error
     runtime.info = {**entry.info, **runtime.info}
     return runtime
 
@@ -153,4 +217,10 @@ def open_tensorrt(source: NetworkSource, options: Options) -> Runtime:
     entry = options.cache.get(ingredients)
     if entry is None and options.live:
         raise NotBuilt(f"runtime tensorrt: engine {key_of(ingredients)[:12]} of {source.model} is not built yet")
-    return open_built(source, options, entry or built(source, options))
+    if entry is not None:
+        try:
+            return open_built(source, options, not_refused(entry))
+        except NotBuilt:
+            if options.live:
+                raise
+    return open_built(source, options, built(source, options))
