@@ -75,7 +75,8 @@ def camera(scene: Scene) -> Camera:
 
 
 def hand_records(scene: Scene, raster: Raster) -> tuple[list[dict], list[list[float]]]:
-    """The ``hands`` list of a shard's JSON and the boxes of hands that nobody could see well enough to label.
+    """The ``hands`` list of a shard's JSON and the boxes of hands that are not labelled: that nobody could see well
+    enough, or that a crop shows beside its own.
 
     A record holds exact joints, states and box in pixels of the stored image and metres of its camera frame.
     """
@@ -98,6 +99,12 @@ def hand_records(scene: Scene, raster: Raster) -> tuple[list[dict], list[list[fl
                     "state": state.tolist(), "is_right": hand.is_right,
                     "box": np.round(box, 3).tolist(), "hand_length_m": round(hand.hand_length_m, 6),
                     **hand.attributes})
+    for hand in scene.others:
+        if hand.joints_m[:, 2].min() > 0.02:
+            px = project(scene.view.K, hand.joints_m)
+            box = np.array([*px.min(0), *px.max(0)])
+            if box[0] <= width - 1 and box[1] <= height - 1 and box[2] >= 0 and box[3] >= 0:
+                unseen.append(np.round(box, 2).tolist())
     return out, unseen
 
 

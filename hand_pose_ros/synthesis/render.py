@@ -40,7 +40,7 @@ def picture(kind: str, renderer, seed: int, index: int) -> tuple:
     meta = {"kind": kind, "index": index, "seed": seed, "width": renderer.width, "height": renderer.height,
             "K": np.round(camera.K, 5).tolist(), "distortion_model": camera.distortion_model,
             "D": np.round(camera.D, 7).tolist(),
-            "hands": hands, "unseen_boxes": unseen, **drawn.attributes}
+            "hands": hands, "unseen_boxes": unseen, "others_boxed": True, **drawn.attributes}
     mask = labels.crop_mask(raster) if kind == "crops" else raster.ids
     return image, meta, mask, raster.depth
 

@@ -78,6 +78,7 @@ class Scene:
     attributes: dict = field(default_factory=dict)
     lens: lens.Lens | None = None                    # bends the view and the background; None: they are the picture
     is_crop: bool = False                       # one hand, labelled whatever hides it
+    others: tuple[PlacedHand, ...] = ()         # hands that are not labelled, but may be seen
 
 
 @lru_cache(maxsize=None)
@@ -121,16 +122,17 @@ def sample_crop(rng: np.random.Generator, size: int) -> Scene:
     attributes = {"melanin": round(melanin, 3)}
     R_world_camera, floor = sample_up(rng), None
     if rng.random() < OWNER_IN_PICTURE:
-        skins, solids, capsules, hand, distance, floor = _owned_hand(rng, look, R_world_camera)
+        skins, solids, capsules, hand, others, distance, floor = _owned_hand(rng, look, R_world_camera)
         is_right = hand.is_right
         attributes["person"] = True
     else:
         skins, solids, capsules, hand, distance = _lone_hand(rng, look)
+        others = ()
         is_right = hand.is_right
         if rng.random() < 0.12:
             extra = _other_hand(rng, look, hand, is_right)
             skins, solids, capsules = skins + extra[0], solids + extra[1], np.vstack([capsules, extra[2]])
-            attributes["other_hand"] = True
+            others, attributes["other_hand"] = (extra[3],), True
     attributes["distance_m"] = round(distance, 3)
     hands = [hand]
     joints = hand.joints_m
@@ -152,7 +154,7 @@ def sample_crop(rng: np.random.Generator, size: int) -> Scene:
     background = background * np.float32(0.6 * lighting.sh[0].mean() + 0.4)
     settings = sensor.sample(rng, side)
     return Scene(View(K, lighting, skins, solids, capsules, _coarse(settings)), background,
-                 settings, tuple(hands), attributes, is_crop=True)
+                 settings, tuple(hands), attributes, is_crop=True, others=others)
 
 
 def _coarse(settings: dict) -> bool:
@@ -186,7 +188,9 @@ def _owned_hand(rng, look, R_world_camera):
         skins, solids, capsules = skins + placed[0], solids + placed[1], np.vstack([capsules, placed[2]])
         if side == chosen:
             hand = placed[3]
-    return skins, solids, capsules, hand, distance, _floor_below(R_world_camera, origin)
+        else:
+            others = (placed[3],)
+    return skins, solids, capsules, hand, others, distance, _floor_below(R_world_camera, origin)
 
 
 def sample_frame(rng: np.random.Generator, width: int, height: int) -> Scene:
@@ -591,7 +595,7 @@ def _other_hand(rng, look, hand: PlacedHand, is_right: bool) -> tuple:
         clear = np.linalg.norm(placed[0][0].vertices[::6, None] - hand.joints_m[None], axis=-1).min()
         if gap > 0.02 and clear > 0.013:
             break
-    return placed[:3]
+    return placed
 
 
 def _occluders(rng, joints: np.ndarray, distance: float) -> tuple:

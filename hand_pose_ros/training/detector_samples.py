@@ -6,13 +6,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hand_pose_ros.training import photometric
+from hand_pose_ros.training import photometric, shards
 
 STRIDE = 8
 MIN_HAND_PX = 10.0
 """Hands with a smaller box (longer side, pixels of the input) are neither taught nor forbidden."""
-MAX_TRIES = 16
-"""Draws of a frame without hands."""
 PLATEAU = 0.6
 """Of the Gaussian; above it a cell may claim the hand with full score."""
 
@@ -114,14 +112,11 @@ def labels(hands, size: tuple[int, int], unseen=()) -> dict:
 def _surroundings(pool, frames, size, rng, augmentation) -> np.ndarray:
     """What a zoomed-out picture is put on, (H, W, 3) uint8: part of a frame that shows no hand, or one colour."""
     h, w = size
-    for _ in range(MAX_TRIES if len(frames) and rng.random() < augmentation.surroundings else 0):
-        shard, k = pool.draw(frames, rng)
-        label = shard.label(k)
-        if not label["hands"] and not len(label["unseen"]):
-            image = shard.image(k)
-            high, wide = (int(n * rng.uniform(0.5, 1.0)) for n in image.shape[:2])
-            y, x = int(rng.integers(image.shape[0] - high + 1)), int(rng.integers(image.shape[1] - wide + 1))
-            return cv2.resize(image[y:y + high, x:x + wide], (w, h), interpolation=cv2.INTER_LINEAR)
+    image = shards.empty_picture(pool, frames, rng) if len(frames) and rng.random() < augmentation.surroundings else None
+    if image is not None:
+        high, wide = (int(n * rng.uniform(0.5, 1.0)) for n in image.shape[:2])
+        y, x = int(rng.integers(image.shape[0] - high + 1)), int(rng.integers(image.shape[1] - wide + 1))
+        return cv2.resize(image[y:y + high, x:x + wide], (w, h), interpolation=cv2.INTER_LINEAR)
     colour = (0, 0, 0) if rng.random() < 0.5 else rng.integers(0, 256, 3)
     return np.full((h, w, 3), colour, np.uint8)
 
@@ -131,8 +126,12 @@ def _view(pool, frames, crops, size, rng, augmentation):
     of hands too hidden to be labelled])."""
     h, w = size
     close_up = len(crops) and (not len(frames) or rng.random() < augmentation.close_ups)
-    shard, k = pool.draw(crops if close_up else frames, rng)
-    image, label = shard.image(k), shard.label(k)
+    for _ in range(shards.MAX_TRIES):
+        shard, k = pool.draw(crops if close_up else frames, rng)
+        label = shard.label(k)
+        if label["complete"]:
+            break
+    image = shard.image(k)
     height, width = image.shape[:2]
     hands = label["hands"]
     zoom = float(np.exp(rng.uniform(*np.log(augmentation.close_up_zoom if close_up else augmentation.zoom))))

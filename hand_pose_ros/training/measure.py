@@ -17,7 +17,7 @@ from hand_pose_ros.training.batches import collate
 from hand_pose_ros.types import Camera, Detection
 
 JITTER = pose_samples.PoseAugmentation(scale=(0.9, 1.1), shift=0.05, roll_deg=15.0, any_roll=0.0, wrong_side=0.0,
-                                       negatives=0.1, occluders=0.0, strength=0.0)
+                                       negatives=0.1, parts=0.0, occluders=0.0, backgrounds=0.0, strength=0.0)
 """What a good detector or tracker leaves wrong; validation boxes."""
 
 
@@ -52,7 +52,7 @@ def pose_on_samples(network, samples: dict, batch: int = 64) -> dict:
         "nme": 100 * (error.mean(1) / span).mean().item(),
         "xyz": 100 * (xyz[hand] - samples["xyz"][hand]).norm(dim=-1).mean().item(),
         "uv_calibration": ((uv[hand] - truth).abs().mean() / expected.mean()).item(),
-        "z_calibration": (z_error.mean() / (z_sigma[hand] * 2 ** -0.5)[:, 1:].mean() * 20 / 21).item(),
+        "z_calibration": (z_error[:, 1:].mean() / (z_sigma[hand] * 2 ** -0.5)[:, 1:].mean()).item(),     # not the wrist
         "visible": 100 * ((visible > 0.5) == (samples["visible"] > 0))[known].float().mean().item(),
         "presence": 100 * ((presence > 0.5) == (samples["presence"] > 0)).float().mean().item(),
         "right": 50 * ((right > 0.5).float() + (mirrored < 0.5).float())[hand].mean().item(),

@@ -8,7 +8,7 @@ import numpy as np
 from hand_pose_ros import crop as crops
 from hand_pose_ros import lift
 from hand_pose_ros.skeleton import NUM_JOINTS
-from hand_pose_ros.training import photometric
+from hand_pose_ros.training import photometric, shards
 from hand_pose_ros.types import Detection, JointState
 
 
@@ -30,6 +30,8 @@ class PoseAugmentation:
 
 MIN_PART_PX, PART_OF_HAND = 12.0, 0.55
 """A finger is a part that must not pass for a hand if it is longer than the first and shorter than this of the hand."""
+JOINTS_OF_PART = 9
+"""A crop of a finger that shows more joints than these is one of the hand."""
 EXACT = PoseAugmentation(scale=(1.0, 1.0), shift=0.0, roll_deg=0.0, any_roll=0.0, wrong_side=0.0, negatives=0.0,
                          parts=0.0, occluders=0.0, backgrounds=0.0, strength=0.0)
 """No augmentation: validation sees the box that fits."""
@@ -44,19 +46,19 @@ def pose_sample(pool, paths, size: int, rng: np.random.Generator, augmentation: 
     negative = rng.random() < augmentation.negatives
     shard, k = pool.draw(scenes if negative and len(scenes) and rng.random() < 0.7 else paths, rng)
     label, image = shard.label(k), shard.image(k)
-    if negative or not label["hands"]:
+    if negative and label["complete"] or not label["hands"]:
         return _negative(image, label, size, rng, augmentation)
     hand = label["hands"][0]                                                        # the one the picture was made for
     if rng.random() < augmentation.parts:
         part = _part(hand["joints_px"], rng)
-        if part is not None:
-            seen = _seen(image, label["camera"], perturb(part, rng, augmentation), size, rng)
-            return _nothing(seen, rng, augmentation)
+        part = None if part is None else perturb(part, rng, augmentation)
+        if part is not None and _joints_in(hand, label["camera"], part, size) <= JOINTS_OF_PART:
+            return _nothing(_seen(image, label["camera"], part, size, rng), rng, augmentation)
     if rng.random() < augmentation.backgrounds:
         mask = shard.mask(k)
-        if mask is not None:
-            behind, j = pool.draw(scenes if len(scenes) and rng.random() < 0.7 else paths, rng)
-            image = photometric.put_behind(image, mask > 0, behind.image(j), rng)
+        behind = shards.empty_picture(pool, scenes, rng) if mask is not None else None     # a hand there would compete with it
+        if behind is not None:
+            image = photometric.put_behind(image, mask > 0, behind, rng)
     other = None
     if rng.random() < augmentation.occluders:
         more, j = pool.draw(paths, rng)
@@ -116,6 +118,12 @@ def _part(joints_px: np.ndarray, rng) -> Detection | None:
     along = finger[-1] - finger[0]
     box = np.concatenate([finger.min(0), finger.max(0)])
     return Detection(box, 1.0, np.nan, along / max(np.linalg.norm(along), 1e-6))
+
+
+def _joints_in(hand, camera, detection: Detection, size: int) -> int:
+    """How many of a hand's joints lie in the crop of a detection."""
+    uv, _ = lift.label(hand["joints_m"], crops.plan(camera, detection, size, False))
+    return int(((uv > -0.5) & (uv < size - 0.5)).all(-1).sum())
 
 
 def _negative(image, label, size, rng, augmentation):

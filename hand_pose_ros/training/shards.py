@@ -20,6 +20,9 @@ from hand_pose_ros.types import Camera
 
 _log = logging.getLogger(__name__)
 
+MAX_TRIES = 16
+"""Draws of a picture without hands."""
+
 
 class Shard:
     """One indexed tar file. Raises DataError, naming file and member, if it is not what it claims to be."""
@@ -49,7 +52,8 @@ class Shard:
 
     def label(self, k: int) -> dict:
         """{"camera", "hands": [{"joints_m" (21, 3), "joints_px" (21, 2), "state" (21,), "is_right"}],
-        "unseen": boxes (n, 4) px of hands that are in the picture but too hidden to be labelled} of picture k."""
+        "unseen": boxes (n, 4) px of hands that are in the picture but not labelled, "complete": whether these are all
+        that it shows} of picture k."""
         return self._labels[k]
 
     def image(self, k: int) -> np.ndarray:
@@ -81,13 +85,15 @@ class Shard:
                       "joints_px": np.array(h["joints_px"], np.float64).reshape(NUM_JOINTS, 2),
                       "state": np.array(h["state"], np.uint8).reshape(NUM_JOINTS),
                       "is_right": bool(h["is_right"])} for h in record["hands"]]
+            # Crops of before these were noted show a second hand of which nothing is said.
+            complete = bool(record.get("others_boxed") or not record.get("other_hand"))
             unseen = np.array(record.get("unseen_boxes") or [], np.float64).reshape(-1, 4)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"label {k} of shard {self.path} is not complete ({error!r}): render it again") from error
         for hand in hands:
             if not np.isfinite(hand["joints_m"]).all() or not (hand["joints_m"][:, 2] > 0).all():
                 raise DataError(f"label {k} of shard {self.path} has joints that are not in front of the camera")
-        return {"camera": camera, "hands": hands, "unseen": unseen}
+        return {"camera": camera, "hands": hands, "unseen": unseen, "complete": complete}
 
 
 class Pool:
@@ -113,6 +119,16 @@ class Pool:
             if shard is not None:
                 return shard, int(rng.integers(len(shard)))
         raise DataError(f"none of the {len(paths)} shards can be read: render them again")
+
+
+def empty_picture(pool, paths, rng: np.random.Generator) -> np.ndarray | None:
+    """A random picture without hands, (H, W, 3) uint8; None if several draws in turn found none. pool: a Pool."""
+    for _ in range(MAX_TRIES if len(paths) else 0):
+        shard, k = pool.draw(paths, rng)
+        label = shard.label(k)
+        if not label["hands"] and not len(label["unseen"]) and label["complete"]:
+            return shard.image(k)
+    return None
 
 
 def find(folder: str | Path, kind: str) -> tuple[list[str], list[str]]:

@@ -136,7 +136,7 @@ def test_negatives_come_from_whole_frames_too_but_never_from_a_hand(tmp_path):
             K = np.array([[300, 0, 159.5], [0, 300, 119.5], [0, 0, 1.0]])
             joints_px = np.stack([u.ravel(), v.ravel()], -1)
             return {"camera": Camera(320, 240, K, D=np.zeros(5)), "hands": [{"joints_px": joints_px}],
-                    "unseen": np.array([[200.0, 150, 260, 200]])}
+                    "unseen": np.array([[200.0, 150, 260, 200]]), "complete": True}
 
     only = pose_samples.PoseAugmentation(negatives=1.0, strength=0.0)
     samples = [pose_samples.pose_sample(Frames(), ["frames"], 64, np.random.default_rng(k), only, ["frames"])
@@ -211,7 +211,7 @@ def test_a_detector_label_sits_on_its_hand_and_flips_its_side(tmp_path):
     joints = np.stack([150 + 40 * np.cos(angle), 110 + 40 * np.sin(angle)], -1)
     image = np.zeros((240, 320, 3), np.uint8)
     cv2.circle(image, (150, 110), 40, (255, 255, 255), -1)
-    label = {"hands": [{"joints_px": joints, "is_right": True}], "unseen": np.zeros((0, 4))}
+    label = {"hands": [{"joints_px": joints, "is_right": True}], "unseen": np.zeros((0, 4)), "complete": True}
     plain = detector_samples.DetectorAugmentation(mosaic=0.0, close_ups=0.0, strength=0.0, any_turn=0.3)
     sides, checked = set(), 0
     for seed in range(40):
@@ -228,9 +228,9 @@ def test_a_detector_label_sits_on_its_hand_and_flips_its_side(tmp_path):
 
 def test_a_picture_that_does_not_fill_the_input_lies_on_one_without_hands(tmp_path):
     """The rest must hold no hand that nobody labelled."""
-    bare = {"hands": [], "unseen": np.empty((0, 4))}
+    bare = {"hands": [], "unseen": np.empty((0, 4)), "complete": True}
     joints = np.random.default_rng(2).uniform(90, 150, (21, 2))
-    with_hand = {"hands": [{"joints_px": joints, "is_right": True}], "unseen": np.empty((0, 4))}
+    with_hand = {"hands": [{"joints_px": joints, "is_right": True}], "unseen": np.empty((0, 4)), "complete": True}
     pictures = {"hand": (with_hand, 200), "bare": (bare, 90), "other hand": (with_hand, 30)}
 
     class Pool:
