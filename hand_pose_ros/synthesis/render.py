@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -62,31 +65,24 @@ def stream(kind: str, seed: int = 0, start: int = 0, step: int = 1, width: int =
         yield picture(kind, renderer, seed, index)
 
 
-def _start_worker(kind: str, width: int, height: int, seed: int, out: str, depth: bool, counter) -> None:
+def _work(settings: tuple, todo: list[tuple[int, int]], counter, errors) -> None:
+    """A process that renders shards; what goes wrong is put into ``errors`` in words."""
+    kind, width, height, seed, out, depth = settings
     signal.signal(signal.SIGINT, signal.SIG_IGN)                   # the parent hears Ctrl-C and terminates its workers,
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))        # which leave no unfinished shard behind
     os.environ.setdefault("LP_NUM_THREADS", "1")                   # llvmpipe: one thread per process is fastest
     cv2.setNumThreads(1)
-    _worker.update(renderer=None, kind=kind, width=width, height=height, seed=seed, out=Path(out), depth=depth,
-                   counter=counter)
-
-
-_worker: dict = {}
-
-
-def _write_shard(bounds: tuple[int, int]) -> str | None:
     try:
-        if _worker["renderer"] is None:
-            _worker["renderer"] = scene.make_renderer(_worker["width"], _worker["height"])
-        with shards.ShardWriter(_worker["out"] / shards.name(_worker["kind"], bounds[0])) as writer:
-            for index in range(*bounds):
-                image, meta, mask, depth = picture(_worker["kind"], _worker["renderer"], _worker["seed"], index)
-                writer.add(index, image, meta, mask, depth if _worker["depth"] else None)
-                with _worker["counter"].get_lock():
-                    _worker["counter"].value += 1
+        renderer = scene.make_renderer(width, height)
+        for bounds in todo:
+            with shards.ShardWriter(out / shards.name(kind, bounds[0])) as writer:
+                for index in range(*bounds):
+                    image, meta, mask, depth_m = picture(kind, renderer, seed, index)
+                    writer.add(index, image, meta, mask, depth_m if depth else None)
+                    with counter.get_lock():
+                        counter.value += 1
     except (ConfigError, DataError) as error:
-        return str(error)
-    return None
+        errors.put(str(error))
 
 
 def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width: int = 0, height: int = 0,
@@ -110,32 +106,70 @@ def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make {out}: {error}; choose another --out") from None
+    shards.remove_abandoned(out, kind)
     mine = shards.ranges(start, count)[rank::world]
     count = sum(b - a for a, b in mine)
-    todo = [b for b in mine if not (out / shards.name(kind, b[0])).exists()]
+    wanted = {"seed": seed, "width": width, "height": height}
+    todo = [bounds for bounds in mine if not _is_done(out / shards.name(kind, bounds[0]), bounds, wanted, depth)]
     total = sum(b - a for a, b in todo)
     if total < count:
         report(f"{count - total} of {count} pictures are in finished shards of {out}")
     if not todo:
         return 0
     context = multiprocessing.get_context("spawn")
-    counter = context.Value("q", 0)
-    settings = (kind, width, height, seed, str(out), depth, counter)
+    counter, errors = context.Value("q", 0), context.SimpleQueue()
+    settings, workers = (kind, width, height, seed, Path(out), depth), min(workers, len(todo))
+    processes = [context.Process(target=_work, args=(settings, todo[k::workers], counter, errors))
+                 for k in range(workers)]
     begin = time.monotonic()
-    with context.Pool(min(workers, len(todo)), _start_worker, settings) as pool:
-        jobs = [pool.apply_async(_write_shard, (bounds,)) for bounds in todo]
+    with _terminated_like_interrupted():
         try:
-            while not all(job.ready() for job in jobs):
+            for process in processes:
+                process.start()
+            while any(process.is_alive() for process in processes):
                 _progress(counter.value, total, begin)
-                _raise_first([job for job in jobs if job.ready()])
+                _raise_first(processes, errors)
                 time.sleep(0.5)
-        except KeyboardInterrupt:
-            pool.terminate()
-            raise
-    _raise_first(jobs)
+        finally:
+            for process in processes:
+                if process.is_alive():
+                    process.terminate()
+            for process in processes:
+                if process.pid is not None:
+                    process.join()
+    _raise_first(processes, errors)
     _progress(counter.value, total, begin)
     print()
     return total
+
+
+def _is_done(path: Path, bounds: tuple[int, int], wanted: dict, depth: bool) -> bool:
+    """Whether a finished shard holds the pictures asked for; a shorter one does not. Raises ConfigError for one of
+    another seed or size."""
+    if not path.exists():
+        return False
+    try:
+        count, first, with_depth = shards.describe(path)
+    except DataError:
+        return False                                                # rendered again in its place
+    differs = [f"{name} {first.get(name)} instead of {value}" for name, value in wanted.items()
+               if first.get(name) != value] + (["no depth"] if depth and not with_depth else [])
+    if differs:
+        raise ConfigError(f"{path} was made with other settings ({', '.join(differs)}): give another --out")
+    return count >= bounds[1] - bounds[0]
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that no worker stays behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def pages(out: Path, kind: str) -> list[Path]:
@@ -151,11 +185,14 @@ def pages(out: Path, kind: str) -> list[Path]:
     return made
 
 
-def _raise_first(jobs) -> None:
-    for job in jobs:
-        message = job.get()
-        if message:
-            raise DataError(message)
+def _raise_first(processes, errors) -> None:
+    """Raises DataError for what a worker said, or if one was killed."""
+    if not errors.empty():
+        raise DataError(errors.get())
+    killed = next((process for process in processes if process.exitcode not in (None, 0)), None)
+    if killed is not None:
+        raise DataError(f"one of {len(processes)} render processes ended with {killed.exitcode}, most likely killed for "
+                        "want of memory: run the same command with fewer --workers; finished shards are kept")
 
 
 def _progress(done: int, total: int, begin: float) -> None:

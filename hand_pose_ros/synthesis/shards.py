@@ -6,10 +6,12 @@ complete, so what a finished name holds can be trusted and an interrupted run co
 """
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from hand_pose_ros.types import Camera, Sample
 JPEG_QUALITY = 92
 PER_SHARD = 500
 DEPTH_UNIT_M = 1e-4
+ABANDONED_AFTER_S = 600.0
 
 
 def name(kind: str, first: int) -> str:
@@ -97,6 +100,28 @@ def files(folder: Path, kind: str) -> list[Path]:
     if not found:
         raise DataError(f"no {kind} shards in {folder}; make some with: hand-pose render --kind {kind} --out {folder}")
     return found
+
+
+def describe(path: Path) -> tuple[int, dict, bool]:
+    """(pictures, meta of the first one, is there depth) of a shard. Raises DataError if it is none."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            entries = tar.getmembers()
+            first = next(entry for entry in entries if entry.name.endswith(".json"))
+            meta = json.loads(tar.extractfile(first).read())
+    except (tarfile.TarError, ValueError, OSError, StopIteration) as error:
+        raise DataError(f"shard {path} cannot be read ({error!r}); delete it and render it again") from None
+    names = [entry.name for entry in entries]
+    return sum(name.endswith(".jpg") for name in names), meta, any(name.endswith(".depth.png") for name in names)
+
+
+def remove_abandoned(folder: Path, kind: str) -> None:
+    """Delete unfinished shards whose writer is gone, as after a kill or a loss of power: to which nothing was added
+    for a while, since the writer may be a process of another machine."""
+    for path in Path(folder).glob(f"{kind}-*.partial*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > ABANDONED_AFTER_S:
+                path.unlink()
 
 
 def read(path: Path) -> Iterator[dict]:

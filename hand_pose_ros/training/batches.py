@@ -1,6 +1,9 @@
 """Batches made in worker processes. Batch n is a function of (seed, rank, n, shards known then): resume is exact."""
 from __future__ import annotations
 
+import logging
+import os
+
 import cv2
 import numpy as np
 import torch
@@ -12,6 +15,10 @@ from hand_pose_ros.training.detector_samples import detector_sample
 from hand_pose_ros.training.pose_samples import pose_sample
 from hand_pose_ros.training.settings import Settings
 
+_log = logging.getLogger(__name__)
+
+MAX_DAMAGED = 20
+"""Samples in a row that may be damaged."""
 RESCAN_BATCHES = 100
 """The shard folder is looked at again after this many batches."""
 
@@ -30,17 +37,22 @@ class Shelf:
         """
         for kind in ("crops", "frames"):
             found, held = shards.find(self.folder, kind)
+            if gone := [path for path in self.state["held_" + kind] if not os.path.isfile(path)]:
+                _log.warning("held-out shard %s is not there any more: measured on another from here on", gone[0])
+                self.state["held_" + kind] = []
             if not self.state["held_" + kind]:
-                self.state["held_" + kind] = held or found[:1]
+                unused = [path for path in found if path not in self.state[kind]]
+                self.state["held_" + kind] = held or unused[:1] or found[:1]
             used, held = self.state[kind], self.state["held_" + kind]
-            used[:] = [p for p in used if p in found] + [p for p in found if p not in held and p not in used]
+            free = [p for p in found if p not in held]
+            used[:] = [p for p in used if p in free] + [p for p in free if p not in used]
         if not (self.state["crops"] or self.state["frames"]):
             raise DataError(f"{self.folder} holds no crops*.tar or frames*.tar to train on, beside those held out: "
                             "render some")
 
 
 class _Keys(Sampler):
-    """Endless (batch number, size, shard lists); ``size_of(n)`` decides the size."""
+    """Endless (batch number, size, shard lists); ``size_of(batch number)`` decides the size."""
 
     def __init__(self, shelf: Shelf, first: int, size_of):
         self.shelf, self.first, self.size_of = shelf, first, size_of
@@ -50,7 +62,7 @@ class _Keys(Sampler):
         while True:
             if n % RESCAN_BATCHES == 0:
                 self.shelf.rescan()
-            yield n, self.size_of(), tuple(self.shelf.state["crops"]), tuple(self.shelf.state["frames"])
+            yield n, self.size_of(n), tuple(self.shelf.state["crops"]), tuple(self.shelf.state["frames"])
             n += 1
 
 
@@ -68,12 +80,29 @@ class _Samples(Dataset):
 def make_batch(pool: shards.Pool, settings: Settings, rank: int, n: int, size, crops, frames) -> dict:
     """Batch number ``n`` as tensors, "batch" among them (n)."""
     rng = np.random.default_rng((settings.seed, rank, n))
-    if settings.kind == "pose":
-        rows = [pose_sample(pool, crops or frames, size[0], rng, settings.augmentation, frames)
-                for _ in range(settings.batch)]
-    else:
-        rows = [detector_sample(pool, frames, crops, size, rng, settings.augmentation) for _ in range(settings.batch)]
-    return {**collate(rows), "batch": n}
+
+    def draw() -> dict:
+        if settings.kind == "pose":
+            return pose_sample(pool, crops or frames, size[0], rng, settings.augmentation, frames)
+        return detector_sample(pool, frames, crops, size, rng, settings.augmentation)
+
+    return {**collate([_readable(draw) for _ in range(settings.batch)]), "batch": n}
+
+
+def _readable(draw) -> dict:
+    """A sample; another one where a picture or label is damaged. Raises DataError if that goes on."""
+    for left in reversed(range(MAX_DAMAGED)):
+        try:
+            return draw()
+        except DataError as error:
+            if not left:
+                raise
+            if str(error) not in _told:
+                _told.add(str(error))
+                _log.warning("left out: %s", error)
+
+
+_told: set[str] = set()
 
 
 def collate(rows) -> dict:

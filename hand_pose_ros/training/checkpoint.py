@@ -1,6 +1,7 @@
 """Checkpoints that survive being cut off: written beside and renamed, in pieces where the host wants small files."""
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from pathlib import Path
@@ -14,7 +15,10 @@ PIECE_BYTES = 15_000_000
 
 
 def save(path: str | Path, state: dict, pieces: bool = False) -> None:
-    """Write ``state`` atomically to ``path``, or to ``path``.000, .001, ... of PIECE_BYTES each and ``path``.count."""
+    """Write ``state`` atomically to ``path``, or to ``path``.0.000, .0.001, ... of PIECE_BYTES each and ``path``.count.
+
+    Pieces of a checkpoint never take the place of those of the one before (.1.000, ...): a cut leaves that one whole.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not pieces:
@@ -24,9 +28,16 @@ def save(path: str | Path, state: dict, pieces: bool = False) -> None:
     torch.save(state, buffer)
     data = buffer.getbuffer()
     parts = [data[k:k + PIECE_BYTES] for k in range(0, len(data), PIECE_BYTES)]
+    count = Path(f"{path}.count")
+    turn = "1" if count.is_file() and count.read_text().split()[:1] == ["0"] else "0"
     for k, part in enumerate(parts):
-        _write(path.with_name(f"{path.name}.{k:03d}"), lambda file, part=part: file.write(part))
-    _write(path.with_name(path.name + ".count"), lambda file: file.write(f"{len(parts)} {len(data)}\n".encode()))
+        _write(path.with_name(f"{path.name}.{turn}.{k:03d}"), lambda file, part=part: file.write(part))
+    line = f"{turn} {len(parts)} {hashlib.sha256(data).hexdigest()}\n".encode()
+    _write(count, lambda file: file.write(line))
+    kept = {f"{path.name}.{turn}.{k:03d}" for k in range(len(parts))}
+    for piece in path.parent.glob(f"{path.name}.[01].[0-9][0-9][0-9]"):
+        if piece.name not in kept:
+            piece.unlink()
 
 
 def load(path: str | Path) -> dict | None:
@@ -37,14 +48,13 @@ def load(path: str | Path) -> dict | None:
             return torch.load(path, map_location="cpu", weights_only=False)
         if not count.is_file():
             return None
-        number, length = (int(v) for v in count.read_text().split())
-        data = b"".join(path.with_name(f"{path.name}.{k:03d}").read_bytes() for k in range(number))
-        if len(data) != length:
-            raise EOFError(f"{len(data)} bytes of {length}")
+        turn, number, digest = count.read_text().split()
+        data = b"".join(path.with_name(f"{path.name}.{turn}.{k:03d}").read_bytes() for k in range(int(number)))
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise EOFError(f"its pieces are not those that {count.name} names")
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
     except Exception as error:                          # torch.load raises many kinds for a damaged file
-        raise ModelError(f"checkpoint {path} is damaged ({error}): remove it, the one before it is {path}.old"
-                         ) from error
+        raise ModelError(f"checkpoint {path} is damaged ({error}): remove it to begin anew") from error
 
 
 def _write(path: Path, fill) -> None:

@@ -36,7 +36,8 @@ def points(folder: str | Path, before=()) -> list[dict]:
     """What was measured on the way, for a card: [{"images", "virtual": %, "photographs": {set: %}}], oldest first.
 
     The number is the NME of a pose network and the recall of a detector. before: the points of the training that this
-    one went on from, whose images count. Sets of fewer than MIN_HANDS hands are left out.
+    one went on from, whose images count. Sets of fewer than MIN_HANDS hands, or
+    for a detector pictures, are left out, and those without hands.
     """
     start = before[-1]["images"] if len(before) else 0
     out = list(before)
@@ -45,7 +46,8 @@ def points(folder: str | Path, before=()) -> list[dict]:
         if line["kind"] != "measure":
             continue
         sets = {name: row for name, row in (line.get("photographs") or {}).items()
-                if isinstance(row, dict) and row.get("hands", 0) >= MIN_HANDS}
+                if isinstance(row, dict) and row.get("hands", row.get("images", 0)) >= MIN_HANDS
+                and ("nme" in row or "recall" in row)}
         while len(out) > len(before) and out[-1]["images"] >= start + line["images"]:
             out.pop()                                   # measured again, or trained again from an earlier checkpoint
         out.append({"images": start + line["images"], "virtual": _number(line["virtual"]),

@@ -82,17 +82,24 @@ class Trainer:
         return s.learning_rate * warm * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * self.progress)))
 
     def resume(self) -> bool:
-        """Go on from the checkpoint in the folder, or the one before it if that is damaged; False if there is none."""
+        """Go on from the checkpoint in the folder, or the one before it if that is damaged; False if there is none.
+
+        Raises ModelError if there are checkpoints and none can be read: hours of training are not begun anew unasked.
+        """
+        damaged = None
         for path in (self._path(), self._path(".old")):
             try:
                 state = checkpoint.load(path)
             except ModelError as error:
                 _log.warning("%s", error)
+                damaged = damaged or error
                 continue
             if state is not None:
                 self.load_state(state)
                 _log.info("resumed from %s at step %d", path, self.step)
                 return True
+        if damaged is not None:
+            raise damaged
         return False
 
     def state(self) -> dict:
@@ -135,7 +142,8 @@ class Trainer:
         stream = self._stream()
         last = last_log = saved = measured = time.monotonic()
         sums, since, result = {}, 0, {}
-        while self.progress < 1.0:
+        late = False
+        while not self._over(late):
             batch = next(stream)
             batch.pop("batch")
             batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
@@ -176,12 +184,20 @@ class Trainer:
             if self.rank == 0 and now - saved > CHECKPOINT_S:
                 self.save()
                 saved = last = time.monotonic()
-            if stop_after_s is not None and time.monotonic() - began > stop_after_s:
-                break
+            late = stop_after_s is not None and time.monotonic() - began > stop_after_s
         if self.rank == 0:
             result = self.measure()
             self.save()
         return result
+
+    def _over(self, out_of_time: bool) -> bool:
+        """Whether to stop before this step. All processes do what the first one says, whose clock also sets the rate:
+        one that went on alone would wait for the others for ever."""
+        if self.world > 1:
+            told = torch.tensor([self.seconds, out_of_time], dtype=torch.float64, device=self.device)
+            distributed.broadcast(told, 0)
+            self.seconds, out_of_time = float(told[0]), bool(told[1])
+        return out_of_time or self.progress >= 1.0
 
     def measure(self) -> dict:
         """Errors of the averaged weights on held-out virtual images and, if given, on photographs; logged."""
@@ -216,8 +232,10 @@ class Trainer:
         return self.folder / f"last.pt{suffix}"
 
     def _stream(self):
-        return batches.stream(self.settings, self.shelf, self.step, lambda: self.settings.size_at(self.progress),
-                              self.workers, self.rank)
+        def size_of(step: int):
+            return self.settings.size_at(self.progress if self.minutes is not None else step / self.settings.steps)
+
+        return batches.stream(self.settings, self.shelf, self.step, size_of, self.workers, self.rank)
 
     def _average(self) -> None:
         """Exponential moving average of weights and batch statistics; quicker at the start, when they change fast."""

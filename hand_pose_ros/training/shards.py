@@ -1,7 +1,7 @@
 """Shards of virtual hands: tar files of ``<index>.jpg`` with ``<index>.json`` and, at will, ``<index>.mask.png``.
 
 Pictures stay compressed: a shard is indexed once and members are read by offset, so a data set of any size needs little
-memory, and shards that appear while a training runs join it.
+memory and no file stays open, and shards that appear while a training runs join it.
 """
 from __future__ import annotations
 
@@ -36,16 +36,14 @@ class Shard:
                     if entry.isfile():
                         key, _, kind = os.path.basename(entry.name).partition(".")
                         members.setdefault(key, {})[kind] = (entry.offset_data, entry.size)
-            self._file = open(self.path, "rb")                      # noqa: SIM115, kept open for random access
         except (OSError, tarfile.TarError) as error:
             raise DataError(f"shard {self.path} cannot be read ({error}): render it again") from error
         self._members = [v for _, v in sorted(members.items()) if "jpg" in v and "json" in v]
         if not self._members:
             raise DataError(f"shard {self.path} holds no <index>.jpg with <index>.json: render it again")
-        size = os.fstat(self._file.fileno()).st_size
+        size = os.path.getsize(self.path)
         if any(offset + length > size for member in self._members for offset, length in member.values()):
             raise DataError(f"shard {self.path} is truncated: render it again")
-        self._labels = [self._label(k) for k in range(len(self._members))]
 
     def __len__(self) -> int:
         return len(self._members)
@@ -53,8 +51,8 @@ class Shard:
     def label(self, k: int) -> dict:
         """{"camera", "hands": [{"joints_m" (21, 3), "joints_px" (21, 2), "state" (21,), "is_right"}],
         "unseen": boxes (n, 4) px of hands that are in the picture but not labelled, "complete": whether these are all
-        that it shows} of picture k."""
-        return self._labels[k]
+        that it shows} of picture k. Raises DataError if it is damaged."""
+        return self._label(k)
 
     def image(self, k: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB of picture k."""
@@ -66,7 +64,12 @@ class Shard:
 
     def _bytes(self, k: int, kind: str) -> bytes:
         offset, length = self._members[k][kind]
-        return os.pread(self._file.fileno(), length, offset)
+        try:
+            with open(self.path, "rb") as file:         # thousands of shards would not stay below the limit of files
+                file.seek(offset)
+                return file.read(length)
+        except OSError as error:
+            raise DataError(f"shard {self.path} cannot be read ({error})") from error
 
     def _decode(self, k: int, kind: str, flags: int) -> np.ndarray:
         data = self._bytes(k, kind)

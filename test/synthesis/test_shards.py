@@ -1,8 +1,15 @@
 """Shards: written whole or not at all, resumed, disjoint by index, read back as they were."""
 import argparse
 import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 import tarfile
+import time
 import types
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -112,8 +119,18 @@ def test_finished_shards_are_not_rendered_again(tmp_path):
     path = tmp_path / shards.name("crops", 0)
     _write(path, range(3))
     before, said = path.read_bytes(), []
-    assert render.write("crops", tmp_path, 3, report=said.append) == 0
+    assert render.write("crops", tmp_path, 3, width=48, report=said.append) == 0
     assert path.read_bytes() == before and "3 of 3" in said[0]
+
+
+@pytest.mark.parametrize("changed, said", [
+    (dict(seed=4), "seed 0 instead of 4"), (dict(width=64), "width 48 instead of 64"), (dict(depth=True), "no depth")])
+def test_shards_of_other_settings_are_not_taken_for_those_asked_for(tmp_path, changed, said):
+    with shards.ShardWriter(tmp_path / shards.name("crops", 0)) as writer:
+        for index in range(3):
+            writer.add(index, *_picture(index)[:3])
+    with pytest.raises(ConfigError, match=f"{said}.*another --out"):
+        render.write("crops", tmp_path, 3, **{"width": 48, **changed}, report=lambda _: None)
 
 
 def test_sheets_and_statistics_of_a_folder(tmp_path):
@@ -150,29 +167,72 @@ def test_an_interrupted_run_says_that_it_can_go_on(tmp_path, monkeypatch, capsys
 def test_only_what_is_missing_is_rendered(tmp_path, monkeypatch):
     asked = []
 
-    class Pool:
-        def __init__(self, *_):
+    class Process:
+        exitcode, pid = 0, None
+
+        def __init__(self, target, args):
+            asked.extend(args[1])
+
+        def start(self):
             pass
 
-        def __enter__(self):
-            return self
+        def is_alive(self):
+            return False
 
-        def __exit__(self, *_):
-            pass
-
-        def apply_async(self, _, arguments):
-            asked.append(arguments[0])
-            return types.SimpleNamespace(ready=lambda: True, get=lambda: None)
-
-    context = types.SimpleNamespace(Value=lambda *_: types.SimpleNamespace(value=0), Pool=Pool)
+    context = types.SimpleNamespace(Value=lambda *_: types.SimpleNamespace(value=0), Process=Process,
+                                    SimpleQueue=multiprocessing.SimpleQueue)
     monkeypatch.setattr(render.multiprocessing, "get_context", lambda _: context)
-    size = shards.PER_SHARD
-    _write(tmp_path / shards.name("crops", size), range(3))                  # the second of three is there
-    render.write("crops", tmp_path, 3 * size, report=lambda _: None)
+    size, options = shards.PER_SHARD, dict(width=48, report=lambda _: None)
+    _write(tmp_path / shards.name("crops", size), range(size, 2 * size))     # the second of three is there
+    _write(tmp_path / shards.name("crops", 2 * size), range(2 * size, 2 * size + 3))     # and the start of the third
+    render.write("crops", tmp_path, 3 * size, **options)
     assert asked == [(0, size), (2 * size, 3 * size)]
     asked.clear()
     for rank in range(3):                                                    # torchrun ranks: disjoint, complete
-        render.write("crops", tmp_path / "new", 5 * size, report=lambda _: None, rank=rank, world=3)
+        render.write("crops", tmp_path / "new", 5 * size, rank=rank, world=3, **options)
     assert sorted(asked) == [(k * size, (k + 1) * size) for k in range(5)]
     with pytest.raises(ConfigError, match="world size 3"):
         render.write("crops", tmp_path, 5, rank=3, world=3)
+
+
+def workers_of(process) -> list[int]:
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+    children = [int(pid) for task in tasks for pid in task.read_text().split()]
+    return [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("victim, signal_sent", [("worker", signal.SIGKILL), ("parent", signal.SIGTERM)])
+def test_a_killed_process_ends_the_rendering_and_leaves_nobody_behind(tmp_path, victim, signal_sent):
+    command = [sys.executable, "-m", "hand_pose_ros", "render", "--count", "100000", "--workers", "2", "--width", "64",
+               "--no-sheet", "--out", str(tmp_path)]
+    package = str(Path(render.__file__).resolve().parents[2])
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               env={**os.environ, "PYTHONPATH": package})
+    try:
+        end_s = time.monotonic() + 90
+        while len(found := workers_of(process)) < 2 or not list(tmp_path.glob("*.partial*")):
+            assert process.poll() is None and time.monotonic() < end_s
+            time.sleep(0.1)
+        os.kill(found[0] if victim == "worker" else process.pid, signal_sent)
+        said = process.communicate(timeout=60)[0]
+        assert process.returncode not in (0, None) and not any(map(alive, found))
+        assert victim == "parent" or "killed for want of memory" in said and "fewer --workers" in said
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_what_a_killed_writer_left_is_removed_once_it_is_old(tmp_path):
+    old, fresh = tmp_path / "crops-000000000.partial77", tmp_path / "crops-000000500.partial78"
+    for path in (old, fresh):
+        path.write_bytes(b"half a shard")
+    os.utime(old, (1, 1))
+    shards.remove_abandoned(tmp_path, "crops")
+    assert fresh.exists() and not old.exists()

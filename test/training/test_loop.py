@@ -1,6 +1,10 @@
 """The loop: learns, resumes exactly, survives damage, and what it exports is what it measured."""
 import json
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,7 +63,7 @@ def test_batches_are_the_same_in_worker_processes(folder):
         for workers in (0, 1):
             shelf = batches.Shelf(folder)
             shelf.rescan()
-            stream = batches.stream(chosen, shelf, first, lambda: (64, 64), workers)
+            stream = batches.stream(chosen, shelf, first, lambda n: (64 + 32 * (n > 1),) * 2, workers)
             found.append([next(stream) for _ in range(2)])
         for a, b in zip(*found):
             assert a["batch"] == b["batch"] >= first and all(torch.equal(a[k], b[k]) for k in a if k != "batch")
@@ -128,6 +132,89 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(folder, tmp
     with caplog.at_level(logging.WARNING):
         assert other.resume() and other.step == 1
     assert "last.pt is damaged" in caplog.text
+    (tmp_path / "last.pt.old").write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="last.pt is damaged.*remove it to begin anew"):
+        trainer(folder, tmp_path).resume()
+
+
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_a_checkpoint_in_pieces_that_is_cut_off_while_written_leaves_the_one_before(tmp_path, monkeypatch, written):
+    monkeypatch.setattr(checkpoint, "PIECE_BYTES", 1000)
+    before, after = ({"step": step, "w": torch.full((900,), float(step))} for step in (1, 2))
+    checkpoint.save(tmp_path / "last.pt", before, pieces=True)
+    assert len(list(tmp_path.iterdir())) > 4
+    write = checkpoint._write
+
+    def cut(path, fill):
+        nonlocal written
+        if not written:
+            raise KeyboardInterrupt
+        written -= 1
+        write(path, fill)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoint, "_write", cut)
+        checkpoint.save(tmp_path / "last.pt", after, pieces=True)
+    found = checkpoint.load(tmp_path / "last.pt")
+    assert found["step"] == 1 and torch.equal(found["w"], before["w"])
+    for state in (after, before, after):
+        checkpoint.save(tmp_path / "last.pt", state, pieces=True)
+        assert torch.equal(checkpoint.load(tmp_path / "last.pt")["w"], state["w"])
+    pieces = [path for path in tmp_path.iterdir() if path.suffix != ".count"]
+    assert len({path.name.split(".")[2] for path in pieces}) == 1
+    pieces[1].write_bytes(pieces[0].read_bytes())
+    with pytest.raises(ModelError, match="pieces are not those"):
+        checkpoint.load(tmp_path / "last.pt")
+
+
+def test_a_damaged_picture_is_left_out_and_named_once(tmp_path, caplog):
+    path = standin_hands.write(tmp_path / "crops-0.tar", 6)
+    whole = shards.Shard(path)
+    offset, length = whole._members[2]["jpg"]
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(bytes(length))
+    chosen = settings.from_dict(POSE)
+    batch = batches.make_batch(shards.Pool(), chosen, 0, 0, (64, 64), (path,), ())
+    again = batches.make_batch(shards.Pool(), chosen, 0, 0, (64, 64), (path,), ())
+    assert all(torch.equal(batch[name], again[name]) for name in batch if name != "batch")
+    assert sum("picture 2 (jpg)" in record.message for record in caplog.records) == 1
+
+
+def test_many_shards_keep_no_file_open(tmp_path):
+    pool = shards.Pool()
+    paths = [standin_hands.write(tmp_path / f"crops-{k}.tar", 1) for k in range(30)]
+    before = len(os.listdir("/proc/self/fd"))
+    for path in paths:
+        assert pool.get(path).image(0).shape == (192, 192, 3) and pool.get(path).label(0)["hands"]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_held_out_shards_that_are_gone_are_replaced_and_named(tmp_path, caplog):
+    first, second = (standin_hands.write(tmp_path / f"crops-{k}.tar", 2) for k in range(2))
+    shelf = batches.Shelf(str(tmp_path))
+    shelf.rescan()
+    os.rename(first, tmp_path / "elsewhere")
+    third = standin_hands.write(tmp_path / "crops-3.tar", 2)
+    shelf.rescan()
+    assert shelf.state["held_crops"] == [third] and shelf.state["crops"] == [second], "not one that was trained on"
+    assert f"held-out shard {first} is not there any more" in caplog.text
+
+
+def test_two_processes_end_together_and_learn_the_same(folder, tmp_path):
+    """By the clock and cut off, as ``gpu-train`` starts them; their clocks differ, since one measures and saves."""
+    chosen = tmp_path / "small.yaml"
+    chosen.write_text(json.dumps({**POSE, "batch": 4}))
+    package = str(Path(loop.__file__).resolve().parents[2])
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m",
+               "hand_pose_ros", "train", str(chosen), "--shards", folder, "--out", str(tmp_path / "run"), "--workers",
+               "0", "--held-out", "4", "--threads", "1", "--minutes", "0.08"]
+    for more in (["--stop-after", "2"], []):
+        done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=300,
+                              env={**os.environ, "PYTHONPATH": package, "OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr[-2000:]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["progress"] == 1.0 and lines[-1]["kind"] == "measure"
 
 
 def test_a_checkpoint_of_another_network_is_refused(folder, tmp_path):

@@ -73,7 +73,7 @@ def test_a_damaged_picture_and_a_missing_label_are_named(path, tmp_path):
     for key in ("K", "hands"):
         without = [(n, json.dumps({**json.loads(d), key: None}).encode() if "2.json" in n else d) for n, d in contents]
         with pytest.raises(DataError, match="label 2 .*crops-2.tar"):
-            shards.Shard(packed(tmp_path / "crops-2.tar", without))
+            shards.Shard(packed(tmp_path / "crops-2.tar", without)).label(2)
 
 
 def test_a_label_behind_the_camera_is_refused(path, tmp_path):
@@ -84,7 +84,7 @@ def test_a_label_behind_the_camera_is_refused(path, tmp_path):
 
     changed = [(n, behind(d) if "0.json" in n else d) for n, d in members(path)]
     with pytest.raises(DataError, match="in front of the camera"):
-        shards.Shard(packed(tmp_path / "crops-1.tar", changed))
+        shards.Shard(packed(tmp_path / "crops-1.tar", changed)).label(0)
 
 
 def test_the_pool_passes_over_a_corrupt_shard_and_names_it_once(path, tmp_path, caplog):

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import standin_hands
+import torch
 
 from hand_pose_ros import crop as crops
 from hand_pose_ros import detect, lift
@@ -119,6 +120,73 @@ def test_a_single_finger_is_no_hand(tmp_path):
     assert 55 < part.box[3] - part.box[1] < 0.55 * 400
 
 
+def test_crops_of_a_finger_do_not_show_the_hand(tmp_path, monkeypatch):
+    """Bent fingers lie in the middle of a hand: their crops would show all of it."""
+    pool, path = shards.Pool(), standin_hands.write(tmp_path / "crops-0.tar", 40)
+    taken = []
+    seen = pose_samples._seen
+    monkeypatch.setattr(pose_samples, "_seen", lambda *args: taken.append(args[1:3]) or seen(*args))
+    only = pose_samples.PoseAugmentation(negatives=0.0, parts=1.0, strength=0.0, occluders=0.0, backgrounds=0.0)
+    shown = []
+    for seed in range(80):
+        monkeypatch.setattr(pool, "draw", lambda paths, rng, k=seed: (pool.get(path), k % 40))
+        taken.clear()
+        pose_samples.pose_sample(pool, [path], 64, np.random.default_rng(seed), only)
+        for camera, detection in taken:
+            joints = pool.get(path).label(seed % 40)["hands"][0]["joints_m"]
+            uv = crops.plan(camera, detection, 64, False)
+            px = lift.label(joints, uv)[0]
+            shown.append(((px > -0.5) & (px < 63.5)).all(-1).sum())
+    assert len(shown) > 20 and max(shown) <= 9
+
+
+def test_no_other_hand_goes_behind_a_hand(tmp_path, monkeypatch):
+    used = []
+    monkeypatch.setattr(photometric, "put_behind", lambda image, front, other, rng: used.append(other) or image)
+    monkeypatch.setattr(shards.Shard, "mask", lambda self, k: np.zeros((192, 192), np.uint8))
+    pool, path = shards.Pool(), standin_hands.write(tmp_path / "crops-0.tar", 3)
+    frames = standin_hands.write(tmp_path / "frames-0.tar", 12, seed=1, kind="frames")
+    empty = [pool.get(frames).image(k) for k in range(12) if not pool.get(frames).label(k)["hands"]]
+    only = pose_samples.PoseAugmentation(negatives=0.0, parts=0.0, strength=0.0, backgrounds=1.0)
+    for seed in range(10):
+        pose_samples.pose_sample(pool, [path], 64, np.random.default_rng(seed), only, [frames])
+    assert empty and used and all(any(np.array_equal(other, one) for one in empty) for other in used)
+    used.clear()
+    pose_samples.pose_sample(pool, [path], 64, np.random.default_rng(0), only)
+    assert not used, "crops alone show hands"
+
+
+def test_a_crop_with_an_unnoted_second_hand_teaches_the_detector_nothing():
+    class Pool:
+        def __init__(self):
+            self.left = iter([False, False, True])
+
+        def draw(self, paths, rng):
+            complete = next(self.left)
+            label = {"hands": [], "unseen": np.empty((0, 4)), "complete": complete}
+            grey = np.full((192, 192, 3), 200 if complete else 50, np.uint8)
+            return SimpleNamespace(label=lambda k: label, image=lambda k: grey), 0
+
+    close = replace(detector_samples.EXACT, close_ups=1.0, close_up_zoom=(1.0, 1.0))
+    sample = detector_samples.detector_sample(Pool(), [], ["crops"], (64, 64), np.random.default_rng(0), close)
+    assert (sample["image"] == 200).mean() > 0.9
+
+
+def test_a_calibrated_depth_is_called_calibrated():
+    """Laplace errors of the stated width, the wrist at the origin without one."""
+    rng, count = torch.Generator().manual_seed(0), 4000
+    error = -torch.sign(u := torch.rand(count, 20, generator=rng) - 0.5) * torch.log1p(-2 * u.abs())
+    xyz = torch.zeros(count, 21, 3)
+    xyz[:, 1:, 2] = 0.02 * error
+    sigma = torch.full((count, 21), 0.02 * 2 ** 0.5)
+    uv, ones = torch.rand(count, 21, 2, generator=rng), torch.ones(count)
+    samples = {"image": torch.zeros(count, 4, 4, 3, dtype=torch.uint8), "uv": 2 * uv - 1, "xyz": torch.zeros(count, 21, 3),
+               "labelled": ones, "known": torch.ones(count, 21), "visible": torch.ones(count, 21), "presence": ones}
+    answers = (uv * 4 - 0.5, xyz, sigma, sigma, torch.ones(count, 21), ones, ones)
+    result = measure.pose_on_samples(lambda images: [answer[:len(images)] for answer in answers], samples, count)
+    assert result["z_calibration"] == pytest.approx(1.0, abs=0.02)
+
+
 def test_negatives_come_from_whole_frames_too_but_never_from_a_hand(tmp_path):
     """White stands for hands, labelled and unseen ones, in frames that are otherwise grey."""
     class Frames:
@@ -213,14 +281,20 @@ def test_a_detector_label_sits_on_its_hand_and_flips_its_side(tmp_path):
     cv2.circle(image, (150, 110), 40, (255, 255, 255), -1)
     label = {"hands": [{"joints_px": joints, "is_right": True}], "unseen": np.zeros((0, 4)), "complete": True}
     plain = detector_samples.DetectorAugmentation(mosaic=0.0, close_ups=0.0, strength=0.0, any_turn=0.3)
+    cv2.circle(image, (150, 88), 10, (255, 0, 0), -1)                      # red above, blue on its left: not mirrored
+    cv2.circle(image, (128, 110), 10, (0, 0, 255), -1)
     sides, checked = set(), 0
     for seed in range(40):
         sample = detector_samples.detector_sample(OnePicture(image, label), ["x"], (), (192, 256),
                                                   np.random.default_rng(seed), plain)
         batch = collate([sample])
         white = np.argwhere((sample["image"] > 250).all(-1) & ~(sample["image"] == sample["image"][0, 0]).all(-1))
+        pixels = sample["image"].astype(int)
+        red, blue = (np.argwhere(sign * (pixels[..., 0] - pixels[..., 2]) > 200).mean(0)[::-1] for sign in (1, -1))
         for box, right, _ in measure._middles(batch, 0):
             sides.add(right)
+            to_red, to_blue = red - 0.5 * (box[:2] + box[2:]), blue - 0.5 * (box[:2] + box[2:])
+            assert right == (to_red[0] * to_blue[1] < to_red[1] * to_blue[0])
             checked += 1
             assert np.abs(box - [*white.min(0)[::-1], *white.max(0)[::-1]]).max() < 3.0
     assert checked > 15 and sides == {0.0, 1.0}
