@@ -191,8 +191,8 @@ def _raise_first(processes, errors) -> None:
         raise DataError(errors.get())
     killed = next((process for process in processes if process.exitcode not in (None, 0)), None)
     if killed is not None:
-        raise DataError(f"one of {len(processes)} render processes ended with {killed.exitcode}, most likely killed for "
-                        "want of memory: run the same command with fewer --workers; finished shards are kept")
+        raise DataError(f"one of {len(processes)} render processes ended with {killed.exitcode}, most likely killed "
+                        "for want of memory: run the same command with fewer --workers; finished shards are kept")
 
 
 def _progress(done: int, total: int, begin: float) -> None:

@@ -112,7 +112,8 @@ def labels(hands, size: tuple[int, int], unseen=()) -> dict:
 def _surroundings(pool, frames, size, rng, augmentation) -> np.ndarray:
     """What a zoomed-out picture is put on, (H, W, 3) uint8: part of a frame that shows no hand, or one colour."""
     h, w = size
-    image = shards.empty_picture(pool, frames, rng) if len(frames) and rng.random() < augmentation.surroundings else None
+    wanted = len(frames) and rng.random() < augmentation.surroundings
+    image = shards.empty_picture(pool, frames, rng) if wanted else None
     if image is not None:
         high, wide = (int(n * rng.uniform(0.5, 1.0)) for n in image.shape[:2])
         y, x = int(rng.integers(image.shape[0] - high + 1)), int(rng.integers(image.shape[1] - wide + 1))

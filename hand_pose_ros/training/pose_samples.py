@@ -56,7 +56,8 @@ def pose_sample(pool, paths, size: int, rng: np.random.Generator, augmentation: 
             return _nothing(_seen(image, label["camera"], part, size, rng), rng, augmentation)
     if rng.random() < augmentation.backgrounds:
         mask = shard.mask(k)
-        behind = shards.empty_picture(pool, scenes, rng) if mask is not None else None     # a hand there would compete with it
+        # A hand there would compete with the one in front.
+        behind = shards.empty_picture(pool, scenes, rng) if mask is not None else None
         if behind is not None:
             image = photometric.put_behind(image, mask > 0, behind, rng)
     other = None

@@ -3,7 +3,10 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import tarfile
+from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 import standin
 
 from hand_pose_ros import bags, cli, crop, messages
-from hand_pose_ros.errors import DataError
+from hand_pose_ros.errors import DataError, ModelError
 from hand_pose_ros.runtimes import Options, agreement, benchmark, build, host, int8, operations, ort
 from hand_pose_ros.runtimes.cache import EngineCache
 from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M
@@ -64,10 +67,55 @@ def test_build_engine_builds_what_a_node_takes_and_lists_it(hand_pose, tmp_path,
 @pytest.mark.parametrize("arguments, said", [
     (("--model", "x"), "--model needs --kind"),
     (("--calibration", "x.tar"), "--calibration needs --precision int8"),
+    (("--runtime", "onnxruntime", "--precision", "fp16"), "--precision fp16 is for TensorRT"),
 ])
 def test_build_engine_refuses_what_does_not_go_together(hand_pose, arguments, said):
     status, _, err = hand_pose("build-engine", *arguments)
     assert status == 2 and said in err
+
+
+def test_build_engine_lists_a_cache_with_damaged_files(hand_pose, tmp_path):
+    hand_pose("build-engine", "--cache", str(tmp_path), "--kind", "pose", "--runtime", "onnxruntime")
+    (tmp_path / "foreign.engine").write_text("hello")
+    status, out, _ = hand_pose("build-engine", "--cache", str(tmp_path), "--list")
+    assert status == 0 and "standin_pose" in out and "2 engines" in out
+    assert [line for line in out.splitlines() if "damaged, or none of ours" in line][0].startswith("foreign")
+
+
+def test_build_engine_that_cannot_store_what_it_built_fails(hand_pose, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hand_pose_ros.runtimes.cache.os.replace", full)
+    for precision in ("auto", "int8"):
+        status, _, err = hand_pose("build-engine", "--cache", str(tmp_path), "--kind", "pose", "--precision", precision,
+                                   *(("--runtime", "onnxruntime") if precision == "auto" else ()))
+        assert status == 1 and "is not stored" in err and "No space left" in err
+
+
+def test_build_engine_builds_nothing_where_torch_serves_on_the_gpu(hand_pose, tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "cuda_problem", lambda: "")
+    status, out, _ = hand_pose("build-engine", "--cache", str(tmp_path))
+    assert status == 0 and "nothing has to be built" in out and not list(tmp_path.glob("*.engine"))
+
+
+def test_the_background_does_not_quantise_what_another_process_has(hand_pose, tmp_path, monkeypatch):
+    hand_pose("build-engine", "--cache", str(tmp_path), "--kind", "pose", "--precision", "int8")
+    monkeypatch.setattr(int8, "_made", lambda *args: pytest.fail("made again"))
+    assert hand_pose("build-engine", "--cache", str(tmp_path), "--kind", "pose", "--runtime", "onnxruntime-int8",
+                     "--if-missing")[0] == 0
+
+
+def test_8_bits_that_are_refused_are_not_made_at_every_start(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(int8, "LIMITS", {"mean_px": 0.0})
+    real = int8.quantised
+    monkeypatch.setattr(int8, "quantised", lambda *args: made.append(1) or real(*args))
+    options = Options(cache=EngineCache(tmp_path), threads=1)
+    for live in (False, False, True):
+        with pytest.raises(ModelError, match="does not agree.*makes it again"):
+            ort.open_int8(standin.source(), replace(options, live=live))
+    assert len(made) == 1
 
 
 def test_build_engine_for_tensorrt_without_a_gpu_fails_with_the_remedy(hand_pose, tmp_path):
@@ -169,6 +217,38 @@ def test_report_compares_with_mediapipe_and_writes_table_and_plot(tmp_path):
     assert "| 4.00 / 4.90 / 4.98 |" in text
     benchmark.plot(report, tmp_path / "plot.png")
     assert cv2.imread(str(tmp_path / "plot.png")).shape[1] > 600
+
+
+def test_a_precision_is_for_runtimes_that_have_a_choice(hand_pose):
+    status, _, err = hand_pose("benchmark", "--runtime", "onnxruntime", "--precision", "fp16")
+    assert status == 2 and "--precision fp16 is for tensorrt and cuda" in err
+
+
+def test_a_runtime_that_cannot_be_measured_does_not_cost_the_others(hand_pose, tmp_path, monkeypatch):
+    own = {"runtime": "cpu", "start_s": 30.0, "tracking_ms": [4.0], "detection_ms": [8.0],
+           "tracking_frames_with_hand": 1, "detection_frames_with_hand": 1, "frames": 1, "peak_memory_mb": 460.0,
+           "tracking_cpu_ms": [6.0], "detection_cpu_ms": [9.0], "stage_ms": {}, "network_ms": {}}
+    calls = []
+
+    real = subprocess.run
+
+    def run(command, **options):
+        if "--measure" not in command:                  # what describes the machine
+            return real(command, **options)
+        name = command[command.index("--measure") + 1]
+        calls.append(name)
+        start = {"start_s": 30.0, "peak_memory_mb": 460.0} if calls.count(name) == 1 and name == "onnxruntime" else \
+            {"start_s": 0.3, "peak_memory_mb": 190.0}
+        failed = name == "tensorrt"
+        return SimpleNamespace(returncode=int(failed), stderr="no GPU\n" * failed, stdout=json.dumps({**own, **start}))
+
+    monkeypatch.setattr(benchmark.subprocess, "run", run)
+    status, out, err = hand_pose("benchmark", "--runtime", "tensorrt", "cpu", "onnxruntime", "--rounds", "2", "--out",
+                                 str(tmp_path))
+    assert status == 1 and "tensorrt cannot be measured: no GPU" in err
+    found = json.loads((tmp_path / "benchmark.json").read_text())["results"]
+    assert set(found) == {"cpu", "onnxruntime"} and len(found["cpu"]["tracking_ms"]) == 2
+    assert found["onnxruntime"]["start_s"] == 0.3 and found["onnxruntime"]["peak_memory_mb"] == 190.0
 
 
 def test_benchmark_needs_a_video_for_mediapipe(hand_pose):

@@ -60,15 +60,17 @@ def test_each_ingredient_of_the_network_changes_the_export(options):
 class Shifted(standin.StandInPose):
     """A stand-in whose pixels, depths or probabilities are off in the exported network only."""
 
-    def __init__(self, pixels=0.0, lengths=0.0, probability=0.0, bad=False):
+    def __init__(self, pixels=0.0, lengths=0.0, probability=0.0, bad=False, scale=1.0, sigma=1.0):
         super().__init__(64)
         self.shift = pixels, lengths, probability, bad
+        self.scale, self.sigma = scale, sigma
 
     def forward(self, crops):
         uv, xyz, uv_sigma, xyz_sigma, visibility, presence, right = super().forward(crops)
         pixels, lengths, probability, bad = self.shift
         if torch.onnx.is_in_onnx_export():
-            uv = uv + pixels
+            uv = (uv - 31.5) * self.scale + 31.5 + pixels
+            xyz_sigma = xyz_sigma * self.sigma
             xyz = xyz + lengths * torch.arange(21).reshape(1, 21, 1)
             visibility = (visibility + probability).clamp(0, 1)
             if bad:
@@ -78,13 +80,24 @@ class Shifted(standin.StandInPose):
 
 @pytest.mark.parametrize("fault, said", [
     ({"pixels": 1.0}, "mean_px"), ({"lengths": 0.002}, "mean_mm"), ({"probability": 0.05}, "mean_probability"),
-    ({"bad": True}, "not finite"),
+    ({"bad": True}, "not finite"), ({"scale": 1.008}, "mean_camera_mm"), ({"sigma": 1.5}, "mean_log_sigma"),
 ])
 def test_a_network_that_differs_after_lifting_is_refused_and_not_stored(options, fault, said):
     source = standin.NetworkSource("pose", "shifted", (64, 64, 3), lambda: Shifted(**fault), {"weights": "x"})
     with pytest.raises(ModelError, match=said):
         ort.open_cpu(source, options)
     assert options.cache.entries() == []
+
+
+def test_a_detector_that_turns_hands_round_is_refused(options):
+    class UpsideDown(standin.StandInDetector):
+        def forward(self, images):
+            dense = super().forward(images)
+            return torch.cat((dense[:, :6], -dense[:, 6:]), 1) if torch.onnx.is_in_onnx_export() else dense
+
+    source = standin.NetworkSource("detector", "turned", (64, 64, 3), UpsideDown, {"weights": "x"})
+    with pytest.raises(ModelError, match="mean_up_deg 180"):
+        ort.open_cpu(source, options)
 
 
 def test_a_small_difference_is_let_through(options):
