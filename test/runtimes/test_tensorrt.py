@@ -1,5 +1,8 @@
-"""TensorRT engines through the cache: what is refused, what is built again and what is kept. TensorRT itself is stood in
-for: its compiler writes the precision, its engine answers as torch eager does, or wrongly where a test says so."""
+"""TensorRT engines through the cache: what is refused, what is built again and what is kept.
+
+TensorRT itself is stood in for: its compiler writes the precision, its engine answers as torch eager does, or wrongly
+where a test says so.
+"""
 from __future__ import annotations
 
 import logging

@@ -181,7 +181,8 @@ def test_a_calibrated_depth_is_called_calibrated():
     sigma = torch.full((count, 21), 0.02 * 2 ** 0.5)
     uv, ones = torch.rand(count, 21, 2, generator=rng), torch.ones(count)
     samples = {"image": torch.zeros(count, 4, 4, 3, dtype=torch.uint8), "uv": 2 * uv - 1,
-               "xyz": torch.zeros(count, 21, 3), "labelled": ones, "known": torch.ones(count, 21), "visible": torch.ones(count, 21), "presence": ones}
+               "xyz": torch.zeros(count, 21, 3), "labelled": ones, "known": torch.ones(count, 21),
+               "visible": torch.ones(count, 21), "presence": ones}
     answers = (uv * 4 - 0.5, xyz, sigma, sigma, torch.ones(count, 21), ones, ones)
     result = measure.pose_on_samples(lambda images: [answer[:len(images)] for answer in answers], samples, count)
     assert result["z_calibration"] == pytest.approx(1.0, abs=0.02)
