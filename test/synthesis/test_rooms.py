@@ -1,8 +1,10 @@
 """Rooms behind the hands: they stand upright, whatever the camera does, and depend on the generator only."""
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from hand_pose_ros.synthesis import materials, rooms, scene
+from hand_pose_ros.synthesis import labels, materials, rooms, scene
 
 SIZE = 96
 K = np.array([[90.0, 0, (SIZE - 1) / 2], [0, 90.0, (SIZE - 1) / 2], [0, 0, 1]])
@@ -101,6 +103,25 @@ def test_hands_held_to_the_head_are_near_it_and_not_in_it(monkeypatch):
     assert np.mean(away < 0.2) > 0.6 and np.median(away) > 0.12 and inside.mean() < 0.1
     monkeypatch.setattr(scene, "AT_HEAD", 0.0)
     assert np.median([away for away, _ in distances()]) > 0.25
+
+
+def test_hands_that_a_crop_shows_beside_its_own_are_boxed():
+    """Else a detector would be taught that they are none."""
+    kinds = set()
+    for seed in range(120):
+        drawn = scene.sample_crop(np.random.default_rng(seed), 64)
+        raster = SimpleNamespace(depth=np.zeros((64, 64)), ids=np.zeros((64, 64), int))
+        found, boxes = labels.hand_records(drawn, raster)
+        assert len(found) == 1
+        seen = []
+        for hand in drawn.others:
+            px = hand.joints_m[:, :2] / hand.joints_m[:, 2:] @ drawn.view.K[:2, :2].T + drawn.view.K[:2, 2]
+            if hand.joints_m[:, 2].min() > 0.02 and ((px > 0) & (px < 63)).all(-1).any():
+                seen.append([*px.min(0), *px.max(0)])
+                kinds.add("person" if "person" in drawn.attributes else "other hand")
+        assert len(boxes) >= len(seen) and all(np.abs(np.subtract(boxes, box)).max(-1).min() < 0.02 for box in seen)
+        assert bool(drawn.others) == bool({"person", "other_hand"} & drawn.attributes.keys())
+    assert kinds == {"person", "other hand"}
 
 
 def test_a_wall_of_which_one_pixel_shows_is_drawn():
