@@ -41,11 +41,11 @@ detector does, so a false detection must not keep out a hand that the detector t
 CANDIDATE_SCORE = 0.15
 """Detector score from which something gets a look at all."""
 EVIDENCE_WEIGHTS = (2.6, 0.35, 0.4)
-EVIDENCE_NEEDED = 0.7
-"""Of the log-odds of ``evidence``, and what they must come to for a new hand to be as likely as not. Halfway between a
-rule that trusts all three more and the logistic fit to virtual frames, which trusts the detector: on such frames
-81 % of the hands pass and 0.6 % of the detector's other proposals. The fit itself takes 86 and 0.6 %, but passes two
-photographs without hands (``python3 -m hand_pose_ros.training.new_hand_rule``)."""
+EVIDENCE_NEEDED = 1.0
+"""Of the log-odds of ``evidence``, and what they must come to for a new hand to be as likely as not. Near the logistic
+fit to virtual frames, but trusting the pose network more: on such frames 87 % of the hands pass and 1.0 % of the
+detector's other proposals, of the fit 85 and 0.6 %. No photograph without hands passes, in 8 bits neither; from 0.85
+on one would (``python3 -m hand_pose_ros.training.new_hand_rule``)."""
 SAME_BOX_IOU = 0.3
 OVERLAPPING_IOU = 0.6
 """A new detection that overlaps a followed hand by the first is that hand, unless another one fits it better; by the

@@ -176,7 +176,7 @@ def test_weights_are_mixed_by_what_held_out_hands_say(tmp_path, monkeypatch):
         share = (network.state_dict()[name] - old[name]).norm() / (new[name] - old[name]).norm()
         return {"nme": 5.0 + float(abs(share - 0.7))}
     monkeypatch.setattr(mix.measure, "held_out", lambda *arguments: {})
-    monkeypatch.setattr(mix.measure, "pose_on_samples", error)
+    monkeypatch.setitem(mix.MEASURES, "pose", (error, None))
     mix.main([before, after, "--held-out", str(tmp_path / "shards")])
     card = models.card(Path(after).name, Path(after).parent)
     assert card["training"]["mixed"]["share"] == 0.7 and card["training"]["minutes"] == 2.0
@@ -185,3 +185,16 @@ def test_weights_are_mixed_by_what_held_out_hands_say(tmp_path, monkeypatch):
     assert torch.allclose(stored, 0.3 * old[name] + 0.7 * new[name], atol=1e-3)
     with pytest.raises(ModelError, match="not of one architecture"):
         mix.mixed(old, {name: old[name]}, 0.5)
+
+
+def test_detectors_are_mixed_by_missed_and_false_hands(monkeypatch):
+    """More of the newer weights find more hands and, from some share on, more that are none."""
+    network, names = torch.nn.Linear(1, 1, bias=False), {"weight": torch.zeros(1, 1)}
+
+    def found(now, samples):
+        share = float(now.weight.detach())
+        return {"recall": 60 + 10 * share, "false": max(0.0, 40 * (share - 0.8))}
+
+    monkeypatch.setitem(mix.MEASURES, "detector", (found, None))
+    assert mix.best_share(network, names, {"weight": torch.ones(1, 1)}, {}, "detector") == 0.8
+    assert float(network.weight.detach()) == pytest.approx(0.8)
