@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import crop as crops
 from .. import pipeline as pipelines
 from ..config import Config
-from ..errors import FrameError
 from ..lift import confidence
-from ..types import Detection, Frame
+from ..types import Frame
 from . import metrics
 from .datasets.base import TruthHand
 from .predictions import Predicted
@@ -104,31 +102,13 @@ def of_missed(frame: Frame, truth: TruthHand, answers: Sequence[Predicted], take
         return f"detector: score {score:.2f} < {least:.2f}"
     if rank >= pipelines.CANDIDATES * config.max_hands:
         return f"not looked at: rank {rank + 1} of {len(found)} boxes, score {score:.2f}"
-    pose, kept = look_twice(frame, detection, chain)
+    look = chain.examine(frame, (), [detection], config)[0]
+    pose = look.pose
     p = pipelines.new_hand_probability(detection, pose)
     told = f"detector {score:.2f}, presence {pose.presence:.2f}, joints {confidence(pose).mean():.2f}"
     if p < config.detection_threshold:
         return f"evidence: p {p:.2f} of {told}"
     return f"pose: p {p:.2f} ({told}), joints lie elsewhere or another hand was preferred"
-
-
-def look_twice(frame: Frame, detection: Detection, chain: Any) -> tuple[Any, Any]:
-    """Pose and crop of the second look that the pipeline takes at a new detection; of the first where there is none."""
-    mirrored = bool(detection.right_probability < 0.5)
-    crop = crops.take(frame, detection, chain.crop_size, mirrored)
-    pose = chain.estimate([crop])[0]
-    px = crops.crop_to_image(crop, frame.camera, pose.uv)
-    wrong_side = pose.right_probability < pipelines.WRONG_SIDE
-    try:
-        better = crops.from_joints(px, detection.score, detection.right_probability)
-        again = crops.take(frame, better, chain.crop_size, mirrored != wrong_side)
-    except FrameError:
-        return pose, crop
-    second = chain.estimate([again])[0]
-    if wrong_side and second.right_probability * confidence(second).mean() <= \
-            pose.right_probability * confidence(pose).mean():
-        return pose, crop
-    return second, again
 
 
 def _box(predicted: Predicted) -> np.ndarray | None:
