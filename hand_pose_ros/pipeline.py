@@ -55,7 +55,7 @@ SAME_HAND_OTHER_SIDE = 0.1
 """Mean joint distance, in hand sizes, below which two poses are one hand; clasped hands are allowed to be closer."""
 SAME_PALM = 0.2
 """Mean distance of the palms' joints, likewise, below which a new hand is another reading of a known one, perhaps as
-one of the other side, whose fingers lie elsewhere. Hands that are known already may cross and clasp."""
+one of the other side, whose fingers lie elsewhere; for a hidden hand, too. Hands that are seen may cross and clasp."""
 PAST = 0.15
 """Hand sizes by which a crop is moved off a hand in front, so that the hand behind is more in its middle."""
 FOUND_AGAIN = 0.3
@@ -208,6 +208,8 @@ class Pipeline:
             front = next((other for other in hands if _same_hand(hand, other)), None)
             if front is not None:
                 hand = self._look_past(frame, detection, front, config)
+            if was_hidden and hand is not None and any(_palms_apart(hand, other) < SAME_PALM for other in hands):
+                continue                                # found again where another track has taken its place
             if hand is not None and (front is None and not was_hidden or _found_again(detection, hand, hands)):
                 hands.append(hand)
         return hands

@@ -178,6 +178,13 @@ def test_a_new_hand_on_the_palm_of_a_known_one_is_another_reading_of_it(apart_m,
     assert oracle.detector_calls >= 2 and [len(r.hands) for r in results[-5:]] == [hands] * 5
 
 
+def test_a_hidden_hand_is_not_found_again_on_the_palm_of_the_track_that_took_its_place():
+    """A hand read as one of the other side for a while, and then as both."""
+    one, two = (hand(bend=0.1), True), (hand(right=False, bend=1.3), False)
+    results = play(Oracle(make("pinhole")), [[one]] * 3 + [[two]] * 3 + [[two, one]] * 10)
+    assert [len(r.hands) for r in results] == [1] * 16
+
+
 def test_clasped_hands_of_two_sides_stay_two():
     oracle = Oracle(make("pinhole"))
     one = play(oracle, [[(hand(at=(0, 0, 0.6), turn=(0, 1.4, 0)), True)]])[0].raw
