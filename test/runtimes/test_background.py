@@ -143,14 +143,14 @@ echo end >> {log}
 
 
 BUILDER = """
-import select, sys, threading
+import signal, sys, threading
 from hand_pose_ros.runtimes import background
 from hand_pose_ros.runtimes.base import Options
 from hand_pose_ros.runtimes.cache import EngineCache
+signal.signal(signal.SIGINT, signal.default_int_handler)        # background jobs of a shell begin with it ignored
 args = ("pose", "pose_light", "onnxruntime-int8", Options(cache=EngineCache(sys.argv[1])))
 threading.Thread(target=background.build_in_another_process, args=args, daemon=True).start()
-while not select.select([sys.stdin], [], [], 0.1)[0]:       # a read would sleep through a signal just before it
-    pass
+sys.stdin.read()
 """
 
 
