@@ -44,8 +44,8 @@ EVIDENCE_WEIGHTS = (2.6, 0.35, 0.4)
 EVIDENCE_NEEDED = 1.0
 """Of the log-odds of ``evidence``, and what they must come to for a new hand to be as likely as not. Near the logistic
 fit to virtual frames, but trusting the pose network more: on such frames 87 % of the hands pass and 1.0 % of the
-detector's other proposals, of the fit 85 and 0.6 %. No photograph without hands passes, in 8 bits neither; from 0.85
-on one would (``python3 -m hand_pose_ros.training.new_hand_rule``)."""
+detector's other proposals, of the fit 85 and 0.6 %. No photograph without hands passes, in 8 bits neither; with 0.85
+one did there (``python3 -m hand_pose_ros.training.new_hand_rule``)."""
 SAME_BOX_IOU = 0.3
 OVERLAPPING_IOU = 0.6
 """A new detection that overlaps a followed hand by the first is that hand, unless another one fits it better; by the

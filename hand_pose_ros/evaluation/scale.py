@@ -82,6 +82,8 @@ def ray(jobs: int, address: str | None) -> Iterator[Spread]:
             engine.init(address=address, include_dashboard=False, log_to_driver=False, configure_logging=False,
                         **embedded)
         except (OSError, ValueError) as error:
+            if not address:
+                raise
             raise ConfigError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}. Give HOST:PORT of "
                               "its head as `ray start` there has said it; a cluster with a token wants RAY_AUTH_MODE="
                               "token and RAY_AUTH_TOKEN here too") from error

@@ -17,7 +17,7 @@ LIMIT_MM = 0.5
 LIMIT_PROBABILITY = 0.02
 LIMIT_CAMERA_MM = 2.0
 """Of joints in the camera's frame: distance follows from the size in the picture, so an error of the scale shows
-there and nowhere else. Half precision changes 0.2 to 0.5 mm."""
+there and nowhere else."""
 LIMIT_LOG_SIGMA = 0.05
 """Of the natural logarithm of the stated uncertainties."""
 LIMIT_UP_DEG = 1.0

@@ -7,7 +7,7 @@ from typing import Callable
 import numpy as np
 
 from ..errors import ModelError
-from .cache import EngineCache
+from .cache import EngineCache, Entry
 from .source import NetworkSource
 
 
@@ -31,6 +31,13 @@ class Options:
 
 class Disagreement(ModelError):
     """What was built does not say what torch eager says, and must not serve."""
+
+
+def not_refused(entry: Entry, rebuild: str) -> Entry:
+    """The entry. Raises Disagreement if what was built must not serve; rebuild: the command that builds it again."""
+    if entry.refused:
+        raise Disagreement(f"{entry.refused} ({rebuild} builds it again)")
+    return entry
 
 
 class NotBuilt(ModelError):

@@ -24,7 +24,7 @@ from ..errors import DataError, FrameError, ModelError
 from ..types import Camera, Frame
 from . import host, ort
 from .agreement import refuse_disagreement
-from .base import Disagreement, Options
+from .base import Disagreement, Options, not_refused
 from .cache import Entry
 from .eager import Eager
 from .source import NetworkSource
@@ -46,19 +46,15 @@ networks that ship 0.2 to 0.4 px, 0.6 mm, 1.7 mm in the camera's frame and 0.4 d
 def built(source: NetworkSource, options: Options) -> Entry:
     """The quantised network from the cache; quantised on the sample bag and stored if it is not there yet. Raises
     ModelError without onnx or if the result strays further from eager than ``LIMITS``."""
-    return _served(options.cache.get_or_build(ort.int8_ingredients(source), lambda: _made(source, options, ())))
+    entry = options.cache.get_or_build(ort.int8_ingredients(source), lambda: _made(source, options, ()))
+    return not_refused(entry, ort.REBUILD_INT8)
 
 
 def build(source: NetworkSource, options: Options, recordings: Sequence[str] = ()) -> Entry:
     """Quantises a network on the pictures of ``recordings`` (none: the sample bag) and stores it whatever was there.
     Raises DataError for files that cannot be read, ModelError as ``built``."""
-    return _served(options.cache.replace(ort.int8_ingredients(source), *_made(source, options, recordings)))
-
-
-def _served(entry: Entry) -> Entry:
-    if entry.refused:
-        raise Disagreement(f"{entry.refused} (hand-pose build-engine --precision int8 makes it again)")
-    return entry
+    entry = options.cache.replace(ort.int8_ingredients(source), *_made(source, options, recordings))
+    return not_refused(entry, ort.REBUILD_INT8)
 
 
 def _made(source: NetworkSource, options: Options, recordings: Sequence[str]) -> tuple[bytes, dict]:

@@ -13,13 +13,14 @@ import numpy as np
 from ..errors import ModelError
 from . import host
 from .agreement import refuse_disagreement
-from .base import NotBuilt, Options, Runtime
+from .base import NotBuilt, Options, Runtime, not_refused
 from .cache import Entry
 from .eager import Eager
 from .source import NetworkSource
 
 OPSET = 17
 INPUT = "crops"
+REBUILD_INT8 = "hand-pose build-engine --precision int8"
 DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "asimddp"})
 """Instruction sets, as Linux names them, with which 8 bits are faster than 32."""
 SESSION_CONFIG = {
@@ -146,9 +147,9 @@ def open_int8(source: NetworkSource, options: Options) -> Runtime:
     if problem:
         raise ModelError(f"runtime onnxruntime-int8: {problem}")
     entry = options.cache.get(int8_ingredients(source))
-    if entry is not None and entry.refused:
-        raise ModelError(f"{entry.refused} (hand-pose build-engine --precision int8 makes it again)")
-    if entry is None:
+    if entry is not None:
+        not_refused(entry, REBUILD_INT8)
+    else:
         from . import int8
         problem = int8.build_problem()
         if problem:

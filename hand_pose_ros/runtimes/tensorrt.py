@@ -20,12 +20,13 @@ from typing import Iterator
 from ..errors import ModelError
 from . import host
 from .agreement import refuse_disagreement
-from .base import Disagreement, NotBuilt, Options, Runtime
+from .base import Disagreement, NotBuilt, Options, Runtime, not_refused
 from .cache import Entry, key_of
 from .eager import Eager, GraphedCuda
 from .engine import Engine, import_tensorrt
 from .source import NetworkSource
 
+REBUILD = "hand-pose build-engine"
 COMPILE_OPTIONS = {
     "min_block_size": 1,
     "require_full_compilation": True,                # a split network would copy between torch and TensorRT
@@ -170,20 +171,13 @@ def built(source: NetworkSource, options: Options) -> Entry:
                 options.report(refused)
         return b"", {"refused": refused}
 
-    return not_refused(options.cache.get_or_build(key_ingredients(source, options), build))
+    return not_refused(options.cache.get_or_build(key_ingredients(source, options), build), REBUILD)
 
 
 def forget_refusal(source: NetworkSource, options: Options) -> None:
     """Have an engine that was refused once built and compared again."""
     if not engine_problem():
         options.cache.forget_refusal(key_ingredients(source, options))
-
-
-def not_refused(entry: Entry) -> Entry:
-    """The entry. Raises Disagreement if what was built must not serve."""
-    if entry.refused:
-        raise Disagreement(f"{entry.refused} (hand-pose build-engine builds it again)")
-    return entry
 
 
 def open_built(source: NetworkSource, options: Options, entry: Entry) -> Runtime:
@@ -219,7 +213,7 @@ def open_tensorrt(source: NetworkSource, options: Options) -> Runtime:
         raise NotBuilt(f"runtime tensorrt: engine {key_of(ingredients)[:12]} of {source.model} is not built yet")
     if entry is not None:
         try:
-            return open_built(source, options, not_refused(entry))
+            return open_built(source, options, not_refused(entry, REBUILD))
         except NotBuilt:
             if options.live:
                 raise

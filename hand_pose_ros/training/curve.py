@@ -36,8 +36,8 @@ def points(folder: str | Path, before=()) -> list[dict]:
     """What was measured on the way, for a card: [{"images", "virtual": %, "photographs": {set: %}}], oldest first.
 
     The number is the NME of a pose network and the recall of a detector. before: the points of the training that this
-    one went on from, whose images count. Sets of fewer than MIN_HANDS hands, or
-    for a detector pictures, are left out, and those without hands.
+    one went on from, whose images count. Sets without hands and those of fewer than
+    MIN_HANDS hands (of a detector: pictures) are left out.
     """
     start = before[-1]["images"] if len(before) else 0
     out = list(before)

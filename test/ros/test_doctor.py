@@ -5,6 +5,7 @@ import argparse
 import re
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
 from hand_pose_ros import config
+from hand_pose_ros.errors import HandPoseError
 from hand_pose_ros.ros import doctor, images
+from hand_pose_ros.runtimes.base import NotBuilt
 
 SOUND = {"width": 64, "height": 48, "distortion_model": "plumb_bob",
          "k": [60.0, 0.0, 32.0, 0.0, 60.0, 24.0, 0.0, 0.0, 1.0]}
@@ -161,6 +164,29 @@ def test_what_a_node_will_run_its_networks_with_is_said(monkeypatch, plans, leve
     finding = doctor.node_runtime(config.Config())
     assert finding.level == level and says in finding.text
     assert ("build-engine" in finding.fix) == (level == doctor.NOTE)
+
+
+def test_nothing_is_compiled_for_minutes_by_a_check(monkeypatch):
+    """On a GPU whose engines are not built: what serves meanwhile is loaded, TensorRT by name is a fault."""
+    loaded, auto = [], config.Config()
+
+    def load(settings):
+        loaded.append(settings.runtime)
+        raise HandPoseError("loaded")
+
+    def unbuilt(source, options):
+        assert options.live, "it would be built"
+        raise NotBuilt("runtime tensorrt: the engine is not built yet")
+
+    monkeypatch.setattr("hand_pose_ros.pipeline.load", load)
+    monkeypatch.setattr("hand_pose_ros.runtimes.ladder.forecast", lambda *_: ("cuda", "tensorrt", ""))
+    monkeypatch.setattr("hand_pose_ros.runtimes.ladder.opener", lambda name: unbuilt)
+    assert list(doctor.networks(auto))[-1].text == "loaded" and loaded == ["cuda"]
+    fault = list(doctor.networks(replace(auto, runtime="tensorrt")))[-1]
+    assert fault.level == doctor.FAULT and "hand-pose build-engine --runtime tensorrt" in fault.text
+    assert loaded == ["cuda"]
+    list(doctor.networks(replace(auto, runtime="onnxruntime")))
+    assert loaded == ["cuda", "onnxruntime"]
 
 
 def test_frames_with_two_parents():

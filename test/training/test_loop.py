@@ -201,6 +201,14 @@ def test_held_out_shards_that_are_gone_are_replaced_and_named(tmp_path, caplog):
     assert f"held-out shard {first} is not there any more" in caplog.text
 
 
+def test_a_detectors_curve_holds_the_photographs_with_hands(tmp_path):
+    sets = {"ge_real": {"images": 259, "recall": 98.4, "side": 40.0}, "negative": {"images": 17, "false": 1.0},
+            "freihand": {"images": 4, "recall": 25.0}}
+    line = {"kind": "measure", "images": 32, "virtual": {"recall": 63.0, "false": 2.0}, "photographs": sets}
+    (tmp_path / "log.jsonl").write_text(json.dumps(line) + "\n")
+    assert curve.points(tmp_path) == [{"images": 32, "virtual": 63.0, "photographs": {"ge_real": 98.4}}]
+
+
 def test_two_processes_end_together_and_learn_the_same(folder, tmp_path):
     """By the clock and cut off, as ``gpu-train`` starts them; their clocks differ, since one measures and saves."""
     chosen = tmp_path / "small.yaml"
