@@ -6,6 +6,7 @@ from typing import Callable, Sequence
 import numpy as np
 
 from hand_pose_ros.errors import ModelError
+from hand_pose_ros.skeleton import bone_knuckles
 from hand_pose_ros.types import Crop, CropPose
 
 
@@ -26,11 +27,12 @@ class Estimator:
 
 
 def split(outputs: Sequence[np.ndarray], count: int) -> list[CropPose]:
-    """The network's outputs for ``count`` crops, one pose each. Raises ModelError if they are not the agreed ones."""
+    """The network's outputs for ``count`` crops, one pose each, with the knuckles where they are published: networks
+    learn MANO's. Raises ModelError if they are not the agreed ones."""
     expected = [(count, *rest) for rest in ((21, 2), (21, 3), (21,), (21,), (21,), (), ())]
     if [np.shape(o) for o in outputs] != expected:
         raise ModelError(f"the pose network answered with shapes {[np.shape(o) for o in outputs]} instead of "
                          f"{expected}: this model belongs to another version")
-    return [CropPose(uv.astype(np.float64), xyz.astype(np.float64), uv_sigma.astype(np.float64),
+    return [CropPose(bone_knuckles(uv), bone_knuckles(xyz), uv_sigma.astype(np.float64),
                      xyz_sigma.astype(np.float64), visibility.astype(np.float64), float(presence), float(right))
             for uv, xyz, uv_sigma, xyz_sigma, visibility, presence, right in zip(*outputs)]

@@ -23,6 +23,11 @@ FINGERTIPS = (4, 8, 12, 16, 20)
 KNUCKLES = (5, 9, 13, 17)
 """MCP joints of the index, middle, ring and little finger."""
 
+KNUCKLE_SETBACK = (0.04, 0.08, 0.07, 0.06)
+"""How much nearer to the wrist joints are published than MANO has them, as a share of the way from the knuckle to the
+wrist, index .. little: there they turn. With it the virtual hands' proximal phalanges (35.7, 36.8, 34.9 and 27.4 mm of
+a 186 mm hand, like MANO's) get the lengths of X-rays (39.8, 44.6, 41.4 and 32.7 mm; Buryanov & Kotiuk 2010)."""
+
 PARENTS = (-1, 0, 1, 2, 3, 0, 5, 6, 7, 0, 9, 10, 11, 0, 13, 14, 15, 0, 17, 18, 19)
 BONES = tuple((parent, child) for child, parent in enumerate(PARENTS) if parent >= 0)
 """20 (parent, child) pairs."""
@@ -47,3 +52,23 @@ def bone_lengths(joints: np.ndarray) -> np.ndarray:
     """Lengths of the 20 ``BONES``. joints: (..., 21, 3) in any length unit. Returns (..., 20) in the same unit."""
     parents, children = np.array(BONES).T
     return np.linalg.norm(joints[..., children, :] - joints[..., parents, :], axis=-1)
+
+
+def bone_knuckles(joints: np.ndarray) -> np.ndarray:
+    """Joints whose knuckles are MANO's -> joints as they are published: see ``KNUCKLE_SETBACK``.
+
+    joints: (..., 21, d) in any unit, 3D or pixels. Returns (..., 21, d).
+    """
+    return _moved(joints, np.array(KNUCKLE_SETBACK))
+
+
+def mano_knuckles(joints: np.ndarray) -> np.ndarray:
+    """The inverse of ``bone_knuckles``, for comparison with data sets whose truth is a fitted MANO hand."""
+    share = np.array(KNUCKLE_SETBACK)
+    return _moved(joints, -share / (1.0 - share))
+
+
+def _moved(joints: np.ndarray, share: np.ndarray) -> np.ndarray:
+    out, knuckles = np.array(joints, dtype=float), list(KNUCKLES)
+    out[..., knuckles, :] += share[:, None] * (out[..., :1, :] - out[..., knuckles, :])
+    return out

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +29,7 @@ from ..config import Config
 from ..errors import DataError, FrameError
 from ..messages import ArrayInfo, read_array
 from ..pipeline import PipelineState, Result
+from ..skeleton import mano_knuckles
 from ..types import Camera, Frame, Hand, ScaleSource
 from . import attributes, datasets, lanes, predictions, result_bag
 
@@ -35,6 +37,7 @@ STILL_STAMP_NS = 1_000_000_000
 """Stamp given to a still picture; each has its own fresh tracker."""
 PARTS = "parts"
 """Folder within the output for what each unit gave."""
+JOINT_FIELDS = ("joints_px", "joints_m", "joints_rel_m")
 THUMBNAILS = 24
 THUMBNAIL_WIDTH = 240
 
@@ -209,6 +212,7 @@ def _images(unit: dict[str, Any], run: dict[str, Any], judge: Any) -> Part:
             problems[f"{data.name}: {error}"] += 1
 
     def keep(item: datasets.base.Item, frame: Frame, hands: Sequence[Hand], detector_ran: bool) -> None:
+        hands = [_as_mano(hand) for hand in hands] if data.mano else hands
         lines.append(predictions.line(item.name, hands, detector_ran=detector_ran))
         looks = [attributes.of_picture(frame.image, hand) for hand in item.hands]
         seen.append({"image": item.name, "hands": looks})
@@ -224,6 +228,10 @@ def _images(unit: dict[str, Any], run: dict[str, Any], judge: Any) -> Part:
                 continue
             networks(work, item, frame, time.monotonic() - begin)
     return Part(lines, timing, problems + unread, seen)
+
+
+def _as_mano(hand: Hand) -> Hand:
+    return replace(hand, **{name: mano_knuckles(getattr(hand, name)) for name in JOINT_FIELDS})
 
 
 def still_frame(item: datasets.base.Item, config: Config) -> Frame:

@@ -1,7 +1,8 @@
-"""How hand data sets name, order and place the 21 joints, and what separates their definitions from this project's.
+"""How hand data sets name, order and place the 21 joints, and what separates their definitions from the labels'.
 
 Labels here follow MANO as FreiHAND uses it: tips on the skin at the fingers' ends, the wrist in the carpus, knuckles
 further out than X-rays have them (bones within 2 % of the hand's length of MANO's mean hand, of the WebXR hand 4 %).
+Networks learn these labels; what the package publishes has the knuckles where fingers turn (skeleton.bone_knuckles).
 """
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from hand_pose_ros.skeleton_tables import MANO_21, OPENXR_26, WEBXR_25, reorder 
 
 @dataclass(frozen=True)
 class Definition:
-    """Where a convention puts its joints, as distances from this project's (MANO / FreiHAND), in hand lengths."""
+    """Where a convention puts its joints, as distances from the labels (MANO / FreiHAND), in hand lengths."""
 
     tip_back: float                             # tips lie this far inwards of the finger's end, along the last bone
     wrist_forward: float                        # the wrist lies this far towards the middle knuckle
@@ -55,7 +56,7 @@ offset would be worse than none. Clicked joints scatter by several per cent of t
 def convert(joints: np.ndarray, name: str) -> np.ndarray:
     """Joints as another convention would place them: tips, wrist and knuckles moved as its ``Definition`` says.
 
-    joints: (..., 21, d) as this project places them, any unit.
+    joints: (..., 21, d) as the labels place them, any unit.
 
     Returns (..., 21, d). Raises ConfigError for an unknown convention.
     """

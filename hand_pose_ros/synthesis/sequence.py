@@ -8,6 +8,7 @@ import numpy as np
 
 from hand_pose_ros import bags, camera as camera_model, frames
 from hand_pose_ros.errors import ConfigError
+from hand_pose_ros.skeleton import bone_knuckles
 from hand_pose_ros.synthesis import backgrounds, environment, labels, materials, motions, scene, sensor
 from hand_pose_ros.synthesis.lens import Lens
 from hand_pose_ros.synthesis.renderer import Raster, Renderer, View
@@ -87,10 +88,12 @@ def _frame(stage, moving, lighting, background, settings, look, owner, seed, ind
 
 
 def true_hand(camera: Camera, raster: Raster, hand: scene.PlacedHand, number: int) -> Hand:
-    """Ground truth of one rendered hand as the pipeline would report it: no uncertainty, track id ``number`` + 1."""
-    joints = hand.joints_m
+    """Ground truth of one rendered hand as the pipeline would report it: joints as they are published, no uncertainty,
+    track id ``number`` + 1."""
+    joints = bone_knuckles(hand.joints_m)
     px = camera_model.project(camera, joints)
-    state = labels.joint_states(raster, joints, px, number, hand.hand_length_m)
+    state = labels.joint_states(raster, hand.joints_m, camera_model.project(camera, hand.joints_m), number,
+                                hand.hand_length_m)
     inside = (px >= -0.5).all(1) & (px < np.array([camera.width, camera.height]) - 0.5).all(1)
     state[~inside] = JointState.OUTSIDE_IMAGE
     box = np.array([*np.nanmin(px, axis=0), *np.nanmax(px, axis=0)])

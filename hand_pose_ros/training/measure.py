@@ -12,6 +12,7 @@ import torch
 from hand_pose_ros import camera as cameras
 from hand_pose_ros import crop as crops
 from hand_pose_ros.errors import DataError
+from hand_pose_ros.skeleton import bone_knuckles
 from hand_pose_ros.training import detector_samples, pose_samples, shards
 from hand_pose_ros.training.batches import collate
 from hand_pose_ros.types import Camera, Detection
@@ -107,7 +108,7 @@ def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
                 geometry = crops.plan(camera, detection, size, mirrored)
                 batch = torch.from_numpy(crops.sample(image, camera, geometry)[None].copy())
                 uv, xyz, _, _, _, presence, right = (o[0].numpy() for o in network(batch))
-                px = crops.crop_to_image(geometry, camera, uv.astype(np.float64))
+                px = crops.crop_to_image(geometry, camera, bone_knuckles(uv))
                 if np.isfinite(px).all():
                     detection = Detection(detection.box, 1.0, np.nan, crops.from_joints(px).up)
             truth = np.asarray(hand["joints_2d"], float)
@@ -120,7 +121,7 @@ def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
             if hand.get("joints_3d") is not None and record["truth"] == "independent":
                 known = np.asarray(hand.get("valid_3d") or [1] * 21) > 0
                 mm = 1000 * np.asarray(hand["joints_3d"], float)
-                shape = xyz * ((-1, 1, 1) if mirrored else (1, 1, 1)) @ geometry.R_camera_crop.T
+                shape = bone_knuckles(xyz) * ((-1, 1, 1) if mirrored else (1, 1, 1)) @ geometry.R_camera_crop.T
                 if known.sum() >= 8:
                     row["pa_mm"].append(_aligned_error(shape[known], mm[known]))
     return {name: {"hands": len(row["nme"]), **{k: float(np.nanmean(v)) for k, v in row.items()}}

@@ -875,6 +875,21 @@ def test_published_figures_stand_beside_ours_with_their_protocol(tmp_path):
     assert "WiLoR" in text and "labelled crop, Procrustes-aligned" in text and "arXiv 2409.12259" in text
 
 
+def test_predictions_for_freihand_have_its_knuckles(tmp_path):
+    folder = samples.freihand(tmp_path / "set", count=2)
+    found = run(tmp_path / "a", "--data", folder, "--protocol", "box", factory="painted:published")
+    truth = project_freihand(samples.hand_m())
+    for row in (json.loads(line) for line in (tmp_path / "a" / "predictions.jsonl").read_text().splitlines()):
+        np.testing.assert_allclose(row["hands"][0]["joints_2d"], truth, atol=2e-3)
+        np.testing.assert_allclose(row["hands"][0]["joints_3d"], samples.hand_m() - samples.hand_m()[0], atol=2e-6)
+    assert found["metrics"]["nme"] < 1e-4
+
+
+def project_freihand(joints: np.ndarray) -> np.ndarray:
+    uvw = joints @ np.array(samples.FREIHAND_K).T
+    return uvw[:, :2] / uvw[:, 2:]
+
+
 def test_ours_stands_beside_a_published_figure_only_under_its_protocol():
     def cells(name, protocol, split, whole=True):
         source = {"kind": "dataset", "name": name, "protocol": protocol, "split": split, "whole": whole}

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from hand_pose_ros.errors import ConfigError
-from hand_pose_ros.skeleton import FINGERTIPS, JOINT_NAMES, hand_length
+from hand_pose_ros.skeleton import FINGERTIPS, JOINT_NAMES, bone_knuckles, hand_length
 from hand_pose_ros.synthesis import conventions
 from hand_pose_ros.synthesis.hand_model import HandModel
 
@@ -78,6 +78,17 @@ def test_knuckles_and_fingers_are_where_mano_has_them(model, bound):
     chains = np.array([[0, f, f + 1, f + 2, f + 3] for f in (5, 9, 13, 17)])
     bones = 100 * np.linalg.norm(np.diff(joints[chains], axis=1), axis=-1) / hand_length(joints)
     assert np.abs(bones - MANO_BONES).max() < bound
+
+
+def test_published_knuckles_give_the_fingers_xray_lengths():
+    """Proximal phalanges of Buryanov and Kotiuk 2010, table 2, against the mean of the two hands that are drawn."""
+    proximal = []
+    for model in ("makehuman", "webxr"):
+        joints = HandModel.load(model).shape().skeleton.joints
+        published = bone_knuckles(joints)
+        length = np.linalg.norm(published[[5, 9, 13, 17]] - published[[6, 10, 14, 18]], axis=1)
+        proximal.append(186 * length / hand_length(joints))
+    np.testing.assert_allclose(np.mean(proximal, axis=0), (39.78, 44.63, 41.37, 32.74), atol=0.6)
 
 
 def test_mediapipe_tips_lie_inside_the_finger_and_its_wrist_in_the_palm():

@@ -4,6 +4,7 @@ import pytest
 
 from hand_pose_ros import bags, camera as camera_model
 from hand_pose_ros.errors import ConfigError
+from hand_pose_ros.skeleton import mano_knuckles
 from hand_pose_ros.synthesis import sequence
 from hand_pose_ros.types import Camera, JointState
 
@@ -48,6 +49,18 @@ def test_the_true_hands_lie_where_calibration_and_depth_say(bag):
                     assert ((-0.005 < flesh) & (flesh < 0.04)).any()
                     compared += 1
     assert compared > 30
+
+
+def test_true_joints_are_those_that_are_published(bag):
+    """The drawn finger turns about MANO's knuckle, so only from there is its bone as long in every picture."""
+    with bags.BagReader(bag) as reader:
+        truths = [recorded.message.hands[0] for recorded in reader.messages([sequence.TOPICS["truth"]])]
+    joints = np.array([[[p.x, p.y, p.z] for p in hand.joints_camera] for hand in truths])
+
+    def spread(points):
+        return np.ptp(np.linalg.norm(points[:, 5] - points[:, 6], axis=-1))
+
+    assert spread(mano_knuckles(joints)) < 1e-6 < spread(joints)
 
 
 @pytest.mark.parametrize("wrong", [dict(fps=0.0), dict(duration_s=-1.0)])

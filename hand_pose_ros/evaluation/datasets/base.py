@@ -80,6 +80,7 @@ class DataSet:
     licence: str
     problems: Counter[str] = field(default_factory=Counter)     # so far: some are met when an item is made
     split: str = ""
+    mano: bool = False                              # the truth's knuckles are those of fitted MANO hands
     problems_at_load: Counter[str] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 Joint order   ours (wrist; thumb, index, middle, ring, little, base to tip): utils/fh_utils.py of lmb-freiburg/freihand.
 Units         metres in the camera's frame; K in pixels. 2D is the projection of 3D.
 Root          the wrist.
+Definition    joints of fitted MANO hands: predictions are moved to MANO's knuckles before they are compared.
 Licence       research only, no commercial use.
 Training has four versions of each picture (green screen, then three composites): image number n shows label
 n mod 32560. The evaluation set has one version; its labels were published later, as a separate archive. As many
@@ -86,4 +87,4 @@ def load(folder: Path, split: str | None = None) -> DataSet:
         return Item(name, folder / name, () if hand is None else (hand,), pinhole(K, WIDTH, HEIGHT), exhaustive=True,
                     group=str(label))
 
-    return DataSet("freihand", versions * len(kept), build, LICENCE, problems, split)
+    return DataSet("freihand", versions * len(kept), build, LICENCE, problems, split, mano=True)
