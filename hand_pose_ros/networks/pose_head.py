@@ -44,6 +44,7 @@ class SecondLook(nn.Module):
     """
 
     NARROW, WIDE = 1.0, 3.0                         # standard deviations of the windows, in cells
+    FAR = 2.0                                       # half crops; squared distances from further out overflow in FP16
 
     def __init__(self, fine: int, width: int, heads: int):
         super().__init__()
@@ -55,12 +56,13 @@ class SecondLook(nn.Module):
     def forward(self, tokens, uv, features, grid, cell):
         """tokens (N, 22, width), uv (N, 21, 2) places, features (N, h*w, C), grid (h*w, 2), cell (2,) its spacing ->
         tokens and (N, 21, 8), what is to be added to the answer."""
-        away = (grid - uv.detach()[:, :, None]) / cell                                  # (N, 21, h*w, 2)
+        uv = uv.detach().clamp(-self.FAR, self.FAR)
+        away = (grid - uv[:, :, None]) / cell                                           # (N, 21, h*w, 2)
         distance = -0.5 * (away * away).sum(-1)
         narrow = torch.softmax(distance / self.NARROW**2, dim=-1)
         windows = (narrow, narrow * away[..., 0], narrow * away[..., 1],
                    torch.softmax(distance / self.WIDE**2, dim=-1))
-        seen = self.read(torch.cat([window @ features for window in windows], dim=-1)) + self.place(uv.detach())
+        seen = self.read(torch.cat([window @ features for window in windows], dim=-1)) + self.place(uv)
         tokens = self.mixer(torch.cat((tokens[:, :NUM_JOINTS] + seen, tokens[:, NUM_JOINTS:]), dim=1))
         return tokens, self.joint(self.norm(tokens[:, :NUM_JOINTS]))
 
