@@ -152,7 +152,10 @@ ANCHORS = {
     "asl_c": Anchor("wide wide wide wide", "grip", "together", 0.2, weight=1.5),
     "asl_d": Anchor("straight half half half", "touch", "fist", 0.3, _pinch("middle"), 1.2),
     "asl_e": Anchor("claw claw claw claw", "across", "together", 0.3, weight=0.7),
+    "asl_k": Anchor("straight bent curl curl", "up", "vee", 0.3,
+                    ((_pad("thumb"), Spot("middle_mcp", 0.75, 90.0)),), 1.2),
     "asl_m": Anchor("bent bent bent curl", "across", "together", 0.3, weight=0.6),
+    "asl_n": Anchor("tight tight curl curl", "across", "together", 0.3, weight=0.8),
     "asl_o": Anchor("medium medium medium medium", "oppose", "together", 0.35, _pinch("index", "middle"), 1.2),
     "asl_r": Anchor("straight slope curl curl", "over", "crossed", 0.3, _ON_RING, 0.5),
     "asl_t": Anchor("loose curl curl curl", "side", "fist", 0.3, _BESIDE_INDEX, 0.6),
@@ -228,7 +231,8 @@ def sample(rng: np.random.Generator, shape=None) -> np.ndarray:
 
 
 def sample_named(rng: np.random.Generator, shape=None, kinds: tuple[str, ...] | None = None):
-    """``sample`` with the name of the anchor it came from (``free`` if none). kinds: only anchors of these kinds."""
+    """``sample`` with the name of the anchor it came from (``free`` if none). kinds: only anchors of these kinds, or of
+    these names. Raises ConfigError for a kind or name that no anchor has."""
     skeleton, radii, length = _body(shape)
     for _ in range(ATTEMPTS):
         pose, name, contacts = _draw(rng, kinds)
@@ -284,9 +288,12 @@ def _draw(rng: np.random.Generator, kinds):
 
 @lru_cache(maxsize=None)
 def _table(kinds):
-    names = tuple(name for name, made in ANCHORS.items() if kinds is None or made.kind in kinds)
-    if not names:
-        raise ConfigError(f"no pose is of kind {kinds}; kinds are count, sign, grasp, rest")
+    known = {*ANCHORS, *(made.kind for made in ANCHORS.values())}
+    for kind in kinds or ():
+        if kind not in known:
+            raise ConfigError(f"unknown pose '{kind}'; choose one of: count, grasp, rest, sign (kinds), "
+                              f"{', '.join(sorted(ANCHORS))}")
+    names = tuple(name for name, made in ANCHORS.items() if kinds is None or made.kind in kinds or name in kinds)
     weights = np.array([ANCHORS[name].weight for name in names])
     return names, weights / weights.sum()
 

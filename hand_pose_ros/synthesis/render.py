@@ -18,20 +18,21 @@ import numpy as np
 
 from hand_pose_ros.errors import ConfigError, DataError
 from hand_pose_ros.synthesis import labels, scene, sheets, shards
+from hand_pose_ros.synthesis.poses import sample_named
 
 KINDS = {"crops": 192, "frames": 320}
 """What can be rendered, with its default width in pixels."""
 
 
-def picture(kind: str, renderer, seed: int, index: int) -> tuple:
-    """Render picture ``index`` of ``seed``: depends on nothing else.
+def picture(kind: str, renderer, seed: int, index: int, poses: tuple[str, ...] = ()) -> tuple:
+    """Render picture ``index`` of ``seed``: depends on nothing else. poses: for crops of chosen poses only.
 
     Returns (image (H, W, 3) uint8, meta dict as stored, mask (H, W) uint8, depth (H, W) float32 metres, 0 nothing).
     """
     rng = np.random.default_rng([seed, index, sorted(KINDS).index(kind)])
     for _ in range(8):
         if kind == "crops":
-            drawn = scene.sample_crop(rng, renderer.width)
+            drawn = scene.sample_crop(rng, renderer.width, poses or None)
         else:
             drawn = scene.sample_frame(rng, renderer.width, renderer.height)
         drawn, raster = labels.take(drawn, renderer)
@@ -43,7 +44,7 @@ def picture(kind: str, renderer, seed: int, index: int) -> tuple:
     meta = {"kind": kind, "index": index, "seed": seed, "width": renderer.width, "height": renderer.height,
             "K": np.round(camera.K, 5).tolist(), "distortion_model": camera.distortion_model,
             "D": np.round(camera.D, 7).tolist(),
-            "hands": hands, "unseen_boxes": unseen, "others_boxed": True, **drawn.attributes}
+            "hands": hands, "unseen_boxes": unseen, "others_boxed": True, **({"poses": list(poses)} if poses else {}), **drawn.attributes}
     mask = labels.crop_mask(raster) if kind == "crops" else raster.ids
     return image, meta, mask, raster.depth
 
@@ -67,7 +68,7 @@ def stream(kind: str, seed: int = 0, start: int = 0, step: int = 1, width: int =
 
 def _work(settings: tuple, todo: list[tuple[int, int]], counter, errors) -> None:
     """A process that renders shards; what goes wrong is put into ``errors`` in words."""
-    kind, width, height, seed, out, depth = settings
+    kind, width, height, seed, out, depth, poses = settings
     signal.signal(signal.SIGINT, signal.SIG_IGN)                   # the parent hears Ctrl-C and terminates its workers,
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))        # which leave no unfinished shard behind
     os.environ.setdefault("LP_NUM_THREADS", "1")                   # llvmpipe: one thread per process is fastest
@@ -77,7 +78,7 @@ def _work(settings: tuple, todo: list[tuple[int, int]], counter, errors) -> None
         for bounds in todo:
             with shards.ShardWriter(out / shards.name(kind, bounds[0])) as writer:
                 for index in range(*bounds):
-                    image, meta, mask, depth_m = picture(kind, renderer, seed, index)
+                    image, meta, mask, depth_m = picture(kind, renderer, seed, index, poses)
                     writer.add(index, image, meta, mask, depth_m if depth else None)
                     with counter.get_lock():
                         counter.value += 1
@@ -86,9 +87,11 @@ def _work(settings: tuple, todo: list[tuple[int, int]], counter, errors) -> None
 
 
 def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width: int = 0, height: int = 0,
-          workers: int = 1, depth: bool = False, report=print, rank: int = 0, world: int = 1) -> int:
+          workers: int = 1, depth: bool = False, report=print, rank: int = 0, world: int = 1,
+          poses: tuple[str, ...] = ()) -> int:
     """Render pictures start .. start + count into shards of ``out``; finished shards are kept and skipped.
 
+    poses: crops of these poses only, by name or kind (see synthesis/poses.py).
     rank, world: this process makes every world-th shard, from the rank-th on (torchrun's RANK and WORLD_SIZE).
     Returns the number of pictures rendered now. Raises ConfigError for impossible settings, DataError for a full disk.
     """
@@ -99,6 +102,10 @@ def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width
     if count < 1 or start < 0 or workers < 1 or seed < 0:
         raise ConfigError(f"count {count} and workers {workers} must be at least 1, "
                           f"start {start} and seed {seed} at least 0")
+    if poses and kind != "crops":
+        raise ConfigError(f"poses can be chosen for crops only, not for {kind}")
+    if poses:
+        sample_named(np.random.default_rng(0), kinds=poses)                     # unknown names are said at once
     width = width or KINDS[kind]
     height = height or (width if kind == "crops" else width * 3 // 4)
     scene.check_size(width, height)
@@ -109,7 +116,7 @@ def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width
     shards.remove_abandoned(out, kind)
     mine = shards.ranges(start, count)[rank::world]
     count = sum(b - a for a, b in mine)
-    wanted = {"seed": seed, "width": width, "height": height}
+    wanted = {"seed": seed, "width": width, "height": height, "poses": list(poses) or None}
     todo = [bounds for bounds in mine if not _is_done(out / shards.name(kind, bounds[0]), bounds, wanted, depth)]
     total = sum(b - a for a, b in todo)
     if total < count:
@@ -118,7 +125,7 @@ def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width
         return 0
     context = multiprocessing.get_context("spawn")
     counter, errors = context.Value("q", 0), context.SimpleQueue()
-    settings, workers = (kind, width, height, seed, Path(out), depth), min(workers, len(todo))
+    settings, workers = (kind, width, height, seed, Path(out), depth, poses), min(workers, len(todo))
     processes = [context.Process(target=_work, args=(settings, todo[k::workers], counter, errors))
                  for k in range(workers)]
     begin = time.monotonic()
@@ -220,6 +227,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="processes, each with its own renderer")
     parser.add_argument("--width", type=int, default=0, help="pixels (default: crops 192, frames 320)")
     parser.add_argument("--height", type=int, default=0, help="pixels (default: crops as wide as high, frames 4:3)")
+    parser.add_argument("--poses", default="", metavar="A,B", help="crops: only these poses, by name or kind "
+                        "(count, grasp, rest, sign), bare hands seen from anywhere")
     parser.add_argument("--motion", default="pinch", help="bag: which motion (see synthesis/motions.py)")
     parser.add_argument("--seconds", type=float, default=10.0, help="bag: how long")
     parser.add_argument("--fps", type=float, default=30.0, help="bag: frames per second")
@@ -241,7 +250,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
         write(args.kind, args.out, args.count, args.seed, args.start, args.width, args.height, args.workers, args.depth,
-              rank=rank, world=world)
+              rank=rank, world=world, poses=tuple(name for name in args.poses.split(",") if name))
         if not args.no_sheet and rank == 0:
             for name in pages(args.out, args.kind):
                 print(name)

@@ -116,17 +116,20 @@ def make_renderer(width: int, height: int, supersample: int = 2) -> Renderer:
     return renderer
 
 
-def sample_crop(rng: np.random.Generator, size: int) -> Scene:
-    """Draw a scene with one hand near the centre of a size x size image, its joints' box 0.45 to 0.6 of it."""
+def sample_crop(rng: np.random.Generator, size: int, kinds: tuple[str, ...] | None = None) -> Scene:
+    """Draw a scene with one hand near the centre of a size x size image, its joints' box 0.45 to 0.6 of it.
+
+    kinds: only poses of these kinds or names (poses.sample_named), the hand without its owner and with nothing in it.
+    """
     look, melanin = materials.sample_skin(rng)
     attributes = {"melanin": round(melanin, 3)}
     R_world_camera, floor = sample_up(rng), None
-    if rng.random() < OWNER_IN_PICTURE:
+    if kinds is None and rng.random() < OWNER_IN_PICTURE:
         skins, solids, capsules, hand, others, distance, floor = _owned_hand(rng, look, R_world_camera)
         is_right = hand.is_right
         attributes["person"] = True
     else:
-        skins, solids, capsules, hand, distance = _lone_hand(rng, look)
+        skins, solids, capsules, hand, distance = _lone_hand(rng, look, kinds)
         others = ()
         is_right = hand.is_right
         if rng.random() < 0.12:
@@ -161,9 +164,9 @@ def _coarse(settings: dict) -> bool:
     return settings["resolution"] < COARSE or settings["defocus_px"] > COARSE_BLUR_PX
 
 
-def _lone_hand(rng, look):
+def _lone_hand(rng, look, kinds):
     """A hand with its forearm, seen from anywhere."""
-    arm = sample_arm(rng, look)
+    arm = sample_arm(rng, look, kinds=kinds)
     R_camera_hand = sample_view(rng)
     distance = float(np.exp(rng.uniform(np.log(0.28), np.log(0.9)) if rng.random() < 0.6
                             else rng.uniform(np.log(0.9), np.log(4.0))))
@@ -393,7 +396,7 @@ def sample_arm(rng: np.random.Generator, look: materials.SkinLook, pose: np.ndar
     """Draw a person's posed hand with its clothes and things, in the hand frame.
 
     pose: (25,), drawn if not given. person: whose shirt the sleeve belongs to; the arm then ends at the elbow.
-    owner: whose hand it is, drawn if not given. kinds: only poses of these kinds, and nothing held.
+    owner: whose hand it is, drawn if not given. kinds: only poses of these kinds or names, and nothing held.
     """
     name, shape = (owner := owner or sample_owner(rng)).model, owner.shape
     model = HandModel.load(name)

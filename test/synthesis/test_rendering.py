@@ -7,7 +7,7 @@ import pytest
 
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.skeleton import hand_length
-from hand_pose_ros.synthesis import environment, labels, materials, render, renderer as gl, scene, shapes
+from hand_pose_ros.synthesis import environment, labels, materials, poses, render, renderer as gl, scene, shapes
 from hand_pose_ros.synthesis.hand_model import HandModel
 from hand_pose_ros.types import JointState
 
@@ -167,6 +167,23 @@ def test_a_stream_gives_the_same_pictures_without_shards(machine):
         np.testing.assert_array_equal(image, render.picture("crops", machine, 1, index)[0])
     with pytest.raises(ConfigError, match="crops"):
         next(render.stream("films"))
+
+
+def test_crops_of_chosen_poses_show_these_alone(machine):
+    metas = [render.picture("crops", machine, 3, index, ("asl_k", "count"))[1] for index in range(8)]
+    chosen = {"asl_k", "relaxed", "free", *(name for name, made in poses.ANCHORS.items() if made.kind == "count")}
+    for meta in metas:                              # relaxed: where no draw fitted the hand; free: of no name
+        assert meta["hands"][0]["pose"] in chosen and "holding" not in meta["hands"][0] and "person" not in meta
+        assert meta["poses"] == ["asl_k", "count"]
+    assert len({meta["hands"][0]["pose"] for meta in metas}) > 2
+
+
+@pytest.mark.parametrize("kind, chosen, said", [("crops", ("moose",), "unknown pose 'moose'"),
+                                                ("frames", ("fist",), "for crops only, not for frames")])
+def test_poses_that_cannot_be_chosen_are_refused(kind, chosen, said, tmp_path):
+    with pytest.raises(ConfigError, match=said):
+        render.write(kind, tmp_path / "shards", 4, poses=chosen)
+    assert not (tmp_path / "shards").exists()
 
 
 def test_crop_labels_are_consistent(crops):
