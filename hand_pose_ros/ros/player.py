@@ -48,7 +48,7 @@ class Player:
         for topic, message_type in self._source.others:
             self._publisher(topic, message_type)
         self._wait_for(lambda: camera.get_subscription_count() >= listeners, LISTENERS_TIMEOUT_S)
-        if every_image:                              # whoever waits for results must hear the first one
+        if every_image or listeners > 1:             # whoever waits for results must hear the first one
             self._wait_for(lambda: self._node.count_publishers(RESULTS)
                            and self._node.count_subscribers(RESULTS) >= listeners, LISTENERS_TIMEOUT_S)
         self._wait_for(lambda: False, SETTLE_S)      # the other topics are found a moment later
