@@ -223,7 +223,9 @@ class _Brown:
         slope = polynomial.polyadd(polynomial.polymul(N, M), polynomial.polymul([0.0, 2.0], slope))
         self.r_max = min(np.sqrt(min(_first_positive_root(slope), _first_positive_root(M))), np.tan(_WIDEST))
         self.table_r = np.tan(np.linspace(0, np.arctan(self.r_max), 256))
-        self.table_rd = self.table_r * polynomial.polyval(self.table_r**2, N) / polynomial.polyval(self.table_r**2, M)
+        with np.errstate(divide="ignore", invalid="ignore"):            # a rational lens may end at a pole
+            self.table_rd = (self.table_r * polynomial.polyval(self.table_r**2, N)
+                             / polynomial.polyval(self.table_r**2, M))
         self.table_rd = np.maximum.accumulate(np.where(np.isfinite(self.table_rd), self.table_rd, 0.0))
         self.tilt = _tilt(k[12], k[13]) if k[12] or k[13] else None
 

@@ -66,9 +66,9 @@ SETTINGS = (
             unit="Hz s", low=0.0, high=100.0, live=True),
     Setting("filter_derivative_cutoff_hz", 2.0, "One-Euro cutoff of the speed itself.", unit="Hz", low=0.01, high=100.0,
             live=True),
-    Setting("track_timeout_s", 0.5, "A hand unseen for longer gets a new track id when it comes back.", unit="s",
-            low=0.0,
-            high=10.0, live=True),
+    Setting("track_timeout_s", 0.5, "A hand unseen for longer gets a new track id when it comes back. Less than the "
+            "time between two images: nothing is followed from one to the next.", unit="s", low=0.0, high=10.0,
+            live=True),
     Setting("max_image_age_s", 0.0, "Images older than this on arrival are skipped; 0: none are.", unit="s", low=0.0,
             high=60.0, live=True),
     Setting("draw_labels", True, "Write side, track id, score and distance beside the hands in debug images.",

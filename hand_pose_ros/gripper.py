@@ -232,6 +232,9 @@ def step(state: TeleopState, observation: Observation | None, now_ns: int, confi
     observation: a new message, or None on a timer tick. now_ns: the node's clock, same epoch as the stamps.
     Returns the new state and the command. Never raises for any hand, NaN or clock.
     """
+    went_back = state.now_ns is not None and now_ns < state.now_ns
+    if went_back:                                       # also while stopped: stamps start anew
+        state = replace(_open_clutch(state), armed=False, stamp_ns=0, now_ns=now_ns)
     if inputs.emergency_stop:
         state = replace(_open_clutch(state), stopped=True, armed=False, now_ns=now_ns,
                         target=replace(state.target, velocity=np.zeros(3), turn=np.zeros(3)))
@@ -240,8 +243,7 @@ def step(state: TeleopState, observation: Observation | None, now_ns: int, confi
     if state.stopped:
         return replace(state, now_ns=now_ns), Command(Phase.STOP, withheld="emergency stop: waiting for a reset")
 
-    if state.now_ns is not None and now_ns < state.now_ns:
-        state = replace(_open_clutch(state), armed=False, stamp_ns=0, now_ns=now_ns)
+    if went_back:
         return state, Command(Phase.IDLE, withheld="the clock went back: clutch opened")
     dt = 0.0 if state.now_ns is None else (now_ns - state.now_ns) * 1e-9
     state = replace(state, now_ns=now_ns)

@@ -19,7 +19,7 @@ import numpy as np
 
 from hand_pose_ros import crop as crops
 from hand_pose_ros.filters import OneEuroState, one_euro
-from hand_pose_ros.skeleton import BONES, FINGERTIPS, NUM_JOINTS, WRIST, bone_lengths
+from hand_pose_ros.skeleton import BONES, FINGERTIPS, NUM_JOINTS, WRIST, bone_knuckles, bone_lengths, mano_knuckles
 from hand_pose_ros.types import Detection, Hand, JointState
 
 PALM = (0, 5, 9, 13, 17)
@@ -299,12 +299,12 @@ def _filter(track: Track, hand: Hand, stamp_ns: int, config) -> Track:
                         * (palm_m[2] / hand.hand_length_m)) if metric else None
     f_px = smooth(track.shape_px, shape_px, per_finger(size))
     f_m = smooth(track.shape_m, shape_m, per_finger(hand.hand_length_m))
-    lengths = bone_lengths(hand.joints_rel_m)
+    lengths = bone_lengths(mano_knuckles(hand.joints_rel_m))        # bones of the same length however fingers bend
     f_bones = one_euro(track.bones, lengths, stamp_ns, BONE_CUTOFF_HZ, 0.0) if config else \
         one_euro(None, lengths, stamp_ns, BONE_CUTOFF_HZ, 0.0)
 
     joints_px = f_place.value[:2] + f_px.value - f_px.value[palm].mean(0)
-    relative = with_bone_lengths(f_m.value, f_bones.value)
+    relative = bone_knuckles(with_bone_lengths(mano_knuckles(f_m.value), f_bones.value))
     joints_m = np.full((NUM_JOINTS, 3), np.nan)
     if metric:
         z = np.exp(f_distance.value[0])

@@ -115,7 +115,7 @@ class Hand:
     state: np.ndarray                               # (21,) uint8 JointState
     sigma_ray_m: np.ndarray                         # (21,) metres, one standard deviation along the viewing ray
     sigma_across_m: np.ndarray                      # (21,) metres, one standard deviation across it, per axis
-    hand_length_m: float                            # metres, see skeleton.hand_length
+    hand_length_m: float                            # metres, see skeleton.hand_length: of the stretched hand
     scale_source: ScaleSource = ScaleSource.ASSUMED
     track_id: int = 0                               # 0 until tracking.py has named it; then 1, 2, ...
 

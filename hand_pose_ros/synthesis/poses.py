@@ -240,7 +240,8 @@ def sample_named(rng: np.random.Generator, shape=None, kinds: tuple[str, ...] | 
         joints = rig.posed_joints(skeleton, rig.motions(skeleton, pose))
         if touch.overlap(joints, radii) <= MAX_OVERLAP * length:
             return pose, name
-    return within_limits(_wrist(rng, anchor("relaxed"))), "relaxed"
+    name = "relaxed" if kinds is None else _table(kinds)[0][0]
+    return within_limits(_wrist(rng, solved(name, shape))), name
 
 
 def meet(skeleton: rig.Skeleton, radii: np.ndarray, pose: np.ndarray, contacts=()) -> np.ndarray:
@@ -268,7 +269,7 @@ def _body(shape):
 def _draw(rng: np.random.Generator, kinds):
     names, chances = _table(kinds)
     how = rng.choice(list(SHARES), p=list(SHARES.values()))
-    if kinds is not None and how == "code":                             # codes are of no kind
+    if kinds is not None and how in ("code", "free"):                   # these are of no kind
         how = "anchor"
     name = names[rng.choice(len(names), p=chances)]
     if how == "anchor":

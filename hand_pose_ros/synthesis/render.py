@@ -44,7 +44,8 @@ def picture(kind: str, renderer, seed: int, index: int, poses: tuple[str, ...] =
     meta = {"kind": kind, "index": index, "seed": seed, "width": renderer.width, "height": renderer.height,
             "K": np.round(camera.K, 5).tolist(), "distortion_model": camera.distortion_model,
             "D": np.round(camera.D, 7).tolist(),
-            "hands": hands, "unseen_boxes": unseen, "others_boxed": True, **({"poses": list(poses)} if poses else {}), **drawn.attributes}
+            "hands": hands, "unseen_boxes": unseen, "others_boxed": True, **({"poses": list(poses)} if poses else {}),
+            **drawn.attributes}
     mask = labels.crop_mask(raster) if kind == "crops" else raster.ids
     return image, meta, mask, raster.depth
 
@@ -242,9 +243,11 @@ def main(args: argparse.Namespace) -> int:
     """``hand-pose render``."""
     if args.kind == "bag":
         from hand_pose_ros.synthesis import sequence
-        total, begin = round(args.seconds * args.fps), time.monotonic()
+        if args.poses:
+            raise ConfigError("poses can be chosen for crops only, not for a bag: it shows a --motion")
+        total, begin = args.seconds * args.fps, time.monotonic()
         sequence.write_bag(args.out, args.motion, fps=args.fps, duration_s=args.seconds, seed=args.seed,
-                           compressed_only=args.compressed_only, report=lambda done: _progress(done, total, begin))
+                           compressed_only=args.compressed_only, report=lambda done: _progress(done, round(total), begin))
         print(f"\n{args.out}")
         return 0
     try:

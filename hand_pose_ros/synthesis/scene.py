@@ -119,7 +119,7 @@ def make_renderer(width: int, height: int, supersample: int = 2) -> Renderer:
 def sample_crop(rng: np.random.Generator, size: int, kinds: tuple[str, ...] | None = None) -> Scene:
     """Draw a scene with one hand near the centre of a size x size image, its joints' box 0.45 to 0.6 of it.
 
-    kinds: only poses of these kinds or names (poses.sample_named), the hand without its owner and with nothing in it.
+    kinds: only poses of these kinds or names (poses.sample_named), the hand alone and with nothing in it.
     """
     look, melanin = materials.sample_skin(rng)
     attributes = {"melanin": round(melanin, 3)}
@@ -132,7 +132,7 @@ def sample_crop(rng: np.random.Generator, size: int, kinds: tuple[str, ...] | No
         skins, solids, capsules, hand, distance = _lone_hand(rng, look, kinds)
         others = ()
         is_right = hand.is_right
-        if rng.random() < 0.12:
+        if kinds is None and rng.random() < 0.12:
             extra = _other_hand(rng, look, hand, is_right)
             skins, solids, capsules = skins + extra[0], solids + extra[1], np.vstack([capsules, extra[2]])
             others, attributes["other_hand"] = (extra[3],), True

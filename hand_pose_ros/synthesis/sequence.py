@@ -95,6 +95,7 @@ def true_hand(camera: Camera, raster: Raster, hand: scene.PlacedHand, number: in
     state = labels.joint_states(raster, hand.joints_m, camera_model.project(camera, hand.joints_m), number,
                                 hand.hand_length_m)
     inside = (px >= -0.5).all(1) & (px < np.array([camera.width, camera.height]) - 0.5).all(1)
+    state[inside & (state == JointState.OUTSIDE_IMAGE)] = JointState.UNKNOWN        # only the label's joint is outside
     state[~inside] = JointState.OUTSIDE_IMAGE
     box = np.array([*np.nanmin(px, axis=0), *np.nanmax(px, axis=0)])
     return Hand(1.0, float(hand.is_right), box, px, joints, joints - joints[0], np.ones(21), state,
@@ -114,6 +115,8 @@ def write_bag(path: Path, motion_name: str, camera: Camera = DEFAULT_CAMERA, fps
     compressed_only leaves out raw images and depth and compresses harder: 20 KB instead of 1.6 MB a frame at 640x480.
     Returns the number of frames. Raises ConfigError for an unknown motion, DataError if the bag cannot be written.
     """
+    if seed < 0 or not duration_s * fps >= 1 or not np.isfinite(duration_s * fps):
+        raise ConfigError(f"{duration_s} s at {fps} pictures a second are no picture at all, or seed {seed} is below 0")
     motion = motions.make(motion_name, np.random.default_rng([seed, 76]))
     count = 0
     stage = Stage(camera)

@@ -371,6 +371,18 @@ def test_emergency_stop_is_latched_until_reset_and_leaves_the_clutch_open(run):
         assert run.see(hand()).phase is Phase.IDLE                         # not armed: never seen open since
 
 
+def test_clock_going_back_during_an_emergency_stop_does_not_stick(run):
+    run.close()
+    run.see(hand(), inputs=Inputs(emergency_stop=True))
+    run.now -= 90 * 10**9
+    assert run.see(hand()).phase is Phase.STOP
+    run.see(hand(), inputs=Inputs(reset=True))
+    for _ in range(3):
+        assert "repeated" not in run.see(hand()).withheld
+    run.close()
+    assert run.see(hand()).phase is Phase.FOLLOW
+
+
 def test_clock_going_back_opens_the_clutch(run):
     run.close()
     run.now -= 5 * 10**9

@@ -13,7 +13,7 @@ from test_camera import make
 from hand_pose_ros import camera as cameras
 from hand_pose_ros import tracking
 from hand_pose_ros.config import Config
-from hand_pose_ros.skeleton import bone_lengths
+from hand_pose_ros.skeleton import bone_knuckles, bone_lengths
 from hand_pose_ros.tracking import TrackerState, step
 from hand_pose_ros.types import Hand, JointState, ScaleSource
 
@@ -210,6 +210,30 @@ def test_bones_do_not_stretch():
     assert (lengths.std(0) / lengths.mean(0)).max() < 0.15 * (raw.std(0) / raw.mean(0)).max()
     np.testing.assert_allclose([o[0][0].joints_rel_m for o in out],
                                [o[0][0].joints_m - o[0][0].joints_m[0] for o in out], atol=1e-9)
+
+
+def closing(bend_deg: float) -> np.ndarray:
+    """(21, 3): four fingers of constant bones, bent by so much at each joint, their knuckles as they are published."""
+    joints = hand(at=(0, 0, 0.5)).copy()
+    for knuckle in (5, 9, 13, 17):
+        angle, outward = 0.0, joints[knuckle] - joints[0]
+        outward /= np.linalg.norm(outward)
+        for k, bone in enumerate((0.036, 0.025, 0.024)):
+            angle += np.deg2rad(bend_deg)
+            joints[knuckle + k + 1] = joints[knuckle + k] + bone * (np.cos(angle) * outward - np.sin(angle) * Z)
+    return bone_knuckles(joints)
+
+
+Z = np.array([0.0, 0.0, 1.0])
+
+
+@pytest.mark.parametrize("begin, end", [(2.0, 75.0), (75.0, 2.0)])
+def test_a_hand_that_closes_or_opens_fast_arrives(begin, end):
+    """Its published bones change their lengths, as only seen from MANO's knuckles they do not."""
+    bends = [begin] * 30 + list(np.linspace(begin, end, 9)) + [end] * 15
+    _, out = run([(observed(closing(bend)),) for bend in bends])
+    late = np.linalg.norm(out[45][0][0].joints_rel_m - out[45][1][0].joints_rel_m, axis=-1)    # 0.2 s after it arrived
+    assert late.max() < 0.001
 
 
 def test_pixels_and_metres_stay_together():

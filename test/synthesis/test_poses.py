@@ -168,7 +168,8 @@ def test_only_poses_of_the_wanted_kind():
     rng = np.random.default_rng(0)
     for _ in range(20):
         name = poses.sample_named(rng, kinds=("grasp",))[1]
-        assert name in ("free", "relaxed") or poses.ANCHORS[name].kind == "grasp"
+        assert poses.ANCHORS[name].kind == "grasp"
+    assert {poses.sample_named(rng, kinds=("fist",))[1] for _ in range(20)} == {"fist"}
 
 
 def test_unknown_names_list_the_choices():

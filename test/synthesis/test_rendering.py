@@ -171,9 +171,10 @@ def test_a_stream_gives_the_same_pictures_without_shards(machine):
 
 def test_crops_of_chosen_poses_show_these_alone(machine):
     metas = [render.picture("crops", machine, 3, index, ("asl_k", "count"))[1] for index in range(8)]
-    chosen = {"asl_k", "relaxed", "free", *(name for name, made in poses.ANCHORS.items() if made.kind == "count")}
-    for meta in metas:                              # relaxed: where no draw fitted the hand; free: of no name
-        assert meta["hands"][0]["pose"] in chosen and "holding" not in meta["hands"][0] and "person" not in meta
+    chosen = {"asl_k", *(name for name, made in poses.ANCHORS.items() if made.kind == "count")}
+    for meta in metas:
+        assert meta["hands"][0]["pose"] in chosen and "holding" not in meta["hands"][0]
+        assert "person" not in meta and "other_hand" not in meta
         assert meta["poses"] == ["asl_k", "count"]
     assert len({meta["hands"][0]["pose"] for meta in metas}) > 2
 

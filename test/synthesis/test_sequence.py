@@ -71,6 +71,13 @@ def test_impossible_rates_are_refused(wrong):
         next(sequence.render_sequence(motion, CAMERA, **wrong))
 
 
+@pytest.mark.parametrize("wrong", [dict(duration_s=0.01), dict(duration_s=float("nan")), dict(seed=-1)])
+def test_a_bag_of_nothing_is_refused(wrong, tmp_path):
+    with pytest.raises(ConfigError, match="no picture at all"):
+        sequence.write_bag(tmp_path / "x.mcap", "pinch", CAMERA, **wrong)
+    assert not (tmp_path / "x.mcap").exists()
+
+
 def test_a_lens_that_sees_behind_itself_is_refused():
     folded = Camera(160, 120, CAMERA.K, "plumb_bob", np.array([-0.9, 0, 0, 0, 0]))
     with pytest.raises(ConfigError, match="smaller field of view"):
