@@ -89,6 +89,8 @@ def from_camera_info(info, image_width: int, image_height: int, rectified: bool 
     if rectified:
         model, D = "plumb_bob", np.zeros(0)
     model = MODEL_ALIASES.get(model, model)
+    if model == "equidistant" and not D[4:].any():      # drivers that always send five fill up with zeros
+        D = D[:4]
     check_distortion(model, D)
     width, height = int(info.width), int(info.height)
     if width <= 0 or height <= 0:

@@ -126,16 +126,22 @@ def _decode_compressed(message: Any) -> np.ndarray:
         raise FrameError("compressed image without data: the encoder sent nothing; restart the camera driver, or take "
                          "its raw images (image_transport: raw)")
     codes = _checked_jpeg(data) if data[:2] == b"\xff\xd8" else b""
+    mosaic = None
+    if message.format.startswith("bayer_") and "compressed bgr" not in message.format:      # nobody made colours of it
+        mosaic = _RGB_FROM.get(message.format.partition(";")[0].strip())
     try:
         # An EXIF orientation is not followed: the calibration belongs to the stored pixels.
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_IGNORE_ORIENTATION
+                              | (cv2.IMREAD_GRAYSCALE if mosaic else cv2.IMREAD_COLOR))
     except cv2.error:                                   # a damaged header asks for gigabytes (older OpenCV)
         pixels = None
     if pixels is None:
         raise FrameError(f"compressed image of {len(data)} bytes, format {message.format!r}, cannot be decoded: it is "
                          "damaged or of a kind that OpenCV does not read; set the driver to jpeg or png")
-    if _ends_early(pixels, codes):
+    if _ends_early(np.atleast_3d(pixels), codes):
         raise FrameError(_damaged(data, len(data), "the data ends before the last rows of the image"))
+    if mosaic:
+        return cv2.cvtColor(pixels, mosaic[2])
     if "compressed rgb" in message.format:          # written from RGB by an encoder that expects BGR
         return pixels
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)

@@ -79,8 +79,12 @@ ROS_SETTINGS = (
             "stamp. Not used with arm_output none."),
     Setting("tool_frame", "tool0", "End effector in TF: where the target starts each time the clutch closes. Not used "
             "with arm_output none."),
-    Setting("tool_max_age_s", 0.5, "Age of TF from which the tool's pose counts as unknown while the clutch is open. "
-            "Not used with arm_output none.", "s", 0.02, 10.0),
+    Setting("tool_max_age_s", 0.5, "Age of TF and of joint states from which tool and gripper count as unknown while "
+            "the clutch is open.", "s", 0.02, 10.0),
+    Setting("accept_guessed_metres", False, "Let the arm follow hands of a camera without calibration, whose distances "
+            "are a guess (metric_without_calibration of the hand pose node)."),
+    Setting("clutch_timeout_s", 0.0, "With clutch topic: how long a true counts that is not repeated; 0: as long as "
+            "somebody publishes ~/clutch.", "s", 0.0, 60.0, live=True),
     Setting("arm_output", "none", "PoseStamped on ~/target_pose, TwistStamped on ~/target_twist, both, or no arm.",
             choices=ARM_OUTPUTS),
     Setting("gripper_output", "joint_state", "Kind of the gripper's command on gripper_topic.",
@@ -88,7 +92,8 @@ ROS_SETTINGS = (
     Setting("gripper_topic", "~/gripper", "Topic or action name of the gripper's command."),
     Setting("gripper_joint", "gripper_joint", "Name of the gripper's joint, in the command and in joint_states_topic."),
     Setting("joint_states_topic", "/joint_states", "Where the gripper's present opening comes from; without it the "
-            "gripper is taken to be where gripper_start_m says. Empty: do not listen."),
+            "gripper is taken to be where gripper_start_m says. While it speaks of other joints only, or has ended, "
+            "the clutch stays open. Empty: do not listen."),
     Setting("gripper_start_m", 0.08, "Opening at start, as long as joint_states_topic does not tell.", "", -4.0, 4.0),
     Setting("command_rate_hz", 60.0, "Commands per second between images.", "Hz", 10.0, 500.0),
     Setting("dry_run", False, "Send no command at all, only the markers on ~/preview."),

@@ -51,6 +51,10 @@ class TransformTree:
             for values in (link.stamps_ns, link.rotations, link.translations):
                 del values[0]
 
+    def clear(self) -> None:
+        """Forget everything that moves, as after time has gone back."""
+        self._links = {child: link for child, link in self._links.items() if link.static}
+
     def lookup(self, target: str, source: str, stamp_ns: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """R_target_source (3, 3) and t_target_source (3,) at a time. Raises DataError if they are not known then."""
         target, source = target.lstrip("/"), source.lstrip("/")

@@ -26,9 +26,9 @@ ARGUMENTS = {
     "tool_frame": ("", "end effector in TF"),
     "clutch": ("", "gesture, other_hand or topic"),
     "config": ("", "path of a YAML file of parameters"),
-    "dry_run": ("false", "send nothing but the markers on ~/preview"),
+    "dry_run": ("", "true: send nothing but the markers on ~/preview; empty: as in the config file, there false"),
     "namespace": ("", "namespace of the node"),
-    "use_sim_time": ("false", "true for bags that are played with --clock"),
+    "use_sim_time": ("", "true for bags that are played with --clock; empty: as in the config file, there false"),
     "sim": ("false", "start the simulated robot too"),
     "camera_frame": ("", "with sim: optical frame of a camera without TF, placed level before the robot"),
     "rviz": ("false", "start RViz with config/rviz/teleop.rviz; its fixed frame: base_frame:=, else base_link"),
@@ -52,7 +52,7 @@ def nodes(context):
     given = {name: context.launch_configurations[name] for name in ARGUMENTS}
     own = {parameter: ParameterValue(given[name], value_type=str)
            for name, parameter in SETTINGS.items() if given[name]}
-    own.update({name: is_true(given[name]) for name in ("dry_run", "use_sim_time")})
+    own.update({name: is_true(given[name]) for name in ("dry_run", "use_sim_time") if given[name]})
     actions = [Node(package="hand_pose_ros", executable="teleop_node", name="teleop", namespace=given["namespace"],
                     output="screen", parameters=[*([given["config"]] if given["config"] else []), own],
                     arguments=["--ros-args", "--log-level", given["log_level"]])]

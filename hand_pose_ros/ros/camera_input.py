@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,10 @@ from .newest import Newest
 
 DEPTH_QUEUE = 5
 DEPTH_PATIENCE_S = 0.5
-"""Without a depth image for this long, colour images are used alone."""
+"""Without a depth image for this long, colour images are used alone as they come."""
+LAG_DECAY, LAG_MARGIN = 0.7, 1.2
+"""How much of the longest lag of depth behind its colour image is remembered with each pair, and how many times that an
+image waits for its depth."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +57,8 @@ class CameraInput:
         self._aside: dict[str, tuple[Any, Any]] = {}    # camera_info, depth: subscription and its QoS
         self._to_pairs: tuple[Callable[[Any], None], Callable[[Any], None]] | None = None
         self._paired_s = time.monotonic()               # when depth last came with its image
+        self._lag_s = DEPTH_PATIENCE_S                  # how long depth comes after its image, at most
+        self._waiting: deque[tuple[Any, float]] = deque()       # images without depth so far, and when they came
         self._alone_ns = -1                             # stamp of the last image that was used without
         self._image_ns = -1                             # stamp of the last image of all
         self._pair_anew()
@@ -68,6 +74,7 @@ class CameraInput:
         if values.depth_topic:
             self._to_pairs = compat.approximate_synchronizer(DEPTH_QUEUE, values.depth_slop_s, self._paired)
         self._alone_ns = self._image_ns = -1
+        self._waiting.clear()
 
     def destroy(self) -> None:
         """Unsubscribe; who waits in lens() wakes up."""
@@ -161,25 +168,44 @@ class CameraInput:
 
     def _on_image(self, message: Any) -> None:
         self._monitor.received()
-        if self._to_pairs is None:
+        if self._to_pairs is None or not self._values.use_depth:
             self._arrived(message, None)
             return
-        stamp_ns = messages.stamp_ns(message.header)
+        stamp_ns, now_s = messages.stamp_ns(message.header), time.monotonic()
         if stamp_ns < self._image_ns:
             self._pair_anew()
         self._image_ns = stamp_ns
+        self._waiting.append((message, now_s))
         self._to_pairs[0](message)
-        if time.monotonic() - self._paired_s > DEPTH_PATIENCE_S:
-            self._alone_ns = stamp_ns
-            self._arrived(message, None)
+        if now_s - self._paired_s > DEPTH_PATIENCE_S:
+            self._take_alone(message)
             self._report_depth()
+        # Depth may come less often than colour: an image whose depth would have come by now goes without.
+        patience_s = min(LAG_MARGIN * self._lag_s, DEPTH_PATIENCE_S)
+        late = [image for image, came_s in self._waiting if now_s - came_s > patience_s]
+        if late:
+            self._take_alone(late[-1])
+
+    def _take_alone(self, image: Any) -> None:
+        self._alone_ns = messages.stamp_ns(image.header)
+        self._forget_until(self._alone_ns)
+        self._arrived(image, None)
+
+    def _forget_until(self, stamp_ns: int) -> float | None:
+        """No image up to this stamp waits any longer. Returns when the last of them came."""
+        came_s = None
+        while self._waiting and messages.stamp_ns(self._waiting[0][0].header) <= stamp_ns:
+            came_s = self._waiting.popleft()[1]
+        return came_s
 
     def _on_depth(self, message: Any) -> None:
         self._to_pairs[1](message)
 
     def _paired(self, image: Any, depth: Any) -> None:
-        self._paired_s = time.monotonic()
+        now_s = self._paired_s = time.monotonic()
         self._monitor.clear("depth source")
+        came_s = self._forget_until(messages.stamp_ns(image.header))
+        self._lag_s = max(LAG_DECAY * self._lag_s, 0.0 if came_s is None else now_s - came_s)
         if messages.stamp_ns(image.header) > self._alone_ns:
             self._arrived(image, depth)
 

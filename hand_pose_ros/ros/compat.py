@@ -18,7 +18,7 @@ from ..transform_tree import TransformTree
 def transform_broadcaster(node: Any) -> Any:
     """tf2_ros.TransformBroadcaster, or a publisher of the same message on the same topic with the same QoS.
 
-    The result has ``sendTransform(list of TransformStamped)``.
+    The result has ``sendTransform(list of TransformStamped)`` and its publisher ``pub_tf``.
     """
     try:
         from tf2_ros import TransformBroadcaster
@@ -32,10 +32,10 @@ class _TransformBroadcaster:
         from rclpy.qos import QoSProfile
         from tf2_msgs.msg import TFMessage
         self._message_type = TFMessage
-        self._publisher = node.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
+        self.pub_tf = node.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
 
     def sendTransform(self, transforms: list) -> None:   # noqa: N802 (the name is tf2_ros')
-        self._publisher.publish(self._message_type(transforms=transforms))
+        self.pub_tf.publish(self._message_type(transforms=transforms))
 
 
 def transform_lookup(node: Any) -> Callable[[str, str, int], tuple[np.ndarray, np.ndarray, int]]:
@@ -49,17 +49,19 @@ def transform_lookup(node: Any) -> Callable[[str, str, int], tuple[np.ndarray, n
         import tf2_ros
     except ImportError:
         tree = _TransformListener(node).tree
+        jumps = _on_time_jump(node, tree.clear)
 
         def look_up(target: str, source: str, stamp_ns: int) -> tuple[np.ndarray, np.ndarray, int]:
+            assert jumps is not None                     # it lives as long as the function
             return *tree.lookup(target, source, stamp_ns), stamp_ns or tree.newest_ns(target, source)
 
         return look_up
     from rclpy.time import Time
     buffer = tf2_ros.Buffer()
-    listener = tf2_ros.TransformListener(buffer, node)
+    listener, jumps = tf2_ros.TransformListener(buffer, node), _on_time_jump(node, buffer.clear)
 
     def lookup(target: str, source: str, stamp_ns: int) -> tuple[np.ndarray, np.ndarray, int]:
-        assert listener is not None                      # it lives as long as the function
+        assert listener is not None and jumps is not None       # they live as long as the function
         try:
             found = buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns))
         except tf2_ros.TransformException as error:
@@ -67,6 +69,14 @@ def transform_lookup(node: Any) -> Callable[[str, str, int], tuple[np.ndarray, n
         return *frames_of(found.transform), messages.stamp_ns(found.header)
 
     return lookup
+
+
+def _on_time_jump(node: Any, action: Callable[[], None]) -> Any:
+    """Runs ``action`` when the node's clock goes back or is switched: what was known belongs to another time."""
+    from rclpy.clock import JumpThreshold
+    from rclpy.duration import Duration
+    threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
+    return node.get_clock().create_jump_callback(threshold, post_callback=lambda jump: action())
 
 
 class _TransformListener:

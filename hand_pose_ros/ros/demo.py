@@ -68,8 +68,8 @@ def main(args: argparse.Namespace) -> int:
 
 def demonstrate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     """The demo with any command that starts the node. Returns 0 if hands arrived, else 1."""
-    environment.use_large_image_profile()
     environment.keep_to_this_machine(os.environ, args.domain if args.domain is not None else 1 + os.getpid() % 100)
+    environment.use_large_image_profile()
     from . import sources
     location = args.source or str(folder(SAMPLE_BAG[0]) / SAMPLE_BAG[1])
     source = sources.find(location)

@@ -9,15 +9,18 @@ from ..resources import folder
 
 FASTDDS_PROFILE = "fastdds.xml"
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-FIRST_RCLPY_WITH_FASTDDS_3 = 9
+FIRST_RCLPY_AFTER_HUMBLE, FIRST_RCLPY_WITH_FASTDDS_3 = 4, 9
 
 
 def use_large_image_profile(environment: MutableMapping[str, str] = os.environ) -> None:
     """Point Fast DDS to config/fastdds.xml, unless the user has a profile: its default shared memory loses large
     images.
 
-    The sender of the images needs the profile too.
+    The sender of the images needs the profile too. Not on Humble with ROS_LOCALHOST_ONLY=1: there a profile's own
+    transports are used beside the one that keeps to this machine, so that all interfaces would be open.
     """
+    if environment.get("ROS_LOCALHOST_ONLY") == "1" and _is_humble():
+        return
     if not any(name in environment for name in PROFILE_VARIABLES):
         environment[profile_variable()] = str(folder("config") / FASTDDS_PROFILE)
 
@@ -29,6 +32,13 @@ def profile_variable() -> str:
     except (metadata.PackageNotFoundError, ValueError):
         old = os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
     return PROFILE_VARIABLES[1 if old else 0]
+
+
+def _is_humble() -> bool:
+    try:
+        return int(metadata.version("rclpy").partition(".")[0]) < FIRST_RCLPY_AFTER_HUMBLE
+    except (metadata.PackageNotFoundError, ValueError):
+        return os.environ.get("ROS_DISTRO") == "humble"
 
 
 def keep_to_this_machine(environment: MutableMapping[str, str], domain: int) -> None:

@@ -1,6 +1,7 @@
 """The gripper's command in the words of each kind of controller: plain topics, a trajectory, or one of two actions."""
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -10,6 +11,8 @@ from ..errors import ConfigError
 SMALLEST_CHANGE = 1e-3
 """An action goal is sent anew only if the opening has changed by this share of the gripper's range: each goal replaces
 the one before, and a controller that is flooded with goals never gets to move."""
+RETRY_S = 1.0
+"""A goal that was refused is sent again after this time."""
 TRAJECTORY_S = 0.1
 """A trajectory's single point is to be reached after this time."""
 
@@ -92,12 +95,17 @@ class ActionOutput:
         self._sent: float | None = None
         self._handle: Any = None
         self._number = 0
+        self._refused_s: float | None = None                    # when a goal was last refused
 
     def send(self, joint: str, position: float, effort: float, span: float) -> str:
         """Send one goal if it differs from the last. Returns why it could not be sent, or ''."""
         if not self._client.server_is_ready():
             self._sent = None
             return f"no action server answers on {self._name}; start the gripper's controller or set gripper_topic"
+        if self._refused_s is not None:
+            if time.monotonic() - self._refused_s < RETRY_S:
+                return f"the action server on {self._name} refuses goals; is its controller active?"
+            self._refused_s = None
         if self._sent is None or abs(position - self._sent) >= SMALLEST_CHANGE * abs(span):
             self._sent, self._number = position, self._number + 1
             goal = fill(self._kind, self._type.Goal(), joint, position, effort, None, None)
@@ -107,6 +115,10 @@ class ActionOutput:
 
     def _accepted(self, done: Any, number: int) -> None:
         handle = done.result()
+        if not handle.accepted:
+            if number == self._number:
+                self._sent, self._refused_s = None, time.monotonic()
+            return
         if number == self._number:
             self._handle = handle
         elif self._handle is None and self._sent is None:       # stopped while the goal was on its way

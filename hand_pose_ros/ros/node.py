@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.clock import Clock, ClockChange, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.serialization import deserialize_message
@@ -58,6 +58,7 @@ class HandPoseNode(LifecycleNode):
         self._stop = threading.Event()
         self._reset = threading.Event()
         self._last_stamp_ns: int | None = None
+        self._picture: tuple | None = None                  # shape and frame of the last image
         self._parameters_ = Parameters(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)      # also while a paused bag stops the ROS clock
@@ -86,7 +87,10 @@ class HandPoseNode(LifecycleNode):
 
     def on_activate(self, state: Any) -> TransitionCallbackReturn:
         """Subscribe and start the worker."""
-        return self._guarded("activate", self._activate, super().on_activate, state)
+        done = self._guarded("activate", self._activate, super().on_activate, state)
+        if done != TransitionCallbackReturn.SUCCESS:        # an inactive node must not go on listening
+            self.stop()
+        return done
 
     def on_deactivate(self, state: Any) -> TransitionCallbackReturn:
         """Unsubscribe and stop the worker; the networks stay loaded."""
@@ -144,8 +148,9 @@ class HandPoseNode(LifecycleNode):
         self._input = CameraInput(self, self._monitor, lambda: self._values, lambda: self._punctuality.starved)
         if self._values.publish_tf:
             self._tf_guard = self.create_subscription(TFMessage, "/tf", self._on_tf, 100, raw=True)
-        self._worker = threading.Thread(target=self._work, args=(self._input,), name="hand_pose_worker", daemon=True)
-        self._worker.start()
+        worker = threading.Thread(target=self._work, args=(self._input,), name="hand_pose_worker", daemon=True)
+        worker.start()
+        self._worker = worker
         self._monitor.standstill("")
 
     def stop(self) -> None:
@@ -227,7 +232,9 @@ class HandPoseNode(LifecycleNode):
         self._reset.set()
         if self._input is not None:
             self._input.restart()
-        self._monitor.problem("time", "the ROS clock jumped back (a bag that starts again?): tracking starts anew")
+        switched = jump.clock_change in (ClockChange.ROS_TIME_ACTIVATED, ClockChange.ROS_TIME_DEACTIVATED)
+        self._monitor.problem("time", "the node's clock was switched (use_sim_time): tracking starts anew" if switched
+                              else "the ROS clock jumped back (a bag that starts again?): tracking starts anew")
 
     # ------------------------------------------------------------------------------------------------------- worker
 
@@ -252,6 +259,9 @@ class HandPoseNode(LifecycleNode):
         if stamp_ns is None:
             return
         rgb = images.decode(message)
+        if self._picture not in (None, (rgb.shape, message.header.frame_id)):
+            self._engine.reset()                            # tracks are in pixels of another video mode or camera
+        self._picture = rgb.shape, message.header.frame_id
         depth = self._depth(arrival.depth, rgb.shape[:2])
         marks_s = {"decode": time.monotonic()}
         lens = camera_input.lens(message.header.frame_id, rgb.shape[1], rgb.shape[0])

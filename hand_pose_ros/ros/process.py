@@ -13,6 +13,7 @@ from typing import Any
 
 import rclpy
 from rclpy.executors import ExternalShutdownException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.signals import SignalHandlerOptions
 
 from ..errors import HandPoseError
@@ -54,7 +55,12 @@ def run(make: Callable[[], Any], name: str, args: Sequence[str] | None = None,
             return 1
         ending.interrupts = False
         while rclpy.ok() and not ending.asked:
-            executor.spin_once(timeout_sec=SPIN_S)
+            try:
+                executor.spin_once(timeout_sec=SPIN_S)
+            except rclpy_implementation.RCLError as error:  # Humble, Jazzy: a lifecycle transition out of turn
+                if not rclpy.ok():
+                    raise
+                node.get_logger().error(f"a request was refused: {error}")
         return 0
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0

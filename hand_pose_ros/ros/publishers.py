@@ -98,6 +98,7 @@ class Outputs:
         """Remove the publishers from the node."""
         for publisher in (self._hands, self._hands_raw, self._markers, self._debug, self._debug_compressed):
             self._node.destroy_lifecycle_publisher(publisher)
+        self._node.destroy_publisher(self._transforms.pub_tf)
 
     def publish(self, header: Any, rgb: np.ndarray, result: Any, latency: Latency, dropped: int, camera: Camera,
                 values: Any, engine: Any) -> None:

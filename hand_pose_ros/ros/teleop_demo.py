@@ -58,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the loop. Returns 0 if the gripper was steered, else 1."""
-    environment.use_large_image_profile()
     environment.keep_to_this_machine(os.environ, args.domain if args.domain is not None else 1 + os.getpid() % 100)
+    environment.use_large_image_profile()
     from . import sources
     location = args.location or str(folder(SAMPLE_BAG[0]) / SAMPLE_BAG[1])
     source = sources.find(location)
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace, source: Any, stale_s: float, speed: float) -> 
               **({"world_frame": "world"} if bag else {"camera_frame": sources.FRAME_ID}))
         start("teleop", [*command, "teleop"], list(args.ros_args), hands_topic=hands_topic, arm_output="pose",
               gripper_output="joint_state", stale_s=float(stale_s),
-              hold_s=float(np.clip(TeleopConfig().hold_s / speed, 0.5, 5.0)))
+              hold_s=float(np.clip(TeleopConfig().hold_s / speed, 0.5, 5.0)), accept_guessed_metres=not bag)
         if not truth:
             start("hand_pose", [*command, "run"], image_topic=source.image_topic.removesuffix("/compressed"),
                   track_timeout_s=float(np.clip(Config().track_timeout_s / speed, 0.5, 10.0)),

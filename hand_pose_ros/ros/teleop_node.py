@@ -65,7 +65,10 @@ class TeleopNode(Node):
         self._published_state = ""
         self._problem_texts: dict[tuple[str, str], str] = {}
         self._moving = False                             # a command has been sent since the last stop
-        self._measured: float | None = None              # opening, from joint_states_topic
+        self._stopped = False                            # the last step said stop
+        self._measured: tuple[float, int] | None = None  # opening from joint_states_topic, and when it was heard [ns]
+        self._joints: tuple[str, ...] = ()               # what joint_states_topic speaks of
+        self._clutch_heard_ns: int | None = None         # when ~/clutch last said true
         self._gripper = gripper_outputs.make(self, values.gripper_output, values.gripper_topic)
         with_pose = values.arm_output in ("pose", "both")
         self._pose = self.create_publisher(PoseStamped, "~/target_pose", 10) if with_pose else None
@@ -98,6 +101,22 @@ class TeleopNode(Node):
 
     def _on_clutch(self, message: Any) -> None:
         self._switches.clutch = bool(message.data)
+        self._clutch_heard_ns = self.get_clock().now().nanoseconds if message.data else None
+
+    def _look_at_clutch(self, now_ns: int) -> None:
+        """A clutch that a topic closed opens when nobody is there any more who could open it."""
+        if self._clutch_heard_ns is None:
+            return
+        timeout_s = self._values.clutch_timeout_s
+        silent_s = (now_ns - self._clutch_heard_ns) * 1e-9
+        if not self.count_publishers("~/clutch"):
+            why = "nobody publishes it any more"
+        elif 0 < timeout_s < silent_s:
+            why = f"it has been silent for {silent_s:.1f} s (clutch_timeout_s)"
+        else:
+            return
+        self._switches.clutch, self._clutch_heard_ns = False, None
+        self._problem("clutch", f"~/clutch said true, but {why}: the clutch opens; send false and true again")
 
     def _on_emergency(self, message: Any) -> None:
         self._switches.emergency = bool(message.data)
@@ -110,7 +129,7 @@ class TeleopNode(Node):
             response.success = False
             response.message = f"the clutch listens to '{self._values.clutch}'; start the node with clutch:=topic"
             return response
-        self._switches.clutch = bool(request.data)
+        self._switches.clutch, self._clutch_heard_ns = bool(request.data), None
         response.success = True
         response.message = "clutch closes with the next usable hand" if request.data else "clutch open"
         return response
@@ -129,16 +148,21 @@ class TeleopNode(Node):
         joint = self._values.gripper_joint
         for name, position in zip(message.name, message.position):
             if name == joint and np.isfinite(position):
-                self._measured = float(position)
+                self._measured = float(position), self.get_clock().now().nanoseconds
+        self._joints = tuple(message.name)
 
     def _on_hands(self, message: Any) -> None:
         self._monitor.received()
         stamp_ns = messages.stamp_ns(message.header)
         try:
-            hands, _ = messages.read_array(message)
+            hands, info = messages.read_array(message)
         except DataError as error:
             self._monitor.problem("hands", f"a message on {self._values.hands_topic} is not used: {error}")
             return
+        if hands and self._arm and not info.metric and not self._values.accept_guessed_metres:
+            self._problem("metres", f"the distances on {self._values.hands_topic} are a guess (its camera is not "
+                          "calibrated): no arm follows them; publish camera_info, or set accept_guessed_metres")
+            hands = ()
         now_ns = self.get_clock().now().nanoseconds
         command = self._step(Observation(stamp_ns, hands, self._rotation(message.header.frame_id, stamp_ns)), now_ns)
         after_ns = self.get_clock().now().nanoseconds
@@ -167,15 +191,18 @@ class TeleopNode(Node):
 
     def _step(self, observation: Observation | None, now_ns: int) -> Command:
         values, switches = self._values, self._switches
+        self._look_at_clutch(now_ns)
         target, problem = self._tool_pose(now_ns)
+        opening, unknown = self._opening(now_ns)
+        problem = problem or unknown
         if self._state is None and target is not None:
-            self._state = gripper.start(target, values.gripper_start_m if self._measured is None else self._measured)
+            self._state = gripper.start(target, values.gripper_start_m if opening is None else opening)
         if self._state is None:
             command = Command(Phase.IDLE, withheld=problem)
         else:
-            if problem and not self._state.closed:       # a clutch must not close from where the arm once was
+            if problem and not self._state.closed:       # a clutch must not close from where the robot once was
                 observation = None
-            self._state = gripper.resync(self._state, target, self._measured)
+            self._state = gripper.resync(self._state, target, opening)
             inputs = gripper.Inputs(switches.clutch, switches.emergency or switches.stop_seen, switches.reset)
             switches.stop_seen = False
             self._state, command = gripper.step(self._state, observation, now_ns, config_from(vars(values)), inputs)
@@ -185,6 +212,27 @@ class TeleopNode(Node):
         self._send(command)
         self._explain(command)
         return command
+
+    def _opening(self, now_ns: int) -> tuple[float | None, str]:
+        """The gripper's opening as measured, None if it is not, and why that keeps the clutch open.
+
+        Where nobody tells of any joint the gripper is taken to be at gripper_start_m, which diagnostics say."""
+        values = self._values
+        if self._gripper is None or not values.joint_states_topic:
+            return None, ""
+        if self._measured is not None:
+            opening, heard_ns = self._measured
+            age_s = (now_ns - heard_ns) * 1e-9
+            if abs(age_s) <= values.tool_max_age_s:
+                return opening, ""
+            return None, (f"the gripper's opening was last heard {age_s:.1f} s ago on {values.joint_states_topic}; is "
+                          "the robot still running? Empty joint_states_topic does without")
+        if self._joints:
+            return None, (f"{values.joint_states_topic} does not tell of the gripper's joint '{values.gripper_joint}', "
+                          f"only of {', '.join(self._joints)}; set gripper_joint, or joint_states_topic to ''")
+        self._problem("gripper opening", f"nothing on {values.joint_states_topic}: the gripper is taken to be at "
+                      f"gripper_start_m ({values.gripper_start_m:g}); set joint_states_topic, '' if there is none")
+        return None, ""
 
     def _tool_pose(self, now_ns: int) -> tuple[Target | None, str]:
         """Where the end effector is, or None and why that is not known. The camera's origin where there is no arm."""
@@ -219,8 +267,10 @@ class TeleopNode(Node):
             self._moving = False
             if self._twist is not None:
                 self._twist.publish(self._twist_message(np.zeros(3), np.zeros(3)))
-            if self._gripper is not None and command.phase is Phase.STOP:
-                self._gripper.stop()
+        stopped = command.phase is Phase.STOP
+        if stopped and not self._stopped and self._gripper is not None:
+            self._gripper.stop()                         # a goal may be under way although the clutch is open
+        self._stopped = stopped
         self._publish_preview(command)
 
     def _send_arm(self, target: Target) -> None:
@@ -318,8 +368,8 @@ class TeleopNode(Node):
             self._monitor.report(), self.get_fully_qualified_name(), "teleop", self.get_clock().now().to_msg()))
 
     def stop(self) -> None:
-        """The last words: an arm on twists is told to stand still."""
-        if self._moving and self.context.ok():
+        """The last words: an arm on twists is told to stand still, a gripper's goal is cancelled."""
+        if self.context.ok():
             self._send(Command(Phase.STOP, withheld="the node ends"))
 
 

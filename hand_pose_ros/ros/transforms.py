@@ -3,8 +3,8 @@
 Names    <prefix>hand_<left|right>_<track id>_<wrist|thumb_tip|index_tip|middle_tip|ring_tip|little_tip>
 Axes     see hand_pose_ros/frames.py: X along the last bone outward (wrist: to the middle knuckle), Z out of the nail
          side (wrist: out of the back of the hand)
-Sent     only what is known: a joint that is not finite, outside the image or extrapolated from earlier images has no
-         frame
+Sent     only what is known: a joint that is not finite, of unknown state, outside the image or extrapolated from
+         earlier images has no frame
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..types import Hand, JointState
 
 FRAMES = ("wrist", *(f"{finger}_tip" for finger in FINGERS))
 _JOINTS = np.array((WRIST, *FINGERTIPS))
-_NOT_SEEN = (JointState.OUTSIDE_IMAGE, JointState.EXTRAPOLATED)
+_SEEN = (JointState.VISIBLE, JointState.SELF_OCCLUDED, JointState.OBJECT_OCCLUDED)
 
 
 def hand_name(hand: Hand, prefix: str = "") -> str:
@@ -44,7 +44,7 @@ def hand_frames(hands: Sequence[Hand]) -> list[list[tuple[str, np.ndarray, np.nd
     rotations = np.concatenate([frames.wrist_rotation(joints, is_right)[:, None],
                                 frames.fingertip_rotations(joints, is_right)], axis=1)
     poses = np.concatenate([joints[:, _JOINTS], frames.quaternion(rotations)], axis=2)
-    seen = ~np.isin([hand.state[_JOINTS] for hand in hands], _NOT_SEEN)
+    seen = np.isin([hand.state[_JOINTS] for hand in hands], _SEEN)
     return [[(name, pose[:3], pose[3:]) for name, pose, valid in zip(FRAMES, poses_of_hand, valids) if valid]
             for poses_of_hand, valids in zip(poses, seen & np.isfinite(poses).all(2))]
 

@@ -247,7 +247,8 @@ def main(args: argparse.Namespace) -> int:
             raise ConfigError("poses can be chosen for crops only, not for a bag: it shows a --motion")
         total, begin = args.seconds * args.fps, time.monotonic()
         sequence.write_bag(args.out, args.motion, fps=args.fps, duration_s=args.seconds, seed=args.seed,
-                           compressed_only=args.compressed_only, report=lambda done: _progress(done, round(total), begin))
+                           compressed_only=args.compressed_only,
+                           report=lambda done: _progress(done, round(total), begin))
         print(f"\n{args.out}")
         return 0
     try:

@@ -8,6 +8,7 @@ import numpy as np
 
 from hand_pose_ros import bags, camera as camera_model, frames
 from hand_pose_ros.errors import ConfigError
+from hand_pose_ros.messages import ArrayInfo
 from hand_pose_ros.skeleton import bone_knuckles
 from hand_pose_ros.synthesis import backgrounds, environment, labels, materials, motions, scene, sensor
 from hand_pose_ros.synthesis.lens import Lens
@@ -130,7 +131,7 @@ def write_bag(path: Path, motion_name: str, camera: Camera = DEFAULT_CAMERA, fps
             bag.compressed_image(TOPICS["compressed"], frame.stamp_ns, camera.frame_id, frame.image, "jpeg",
                                  70 if compressed_only else 90)
             bag.camera_info(TOPICS["info"], frame.stamp_ns, camera)
-            bag.hands(TOPICS["truth"], frame.stamp_ns, camera.frame_id, hands)
+            bag.hands(TOPICS["truth"], frame.stamp_ns, camera.frame_id, hands, ArrayInfo(metric=True))
             count += 1
             if report:
                 report(count)

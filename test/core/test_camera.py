@@ -156,3 +156,14 @@ def test_bad_camera_info_is_named(changes, says):
 def test_rectified_needs_p():
     with pytest.raises(FrameError, match=r"P\[0,0\] = 0 .*image_is_rectified"):
         cameras.from_camera_info(info(p=np.zeros(12)), 640, 480, rectified=True)
+
+
+def test_a_fisheye_that_is_filled_up_to_five_numbers_is_one_of_four():
+    """As RealSense's driver sends it; a fifth number that is not zero would be another lens."""
+    def info(D):
+        return SimpleNamespace(width=640, height=480, distortion_model="equidistant", d=D,
+                               k=[500.0, 0, 320, 0, 500, 240, 0, 0, 1])
+    camera = cameras.from_camera_info(info([0.1, 0.02, 0.003, 0.0004, 0.0]), 640, 480)
+    np.testing.assert_array_equal(camera.D, [0.1, 0.02, 0.003, 0.0004])
+    with pytest.raises(FrameError, match="5 coefficients"):
+        cameras.from_camera_info(info([0.1, 0.02, 0.003, 0.0004, 0.5]), 640, 480)

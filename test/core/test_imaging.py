@@ -62,6 +62,18 @@ def test_bayer_gives_the_colour_that_was_filtered(pattern, bits):
     assert np.abs(found[3:7, 3:7].astype(int) - (200, 120, 40)).max() <= 2
 
 
+@pytest.mark.parametrize("kind", [".png", ".jpg"])
+def test_a_compressed_mosaic_gets_its_colours_too(kind):
+    """As image_transport writes it: the sensor's own pixels, compressed as grey."""
+    mosaic = np.tile(np.array([[200, 120], [120, 40]], np.uint8), (20, 20))
+    data = cv2.imencode(kind, mosaic, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    found = imaging.decode(compressed(data, f"bayer_rggb8; {'png' if kind == '.png' else 'jpeg'} compressed "))
+    assert np.abs(found[5:-5, 5:-5].astype(int) - (200, 120, 40)).max() <= 4
+    colours = cv2.imencode(".png", np.full((9, 9, 3), (40, 120, 200), np.uint8))[1].tobytes()
+    said = imaging.decode(compressed(colours, "bayer_rggb8; png compressed bgr8"))      # an encoder that made colours
+    assert (said == (200, 120, 40)).all()
+
+
 @pytest.mark.parametrize("encoding, order", [("yuv422", "UYVY"), ("uyvy", "UYVY"), ("yuv422_yuy2", "YUYV"),
                                              ("yuyv", "YUYV")])
 def test_yuv_422(encoding, order):

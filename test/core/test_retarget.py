@@ -208,3 +208,13 @@ def test_the_arm_reaches_poses_within_its_speeds_and_its_jacobian_is_the_derivat
     assert np.linalg.norm(t - goal_t) < 2e-3 and np.linalg.norm(frames.rotation_vector(goal_R @ R.T)) < 0.01
     left, right = (arm_model.links(model, values)[f"finger_{side}"][1] for side in ("left", "right"))
     assert np.linalg.norm(left - right) == pytest.approx(0.06)            # the gripper's joint is the opening
+
+
+def test_after_time_has_gone_back_only_what_stands_still_is_known():
+    tree = TransformTree()
+    tree.add("base", "mount", np.eye(3), np.zeros(3), 0, static=True)
+    tree.add("mount", "tool", np.eye(3), np.ones(3), 10**9)
+    tree.clear()
+    assert tree.lookup("base", "mount")[1].tolist() == [0, 0, 0]
+    with pytest.raises(DataError, match="not connected"):
+        tree.lookup("base", "tool")

@@ -12,7 +12,8 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from hand_pose_ros import camera
+from hand_pose_ros import camera, messages
+from hand_pose_ros.ros import camera_input
 from hand_pose_ros.ros.camera_input import DEPTH_PATIENCE_S, CameraInput
 from hand_pose_ros.ros.diagnostics import Monitor
 
@@ -40,7 +41,7 @@ class Ear:
     def __init__(self, world, topic, starved=lambda: False, **settings):
         self.world, self.said = world, []
         values = dict(image_topic=topic, image_transport="auto", image_reliability="auto", camera_info_topic="",
-                      depth_topic="", depth_slop_s=0.02, silence_warning_s=0.5, camera_info_wait_s=0.0,
+                      depth_topic="", depth_slop_s=0.02, use_depth=True, silence_warning_s=0.5, camera_info_wait_s=0.0,
                       assumed_hfov_deg=60.0, image_is_rectified=False)
         self.monitor = Monitor(lambda level, text: self.said.append(text))
         self.values = SimpleNamespace(**{**values, **settings})
@@ -232,4 +233,37 @@ def test_a_qos_event_alone_names_both_sides(world):
     ear = Ear(world, "/front/event/image", image_reliability="reliable")
     ear.input._on_incompatible_qos(SimpleNamespace(last_policy_kind="RELIABILITY"))
     assert ear.monitor.has("qos") and "/front/event/image" in ear.said[-1] and "image_reliability" in ear.said[-1]
+    ear.input.destroy()
+
+
+@pytest.mark.parametrize("every, lag_s, alone", [(2, 0.004, 0.4), (6, 0.004, 0.7), (1, 0.05, 0.0), (2, 0.05, 0.4)])
+def test_depth_that_comes_less_often_or_later_slows_colour_down_by_nothing(world, monkeypatch, every, lag_s, alone):
+    """Colour at 30 Hz, depth with each n-th image and later: every image is used, with its depth where there is one."""
+    now = [1000.0]
+    monkeypatch.setattr(camera_input, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    ear = Ear(world, f"/front/slow_{every}_{int(1000 * lag_s)}/image", depth_topic="/front/slow/depth")
+    events = [(k / 30, "image", k) for k in range(120)] + [(k / 30 + lag_s, "depth", k) for k in range(0, 120, every)]
+    used = []
+    for at, kind, k in sorted(events):
+        now[0] = 1000.0 + at
+        message = Image()
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(10**12 + k * 33_333_333, 10**9)
+        (ear.input._on_image if kind == "image" else ear.input._on_depth)(message)
+        item, _ = ear.input.slot.take(0.0)
+        if item is not None:
+            used.append((messages.stamp_ns(item.image.header), item.depth is not None, at))
+    late = [one for one in used if one[2] > 2.0]                        # it has learnt how late depth comes
+    assert [stamp for stamp, _, _ in used] == sorted({stamp for stamp, _, _ in used})
+    assert len(late) > 0.93 * 60 and sum(not depth for _, depth, _ in late) >= alone * 60
+    assert sum(depth for _, depth, _ in late) > 0.93 * 60 / every
+    ear.input.destroy()
+
+
+def test_depth_that_is_not_wanted_is_not_waited_for(world):
+    ear = Ear(world, "/front/unwanted/image", depth_topic="/front/unwanted/depth", use_depth=False)
+    for k in range(3):
+        message = Image()
+        message.header.stamp.sec = 100 + k
+        ear.input._on_image(message)
+        assert ear.input.slot.take(0.0)[0].image is message
     ear.input.destroy()

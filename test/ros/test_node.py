@@ -242,6 +242,15 @@ def test_another_size_of_the_same_shape_is_scaled_and_said(rig):
     assert rig.answer(rig.image(), double).metric
 
 
+def test_an_image_of_another_size_starts_the_tracks_anew(rig):
+    """Their pixels are those of another video mode."""
+    before = {hand.track_id for hand in rig.answer(rig.image()).hands}
+    assert before & {hand.track_id for hand in rig.answer(rig.image()).hands}
+    rig.answer(images.raw_message(Image, rig.header(), np.zeros((HEIGHT // 2, WIDTH // 2, 3), np.uint8)))
+    after = {hand.track_id for hand in rig.answer(rig.image()).hands}
+    assert before and after and not before & after
+
+
 def test_zero_stamps_are_said_and_give_no_transforms(rig):
     zero = Image().header.stamp
     text = rig.until_problem("stamp", "no time stamp", lambda: rig.send(rig.image(stamp=zero)))

@@ -4,19 +4,27 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import rclpy
 from harness import ANSWER_S, START_S, STANDIN, NodeProcess, Rig
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
+from rclpy.context import Context
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 
 import hand_pose_ros
 from hand_pose_ros import messages, resources
+from hand_pose_ros.ros.node import HandPoseNode
 
 RUN = [sys.executable, "-m", "hand_pose_ros", "run"]
 
@@ -54,6 +62,7 @@ def test_without_autostart_a_lifecycle_manager_is_in_charge():
             rig.forget()
             assert not rig.node.get_subscriptions_info_by_topic("/image")
             assert change(Transition.TRANSITION_CLEANUP) and state() == "unconfigured"
+            rig.until(lambda: not rig.node.count_publishers("/tf"), what="the end of the last sender of /tf")
         assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN) and state() == "finalized"
         assert process.stop() == 0
 
@@ -149,6 +158,64 @@ def test_sim_time_and_a_bag_that_starts_again():
                   action=lambda: tick(next(again)))
         assert not before & {hand.track_id for hand in rig.hands[-1].hands}     # others' names are not used again
         assert process.stop() == 0
+
+
+def test_a_clock_that_is_switched_is_not_said_to_have_jumped():
+    with NodeProcess("-p", "camera_info_wait_s:=0.0") as process, Rig() as rig:
+        rig.ready()
+        client = rig.node.create_client(SetParameters, "/hand_pose/set_parameters")
+        rig.until(client.service_is_ready, START_S, what="the parameter service")
+        client.call_async(SetParameters.Request(parameters=[Parameter("use_sim_time", value=True).to_parameter_msg()]))
+        rig.until_problem("time", "was switched (use_sim_time)")
+        assert process.stop() == 0
+
+
+def test_a_request_that_the_middleware_refuses_does_not_end_the_node():
+    """rclpy of Humble and Jazzy lets a lifecycle transition out of turn raise RCLError out of the executor."""
+    script = """
+import os, signal
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.node import Node
+from hand_pose_ros.ros import process
+class Asked(Node):
+    def __init__(self):
+        super().__init__("asked")
+        self.count = 0
+        self.create_timer(0.05, self.tick)
+    def tick(self):
+        self.count += 1
+        if self.count == 2:
+            raise rclpy_implementation.RCLError("no transition matching 1")
+        if self.count == 5:
+            print("alive", flush=True)
+            os.kill(os.getpid(), signal.SIGINT)
+    def stop(self):
+        pass
+raise SystemExit(process.run(Asked, "asked", []))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "alive" in done.stdout and "no transition matching 1" in done.stderr
+
+
+def test_an_activation_that_fails_leaves_nothing_that_listens(monkeypatch):
+    """In this process: the thread of the worker cannot be started."""
+    context = Context()
+    rclpy.init(context=context)
+    node = HandPoseNode(lambda values: SimpleNamespace(model="none", runtime="none"), context=context,
+                        use_global_arguments=False)
+    try:
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        before = len(list(node.subscriptions))
+        with monkeypatch.context() as broken:
+            broken.setattr("threading.Thread.start", lambda self: (_ for _ in ()).throw(RuntimeError("no thread left")))
+            assert node.trigger_activate() != TransitionCallbackReturn.SUCCESS
+        assert len(list(node.subscriptions)) == before
+        assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS and len(list(node.subscriptions)) == before
+    finally:
+        node.stop()
+        node.destroy_node()
+        rclpy.shutdown(context=context)
 
 
 def test_sim_time_without_a_clock_names_the_clock():

@@ -18,7 +18,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from hand_pose_ros import imaging
 from hand_pose_ros.config import Setting
-from hand_pose_ros.ros import compat, diagnostics, images, parameters, qos, transforms
+from hand_pose_ros.ros import compat, diagnostics, environment, images, parameters, qos, transforms
 from hand_pose_ros.ros.markers import HandMarkers
 from hand_pose_ros.ros.newest import Newest
 from hand_pose_ros.ros.publishers import OLDEST_PLAUSIBLE_NS, Latency
@@ -108,7 +108,7 @@ def test_all_six_frames_of_a_known_hand(right):
         assert np.allclose(position, hand.joints_m[joint]) and np.isclose(np.linalg.norm(quaternion), 1)
 
 
-@pytest.mark.parametrize("state", [JointState.OUTSIDE_IMAGE, JointState.EXTRAPOLATED])
+@pytest.mark.parametrize("state", [JointState.OUTSIDE_IMAGE, JointState.EXTRAPOLATED, JointState.UNKNOWN])
 @pytest.mark.parametrize("joint, missing", [(0, "wrist"), (4, "thumb_tip"), (8, "index_tip"), (20, "little_tip")])
 def test_a_joint_that_is_not_seen_has_no_frame(state, joint, missing):
     states = np.full(21, JointState.VISIBLE, np.uint8)
@@ -365,3 +365,13 @@ def test_ranges_reach_the_descriptor():
     assert (whole.from_value, whole.to_value, whole.step) == (1, 6, 1)
     real = parameters.descriptor(Setting("x", 2.0, "X.", unit="s", low=1, high=6))
     assert real.floating_point_range[0].to_value == 6.0 and real.description == "X. [s]"
+
+
+@pytest.mark.parametrize("rclpy_version, localhost, expected", [("3.3.17", "1", False), ("3.3.17", "0", True),
+                                                                ("9.1.1", "1", True)])
+def test_the_profile_does_not_open_interfaces_that_humble_was_told_to_close(monkeypatch, rclpy_version, localhost,
+                                                                            expected):
+    monkeypatch.setattr(environment.metadata, "version", lambda name: rclpy_version)
+    variables = {"ROS_LOCALHOST_ONLY": localhost}
+    environment.use_large_image_profile(variables)
+    assert any(name in variables for name in environment.PROFILE_VARIABLES) == expected

@@ -59,7 +59,7 @@ class Bench:
         self.rig = Node("operator", context=self.contexts[1], use_global_arguments=False)
         for executor, node in zip(self.executors, (self.teleop, self.rig)):
             executor.add_node(node)
-        self.got = {}
+        self.got, self.metric = {}, True
         for topic, kind in {"gripper": TYPES[values["gripper_output"]], "target_pose": PoseStamped,
                             "target_twist": TwistStamped, "preview": MarkerArray, "retarget": PoseArray}.items():
             self.got[topic] = []
@@ -98,7 +98,8 @@ class Bench:
         stamp = self.rig.get_clock().now().nanoseconds - int(age_s * 1e9)
         message.header.frame_id = frame
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
-        self.hands.publish(messages.fill_array(message, hands, message.header, HandPose21, messages.ArrayInfo()))
+        self.hands.publish(messages.fill_array(message, hands, message.header, HandPose21,
+                                                  messages.ArrayInfo(metric=self.metric)))
         return stamp
 
     def transforms(self, *frames):
@@ -397,7 +398,7 @@ def test_actions_get_goals_when_the_opening_changes_and_a_cancel_at_the_stop(mon
     sent, cancelled = [], []
 
     class Client:
-        ready = True
+        ready = accepts = True
 
         def __init__(self, *_):
             pass
@@ -407,9 +408,10 @@ def test_actions_get_goals_when_the_opening_changes_and_a_cancel_at_the_stop(mon
 
         def send_goal_async(self, message):
             sent.append(message)
-            handle = SimpleNamespace(cancel_goal_async=lambda: cancelled.append(message))
+            handle = SimpleNamespace(cancel_goal_async=lambda: cancelled.append(message), accepted=self.accepts)
             return SimpleNamespace(add_done_callback=lambda call: call(SimpleNamespace(result=lambda: handle)))
 
+    monkeypatch.setattr(gripper_outputs, "RETRY_S", 60.0)
     monkeypatch.setattr(gripper_outputs, "load", lambda kind: SimpleNamespace(Goal=goal))
     output = gripper_outputs.ActionOutput(None, "parallel_gripper_action", "/g", Client)
     for value in (0.05, 0.05, 0.05001, 0.06):
@@ -417,7 +419,80 @@ def test_actions_get_goals_when_the_opening_changes_and_a_cancel_at_the_stop(mon
     assert [message.command.position for message in sent] == [[0.05], [0.06]] and sent[0].command.name == ["joint"]
     output.stop()
     assert cancelled == [sent[-1]]
+    Client.accepts = False
+    assert output.send("joint", 0.05, 5.0, 0.08) == ""
+    assert "refuses goals" in output.send("joint", 0.05, 5.0, 0.08) and len(sent) == 3      # not at 60 Hz
+    Client.accepts, gripper_outputs.RETRY_S = True, 0.0
+    assert output.send("joint", 0.05, 5.0, 0.08) == "" and len(sent) == 4
     Client.ready = False
     assert "no action server" in output.send("joint", 0.05, 5.0, 0.08)
     old = gripper_outputs.fill("gripper_action", goal(), "joint", 0.03, 7.0, None, None)
     assert (old.command.position, old.command.max_effort) == (0.03, 7.0)
+
+
+def test_an_emergency_stop_cancels_the_grippers_goal_although_the_clutch_is_open():
+    with bench() as b:
+        done, output = [], b.teleop._gripper
+        b.teleop._gripper = SimpleNamespace(send=output.send, stop=lambda: done.append("stop"))
+        b.engage()
+        b.clutch.publish(Bool(data=False))
+        b.until(lambda: b.states[-1].startswith("idle"), "an open clutch", lambda: b.send(hand()))
+        assert not done                                      # an open clutch lets the gripper finish
+        b.emergency.publish(Bool(data=True))
+        b.until(lambda: b.states[-1].startswith("stop"), "the stop", lambda: b.send(hand()))
+        b.spin(0.2)
+        assert done == ["stop"]                              # once
+
+
+def test_guessed_metres_move_no_arm_unless_asked():
+    for accept in (False, True):
+        with bench(**ARM, accept_guessed_metres=accept) as b:
+            b.metric = False
+            b.transforms(*ROBOT)
+            b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose")
+            if accept:
+                b.engage()
+                continue
+            b.clutch.publish(Bool(data=False))
+            b.spin(0.1)
+            b.clutch.publish(Bool(data=True))
+            b.silent(0.6, lambda: b.send(hand()))
+            assert "no hand" in b.states[-1]
+
+
+def test_a_clutch_whose_publisher_is_gone_opens():
+    with bench() as b:
+        b.engage()
+        b.rig.destroy_publisher(b.clutch)
+        b.until(lambda: b.states[-1].startswith("idle"), "an open clutch", lambda: b.send(hand()))
+        b.silent(action=lambda: b.send(hand()))
+
+
+def test_a_clutch_that_is_not_repeated_opens_if_that_is_asked():
+    with bench(clutch_timeout_s=0.5) as b:
+        b.engage()
+        for _ in range(12):                                  # 0.9 s
+            b.clutch.publish(Bool(data=True))
+            b.send(hand())
+            b.spin(0.075)
+        assert b.following()
+        b.until(lambda: b.states[-1].startswith("idle"), "an open clutch", lambda: b.send(hand()))
+
+
+def test_a_gripper_whose_opening_is_not_told_keeps_the_clutch_open():
+    with bench(joint_states_topic="/joint_states", gripper_joint="g") as b:
+        states = b.rig.create_publisher(JointState, "/joint_states", 10)
+        b.until(lambda: states.get_subscription_count(), "discovery")
+
+        def tell(*names):
+            states.publish(JointState(name=[*names], position=[0.07] * len(names)))
+            b.send(hand())
+        b.until(lambda: "'g', only of arm_1, finger" in b.states[-1], "the joint's name",
+                lambda: tell("arm_1", "finger"))
+        b.clutch.publish(Bool(data=False))
+        b.spin(0.1)
+        b.clutch.publish(Bool(data=True))
+        b.silent(0.4, lambda: tell("arm_1", "finger"))
+        b.until(b.following, "the clutch to close", lambda: tell("arm_1", "g"))
+        b.clutch.publish(Bool(data=False))                   # and joint states that have ended are not believed either
+        b.until(lambda: "was last heard" in b.states[-1], "the age", lambda: b.send(hand()))

@@ -69,11 +69,22 @@ def test_the_launch_file_starts_what_is_asked_for(monkeypatch):
     nodes, _ = launched(monkeypatch, sim="true", rviz="true", arm="pose", camera_frame="cam", namespace="left")
     assert set(nodes) == {"teleop_node", "sim_robot", "rviz2"}
     if not LAUNCH_INSTALLED:
-        assert nodes["teleop_node"].parameters[-1] == {"arm_output": "pose", "dry_run": False, "use_sim_time": False}
+        assert nodes["teleop_node"].parameters == [{"arm_output": "pose"}]      # the rest is the config file's
+        assert nodes["sim_robot"].parameters[0]["use_sim_time"] is False
         assert nodes["teleop_node"].namespace == "left"
         assert nodes["sim_robot"].parameters[0]["camera_frame"] == "cam"
         view = Path(nodes["rviz2"].arguments[1])
         assert (ROOT / view.relative_to("/share/hand_pose_ros")).is_file()
+
+
+def test_the_launch_file_takes_no_switch_back_that_the_config_file_sets(monkeypatch):
+    """An argument that is not given must not write dry_run: false over the file's true: the robot would move."""
+    if LAUNCH_INSTALLED:
+        pytest.skip("launch is installed: its Node keeps its parameters to itself")
+    for given, own in (({}, {}), ({"dry_run": "false"}, {"dry_run": False}), ({"use_sim_time": "true"},
+                                                                             {"use_sim_time": True})):
+        nodes, _ = launched(monkeypatch, config="mine.yaml", **given)
+        assert nodes["teleop_node"].parameters == ["mine.yaml", own]
 
 
 def test_views_show_topics_that_are_sent():
