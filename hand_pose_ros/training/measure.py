@@ -131,7 +131,7 @@ def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
 @torch.no_grad()
 def detector_on_samples(network, samples: dict, batch: int = 32) -> dict:
     """Virtual validation of whole frames, letterboxed: recall and false (per 100 images) at score 0.5 and IoU 0.5, side
-    (% right of the found), up_deg (median error of the direction)."""
+    (% right of the found), up_deg (median error of the direction, of those that it gives)."""
     from hand_pose_ros import detect
     found = hands = false = 0
     sides, ups = [], []
@@ -153,7 +153,7 @@ def detector_on_samples(network, samples: dict, batch: int = 32) -> dict:
         false += sum(1 for j, a in enumerate(answers) if j not in used and not _covers(ignored, a.box))
     return {"recall": 100 * found / max(hands, 1), "false": 100 * false / len(dense),
             "side": 100 * float(np.mean(sides)) if sides else float("nan"),
-            "up_deg": float(np.median(ups)) if ups else float("nan")}
+            "up_deg": float(np.nanmedian(ups)) if ups else float("nan")}
 
 
 def detector_on_photographs(network, photographs: Photographs, size: tuple[int, int]) -> dict:
