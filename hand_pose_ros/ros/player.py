@@ -51,11 +51,14 @@ class Player:
         if every_image or listeners > 1:             # whoever waits for results must hear the first one
             self._wait_for(lambda: self._node.count_publishers(RESULTS)
                            and self._node.count_subscribers(RESULTS) >= listeners, LISTENERS_TIMEOUT_S)
-        self._wait_for(lambda: False, SETTLE_S)      # the other topics are found a moment later
         started_s = None
         at_s, stamp_ns = None, 0
         for item in sources.items(self._source):
+            if started_s is None and item.topic == "/tf_static":        # latched: known before the first image comes
+                self._publisher(item.topic, type(item.message)).publish(item.message)
+                continue
             if started_s is None:                    # opening a bag takes its time: only now can its clock start
+                self._wait_for(lambda: False, SETTLE_S)         # the other topics are found a moment later
                 started_s = time.monotonic() - item.at_s / speed
                 started_ns = self._node.get_clock().now().nanoseconds - int(item.at_s / speed * 1e9)
             if seconds and item.at_s > seconds:
