@@ -28,11 +28,13 @@ from ..types import Hand
 from . import environment
 
 SAMPLE_BAG = ("test", "data/virtual_hands.mcap")
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S, DISCOVERY_S = 180.0, 90.0
+"""No image by then is an error; a node that has not been heard by then is played to all the same."""
 GRACE_S = 2.5
 """After the last image: for its result, and two of the node's reports on /diagnostics."""
 QUIET_S = 1.5
-"""After the last image the node's reports still count for so long; then it says, rightly, that none come."""
+"""The node's reports count from so long after the first hands until so long after the last image: before and after it
+says, rightly, that no images come."""
 STOP_TIMEOUT_S = 8.0
 SAME_HAND = 0.5
 """A hand belongs to a true hand if its joints are off by less than this many true box sides on average."""
@@ -88,14 +90,18 @@ def demonstrate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     print(f"source: {source.kind} {location}, images on {source.image_topic}", flush=True)
     started_s = time.monotonic()
     node = subprocess.Popen([*node_command, "--ros-args", *settings, *args.ros_args])
-    player = None
+    waits = ["--every-image"] if args.every_image or source.kind == "folder" else []
+    players: list[subprocess.Popen] = []
+
+    def play() -> subprocess.Popen:
+        players.append(subprocess.Popen([sys.executable, "-m", "hand_pose_ros.ros.player", location,
+                                         "--seconds", str(seconds), "--listeners", "2", *waits]))
+        return players[0]
+
     try:
-        waits = ["--every-image"] if args.every_image or source.kind == "folder" else []
-        player = subprocess.Popen([sys.executable, "-m", "hand_pose_ros.ros.player", location,
-                                   "--seconds", str(seconds), "--listeners", "2", *waits])
-        record = receive(source, node, player)
+        record = receive(source, node, play)
     finally:
-        for process in (player, node):
+        for process in (*players, node):
             stop(process)
     record.started_s = started_s
     numbers = summary(record, source)
@@ -134,8 +140,9 @@ class Record:
     problems: dict[str, str] = field(default_factory=dict)          # from /diagnostics
 
 
-def receive(source: Any, node_process: subprocess.Popen, player: subprocess.Popen) -> Record:
-    """Listen until the player has ended. Raises HandPoseError if the node or the player fails."""
+def receive(source: Any, node_process: subprocess.Popen, play: Callable[[], subprocess.Popen]) -> Record:
+    """Listen, start the player once the node is heard, and go on until it has ended. Raises HandPoseError if the node
+    or the player fails."""
     import rclpy
     from diagnostic_msgs.msg import DiagnosticArray
     from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -146,6 +153,8 @@ def receive(source: Any, node_process: subprocess.Popen, player: subprocess.Pope
     from . import compat
 
     record, ended_s = Record(), None
+    player: subprocess.Popen | None = None
+    node_heard = False
     rclpy.init(args=[])
     node = rclpy.create_node("demo_receiver")
 
@@ -172,8 +181,13 @@ def receive(source: Any, node_process: subprocess.Popen, player: subprocess.Pope
             record.transforms[child] = record.transforms.get(child, 0) + 1
 
     def on_diagnostics(message: Any) -> None:
-        if not record.hands or ended_s is not None and time.monotonic() - ended_s > QUIET_S:
+        nonlocal node_heard
+        node_heard = True                                      # so it will be heard when it speaks of hands, too
+        now_s = time.monotonic()
+        if not record.hands or now_s - record.arrived_s[0] < QUIET_S:
             return                                             # before and after, there are no images, of course
+        if ended_s is not None and now_s - ended_s > QUIET_S:
+            return
         for status in message.status:
             if int.from_bytes(status.level, "little") and not status.name.endswith(": summary"):
                 problems = silence if status.name.endswith(": image source") else record.problems
@@ -195,7 +209,9 @@ def receive(source: Any, node_process: subprocess.Popen, player: subprocess.Pope
             executor.spin_once(timeout_sec=0.1)
             if node_process.poll() is not None:
                 raise HandPoseError(f"the node ended with exit code {node_process.returncode}; it says why above")
-            if ended_s is None and player.poll() is not None:
+            if player is None and (node_heard or time.monotonic() - begun_s > DISCOVERY_S):
+                player = play()
+            if ended_s is None and player is not None and player.poll() is not None:
                 ended_s = time.monotonic()
             if not record.images and time.monotonic() - begun_s > START_TIMEOUT_S:
                 raise HandPoseError(f"no image after {START_TIMEOUT_S:.0f} s; see the lines above")
@@ -204,7 +220,7 @@ def receive(source: Any, node_process: subprocess.Popen, player: subprocess.Pope
     finally:
         node.destroy_node()
         rclpy.try_shutdown()
-    if player.returncode:
+    if player is not None and player.returncode:
         raise HandPoseError("the player failed; it says why above")
     return record
 
