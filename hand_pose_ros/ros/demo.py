@@ -184,11 +184,12 @@ def receive(source: Any, node_process: subprocess.Popen, play: Callable[[], subp
         nonlocal node_heard
         node_heard = True                                      # so it will be heard when it speaks of hands, too
         now_s = time.monotonic()
-        if not record.hands or now_s - record.arrived_s[0] < QUIET_S:
+        if not record.hands or ended_s is not None and now_s - ended_s > QUIET_S:
             return                                             # before and after, there are no images, of course
-        if ended_s is not None and now_s - ended_s > QUIET_S:
-            return
+        begun = now_s - record.arrived_s[0] > QUIET_S
         for status in message.status:
+            if not begun and status.name.endswith(": image source"):
+                continue
             if int.from_bytes(status.level, "little") and not status.name.endswith(": summary"):
                 problems = silence if status.name.endswith(": image source") else record.problems
                 problems[status.name] = status.message
