@@ -19,6 +19,7 @@ this file.
 """
 from __future__ import annotations
 
+import contextlib
 import ctypes.util
 import hashlib
 import os
@@ -39,10 +40,11 @@ CORE_SETS = ("build", "core", "ros", "test")
 FULL_SETS = CORE_SETS + ("train",)
 BUILD_INPUTS = ("CMakeLists.txt", "setup.py", "pyproject.toml", "package.xml", "cmake", "msg", "wheels_only")
 
+PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 APT_BASE = {
     "a C++ compiler": (lambda: shutil.which("c++") or shutil.which("g++"), "g++"),
-    "Python's C headers": (lambda: (Path(sysconfig.get_path("include")) / "Python.h").exists(), "python3-dev"),
-    "Python's venv module": (lambda: module_exists("ensurepip"), "python3-venv"),
+    "Python's C headers": (lambda: (Path(sysconfig.get_path("include")) / "Python.h").exists(), f"{PYTHON}-dev"),
+    "Python's venv module": (lambda: module_exists("ensurepip"), f"{PYTHON}-venv"),
 }
 APT_VIRTUAL_HANDS = {
     "EGL": (lambda: ctypes.util.find_library("EGL"), "libegl1"),
@@ -52,7 +54,7 @@ APT_VIRTUAL_HANDS = {
 }
 """What is needed: (how to see that it is there, its package on Debian and Ubuntu). npm fetches skins and meshes."""
 
-VIRTUAL_HANDS_JOBS = ("setup", "test", "render", "train")
+VIRTUAL_HANDS_JOBS = ("setup", "test", "render", "train", "gpu-train", "assets")
 """Jobs that render virtual hands; the node, its demo and the evaluation do not."""
 NODE_JOBS = ("demo", "run", "teleop-demo")
 """Jobs that start the node, which serves through a slower runtime until the networks are built for this machine."""
@@ -83,13 +85,15 @@ def main(arguments: list[str]) -> int:
         if job in NODE_JOBS and not core:
             build_networks()
         say(f"ready after {time.monotonic() - started:.1f} s")
-    except Failure as failure:
+    except (Failure, OSError) as failure:
         print(f"bootstrap: {failure}", file=sys.stderr)
         return 1
     if job == "setup":
         return 0
     if job == "test":
-        command = [str(python()), "-m", "pytest", *(rest or (["test/core"] if core else []))]
+        os.chdir(ROOT)                                      # pytest's settings and the tests' paths
+        chosen = any((ROOT / argument.partition("::")[0]).exists() for argument in rest)
+        command = [str(python()), "-m", "pytest", *rest, *(["test/core"] if core and not chosen else [])]
     else:
         command = [str(python()), "-m", "hand_pose_ros", job, *rest]
     say("run: " + " ".join(command))
@@ -141,10 +145,12 @@ def set_up(sets: tuple[str, ...]) -> None:
     """Make .venv, install what ``sets`` pin, build the message package. Each part is skipped if nothing it depends on
     has changed since it last succeeded."""
     files = [ROOT / "requirements" / f"{name}.txt" for name in sets]
-    if not python().exists() or not runs():
+    home = f"{ROOT} {sys.version_info[:2]}"                 # its scripts hold the path, and it may be half made
+    if not python().exists() or not done("venv", home) or not runs():
         with Step("make .venv") as step:
             shutil.rmtree(VENV, ignore_errors=True)
             step.run([sys.executable, "-m", "venv", str(VENV)])
+        mark("venv", home)
     pip = [str(python()), "-m", "pip", "--disable-pip-version-check"]
     packages = fingerprint(files)
     if not done("packages", packages):
@@ -270,7 +276,7 @@ class Step:
             self.lines.append(line)
         status = process.wait()
         if VENV.exists():
-            with LOG.open("a") as log:
+            with contextlib.suppress(OSError), LOG.open("a") as log:        # a full disk is what the command says
                 log.writelines([f"$ {' '.join(command)}\n", *self.lines])
         if status:
             raise Failure(f"{self.title} failed with status {status}:\n{''.join(self.lines[-25:])}")

@@ -179,5 +179,5 @@ def _sqlite_records(path: Path) -> Iterator[tuple[Channel, int, bytes]]:
                         yield channels[number], log_ns, bytes(raw)
             finally:
                 database.close()
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeDecodeError):
             return

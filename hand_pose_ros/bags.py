@@ -43,6 +43,8 @@ OWN_MESSAGES = ("HandPose21", "HandPose21Array")
 
 REORDER_NS = 500_000_000
 """Messages are put in stamp order over this much recording time; one that is later than this keeps its late place."""
+NO_COLOUR = re.compile(r"depth|disparity|mask|debug|annotated|infra|confidence", re.I)
+"""Image topics with such a word in their names are not meant when colour images are looked for."""
 DEPTH_SLOP_NS = 15_000_000
 """A depth image belongs to the colour image whose stamp is nearest, at most this far away."""
 
@@ -303,16 +305,25 @@ class BagReader:
         self._cameras: dict[tuple[bytes, int, int], Camera | None] = {}
 
     def __enter__(self) -> BagReader:
+        try:
+            self._open()
+        except BaseException:
+            self._stack.close()                         # an unpacked bag may fill the temp folder
+            raise
+        return self
+
+    def _open(self) -> None:
         from rosbags.rosbag2.errors import ReaderError
         from rosbags.rosbag2.reader import Reader
 
+        damaged = (ReaderError, OSError, ValueError, struct.error, LookupError, TypeError, MemoryError, OverflowError)
         for path in [file for given in self.paths for file in storage_files(given, self.problems)]:
             plain = self._decompressed(path)
             try:
                 reader = Reader(plain)
                 reader.open()
                 self._stack.callback(reader.close)
-            except (ReaderError, OSError, ValueError, struct.error, IndexError, TypeError) as error:
+            except damaged as error:
                 reader = salvage(plain, path.name, str(error), self.problems)
             self._files.append(reader)
             for connection in reader.connections:
@@ -325,7 +336,6 @@ class BagReader:
                 self.topics[connection.topic] = Topic(connection.topic, connection.msgtype, count)
                 self._definitions.setdefault(connection.msgtype, connection.msgdef)
                 self._qos.setdefault(connection.topic, getattr(connection.ext, "offered_qos_profiles", ()))
-        return self
 
     def __exit__(self, *_: Any) -> None:
         self._stack.close()
@@ -356,7 +366,7 @@ class BagReader:
         if named:
             return self.require(named, IMAGE, COMPRESSED_IMAGE)
         found = [topic for topic in self.topics.values() if topic.type in (IMAGE, COMPRESSED_IMAGE) and topic.count
-                 and not re.search(r"depth|disparity|mask|debug|annotated|infra|confidence", topic.name, re.I)]
+                 and not NO_COLOUR.search(topic.name)]
         names = {topic.name for topic in found}
         found = [topic for topic in found if topic.name.rpartition("/")[0] not in names]
         if len(found) != 1:
@@ -526,7 +536,11 @@ class BagReader:
                 self.problems[f"{file.path.name}: reading stopped: {error}"] += 1
                 return
             if raw[:4] == b"\x28\xb5\x2f\xfd":                               # a zstd frame: compressed by message
-                raw = zstd().decompress(raw)
+                try:
+                    raw = zstd().decompress(raw)
+                except (EOFError, ValueError, zstd().ZstdError) as error:
+                    self.problems[f"{connection.topic}: a compressed message is damaged ({error}), left out"] += 1
+                    continue
             stamp_ns = self._stamp(connection, raw, log_ns)
             yield Recorded(connection.topic, connection.msgtype, log_ns, stamp_ns, raw, self)
 

@@ -166,6 +166,8 @@ def _apply_roi_and_binning(camera: Camera, info) -> Camera:
     if x0 + width > camera.width or y0 + height > camera.height or width <= 0 or height <= 0:
         raise FrameError(f"camera_info has a region of interest of {width} x {height} at ({x0}, {y0}), which does not "
                          f"fit into {camera.width} x {camera.height}: fix roi in the driver")
+    if not 0 < bin_x <= width or not 0 < bin_y <= height:
+        raise FrameError(f"camera_info bins {bin_x} x {bin_y} pixels of {width} x {height}: fix binning in the driver")
     K = camera.K.copy()
     K[:2, 2] -= (x0, y0)
     cut = replace(camera, width=width, height=height, K=K)

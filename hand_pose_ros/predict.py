@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 from hand_pose_ros import camera as cameras
 from hand_pose_ros import config as configs
 from hand_pose_ros import pipeline as pipelines
-from hand_pose_ros.errors import DataError, FrameError
+from hand_pose_ros.errors import ConfigError, DataError, FrameError
 from hand_pose_ros.types import Camera, Frame, Hand
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
@@ -36,22 +37,35 @@ def main(args) -> int:
     """Predict and write; returns 1 if some picture could not be read (its line then has an error and no hands)."""
     settings = dataclasses.replace(configs.from_arguments(args), detection_threshold=max(args.min_score, 0.01),
                                    metric_without_calibration=True)
+    source = Path(args.images)
+    film = source.suffix.lower() in VIDEOS
+    if not source.exists():
+        raise DataError(f"{source} is not there; give a folder of pictures, a picture or a video")
+    if film and (args.boxes or args.cameras):
+        raise ConfigError("--boxes and --cameras belong to pictures, not to a video, whose frames have no names")
+    if not Path(args.out).absolute().parent.is_dir():
+        raise ConfigError(f"--out {args.out}: there is no folder {Path(args.out).absolute().parent}")
     boxes = annotations(args.boxes) if args.boxes else None
     intrinsics = annotations(args.cameras) if args.cameras else {}
     pipeline = pipelines.load(settings)
-    source = Path(args.images)
-    if source.suffix.lower() in VIDEOS:
+    if film:
         lines = video(pipeline, settings, source)
     else:
         lines = pictures(pipeline, settings, source, boxes, intrinsics)
     failed = count = hands = 0
-    with open(args.out, "w") as file:
+    unfinished = Path(f"{args.out}.partial")                # an earlier result stays until this one is whole
+    with open(unfinished, "w") as file:
         for line in lines:
             file.write(json.dumps(line) + "\n")
             count, hands = count + 1, hands + len(line["hands"])
             if "error" in line:
                 failed += 1
                 print(f"{line['image']}: {line['error']}", file=sys.stderr)
+    if not count:
+        unfinished.unlink()
+        raise DataError(f"{args.boxes} has boxes for none of the pictures in {source}: its \"image\" must be their "
+                        "path relative to that folder")
+    os.replace(unfinished, args.out)
     print(f"{count} images, {hands} hands -> {args.out}")
     return 1 if failed else 0
 
@@ -76,8 +90,7 @@ def pictures(pipeline, settings, source: Path, boxes: dict | None = None, intrin
                 _, result = pipeline.step(pipelines.PipelineState(), frame, settings)
                 hands = result.raw
             else:
-                hands = [pipeline.estimate_in_box(frame, tight(hand["bbox"]), settings)
-                         for hand in boxes[name]["hands"]]
+                hands = [pipeline.estimate_in_box(frame, box, settings) for box in boxes_of(boxes[name])]
         except FrameError as error:
             yield {"image": name, "hands": [], "error": str(error)}
             continue
@@ -133,17 +146,20 @@ def annotations(path: str | Path) -> dict:
 def camera_of(record: dict | None, image: np.ndarray, hfov_deg: float) -> Camera:
     """The camera of a picture: K of its record (its own or its first hand's) if there is one, else assumed."""
     height, width = image.shape[:2]
-    holders = [record, *record["hands"]] if record else []
+    holders = [record, *record.get("hands", ())] if record else []
     K = next((np.array(h["K"], np.float64) for h in holders if h.get("K") is not None), None)
     if K is None:
         return cameras.assumed(width, height, hfov_deg)
     return Camera(width, height, K, D=np.zeros(0))
 
 
-def tight(bbox) -> np.ndarray:
-    """[x, y, w, h] -> (4,) x0, y0, x1, y1."""
-    x, y, w, h = bbox
-    return np.array([x, y, x + w, y + h], np.float64)
+def boxes_of(record: dict) -> list[np.ndarray]:
+    """The boxes (4,) x0, y0, x1, y1 of a record's hands. Raises FrameError if one has no [x, y, w, h]."""
+    try:
+        return [np.array([x, y, x + w, y + h], np.float64) for x, y, w, h in
+                (hand["bbox"] for hand in record["hands"])]
+    except (KeyError, TypeError, ValueError) as error:
+        raise FrameError(f"its record has no usable hands with \"bbox\": [x, y, w, h] ({error!r})") from error
 
 
 def read(path: Path) -> np.ndarray:

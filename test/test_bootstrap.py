@@ -170,3 +170,40 @@ def test_usage(tmp_path):
         assert result.returncode == status
         assert "python3 bootstrap.py demo" in result.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_environment_that_was_half_made_or_moved_is_made_again(bootstrap, monkeypatch, tmp_path):
+    bootstrap.set_up(bootstrap.FULL_SETS)
+    bootstrap.commands.clear()
+    (tmp_path / ".venv" / "venv.stamp").unlink()            # ended by Ctrl-C: its python runs, but there is no pip
+    bootstrap.set_up(bootstrap.FULL_SETS)
+    assert ["venv" in command for command in bootstrap.commands] == [True, False, False]
+    bootstrap.commands.clear()
+    (tmp_path / ".venv" / "venv.stamp").write_text("another folder (3, 11)")
+    bootstrap.set_up(bootstrap.FULL_SETS)
+    assert len(bootstrap.commands) == 3
+
+
+def test_an_error_of_the_system_is_said_without_a_traceback(bootstrap, monkeypatch, capsys):
+    def full(sets):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(bootstrap, "set_up", full)
+    monkeypatch.setattr(bootstrap, "check_system", lambda needs, install: None)
+    assert bootstrap.main(["setup"]) == 1 and "No space left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words, expected", [
+    (["test"], []), (["test", "-x"], ["-x"]), (["--core", "test"], ["test/core"]),
+    (["--core", "test", "-k", "crop"], ["-k", "crop", "test/core"]),
+    (["--core", "test", "test/core/test_crop.py::test_a"], ["test/core/test_crop.py::test_a"])])
+def test_tests_run_in_the_tree_wherever_one_stands(bootstrap, monkeypatch, tmp_path, words, expected):
+    (tmp_path / "test" / "core").mkdir(parents=True)
+    (tmp_path / "test" / "core" / "test_crop.py").touch()
+    for name in ("check_system", "fetch_assets", "set_up"):
+        monkeypatch.setattr(bootstrap, name, lambda *_, **__: None)
+    ran = []
+    monkeypatch.setattr(bootstrap.os, "execve", lambda program, command, _: ran.append((command, os.getcwd())))
+    monkeypatch.chdir("/")
+    bootstrap.main(words)
+    ((command, where),) = ran
+    assert command[1:] == ["-m", "pytest", *expected] and where == str(tmp_path)

@@ -14,6 +14,7 @@ from hand_pose_ros.msg import HandPose21Array
 
 from .. import calibration, messages
 from ..errors import ConfigError
+from . import process
 from .qos import RESULTS
 
 
@@ -51,7 +52,10 @@ def main(args: argparse.Namespace) -> int:
 def measure(topic: str, distance_m: float, timeout_s: float, ros_args: list[str] | None = None):
     """(HandSize or None, the last thing said). Listens to HandPose21Array on the topic for at most timeout_s."""
     context = Context()
-    rclpy.init(args=ros_args or [], context=context)
+    try:
+        rclpy.init(args=ros_args or [], context=context)
+    except process.ROS_ERRORS as error:
+        raise ConfigError(f"ROS does not start: {error}\n{process.ROS_REMEDY}") from error
     node = rclpy.create_node("hand_pose_calibrate", context=context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)

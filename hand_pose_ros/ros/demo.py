@@ -77,7 +77,7 @@ def demonstrate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     source = sources.find(location)
     seconds = args.seconds if args.seconds is not None else 20.0 if source.kind == "webcam" else 0.0
     out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
 
     parameters = {"image_topic": source.image_topic.removesuffix("/compressed")}
     if source.kind != "bag":
@@ -106,10 +106,19 @@ def demonstrate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     record.started_s = started_s
     numbers = summary(record, source)
     print(report(numbers, record))
-    (out / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    plain = {name: None if value != value else value for name, value in numbers.items()}     # JSON knows no NaN
+    (out / "numbers.json").write_text(json.dumps(plain, indent=1) + "\n")
     for line in write_pictures(record, out, FOLDER_RATE_HZ if source.kind == "folder" else None):
         print(line)
     return 0 if numbers["images with a hand"] else 1
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of the results. Raises HandPoseError if that cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HandPoseError(f"--out {out} cannot be made a folder: {error}") from error
 
 
 def stop(process: subprocess.Popen | None) -> None:
@@ -145,6 +154,7 @@ def receive(source: Any, node_process: subprocess.Popen, play: Callable[[], subp
     or the player fails."""
     import rclpy
     from diagnostic_msgs.msg import DiagnosticArray
+    from rclpy.executors import ExternalShutdownException
     from rclpy.qos import DurabilityPolicy, QoSProfile
     from tf2_msgs.msg import TFMessage
 
@@ -216,8 +226,8 @@ def receive(source: Any, node_process: subprocess.Popen, play: Callable[[], subp
                 ended_s = time.monotonic()
             if not record.images and time.monotonic() - begun_s > START_TIMEOUT_S:
                 raise HandPoseError(f"no image after {START_TIMEOUT_S:.0f} s; see the lines above")
-    except KeyboardInterrupt:
-        print("stopped by Ctrl-C; this is what arrived until then")
+    except (KeyboardInterrupt, ExternalShutdownException):
+        print("stopped; this is what arrived until then")
     finally:
         node.destroy_node()
         rclpy.try_shutdown()
@@ -253,14 +263,15 @@ def matched(hands: Sequence[Hand], truth: Sequence[Hand]) -> list[tuple[Hand, Ha
 def summary(record: Record, source: Any) -> dict[str, Any]:
     """Numbers of a record: counts, rates, latencies and, with truth, errors."""
     span_s = max(record.arrived_s[-1] - record.arrived_s[0], 1e-3) if len(record.arrived_s) > 1 else float("nan")
+    rate_hz = (len(record.arrived_s) - 1) / span_s
     infos = list(record.infos.values())
     numbers: dict[str, Any] = {
         "images received": len(record.images), "results received": len(record.hands),
         "images dropped for newer ones": sum(info.dropped for info in infos),
         "images with a hand": sum(bool(hands) for hands in record.hands.values()),
         "hands received": sum(map(len, record.hands.values())),
-        "results per second": len(record.hands) / span_s,
-        "hands per second": sum(map(len, record.hands.values())) / span_s,
+        "results per second": rate_hz,
+        "hands per second": rate_hz * sum(map(len, record.hands.values())) / max(len(record.hands), 1),
         "start to first result [s]": record.arrived_s[0] - record.started_s if record.arrived_s else float("nan"),
         "model": infos[-1].model if infos else "", "runtime": infos[-1].runtime if infos else "",
         "detector ran [share]": float(np.mean([info.detector_ran for info in infos])) if infos else float("nan"),
@@ -344,7 +355,9 @@ def write_pictures(record: Record, out: Path, rate_hz: float | None = None) -> l
     video = write_video(out / "hands.mp4", [partial(_drawn, record, stamp) for stamp in stamps], rate_hz)
     chosen = [stamps[int(k)] for k in np.linspace(0, len(stamps) - 1, min(len(stamps), SHEET_COLUMNS * SHEET_ROWS))]
     sheet = out / "contact_sheet.png"
-    cv2.imwrite(str(sheet), cv2.cvtColor(contact_sheet([_drawn(record, stamp) for stamp in chosen]), cv2.COLOR_RGB2BGR))
+    drawn = cv2.cvtColor(contact_sheet([_drawn(record, stamp) for stamp in chosen]), cv2.COLOR_RGB2BGR)
+    if not cv2.imwrite(str(sheet), drawn):
+        raise DataError(f"{sheet} cannot be written; is the disk full?")
     return [video, f"contact sheet: {sheet}", f"numbers: {out / 'numbers.json'}"]
 
 

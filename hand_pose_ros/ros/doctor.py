@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import camera, config, imaging, messages, models
+from .. import bags, camera, config, imaging, messages, models, resources
 from ..errors import FrameError, HandPoseError, ModelError
 from . import environment
 from .diagnostics import WARN as DIAGNOSTIC_WARN
@@ -139,6 +140,11 @@ def versions() -> Iterator[Finding]:
 
 def ros_packages() -> Iterator[Finding]:
     """ROS itself, our messages, and what a full ROS install has besides."""
+    tried = subprocess.run([sys.executable, "-c", "import rclpy"], capture_output=True, text=True)
+    if tried.returncode not in (0, 1):                  # the middleware library ends the process that cannot load it
+        yield Finding(FAULT, "ros", f"rclpy ends the process: {tried.stderr.strip()[-300:]}",
+                      "install the middleware that RMW_IMPLEMENTATION names, or unset it")
+        return
     try:
         import rclpy  # noqa: F401
         from rclpy.utilities import get_rmw_implementation_identifier
@@ -183,7 +189,7 @@ def shared_memory() -> Iterator[Finding]:
         yield Finding(NOTE, "shared memory",
                       "no Fast DDS profile is set for this shell; hand-pose run and the launch file set their own",
                       f"for the camera driver: export {environment.profile_variable()}="
-                      "<share>/hand_pose_ros/config/fastdds.xml")
+                      f"{resources.folder('config') / environment.FASTDDS_PROFILE}")
 
 
 def networks(settings: Any) -> Iterator[Finding]:
@@ -304,11 +310,15 @@ def ros_graph(wanted_image: str | None, seconds: float, info_topic: str = "") ->
 
     from hand_pose_ros.msg import HandPose21Array
 
-    from . import qos
+    from . import process, qos
 
     context = Context()
-    rclpy.init(context=context)
-    node = Node("hand_pose_doctor", context=context)
+    try:
+        rclpy.init(context=context)
+        node = Node("hand_pose_doctor", context=context)
+    except process.ROS_ERRORS as error:
+        yield Finding(FAULT, "ros", f"ROS does not start: {error}", process.ROS_REMEDY)
+        return
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     punctuality = Punctuality(TICK_S)
@@ -332,15 +342,18 @@ def ros_graph(wanted_image: str | None, seconds: float, info_topic: str = "") ->
         if wanted_image:
             wanted_image = node.resolve_topic_name(wanted_image)
             end_s = time.monotonic() + SLOW_DISCOVERY_S
+            compressed = f"{wanted_image}/compressed"
             while not node.count_publishers(wanted_image) and time.monotonic() < end_s:
                 listen(0.1)
+                if node.count_publishers(compressed):
+                    wanted_image = compressed           # the node finds it, too
+                    break
             listen(0.5)                                 # its camera_info is found about then
         types = {qos.IMAGE_TYPE: Image, qos.COMPRESSED_TYPE: CompressedImage}
         published = {topic: kinds[0] for topic, kinds in node.get_topic_names_and_types()
                      if node.count_publishers(topic)}
         cameras = {topic: kind for topic, kind in published.items() if kind in types
-                   and (topic == wanted_image or not wanted_image and not topic.split("/")[-1].startswith("debug_image")
-                        and "/debug_image/" not in topic)}
+                   and (topic == wanted_image or not wanted_image and not bags.NO_COLOUR.search(topic))}
         infos = {topic: node.resolve_topic_name(info_topic) if info_topic else _info_topic(topic) for topic in cameras}
         results = [topic for topic, kind in published.items()
                    if kind == "hand_pose_ros/msg/HandPose21Array" and topic.endswith("/hands")]
@@ -376,8 +389,8 @@ def ros_graph(wanted_image: str | None, seconds: float, info_topic: str = "") ->
             listen(seconds)                             # a slow start is not a fault yet
 
         if not cameras:
-            yield Finding(NOTE, "camera", f"nobody publishes {wanted_image or 'images'} in domain "
-                          f"{os.environ.get('ROS_DOMAIN_ID', '0')}",
+            yield Finding(FAULT if wanted_image else NOTE, "camera", f"nobody publishes {wanted_image or 'images'} in "
+                          f"domain {os.environ.get('ROS_DOMAIN_ID', '0')}",
                           "start the camera driver; check that ROS_DOMAIN_ID is the same there (try: hand-pose demo)")
         starved = punctuality.starved
         if starved:

@@ -21,6 +21,9 @@ from . import compat
 
 SPIN_S = 0.2
 """A signal is seen after at most this long."""
+ROS_REMEDY = ("look at the arguments after --ros-args and their files, at ROS_DOMAIN_ID (0 to 232) and "
+              "RMW_IMPLEMENTATION, and whether the log folder can be written (ROS_LOG_DIR, else below HOME)")
+ROS_ERRORS = (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -59,13 +62,16 @@ def run(make: Callable[[], Any], name: str, args: Sequence[str] | None = None,
                 executor.spin_once(timeout_sec=SPIN_S)
             except rclpy_implementation.RCLError as error:  # Humble, Jazzy: a lifecycle transition out of turn
                 if not rclpy.ok():
-                    raise
+                    break
                 node.get_logger().error(f"a request was refused: {error}")
         return 0
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0
     except HandPoseError as error:
         print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    except ROS_ERRORS as error:
+        print(f"{name}: ROS does not start: {error}\n{ROS_REMEDY}", file=sys.stderr)
         return 1
     finally:
         for number in SIGNALS:                              # a second signal must not interrupt the clean-up

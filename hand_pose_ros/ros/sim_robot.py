@@ -61,6 +61,9 @@ class SimRobot(Node):
         if values.gripper_joint not in self._joints:
             raise ConfigError(f"gripper_joint '{values.gripper_joint}' is not in {path}; choices: "
                               f"{', '.join(self._joints)}")
+        links = {joint.child for joint in self._model.joints}
+        if values.tool_frame not in links:
+            raise ConfigError(f"tool_frame '{values.tool_frame}' is not in {path}; choices: {', '.join(sorted(links))}")
         self._arm = tuple(name for name in self._joints if name != values.gripper_joint)
         self._wish = self._joints[values.gripper_joint]
         self._target: Any = None

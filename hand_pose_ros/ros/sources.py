@@ -1,6 +1,7 @@
 """What can play the camera: a bag, a video, a folder of pictures, a webcam; all as a stream of ROS messages."""
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -61,11 +62,15 @@ def find(location: str) -> Source:
     path = Path(location)
     if path.suffix.lower() in VIDEOS and path.is_file():
         return Source("video", location)
+    if path.is_file() and path.suffix.lower() in PICTURES:
+        return Source("folder", location)
     if path.is_dir() and any(file.suffix.lower() in PICTURES for file in path.iterdir()):
         return Source("folder", location)
     if path.exists():
         with bags.BagReader(path) as reader:
-            truth = next((topic.name for topic in reader.topics.values() if topic.type == bags.HANDS), "")
+            # By name: hands that a node has published would be compared with themselves, on the node's own topic.
+            truth = next((topic.name for topic in reader.topics.values()
+                          if topic.type == bags.HANDS and "truth" in topic.name), "")
             image = reader.image_topic()
             others = [topic for topic in (reader.info_topic(image.name), reader.topics.get(truth),
                                           reader.topics.get("/tf_static")) if topic]
@@ -84,14 +89,28 @@ def _bag(source: Source) -> Iterator[Item]:
     with bags.BagReader(source.location) as reader:
         wanted = [*(topic for topic, _ in source.others), source.image_topic]    # at equal stamps, images come last
         first_ns = None
+        damaged = 0
         for recorded in reader.in_stamp_order(wanted):
-            message = deserialize_message(recorded.raw, BAG_TYPES[recorded.type])
+            try:
+                message = deserialize_message(recorded.raw, BAG_TYPES[recorded.type])
+            except Exception as error:                                          # the middleware's own kinds
+                damaged += 1
+                _say(f"{recorded.topic}: a message cannot be read ({error}), left out" if damaged == 1 else "")
+                continue
             if recorded.topic == "/tf_static":
                 yield Item(0.0, recorded.topic, message, False)
                 continue
             first_ns = recorded.stamp_ns if first_ns is None else first_ns
             at_s, is_image = (recorded.stamp_ns - first_ns) * 1e-9, recorded.topic == source.image_topic
             yield Item(at_s, recorded.topic, message, is_image)
+        for problem, count in reader.problems.items():
+            _say(f"{problem}{f' ({count} times)' if count > 1 else ''}")
+        _say(f"{damaged} messages could not be read" if damaged > 1 else "")
+
+
+def _say(problem: str) -> None:
+    if problem:
+        print(f"source: {problem}", file=sys.stderr, flush=True)
 
 
 def _video(source: Source) -> Iterator[Item]:
@@ -107,11 +126,14 @@ def _video(source: Source) -> Iterator[Item]:
 
 
 def _folder(source: Source) -> Iterator[Item]:
-    files = sorted(file for file in Path(source.location).iterdir() if file.suffix.lower() in PICTURES)
+    place = Path(source.location)
+    files = sorted(file for file in place.iterdir() if file.suffix.lower() in PICTURES) if place.is_dir() else [place]
     for number, file in enumerate(files):
         bgr = cv2.imread(str(file), cv2.IMREAD_COLOR)
-        if bgr is not None:
-            yield _picture(float(number), bgr)
+        if bgr is None:
+            _say(f"{file} cannot be read as a picture, left out")
+            continue
+        yield _picture(float(number), bgr)
 
 
 def _webcam(source: Source) -> Iterator[Item]:

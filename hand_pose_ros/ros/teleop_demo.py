@@ -25,7 +25,7 @@ from ..errors import HandPoseError
 from ..gripper import TeleopConfig
 from ..resources import folder
 from . import environment, teleop_record
-from .demo import stop
+from .demo import make_folder, stop
 from .teleop_record import Record
 
 SAMPLE_BAG = ("test", "data/teleop_hand.mcap")
@@ -66,7 +66,10 @@ def main(args: argparse.Namespace) -> int:
     if args.source == "truth" and not source.truth_topic:
         raise HandPoseError(f"{location} holds no true hands; leave --source away")
     out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
+    if not (0 < args.speed < 100 and args.seconds >= 0 and (args.stale is None or args.stale > 0)):
+        raise HandPoseError(f"--speed {args.speed:g} and --stale {args.stale} must be above 0 (--speed below 100), "
+                            f"--seconds {args.seconds:g} not below 0")
     stale_s = TeleopConfig().stale_s if args.stale is None else args.stale
     speed = args.speed
     record = run(args, source, stale_s, speed)
@@ -87,7 +90,8 @@ def main(args: argparse.Namespace) -> int:
                     for name, value in numbers.items()))
     plain = {name: None if value != value else value for name, value in numbers.items()}     # JSON knows no NaN
     (out / "numbers.json").write_text(json.dumps(plain, indent=1) + "\n")
-    cv2.imwrite(str(out / "teleop.png"), teleop_record.plot(record, numbers))
+    if not cv2.imwrite(str(out / "teleop.png"), teleop_record.plot(record, numbers)):
+        raise HandPoseError(f"{out / 'teleop.png'} cannot be written; is the disk full?")
     print(f"picture: {out / 'teleop.png'}")
     if not record.commands:
         last = record.states[-1][1] if record.states else "the teleoperation was never heard"

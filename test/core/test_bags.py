@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import shutil
 import struct
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -300,3 +301,23 @@ def test_a_big_endian_header_is_read(tmp_path):
     with bags.BagReader(write(tmp_path / "a.mcap", 1)) as bag:
         connection = next(c for c in bag._files[0].connections if c.topic == IMAGE)
         assert bag._stamp(connection, raw, 99) == 5_000_000_006
+
+
+def test_a_damaged_message_of_a_compressed_bag_is_left_out_and_counted(tmp_path):
+    with bags.BagWriter(tmp_path / "x.mcap") as bag:
+        for k in range(3):
+            bag.image(IMAGE, START_NS + k, OPTICAL, picture(k))
+            bag.write_serialized("/other", bags.CAMERA_INFO, b"\x28\xb5\x2f\xfd" + bytes(40), START_NS + k)
+    with bags.BagReader(tmp_path / "x.mcap") as bag:
+        assert len(list(bag.messages())) == 3
+        assert sum(bag.problems.values()) == 3 and "compressed message is damaged" in next(iter(bag.problems))
+
+
+def test_what_was_unpacked_for_a_bag_that_is_refused_does_not_stay(tmp_path, monkeypatch):
+    place = tmp_path / "temp"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    (tmp_path / "x.mcap.zstd").write_bytes(bags.zstd().compress(b"nonsense" * 100))
+    with pytest.raises(DataError), bags.BagReader(tmp_path / "x.mcap.zstd"):
+        pass
+    assert not list(place.iterdir())

@@ -167,3 +167,10 @@ def test_a_fisheye_that_is_filled_up_to_five_numbers_is_one_of_four():
     np.testing.assert_array_equal(camera.D, [0.1, 0.02, 0.003, 0.0004])
     with pytest.raises(FrameError, match="5 coefficients"):
         cameras.from_camera_info(info([0.1, 0.02, 0.003, 0.0004, 0.5]), 640, 480)
+
+
+def test_binning_coarser_than_the_image_is_refused():
+    info = SimpleNamespace(width=64, height=48, distortion_model="", d=[], binning_x=100, binning_y=1,
+                           k=[50.0, 0, 32, 0, 50, 24, 0, 0, 1])
+    with pytest.raises(FrameError, match="bins 100 x 1"):
+        cameras.from_camera_info(info, 64, 48)

@@ -8,7 +8,7 @@ import pytest
 
 from hand_pose_ros import pipeline as pipelines
 from hand_pose_ros import predict
-from hand_pose_ros.errors import DataError
+from hand_pose_ros.errors import ConfigError, DataError
 from hand_pose_ros.types import CropPose, Detection
 
 SHAPE = np.random.default_rng(0).normal(0, 0.2, (21, 3))
@@ -117,3 +117,31 @@ def test_what_cannot_be_read_is_named(tmp_path):
                         ((tmp_path, "--boxes", tmp_path / "bad.jsonl"), "bad.jsonl: line 2")):
         with pytest.raises(DataError, match=text):
             run(*words, "--out", tmp_path / "out.jsonl")
+
+
+def test_an_earlier_result_stays_until_the_new_one_is_whole(folder, tmp_path):
+    out = tmp_path / "out.jsonl"
+    out.write_text("kept")
+    (tmp_path / "other.jsonl").write_text(json.dumps({"image": "elsewhere.png", "hands": []}))
+    for error, words in ((DataError, ("nosuch",)), (DataError, (folder, "--boxes", tmp_path / "other.jsonl"))):
+        with pytest.raises(error):
+            run(*words, "--out", out)
+    with pytest.raises(ConfigError, match="no folder"):
+        run(folder, "--out", tmp_path / "absent" / "out.jsonl")
+    assert out.read_text() == "kept" and sorted(p.name for p in tmp_path.iterdir()) == [
+        "other.jsonl", "out.jsonl", "pictures"]
+
+
+def test_a_record_without_boxes_is_named_and_the_others_are_done(folder, tmp_path, capsys):
+    good = json.loads((folder / "annotations.jsonl").read_text())
+    (folder / "annotations.jsonl").write_text("\n".join(json.dumps(row) for row in (
+        good, {"image": "images/set/a.jpg", "hands": [{"box": [1, 2]}]})))
+    assert run(folder, "--boxes", folder / "annotations.jsonl", "--out", tmp_path / "out.jsonl") == 1
+    assert "a.jpg: its record" in capsys.readouterr().err
+    assert [len(line["hands"]) for line in lines(tmp_path / "out.jsonl")] == [0, 2]
+
+
+def test_boxes_of_pictures_are_not_taken_for_those_of_a_video(folder, tmp_path):
+    (tmp_path / "v.mp4").write_bytes(b"something")
+    with pytest.raises(ConfigError, match="not to a video"):
+        run(tmp_path / "v.mp4", "--boxes", folder / "annotations.jsonl", "--out", tmp_path / "out.jsonl")

@@ -14,6 +14,7 @@ import standin_node
 from harness import FRAME, HEIGHT, STANDIN, WIDTH
 
 from hand_pose_ros import bags, camera
+from hand_pose_ros.errors import HandPoseError
 from hand_pose_ros.ros import demo, sources
 from hand_pose_ros.types import Camera, Hand, ScaleSource
 
@@ -142,3 +143,35 @@ def test_errors_are_what_was_put_in():
     assert np.isclose(found["2D error mean [px]"], 5.0)
     assert np.isclose(found["3D error in the camera frame, mean [mm]"], 10.0)
     assert np.isclose(found["3D error relative to the wrist, mean [mm]"], 0.0)
+
+
+def test_hands_that_a_node_recorded_are_no_truth(tmp_path, capsys):
+    with bags.BagWriter(tmp_path / "a.mcap") as writer:
+        for k in range(3):
+            writer.compressed_image("/camera/image_raw/compressed", 10**12 + k, FRAME, standin_node.picture([]))
+            writer.hands("/hand_pose/hands", 10**12 + k, FRAME, [true_hand((100, 150), True, 1)])
+            writer.write_serialized("/truth/hands", bags.HANDS, b"\0\1\0\0damaged", 10**12 + k)
+    source = sources.find(str(tmp_path / "a.mcap"))
+    assert source.truth_topic == "/truth/hands"
+    assert sum(item.is_image for item in sources.items(source)) == len(list(sources.items(source))) == 3
+    said = capsys.readouterr().err
+    assert "cannot be read" in said and "3 messages could not be read" in said
+    with bags.BagWriter(tmp_path / "b.mcap") as writer:
+        writer.compressed_image("/camera/image_raw/compressed", 10**12, FRAME, standin_node.picture([]))
+        writer.hands("/hand_pose/hands", 10**12, FRAME, [true_hand((100, 150), True, 1)])
+    source = sources.find(str(tmp_path / "b.mcap"))
+    assert source.truth_topic == "" and "/hand_pose/hands" not in dict(source.others)
+
+
+def test_one_picture_is_a_source_and_unreadable_ones_are_named(tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "b.png").write_bytes(b"nothing")
+    assert len(list(sources.items(sources.find(str(tmp_path / "a.png"))))) == 1
+    assert len(list(sources.items(sources.find(str(tmp_path))))) == 1
+    assert "b.png cannot be read" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(HandPoseError, match="--out .*file"):
+        demo.make_folder(tmp_path / "file" / "out")

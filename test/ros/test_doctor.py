@@ -30,17 +30,17 @@ class Camera:
     """Publishes an image and its camera_info from a thread."""
 
     def __init__(self, info, encoding="rgb8", stamped=True, frame="eye", info_frame="eye",
-                 info_topic="/eye/camera_info", picture=np.zeros((48, 64, 3), np.uint8)):
+                 info_topic="/eye/camera_info", picture=np.zeros((48, 64, 3), np.uint8), topic="/eye/image_raw"):
         self.context = Context()
         rclpy.init(context=self.context)
         self.node = Node("driver", context=self.context)
         self.info, self.encoding, self.stamped, self.picture = info, encoding, stamped, picture
-        self.frame, self.info_frame, self.info_topic = frame, info_frame, info_topic
+        self.frame, self.info_frame, self.info_topic, self.topic = frame, info_frame, info_topic, topic
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.publish)
 
     def publish(self):
-        pixels = self.node.create_publisher(Image, "/eye/image_raw", 5)
+        pixels = self.node.create_publisher(Image, self.topic, 5)
         calibration = self.node.create_publisher(CameraInfo, self.info_topic, 5)
         while not self.stop.wait(0.03):
             header = Image().header
@@ -289,3 +289,16 @@ def test_what_a_node_reports_keeps_its_weight_and_what_is_solved_goes():
         rclpy.shutdown(context=context)
     found = {f.text: f.level for f in findings if "words" in f.text}
     assert found == {"/hand_pose: age: words": doctor.WARN, "/hand_pose: qos: words": doctor.FAULT}
+
+
+def test_depth_images_are_no_faulty_colour_cameras():
+    with Camera(SOUND), Camera(None, encoding="16UC1", topic="/eye/depth/image_rect_raw"):
+        findings = list(doctor.ros_graph(None, 0.5))
+    assert not any("depth" in finding.text for finding in findings)
+    assert not any(finding.level == doctor.FAULT for finding in findings), findings
+
+
+def test_a_named_camera_that_is_not_there_is_a_fault(monkeypatch):
+    monkeypatch.setattr(doctor, "SLOW_DISCOVERY_S", 0.3)
+    (finding,) = [one for one in doctor.ros_graph("/nobody/image", 0.1) if one.subject == "camera"]
+    assert finding.level == doctor.FAULT and "/nobody/image" in finding.text

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -362,3 +363,13 @@ def test_it_stops_cleanly_and_stays_deaf_to_a_second_signal(number):
                 process.process.send_signal(number)
         assert process.wait(ANSWER_S) == 0
         assert "Traceback" not in process.output()
+
+
+@pytest.mark.parametrize("words, environment", [
+    (["-p", "max_hands"], {}), ([], {"ROS_DOMAIN_ID": "abc"}),
+    ([], {"HOME": "/proc/nowhere", "ROS_HOME": "/proc/nowhere"})])
+def test_what_keeps_ros_from_starting_is_said_without_a_traceback(words, environment):
+    done = subprocess.run([*RUN, *(["--ros-args", *words] if words else [])], capture_output=True, text=True,
+                          timeout=60, env={**os.environ, **environment})
+    assert done.returncode == 1 and "ROS does not start" in done.stderr and "Traceback" not in done.stderr
+    assert "ROS_LOG_DIR" in done.stderr

@@ -137,3 +137,6 @@ def test_a_joint_that_the_robot_does_not_have_is_refused():
     with pytest.raises(ConfigError, match="gripper_joint 'claw'.*choices: joint1"):
         with bench(gripper_joint="claw"):
             pass
+    with pytest.raises(ConfigError, match="tool_frame 'nosuch'.*tool0"):
+        with bench(tool_frame="nosuch"):
+            pass
