@@ -30,11 +30,12 @@ SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 def mixed(before: dict, after: dict, share: float) -> dict:
-    """Weights by name: share of ``after`` and the rest of ``before``. Raises ModelError if they do not fit."""
-    if {k: v.shape for k, v in before.items()} != {k: v.shape for k, v in after.items()}:
+    """Weights by name: share of ``after`` and the rest of ``before``; parts that the training added are ``after``'s.
+    Raises ModelError if the two do not fit."""
+    if any(name not in after or after[name].shape != value.shape for name, value in before.items()):
         raise ModelError("the two models are not of one architecture: mix weights before and after one training")
-    return {name: torch.lerp(before[name].float(), value.float(), share) if value.is_floating_point() else value
-            for name, value in after.items()}
+    return {name: torch.lerp(before[name].float(), value.float(), share)
+            if name in before and value.is_floating_point() else value for name, value in after.items()}
 
 
 def best_share(network: torch.nn.Module, before: dict, after: dict, samples: dict, kind: str = "pose",

@@ -187,6 +187,12 @@ def test_weights_are_mixed_by_what_held_out_hands_say(tmp_path, monkeypatch):
         mix.mixed(old, {name: old[name]}, 0.5)
 
 
+def test_what_a_training_has_added_is_not_mixed_with_anything():
+    before, after = {"old": torch.zeros(2)}, {"old": torch.ones(2), "look": torch.full((3,), 5.0)}
+    found = mix.mixed(before, after, 0.25)
+    assert found["old"].tolist() == [0.25, 0.25] and found["look"].tolist() == [5.0, 5.0, 5.0]
+
+
 def test_detectors_are_mixed_by_missed_and_false_hands(monkeypatch):
     """More of the newer weights find more hands and, from some share on, more that are none."""
     network, names = torch.nn.Linear(1, 1, bias=False), {"weight": torch.zeros(1, 1)}
