@@ -115,9 +115,7 @@ def predict(state: TrackerState, stamp_ns: int, config) -> tuple[Detection, ...]
     """
     if stamp_ns and not 0 <= stamp_ns - state.stamp_ns <= config.track_timeout_s * 1e9 and state.stamp_ns:
         return ()
-    return tuple(
-        crops.from_joints(_expected_px(t, stamp_ns), t.hand.score, _probability(t.log_odds, t.is_right))
-        for t in state.tracks if t.seen_ns == state.stamp_ns)
+    return tuple(_detection(t, stamp_ns) for t in state.tracks if t.seen_ns == state.stamp_ns)
 
 
 def hidden(state: TrackerState, stamp_ns: int) -> tuple[Detection, ...]:
@@ -125,8 +123,7 @@ def hidden(state: TrackerState, stamp_ns: int) -> tuple[Detection, ...]:
 
     The longest seen first. Nothing for stamp 0, which does not tell how long ago.
     """
-    return tuple(crops.from_joints(_expected_px(t, stamp_ns), t.hand.score, _probability(t.log_odds, t.is_right))
-                 for t in _hidden(state, stamp_ns))
+    return tuple(_detection(t, stamp_ns) for t in _hidden(state, stamp_ns))
 
 
 def any_lost(state: TrackerState, stamp_ns: int) -> bool:
@@ -145,7 +142,7 @@ def _hidden(state: TrackerState, stamp_ns: int) -> list[Track]:
 
 def _beside(a: Track, b: Track, stamp_ns: int) -> bool:
     """Whether the middles of two hands are less than a hand size apart."""
-    boxes = [crops.from_joints(_expected_px(t, stamp_ns)).box for t in (a, b)]
+    boxes = [_detection(t, stamp_ns).box for t in (a, b)]
     apart = np.linalg.norm(boxes[0][:2] + boxes[0][2:] - boxes[1][:2] - boxes[1][2:]) / 2
     return bool(apart < np.mean([np.max(box[2:] - box[:2]) for box in boxes]))
 
@@ -214,6 +211,12 @@ def _cost(track: Track, hand: Hand, stamp_ns: int) -> float:
     if z > 0 and before > 0:
         apart += DISTANCE_WEIGHT * min(abs(np.log(z / before)), 1.0)
     return apart
+
+
+def _detection(track: Track, stamp_ns: int) -> Detection:
+    """Where a track should be, with the knuckles that the networks learnt: their crops are made of these."""
+    px = mano_knuckles(_expected_px(track, stamp_ns))
+    return crops.from_joints(px, track.hand.score, _probability(track.log_odds, track.is_right))
 
 
 def _expected_px(track: Track, stamp_ns: int) -> np.ndarray:
