@@ -80,7 +80,7 @@ class TeleopNode(Node):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._lookup = compat.transform_lookup(self) if self._arm else None
         self.create_subscription(HandPose21Array, values.hands_topic, self._on_hands, 5)
-        self.create_subscription(Bool, "~/clutch", self._on_clutch, 10)
+        self._clutch = self.create_subscription(Bool, "~/clutch", self._on_clutch, 10)
         for profile in EMERGENCY_PROFILES:
             self.create_subscription(Bool, "~/emergency_stop", self._on_emergency, profile,
                                      event_callbacks=compat.subscription_events(lambda event: None))
@@ -109,7 +109,7 @@ class TeleopNode(Node):
             return
         timeout_s = self._values.clutch_timeout_s
         silent_s = (now_ns - self._clutch_heard_ns) * 1e-9
-        if not self.count_publishers("~/clutch"):
+        if not self.count_publishers(self._clutch.topic_name):          # as remapped
             why = "nobody publishes it any more"
         elif 0 < timeout_s < silent_s:
             why = f"it has been silent for {silent_s:.1f} s (clutch_timeout_s)"

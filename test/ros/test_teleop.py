@@ -47,7 +47,7 @@ VALUE = {"joint_state": lambda m: m.position[0], "float64": lambda m: m.data,
 class Bench:
     """The node, and an operator with a robot round it, in contexts of their own so that DDS lies between them."""
 
-    def __init__(self, parameters):
+    def __init__(self, parameters, clutch="/teleop/clutch"):
         self.contexts = Context(), Context()
         for context in self.contexts:
             rclpy.init(context=context)
@@ -55,7 +55,8 @@ class Bench:
         values = {"gripper_output": "float64", "clutch": "topic", "stale_s": 2.0, "command_rate_hz": 50.0,
                   "joint_states_topic": "", "gripper_start_m": 0.04, **parameters}
         overrides = [Parameter(name, value=value) for name, value in values.items()]
-        self.teleop = TeleopNode(context=self.contexts[0], parameter_overrides=overrides, use_global_arguments=False)
+        self.teleop = TeleopNode(context=self.contexts[0], parameter_overrides=overrides, use_global_arguments=False,
+                                 cli_args=["--ros-args", "-r", f"~/clutch:={clutch}"])
         self.rig = Node("operator", context=self.contexts[1], use_global_arguments=False)
         for executor, node in zip(self.executors, (self.teleop, self.rig)):
             executor.add_node(node)
@@ -67,7 +68,7 @@ class Bench:
         self.states = []
         self.rig.create_subscription(String, "/teleop/state", lambda m: self.states.append(m.data), LATCHED)
         self.hands = self.rig.create_publisher(HandPose21Array, "/hand_pose/hands", 10)
-        self.clutch = self.rig.create_publisher(Bool, "/teleop/clutch", 10)
+        self.clutch = self.rig.create_publisher(Bool, clutch, 10)
         self.emergency = self.rig.create_publisher(Bool, "/teleop/emergency_stop", 10)
         self.static = self.rig.create_publisher(TFMessage, "/tf_static", LATCHED)
         self.until(lambda: self.hands.get_subscription_count() and self.clutch.get_subscription_count()
@@ -150,8 +151,8 @@ class Bench:
 
 
 @contextmanager
-def bench(**parameters):
-    made = Bench(parameters)
+def bench(clutch_topic="/teleop/clutch", **parameters):
+    made = Bench(parameters, clutch_topic)
     try:
         yield made
     finally:
@@ -460,9 +461,14 @@ def test_guessed_metres_move_no_arm_unless_asked():
             assert "no hand" in b.states[-1]
 
 
-def test_a_clutch_whose_publisher_is_gone_opens():
-    with bench() as b:
+@pytest.mark.parametrize("topic", ["/teleop/clutch", "/joy/dead_man"])
+def test_a_clutch_whose_publisher_is_gone_opens(topic):
+    with bench(clutch_topic=topic) as b:
         b.engage()
+        for _ in range(5):
+            b.send(hand())
+            b.spin(0.05)
+        assert b.following()
         b.rig.destroy_publisher(b.clutch)
         b.until(lambda: b.states[-1].startswith("idle"), "an open clutch", lambda: b.send(hand()))
         b.silent(action=lambda: b.send(hand()))
