@@ -17,7 +17,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from hand_pose_ros.ros.environment import FASTDDS_PROFILE, PROFILE_VARIABLES, profile_variable
+from hand_pose_ros.ros.environment import FASTDDS_PROFILE, profile_variable, wants_profile
 
 ARGUMENTS = {
     "image": ("", "base image topic; relative names are below each camera's namespace; empty: as in the config file"),
@@ -67,7 +67,7 @@ def nodes(context):
         for namespace in namespaces]
     if is_true(given["rviz"]):
         actions += views(given, namespaces, config, share)
-    if not any(name in os.environ for name in PROFILE_VARIABLES):
+    if wants_profile():
         actions.insert(0, SetEnvironmentVariable(profile_variable(), str(share / "config" / FASTDDS_PROFILE)))
     return actions
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from importlib import metadata
 
 from ..resources import folder
@@ -19,10 +19,15 @@ def use_large_image_profile(environment: MutableMapping[str, str] = os.environ) 
     The sender of the images needs the profile too. Not on Humble with ROS_LOCALHOST_ONLY=1: there a profile's own
     transports are used beside the one that keeps to this machine, so that all interfaces would be open.
     """
-    if environment.get("ROS_LOCALHOST_ONLY") == "1" and _is_humble():
-        return
-    if not any(name in environment for name in PROFILE_VARIABLES):
+    if wants_profile(environment):
         environment[profile_variable()] = str(folder("config") / FASTDDS_PROFILE)
+
+
+def wants_profile(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether our profile is to be set: see ``use_large_image_profile``."""
+    if environment.get("ROS_LOCALHOST_ONLY") == "1" and _is_humble():
+        return False
+    return not any(name in environment for name in PROFILE_VARIABLES)
 
 
 def profile_variable() -> str:
