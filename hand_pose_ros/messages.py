@@ -7,13 +7,13 @@ and a wrong length crashes the middleware's serializer.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Iterable, Sequence
 
 import numpy as np
 
 from hand_pose_ros.errors import DataError
 from hand_pose_ros.skeleton import NUM_JOINTS
-from hand_pose_ros.types import Hand, ScaleSource
+from hand_pose_ros.types import Camera, Hand, ScaleSource
 
 SIDE_UNKNOWN, SIDE_LEFT, SIDE_RIGHT = 0, 1, 2
 """Same numbers as the constants of HandPose21.msg."""
@@ -45,6 +45,11 @@ INFO_FIELDS = {
     "latency_publish": int, "detector_ran": bool, "dropped": int,
 }
 """Fields of HandPose21Array beside header and hands, with the type that rclpy insists on."""
+
+
+def is_metric(camera: Camera, hands: Sequence[Hand]) -> bool:
+    """HandPose21Array.metric: metres are measured, not guessed. A hand whose scale is not known has NaN instead."""
+    return camera.calibrated and (not hands or any(hand.scale_source != ScaleSource.NONE for hand in hands))
 
 
 def fill_array(message: Any, hands: Iterable[Hand], header: Any, new_hand: Callable[[], Any], info: ArrayInfo) -> Any:

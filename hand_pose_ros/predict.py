@@ -53,19 +53,25 @@ def main(args) -> int:
     else:
         lines = pictures(pipeline, settings, source, boxes, intrinsics)
     failed = count = hands = 0
-    unfinished = Path(f"{args.out}.partial")                # an earlier result stays until this one is whole
-    with open(unfinished, "w") as file:
-        for line in lines:
-            file.write(json.dumps(line) + "\n")
-            count, hands = count + 1, hands + len(line["hands"])
-            if "error" in line:
-                failed += 1
-                print(f"{line['image']}: {line['error']}", file=sys.stderr)
-    if not count:
-        unfinished.unlink()
-        raise DataError(f"{args.boxes} has boxes for none of the pictures in {source}: its \"image\" must be their "
-                        "path relative to that folder")
-    os.replace(unfinished, args.out)
+    target = Path(args.out).resolve()                       # a link stays one
+    plain = target.is_file() or not target.exists()         # and no pipe or device is replaced
+    unfinished = target.with_name(f"{target.name}.partial") if plain else target
+    try:
+        with open(unfinished, "w") as file:
+            for line in lines:
+                file.write(json.dumps(line) + "\n")
+                count, hands = count + 1, hands + len(line["hands"])
+                if "error" in line:
+                    failed += 1
+                    print(f"{line['image']}: {line['error']}", file=sys.stderr)
+        if not count:
+            raise DataError(f"{args.boxes} has boxes for none of the pictures in {source}: its \"image\" must be their "
+                            "path relative to that folder")
+        if plain:
+            os.replace(unfinished, target)                  # an earlier result stays until this one is whole
+    finally:
+        if plain:
+            unfinished.unlink(missing_ok=True)
     print(f"{count} images, {hands} hands -> {args.out}")
     return 1 if failed else 0
 

@@ -1,7 +1,8 @@
 """Starts the teleoperation beside a running hand pose node.
 
     ros2 launch hand_pose_ros teleop.launch.py                                    # gripper only, sensor_msgs/JointState
-    ros2 launch hand_pose_ros teleop.launch.py gripper:=parallel_gripper_action gripper_topic:=/gripper/gripper_cmd
+    ros2 launch hand_pose_ros teleop.launch.py gripper:=parallel_gripper_action gripper_topic:=/gripper/gripper_cmd \
+        gripper_joint:=finger_joint                                              # as /joint_states calls it
     ros2 launch hand_pose_ros teleop.launch.py arm:=pose base_frame:=base_link tool_frame:=tool0
     ros2 launch hand_pose_ros teleop.launch.py sim:=true arm:=pose rviz:=true    # with the simulated robot
 

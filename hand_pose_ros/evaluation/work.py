@@ -27,10 +27,10 @@ from .. import camera as cameras
 from ..bags import IMAGE, BagReader, BagWriter
 from ..config import Config
 from ..errors import DataError, FrameError
-from ..messages import ArrayInfo, read_array
+from ..messages import ArrayInfo, is_metric, read_array
 from ..pipeline import PipelineState, Result
 from ..skeleton import mano_knuckles
-from ..types import Camera, Frame, Hand, ScaleSource
+from ..types import Camera, Frame, Hand
 from . import attributes, datasets, lanes, predictions, result_bag
 
 STILL_STAMP_NS = 1_000_000_000
@@ -277,7 +277,7 @@ class _Recording:
         if self._run["video"]:
             self._write_video(drawn)
         if self.messages is not None:
-            metric = frame.camera.calibrated and all(hand.scale_source != ScaleSource.NONE for hand in result.hands)
+            metric = is_metric(frame.camera, result.hands)
             info = ArrayInfo(model=self._run["model_names"], runtime=self._runtime, metric=metric,
                              detector_ran=result.detector_ran, dropped=dropped)
             self.messages.add(frame, log_ns, result, info, drawn)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +20,8 @@ from .newest import Newest
 DEPTH_QUEUE = 5
 DEPTH_PATIENCE_S = 0.5
 """Without a depth image for this long, colour images are used alone as they come."""
+REMEMBERED = 64
+"""Images whose time of arrival is known when their depth comes."""
 LAG_DECAY, LAG_MARGIN = 0.7, 1.2
 """How much of the longest lag of depth behind its colour image is remembered with each pair, and how many times that an
 image waits for its depth."""
@@ -59,6 +61,7 @@ class CameraInput:
         self._paired_s = time.monotonic()               # when depth last came with its image
         self._lag_s = DEPTH_PATIENCE_S                  # how long depth comes after its image, at most
         self._waiting: deque[tuple[Any, float]] = deque()       # images without depth so far, and when they came
+        self._came_s: OrderedDict[int, float] = OrderedDict()   # when the last images came, by stamp
         self._alone_ns = -1                             # stamp of the last image that was used without
         self._image_ns = -1                             # stamp of the last image of all
         self._pair_anew()
@@ -74,7 +77,9 @@ class CameraInput:
         if values.depth_topic:
             self._to_pairs = compat.approximate_synchronizer(DEPTH_QUEUE, values.depth_slop_s, self._paired)
         self._alone_ns = self._image_ns = -1
+        self._lag_s = DEPTH_PATIENCE_S
         self._waiting.clear()
+        self._came_s.clear()
 
     def destroy(self) -> None:
         """Unsubscribe; who waits in lens() wakes up."""
@@ -169,6 +174,10 @@ class CameraInput:
     def _on_image(self, message: Any) -> None:
         self._monitor.received()
         if self._to_pairs is None or not self._values.use_depth:
+            if self._to_pairs is not None:
+                self._waiting.clear()
+                self._paired_s = time.monotonic()       # patience begins when depth is wanted again
+                self._monitor.clear("depth source")
             self._arrived(message, None)
             return
         stamp_ns, now_s = messages.stamp_ns(message.header), time.monotonic()
@@ -176,6 +185,9 @@ class CameraInput:
             self._pair_anew()
         self._image_ns = stamp_ns
         self._waiting.append((message, now_s))
+        self._came_s[stamp_ns] = now_s
+        while len(self._came_s) > REMEMBERED:
+            self._came_s.popitem(last=False)
         self._to_pairs[0](message)
         if now_s - self._paired_s > DEPTH_PATIENCE_S:
             self._take_alone(message)
@@ -191,12 +203,10 @@ class CameraInput:
         self._forget_until(self._alone_ns)
         self._arrived(image, None)
 
-    def _forget_until(self, stamp_ns: int) -> float | None:
-        """No image up to this stamp waits any longer. Returns when the last of them came."""
-        came_s = None
+    def _forget_until(self, stamp_ns: int) -> None:
+        """No image up to this stamp waits any longer."""
         while self._waiting and messages.stamp_ns(self._waiting[0][0].header) <= stamp_ns:
-            came_s = self._waiting.popleft()[1]
-        return came_s
+            self._waiting.popleft()
 
     def _on_depth(self, message: Any) -> None:
         self._to_pairs[1](message)
@@ -204,8 +214,10 @@ class CameraInput:
     def _paired(self, image: Any, depth: Any) -> None:
         now_s = self._paired_s = time.monotonic()
         self._monitor.clear("depth source")
-        came_s = self._forget_until(messages.stamp_ns(image.header))
-        self._lag_s = max(LAG_DECAY * self._lag_s, 0.0 if came_s is None else now_s - came_s)
+        stamp_ns = messages.stamp_ns(image.header)
+        self._forget_until(stamp_ns)
+        # Also for an image that was not waited for: else the wait could never grow again.
+        self._lag_s = max(LAG_DECAY * self._lag_s, now_s - self._came_s.get(stamp_ns, now_s))
         if messages.stamp_ns(image.header) > self._alone_ns:
             self._arrived(image, depth)
 

@@ -221,7 +221,7 @@ def receive(source: Any, node_process: subprocess.Popen, play: Callable[[], subp
             if node_process.poll() is not None:
                 raise HandPoseError(f"the node ended with exit code {node_process.returncode}; it says why above")
             if player is None and (node_heard or time.monotonic() - begun_s > DISCOVERY_S):
-                player = play()
+                player, begun_s = play(), time.monotonic()
             if ended_s is None and player is not None and player.poll() is not None:
                 ended_s = time.monotonic()
             if not record.images and time.monotonic() - begun_s > START_TIMEOUT_S:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import bags, camera, config, imaging, messages, models, resources
+from .. import camera, config, imaging, messages, models, resources
 from ..errors import FrameError, HandPoseError, ModelError
 from . import environment
 from .diagnostics import WARN as DIAGNOSTIC_WARN
@@ -345,7 +345,7 @@ def ros_graph(wanted_image: str | None, seconds: float, info_topic: str = "") ->
             compressed = f"{wanted_image}/compressed"
             while not node.count_publishers(wanted_image) and time.monotonic() < end_s:
                 listen(0.1)
-                if node.count_publishers(compressed):
+                if not node.count_publishers(wanted_image) and node.count_publishers(compressed):
                     wanted_image = compressed           # the node finds it, too
                     break
             listen(0.5)                                 # its camera_info is found about then
@@ -353,7 +353,8 @@ def ros_graph(wanted_image: str | None, seconds: float, info_topic: str = "") ->
         published = {topic: kinds[0] for topic, kinds in node.get_topic_names_and_types()
                      if node.count_publishers(topic)}
         cameras = {topic: kind for topic, kind in published.items() if kind in types
-                   and (topic == wanted_image or not wanted_image and not bags.NO_COLOUR.search(topic))}
+                   and (topic == wanted_image or not wanted_image and not topic.split("/")[-1].startswith("debug_image")
+                        and "/debug_image/" not in topic)}
         infos = {topic: node.resolve_topic_name(info_topic) if info_topic else _info_topic(topic) for topic in cameras}
         results = [topic for topic, kind in published.items()
                    if kind == "hand_pose_ros/msg/HandPose21Array" and topic.endswith("/hands")]
@@ -401,7 +402,7 @@ def ros_graph(wanted_image: str | None, seconds: float, info_topic: str = "") ->
             if starved and not heard[topic].count:
                 yield _too_busy("camera", topic)
                 continue
-            yield from _camera(node, topic, heard[topic], infos[topic], heard[infos[topic]])
+            yield from _camera(node, topic, heard[topic], infos[topic], heard[infos[topic]], wanted_image)
         if not results:
             yield Finding(NOTE, "node", "no hand_pose node is running", "hand-pose run --image <topic>")
         for topic in results:
@@ -429,7 +430,8 @@ def _info_topic(image_topic: str) -> str:
     return base.rpartition("/")[0] + "/camera_info"
 
 
-def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Heard) -> Iterator[Finding]:
+def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Heard, wanted: str | None
+            ) -> Iterator[Finding]:
     from . import qos
     from .camera_input import has_part
     offered = "; ".join(f"{qos.endpoint_name(p)} offers {qos.describe(p.qos_profile)}"
@@ -440,6 +442,10 @@ def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Hear
                       "machines check the firewall and ROS_DOMAIN_ID")
         return
     yield Finding(OK, "camera", f"{topic}: {images.rate_hz:.1f} Hz ({offered})")
+    kind = getattr(images.message, "encoding", "") or images.message.format
+    if topic != wanted and (kind in ("16UC1", "32FC1") or "compressedDepth" in kind):
+        yield Finding(OK, "camera", f"{topic}: depth, for depth_topic if it is registered to the colour image")
+        return
     frame_id = images.message.header.frame_id
     try:
         height, width = imaging.decode(images.message).shape[:2]

@@ -63,7 +63,7 @@ def run(make: Callable[[], Any], name: str, args: Sequence[str] | None = None,
             except rclpy_implementation.RCLError as error:  # Humble, Jazzy: a lifecycle transition out of turn
                 if not rclpy.ok():
                     break
-                node.get_logger().error(f"a request was refused: {error}")
+                node.get_logger().error(f"a callback failed: {error}", throttle_duration_sec=1.0)
         return 0
     except (KeyboardInterrupt, ExternalShutdownException):
         return 0

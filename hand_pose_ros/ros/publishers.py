@@ -15,7 +15,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from hand_pose_ros.msg import HandPose21, HandPose21Array
 
 from .. import annotate, messages
-from ..types import Camera, Hand, ScaleSource
+from ..types import Camera, Hand
 from . import compat, images, qos
 from .markers import HandMarkers
 from .transforms import ClashGuard, transform_messages
@@ -105,7 +105,7 @@ class Outputs:
         """Send one result. header: the image's own; rgb: (H, W, 3), drawn upon only in a copy."""
         info = messages.ArrayInfo(
             model=engine.model, runtime=engine.runtime, detector_ran=result.detector_ran, dropped=dropped,
-            metric=camera.calibrated and all(hand.scale_source != ScaleSource.NONE for hand in result.hands),
+            metric=messages.is_metric(camera, result.hands),
             latency_receive_ns=latency.since_stamp_ns(latency.received_s),
             **{f"latency_{stage}_ns": latency.since_stamp_ns(latency.marks_s.get(stage))
                for stage in ("decode", "detect", "pose", "lift")})

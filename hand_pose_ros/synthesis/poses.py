@@ -269,7 +269,8 @@ def _body(shape):
 def _draw(rng: np.random.Generator, kinds):
     names, chances = _table(kinds)
     how = rng.choice(list(SHARES), p=list(SHARES.values()))
-    if kinds is not None and how in ("code", "free"):                   # these are of no kind
+    named = kinds is not None and any(kind in ANCHORS for kind in kinds)
+    if kinds is not None and (how in ("code", "free") or named):        # those are of no kind, and blends of no name
         how = "anchor"
     name = names[rng.choice(len(names), p=chances)]
     if how == "anchor":

@@ -10,7 +10,7 @@ from hand_pose_ros import bags, messages
 from hand_pose_ros.errors import DataError
 from hand_pose_ros.msg import HandPose21, HandPose21Array
 from hand_pose_ros.skeleton import JOINT_NAMES, NUM_JOINTS
-from hand_pose_ros.types import Hand, JointState, ScaleSource
+from hand_pose_ros.types import Camera, Hand, JointState, ScaleSource
 
 MAKERS = {
     "rclpy": {"HandPose21": HandPose21, "HandPose21Array": HandPose21Array},
@@ -196,3 +196,10 @@ def test_a_message_filled_again_keeps_nothing(make):
     assert_same(messages.read_hand(messages.fill_hand(make["HandPose21"](), example_hand(), header)),
                 messages.read_hand(used))
     assert (messages.stamp_ns(used.header), used.header.frame_id) == (messages.stamp_ns(header), "cam")
+
+
+def test_one_hand_of_unknown_scale_makes_the_others_no_guess():
+    known, unknown = example_hand(), example_hand(scale_source=ScaleSource.NONE)
+    camera = Camera(640, 480, np.eye(3), calibrated=True)
+    assert messages.is_metric(camera, ()) and messages.is_metric(camera, (known, unknown))
+    assert not messages.is_metric(camera, (unknown,)) and not messages.is_metric(replace(camera, calibrated=False), ())

@@ -1,6 +1,8 @@
 """hand-pose predict: names, order and format of its lines, and files that are not what they seem."""
 import argparse
 import json
+import os
+import threading
 
 import cv2
 import numpy as np
@@ -145,3 +147,17 @@ def test_boxes_of_pictures_are_not_taken_for_those_of_a_video(folder, tmp_path):
     (tmp_path / "v.mp4").write_bytes(b"something")
     with pytest.raises(ConfigError, match="not to a video"):
         run(tmp_path / "v.mp4", "--boxes", folder / "annotations.jsonl", "--out", tmp_path / "out.jsonl")
+
+
+def test_pipes_are_written_to_and_unfinished_results_do_not_stay(folder, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    got = []
+    reader = threading.Thread(target=lambda: got.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    assert run(folder, "--out", tmp_path / "pipe") == 0
+    reader.join(10)
+    assert len(got[0].splitlines()) == 2 and (tmp_path / "pipe").is_fifo()
+    (tmp_path / "v.mp4").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="video"):
+        run(tmp_path / "v.mp4", "--out", tmp_path / "out.jsonl")
+    assert not list(tmp_path.glob("out*"))

