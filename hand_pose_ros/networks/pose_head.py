@@ -2,7 +2,6 @@
 
 Heatmaps find the joints that can be seen (soft-argmax); features read at those places become 21 tokens which, with one
 token of the whole crop, exchange what they know in a small transformer and give refined pixels, 3D and uncertainty.
-With ``looks`` the features are read again round the places so found, and the answer is corrected by what is there.
 """
 from __future__ import annotations
 
@@ -35,38 +34,6 @@ class Mixer(nn.Module):
         return tokens + self.mlp(self.norm_mlp(tokens))
 
 
-class SecondLook(nn.Module):
-    """Reads the features round given places and adds to the tokens and to the answer what they tell.
-
-    A heatmap that is undecided between two fingers reads the mean of both; here each joint is read where it was put,
-    narrowly, with the slopes along u and v there, and widely. Written as matrix products, which every runtime takes.
-    Begins as no correction, so that it can be added to a network that has learnt.
-    """
-
-    NARROW, WIDE = 1.0, 3.0                         # standard deviations of the windows, in cells
-    FAR = 2.0                                       # half crops; squared distances from further out overflow in FP16
-
-    def __init__(self, fine: int, width: int, heads: int):
-        super().__init__()
-        self.read, self.place, self.mixer = nn.Linear(4 * fine, width), nn.Linear(2, width), Mixer(width, heads)
-        self.norm, self.joint = nn.LayerNorm(width), nn.Linear(width, 8)
-        nn.init.zeros_(self.joint.weight)
-        nn.init.zeros_(self.joint.bias)
-
-    def forward(self, tokens, uv, features, grid, cell):
-        """tokens (N, 22, width), uv (N, 21, 2) places, features (N, h*w, C), grid (h*w, 2), cell (2,) its spacing ->
-        tokens and (N, 21, 8), what is to be added to the answer."""
-        uv = uv.detach().clamp(-self.FAR, self.FAR)
-        away = (grid - uv[:, :, None]) / cell                                           # (N, 21, h*w, 2)
-        distance = -0.5 * (away * away).sum(-1)
-        narrow = torch.softmax(distance / self.NARROW**2, dim=-1)
-        windows = (narrow, narrow * away[..., 0], narrow * away[..., 1],
-                   torch.softmax(distance / self.WIDE**2, dim=-1))
-        seen = self.read(torch.cat([window @ features for window in windows], dim=-1)) + self.place(uv)
-        tokens = self.mixer(torch.cat((tokens[:, :NUM_JOINTS] + seen, tokens[:, NUM_JOINTS:]), dim=1))
-        return tokens, self.joint(self.norm(tokens[:, :NUM_JOINTS]))
-
-
 class PoseHead(nn.Module):
     """fine (N, C, h, w) and coarse (N, D, h', w') features -> a dict of raw predictions in normalised coordinates.
 
@@ -75,7 +42,7 @@ class PoseHead(nn.Module):
     lengths), visibility (N, 21), presence (N,), right (N,) logits.
     """
 
-    def __init__(self, fine: int, coarse: int, width: int = 128, layers: int = 2, heads: int = 4, looks: int = 0):
+    def __init__(self, fine: int, coarse: int, width: int = 128, layers: int = 2, heads: int = 4):
         super().__init__()
         self.heat = nn.Conv2d(fine, NUM_JOINTS, 1)
         self.read, self.place, self.whole = nn.Linear(fine, width), nn.Linear(2, width), nn.Linear(coarse, width)
@@ -87,7 +54,6 @@ class PoseHead(nn.Module):
         nn.init.normal_(self.joint.weight, std=0.01)
         nn.init.zeros_(self.joint.bias)
         self.joint.bias.data[5:7] = -2.0                                                # scales start near exp(-2)
-        self.looks = nn.ModuleList(SecondLook(fine, width, heads) for _ in range(looks))
 
     def forward(self, fine, coarse):
         n, _, h, w = fine.shape
@@ -95,16 +61,11 @@ class PoseHead(nn.Module):
         weights = torch.softmax(heat.flatten(2), dim=-1)                                # (N, 21, h*w)
         grid = _grid(h, w, fine)
         uv0 = weights @ grid                                                            # (N, 21, 2)
-        features = fine.flatten(2).transpose(1, 2)                                      # (N, h*w, C)
-        seen = self.read(weights @ features)
+        seen = self.read(weights @ fine.flatten(2).transpose(1, 2))
         tokens = seen + self.names + self.place(uv0)
         whole = self.whole(coarse.mean(dim=(2, 3)))[:, None]                            # (N, 1, width)
-        mixed = self.mixers(torch.cat((tokens + whole, whole), dim=1))
-        tokens = self.norm(mixed)
+        tokens = self.norm(self.mixers(torch.cat((tokens + whole, whole), dim=1)))
         joint, hand = self.joint(tokens[:, :NUM_JOINTS]), self.hand(tokens[:, NUM_JOINTS])
-        for look in self.looks:
-            mixed, correction = look(mixed, uv0 + joint[..., 0:2], features, grid, _cell(h, w, fine))
-            joint = joint + correction
         xyz = joint[..., 2:5]
         return {"heat": heat, "uv0": uv0, "uv": uv0 + joint[..., 0:2], "xyz": xyz - xyz[:, :1],
                 "uv_log": joint[..., 5].clamp(-7.0, 2.0), "z_log": joint[..., 6].clamp(-7.0, 2.0),
@@ -132,11 +93,6 @@ class PoseNetwork(nn.Module):
         xyz_sigma = torch.exp(raw["z_log"].float()) * SIGMA_PER_SCALE
         probabilities = [torch.sigmoid(raw[k].float()) for k in ("visibility", "presence", "right")]
         return uv, raw["xyz"].float(), uv_sigma, xyz_sigma, *probabilities
-
-
-def _cell(h: int, w: int, like: torch.Tensor) -> torch.Tensor:
-    """(2,) size of a cell in normalised coordinates."""
-    return torch.tensor((2.0 / w, 2.0 / h), device=like.device, dtype=like.dtype)
 
 
 def _grid(h: int, w: int, like: torch.Tensor) -> torch.Tensor:

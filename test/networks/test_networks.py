@@ -5,11 +5,9 @@ import torch
 
 from hand_pose_ros import networks
 from hand_pose_ros.errors import ModelError
-from hand_pose_ros.networks.pose_head import SecondLook
 
 SMALL = {
-    "pose_light": [{"width": 0.4, "neck": 16}, {"stages": "inverted", "width": 0.5, "neck": 16},
-                   {"width": 0.4, "neck": 16, "looks": 2}],
+    "pose_light": [{"width": 0.4, "neck": 16}, {"stages": "inverted", "width": 0.5, "neck": 16}],
     "pose_resnet": [{"depth": 18, "deconv": 16}],
     "pose_hrnet": [{"width": 8, "modules": (1, 1, 1), "blocks": 1}],
     "detector_light": [{"width": 0.5, "neck": 16}],
@@ -120,37 +118,3 @@ def test_half_precision_runs_with_the_same_uint8_input():
 def test_cards_that_no_network_fits(card, words):
     with pytest.raises(ModelError, match=words):
         networks.build(card)
-
-
-@torch.no_grad()
-def test_a_second_look_reads_the_features_and_their_slopes_where_it_is_told():
-    look, h, w = SecondLook(3, 8, 2), 20, 20
-    seen = []
-    look.read.register_forward_hook(lambda _, given, answer: seen.append(given[0]))
-    cell = torch.tensor((2.0 / w, 2.0 / h))
-    v, u = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
-    grid = torch.stack((u, v), -1).reshape(-1, 2) * cell - 1.0
-    features = torch.stack((u, 2.0 * v, torch.ones(h, w)), -1).reshape(1, -1, 3)            # in cells
-    places = torch.rand(1, 21, 2) * 10.0 + 5.0
-    look(torch.zeros(1, 22, 8), places * cell - 1.0, features, grid, cell)
-    value, along_u, along_v, wide = seen[0].split(3, dim=-1)
-    assert torch.allclose(value, torch.cat((places * torch.tensor((1.0, 2.0)), torch.ones(1, 21, 1)), -1), atol=1e-3)
-    assert torch.allclose(along_u, torch.tensor((1.0, 0.0, 0.0)).expand_as(along_u), atol=1e-3)
-    assert torch.allclose(along_v, torch.tensor((0.0, 2.0, 0.0)).expand_as(along_v), atol=1e-3)
-    assert torch.allclose(wide[..., 2], torch.ones(1, 21))
-
-
-@torch.no_grad()
-def test_second_looks_can_be_added_to_a_network_that_has_learnt():
-    learnt, more = (make("pose_light", {"width": 0.4, "neck": 16, "looks": n}) for n in (0, 2))
-    more.load_state_dict({**more.state_dict(), **learnt.state_dict()})
-    for before, after in zip(learnt(pictures(2, 96, 96)), more(pictures(2, 96, 96))):
-        assert torch.equal(before, after)
-
-
-@torch.no_grad()
-def test_a_place_far_outside_the_crop_is_read_at_its_border():
-    network = make("pose_light", {"width": 0.4, "neck": 16, "looks": 1})
-    network.head.joint.bias.data[0] = 40.0                                                  # 20 crops to the right
-    network.head.looks[0].joint.weight.data.normal_()
-    assert all(torch.isfinite(o).all() for o in network(pictures(2, 96, 96)))
