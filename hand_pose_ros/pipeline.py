@@ -43,9 +43,9 @@ CANDIDATE_SCORE = 0.15
 EVIDENCE_WEIGHTS = (2.6, 0.35, 0.4)
 EVIDENCE_NEEDED = 1.0
 """Of the log-odds of ``evidence``, and what they must come to for a new hand to be as likely as not. Near the logistic
-fit to virtual frames, but trusting the pose network more: on such frames 87 % of the hands pass and 1.0 % of the
-detector's other proposals, of the fit 85 and 0.6 %. No photograph without hands passes, in 8 bits neither; with 0.85
-one did there (``python3 -m hand_pose_ros.training.new_hand_rule``)."""
+fit to virtual frames, but trusting the pose network more: on such frames 87 % of the hands pass and 0.9 % of the
+detector's other proposals, of the fit 82 and 0.7 %. No photograph without hands passes, in 8 bits one of 17 does; with
+0.85 one does in 32 bits, too (``python3 -m hand_pose_ros.training.new_hand_rule``)."""
 SAME_BOX_IOU = 0.3
 OVERLAPPING_IOU = 0.6
 """A new detection that overlaps a followed hand by the first is that hand, unless another one fits it better; by the
