@@ -43,8 +43,6 @@ OWN_MESSAGES = ("HandPose21", "HandPose21Array")
 
 REORDER_NS = 500_000_000
 """Messages are put in stamp order over this much recording time; one that is later than this keeps its late place."""
-NO_COLOUR = re.compile(r"depth|disparity|mask|debug|annotated|infra|confidence", re.I)
-"""Image topics with such a word in their names are not meant when colour images are looked for."""
 DEPTH_SLOP_NS = 15_000_000
 """A depth image belongs to the colour image whose stamp is nearest, at most this far away."""
 
@@ -366,7 +364,7 @@ class BagReader:
         if named:
             return self.require(named, IMAGE, COMPRESSED_IMAGE)
         found = [topic for topic in self.topics.values() if topic.type in (IMAGE, COMPRESSED_IMAGE) and topic.count
-                 and not NO_COLOUR.search(topic.name)]
+                 and not re.search(r"depth|disparity|mask|debug|annotated|infra|confidence", topic.name, re.I)]
         names = {topic.name for topic in found}
         found = [topic for topic in found if topic.name.rpartition("/")[0] not in names]
         if len(found) != 1:

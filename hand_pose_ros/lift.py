@@ -27,8 +27,8 @@ from hand_pose_ros.types import Camera, Crop, CropPose, Hand, JointState, ScaleS
 ASSUMED_LENGTH_SIGMA = 0.07
 """Relative standard deviation of adult hand lengths round the mean (both sexes; DIN 33402-2)."""
 CALIBRATED_LENGTH_SIGMA = 0.03
-"""The same after the calibration pose: rms error of the length of 39 rendered hands of different owners, calibrated
-with exact depth through pose_light 55e1f9d8. Averaging does not help: the error stays with a hand and view."""
+"""The same after the calibration pose, whose error stays with a hand and view, so that averaging does not help
+(benchmarks/calibrated_length.py)."""
 ACROSS_SHARE = 0.5
 """The network's x and y are this much surer than its z, of which xyz_sigma speaks; measured, see benchmarks/lift.md."""
 NEAREST = 0.1

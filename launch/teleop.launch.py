@@ -51,9 +51,7 @@ def generate_launch_description():
 def nodes(context):
     """The teleoperation, and the simulated robot if asked for."""
     given = {name: context.launch_configurations[name] for name in ARGUMENTS}
-    own = {parameter: ParameterValue(given[name], value_type=str)
-           for name, parameter in SETTINGS.items() if given[name]}
-    own.update({name: is_true(given[name]) for name in ("dry_run", "use_sim_time") if given[name]})
+    own = own_parameters(given)
     actions = [Node(package="hand_pose_ros", executable="teleop_node", name="teleop", namespace=given["namespace"],
                     output="screen", parameters=[*([given["config"]] if given["config"] else []), own],
                     arguments=["--ros-args", "--log-level", given["log_level"]])]
@@ -64,6 +62,13 @@ def nodes(context):
     if is_true(given["rviz"]):
         actions.append(view(given))
     return actions
+
+
+def own_parameters(given):
+    """What the arguments say; what they leave open is the config file's, whose dry_run must not be taken back."""
+    own = {parameter: ParameterValue(given[name], value_type=str)
+           for name, parameter in SETTINGS.items() if given[name]}
+    return own | {name: is_true(given[name]) for name in ("dry_run", "use_sim_time") if given[name]}
 
 
 def view(given):

@@ -218,7 +218,7 @@ class CameraInput:
         self._forget_until(stamp_ns)
         # Also for an image that was not waited for: else the wait could never grow again.
         self._lag_s = max(LAG_DECAY * self._lag_s, now_s - self._came_s.get(stamp_ns, now_s))
-        if messages.stamp_ns(image.header) > self._alone_ns:
+        if stamp_ns > self._alone_ns:
             self._arrived(image, depth)
 
     def _report_depth(self) -> None:

@@ -95,7 +95,8 @@ def _bag(source: Source) -> Iterator[Item]:
                 message = deserialize_message(recorded.raw, BAG_TYPES[recorded.type])
             except Exception as error:                                          # the middleware's own kinds
                 damaged += 1
-                _say(f"{recorded.topic}: a message cannot be read ({error}), left out" if damaged == 1 else "")
+                if damaged == 1:                                                # the others are counted
+                    _say(f"{recorded.topic}: a message cannot be read ({error}), left out")
                 continue
             if recorded.topic == "/tf_static":
                 yield Item(0.0, recorded.topic, message, False)
@@ -105,12 +106,12 @@ def _bag(source: Source) -> Iterator[Item]:
             yield Item(at_s, recorded.topic, message, is_image)
         for problem, count in reader.problems.items():
             _say(f"{problem}{f' ({count} times)' if count > 1 else ''}")
-        _say(f"{damaged} messages could not be read" if damaged > 1 else "")
+        if damaged > 1:
+            _say(f"{damaged} messages could not be read")
 
 
 def _say(problem: str) -> None:
-    if problem:
-        print(f"source: {problem}", file=sys.stderr, flush=True)
+    print(f"source: {problem}", file=sys.stderr, flush=True)
 
 
 def _video(source: Source) -> Iterator[Item]:

@@ -41,7 +41,7 @@ QUANTISED = ["Conv", "Clip", "Relu"]
 LIMITS = {"mean_px": 2.0, "mean_mm": 2.0, "mean_probability": 0.05, "mean_camera_mm": 8.0, "mean_log_sigma": 0.15,
           "mean_up_deg": 3.0}
 """Rounding to 8 bits may change more than other runtimes do: what it costs is measured on labelled pictures. With the
-networks that ship 0.3 px, 0.6 mm, 1.9 mm in the camera's frame and 0.3 degrees (``hand-pose build-engine`` says so)."""
+networks that ship 0.3 px, 0.6 mm, 1.3 mm in the camera's frame and 0.2 degrees (``hand-pose build-engine`` says so)."""
 
 
 def built(source: NetworkSource, options: Options) -> Entry:

@@ -236,13 +236,8 @@ def test_a_qos_event_alone_names_both_sides(world):
     ear.input.destroy()
 
 
-@pytest.mark.parametrize("every, lag_s, alone", [(2, 0.004, 0.4), (6, 0.004, 0.7), (1, 0.05, 0.0), (2, 0.05, 0.4)])
-def test_depth_that_comes_less_often_or_later_slows_colour_down_by_nothing(world, monkeypatch, every, lag_s, alone):
-    """Colour at 30 Hz, depth with each n-th image and later: every image is used, with its depth where there is one."""
-    now = [1000.0]
-    monkeypatch.setattr(camera_input, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    ear = Ear(world, f"/front/slow_{every}_{int(1000 * lag_s)}/image", depth_topic="/front/slow/depth")
-    events = [(k / 30, "image", k) for k in range(120)] + [(k / 30 + lag_s, "depth", k) for k in range(0, 120, every)]
+def played(ear, now, events):
+    """Feeds (time, "image" or "depth", number); [(stamp, whether with depth, time)] of the images that came out."""
     used = []
     for at, kind, k in sorted(events):
         now[0] = 1000.0 + at
@@ -252,6 +247,17 @@ def test_depth_that_comes_less_often_or_later_slows_colour_down_by_nothing(world
         item, _ = ear.input.slot.take(0.0)
         if item is not None:
             used.append((messages.stamp_ns(item.image.header), item.depth is not None, at))
+    return used
+
+
+@pytest.mark.parametrize("every, lag_s, alone", [(2, 0.004, 0.4), (6, 0.004, 0.7), (1, 0.05, 0.0), (2, 0.05, 0.4)])
+def test_depth_that_comes_less_often_or_later_slows_colour_down_by_nothing(world, monkeypatch, every, lag_s, alone):
+    """Colour at 30 Hz, depth with each n-th image and later: every image is used, with its depth where there is one."""
+    now = [1000.0]
+    monkeypatch.setattr(camera_input, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    ear = Ear(world, f"/front/slow_{every}_{int(1000 * lag_s)}/image", depth_topic="/front/slow/depth")
+    events = [(k / 30, "image", k) for k in range(120)] + [(k / 30 + lag_s, "depth", k) for k in range(0, 120, every)]
+    used = played(ear, now, events)
     late = [one for one in used if one[2] > 2.0]                        # it has learnt how late depth comes
     assert [stamp for stamp, _, _ in used] == sorted({stamp for stamp, _, _ in used})
     assert len(late) > 0.93 * 60 and sum(not depth for _, depth, _ in late) >= alone * 60
@@ -266,15 +272,8 @@ def test_depth_that_comes_later_than_before_is_waited_for_again(world, monkeypat
     ear = Ear(world, f"/front/later_{int(1000 * then_s)}/image", depth_topic="/front/later/depth")
     events = [(k / 30, "image", k) for k in range(180)]
     events += [(k / 30 + (first_s if k < 90 else then_s), "depth", k) for k in range(180)]
-    with_depth = 0
-    for at, kind, k in sorted(events):
-        now[0] = 1000.0 + at
-        message = Image()
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(10**12 + k * 33_333_333, 10**9)
-        (ear.input._on_image if kind == "image" else ear.input._on_depth)(message)
-        item, _ = ear.input.slot.take(0.0)
-        with_depth += item is not None and item.depth is not None and at > 4.0          # a second after the change
-    assert with_depth > 0.9 * 60
+    late = [depth for _, depth, at in played(ear, now, events) if at > 4.0]            # a second after the change
+    assert sum(late) > 0.9 * 60
     ear.input.destroy()
 
 

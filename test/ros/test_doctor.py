@@ -15,7 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from harness import START_S, NodeProcess, Rig
 from rclpy.context import Context
 from rclpy.node import Node
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from hand_pose_ros import config
 from hand_pose_ros.errors import HandPoseError
@@ -302,3 +302,16 @@ def test_a_named_camera_that_is_not_there_is_a_fault(monkeypatch):
     monkeypatch.setattr(doctor, "SLOW_DISCOVERY_S", 0.3)
     (finding,) = [one for one in doctor.ros_graph("/nobody/image", 0.1) if one.subject == "camera"]
     assert finding.level == doctor.FAULT and "/nobody/image" in finding.text
+
+
+def test_a_named_camera_that_only_sends_compressed_is_checked_there():
+    class Packed(Camera):
+        def publish(self):
+            publisher = self.node.create_publisher(CompressedImage, "/eye/image_raw/compressed", 5)
+            while not self.stop.wait(0.03):
+                header = Image().header
+                header.frame_id, header.stamp = self.frame, self.node.get_clock().now().to_msg()
+                publisher.publish(images.compressed_message(CompressedImage, header, self.picture))
+    with Packed(None):
+        found = [one for one in doctor.ros_graph("/eye/image_raw", 0.5) if one.subject == "camera"]
+    assert found and all(one.level == doctor.OK and "/eye/image_raw/compressed" in one.text for one in found)

@@ -79,12 +79,12 @@ def test_the_launch_file_starts_what_is_asked_for(monkeypatch):
 
 def test_the_launch_file_takes_no_switch_back_that_the_config_file_sets(monkeypatch):
     """An argument that is not given must not write dry_run: false over the file's true: the robot would move."""
-    if LAUNCH_INSTALLED:
-        pytest.skip("launch is installed: its Node keeps its parameters to itself")
-    for given, own in (({}, {}), ({"dry_run": "false"}, {"dry_run": False}), ({"use_sim_time": "true"},
-                                                                             {"use_sim_time": True})):
-        nodes, _ = launched(monkeypatch, config="mine.yaml", **given)
-        assert nodes["teleop_node"].parameters == ["mine.yaml", own]
+    _, scope = launched(monkeypatch)
+    nothing = dict.fromkeys(scope["ARGUMENTS"], "")
+    for given, own in (({}, {}), ({"dry_run": "false"}, {"dry_run": False}),
+                       ({"use_sim_time": "true"}, {"use_sim_time": True})):
+        assert scope["own_parameters"](nothing | given) == own
+    assert [scope["ARGUMENTS"][name][0] for name in ("dry_run", "use_sim_time")] == ["", ""]
 
 
 def test_views_show_topics_that_are_sent():
