@@ -99,7 +99,11 @@ def test_two_nodes_on_one_camera_notice_that_they_send_the_same_frames():
 def test_a_node_without_processor_time_does_not_blame_the_camera():
     """The process is stopped for a while, as a scheduler with better things to do would."""
     with NodeProcess("-p", "silence_warning_s:=1.5") as process, Rig() as rig:
+        rig.until_problem("image source", "nobody publishes", timeout_s=START_S)
         rig.ready()
+        # Also that there is a camera now must have been said: the word "solved" may come after the stop.
+        rig.until(lambda: rig.diagnostics and "image source" not in rig.diagnostics[-1],
+                  what="a report without a missing camera", action=lambda: rig.send(rig.image()))
         process.process.send_signal(signal.SIGSTOP)
         rig.spin(0.5)                                       # what it said before
         rig.diagnostics.clear()
