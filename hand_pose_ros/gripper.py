@@ -14,6 +14,8 @@ command was not given. What is safe is decided here and nowhere else:
    the image, of low confidence or uncertain, it has left the operator's region, turned into a hand of the other side,
    or moved or turned faster than a person can;
  * a lost hand first holds (brakes at the acceleration limit), then the command stops and the clutch opens;
+ * closing the clutch moves nothing: the target starts from where it is, and the gripper gets no command, so that what
+   it holds stays held, until thumb and index move; from its own opening it then goes their way (``gripper_takeover``);
  * the emergency stop is latched until a reset, and the reset leaves the clutch open.
 """
 from __future__ import annotations
@@ -62,6 +64,7 @@ class TeleopConfig:
     gripper_speed_m_s: float = 0.15
     gripper_effort: float = 10.0           # N, passed on as the command's effort limit
     hysteresis: float = 0.04               # share of the opening that the hand must move before the gripper does
+    gripper_takeover: str = "gradual"      # gradual | at_once: how the gripper follows after the clutch has closed
     # Arm target, in the robot's base frame
     scale: float = 1.0                     # metres of the robot per metre of the hand
     axes: tuple[float, ...] = (1, 0, 0, 0, 1, 0, 0, 0, 1)    # row-major 3x3, hand motion in base frame -> target motion
@@ -98,7 +101,7 @@ class TeleopConfig:
     def __post_init__(self) -> None:
         choices = {"side": ("any", "left", "right"), "operator": ("nearest", "first", "region"),
                    "clutch": ("gesture", "other_hand", "topic"), "lost_policy": ("hold_then_stop", "stop"),
-                   "clutch_gesture": tuple(sorted(gestures.GESTURES))}
+                   "clutch_gesture": tuple(sorted(gestures.GESTURES)), "gripper_takeover": ("gradual", "at_once")}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of: {', '.join(allowed)}")
@@ -156,7 +159,10 @@ class Target:
 
 @dataclass(frozen=True, eq=False)
 class Command:
-    """What to send. ``gripper_m`` and ``target`` are None when nothing may be sent; ``withheld`` then says why."""
+    """What to send. ``gripper_m`` and ``target`` are None when nothing may be sent; ``withheld`` then says why.
+
+    ``gripper_m`` alone is None while the gripper waits for thumb and index to move.
+    """
 
     phase: Phase
     gripper_m: float | None = None
@@ -197,7 +203,8 @@ class TeleopState:
     hand: OneEuroState | None = None               # filtered (6,): palm position and rotation vector from the latch
     opening: OneEuroState | None = None            # filtered normalised opening
     wish: Target | None = None                     # where the target should go, before limits
-    wish_gripper_m: float | None = None
+    shown: float | None = None                     # opening of the hand, 0..1, after the backlash
+    wish_gripper_m: float | None = None            # None while thumb and index have not moved
     last_palm: np.ndarray | None = None            # (3,) and (3, 3) raw in the camera frame, for the speed checks
     last_wrist: np.ndarray | None = None
     lost_reason: str = ""
@@ -431,14 +438,13 @@ def _close_clutch(state: TeleopState, hand: Hand, observation: Observation) -> T
     resting = replace(state.target, velocity=np.zeros(3), turn=np.zeros(3))
     latch = _Latch(R @ _palm(hand), R @ _wrist(hand), resting, hand.is_right)
     return replace(state, closed=True, operator=hand.track_id, latch=latch, target=resting, hand=None, opening=None,
-                   wish=resting, wish_gripper_m=state.gripper_m, held_since_ns=None, gone_since_ns=None,
-                   hint="")
+                   shown=None, wish=resting, wish_gripper_m=None, held_since_ns=None, gone_since_ns=None, hint="")
 
 
 def _open_clutch(state: TeleopState) -> TeleopState:
-    return replace(state, closed=False, operator=0, signaller=0, latch=None, hand=None, opening=None, wish=None,
-                   wish_gripper_m=None, held_since_ns=None, gone_since_ns=None, last_palm=None, last_wrist=None,
-                   hint="", target=replace(state.target, velocity=np.zeros(3), turn=np.zeros(3)))
+    return replace(state, closed=False, operator=0, signaller=0, latch=None, hand=None, opening=None, shown=None,
+                   wish=None, wish_gripper_m=None, held_since_ns=None, gone_since_ns=None, last_palm=None,
+                   last_wrist=None, hint="", target=replace(state.target, velocity=np.zeros(3), turn=np.zeros(3)))
 
 
 def _follow(state: TeleopState, hand: Hand, observation: Observation, config: TeleopConfig) -> TeleopState:
@@ -461,15 +467,34 @@ def _follow(state: TeleopState, hand: Hand, observation: Observation, config: Te
         / (config.aperture_open - config.aperture_closed)
     opening = one_euro(state.opening, np.clip(share, 0.0, 1.0), observation.stamp_ns, config.min_cutoff_hz,
                        config.beta_hz_per_m_s)
-    span = config.gripper_open_m - config.gripper_closed_m
-    first = state.opening is None
-    last = float(opening.value) if first else (state.wish_gripper_m - config.gripper_closed_m) / span
+    state = _grip(state, float(opening.value), config)
+    return replace(state, hand=filtered, opening=opening, wish=Target(position, rotation))
+
+
+def _grip(state: TeleopState, opening: float, config: TeleopConfig) -> TeleopState:
+    """Where the gripper should go by the hand's opening (0 closed, 1 open).
+
+    'gradual' starts from the gripper's own opening and goes the hand's way, by as much that both reach the end that
+    the hand goes to together; there, at the latest, they agree and stay so. 'at_once' goes where the hand is.
+    """
     # Backlash: the opening moves only after the hand has moved by the hysteresis, and reaches both ends all the same.
     band = config.hysteresis / 2.0
-    stretched = (1.0 + 2.0 * band) * float(opening.value) - band
-    share = float(np.clip(np.clip(last, stretched - band, stretched + band), 0.0, 1.0))
-    return replace(state, hand=filtered, opening=opening, wish=Target(position, rotation),
-                   wish_gripper_m=config.gripper_closed_m + share * span)
+    stretched = (1.0 + 2.0 * band) * opening - band
+    last = opening if state.shown is None else state.shown
+    shown = float(np.clip(np.clip(last, stretched - band, stretched + band), 0.0, 1.0))
+    span = config.gripper_open_m - config.gripper_closed_m
+    if config.gripper_takeover == "at_once":
+        wish = shown
+    elif state.shown is None or (state.wish_gripper_m is None and shown == last):
+        return replace(state, shown=shown)
+    else:
+        now_m = state.gripper_m if state.wish_gripper_m is None else state.wish_gripper_m
+        wish = float(np.clip((now_m - config.gripper_closed_m) / span, 0.0, 1.0))
+        if shown < last:
+            wish *= shown / last
+        elif shown > last:
+            wish = 1.0 - (1.0 - wish) * (1.0 - shown) / (1.0 - last)
+    return replace(state, shown=shown, wish_gripper_m=config.gripper_closed_m + wish * span)
 
 
 def _move(state: TeleopState, now_ns: int, dt: float, config: TeleopConfig) -> tuple[TeleopState, Command]:
@@ -496,8 +521,8 @@ def _move(state: TeleopState, now_ns: int, dt: float, config: TeleopConfig) -> t
         most = config.gripper_speed_m_s * dt
         gripper += float(np.clip(state.wish_gripper_m - gripper, -most, most))
     state = replace(state, target=target, gripper_m=gripper)
-    phase = Phase.HOLD if lost else Phase.FOLLOW
-    return state, Command(phase, gripper, config.gripper_effort, target, f"holding: {reason}" if lost else "")
+    phase, note = (Phase.HOLD, f"holding: {reason}") if lost else (Phase.FOLLOW, "")
+    return state, Command(phase, None if state.wish_gripper_m is None else gripper, config.gripper_effort, target, note)
 
 
 def _approach(x: np.ndarray, v: np.ndarray, goal: np.ndarray, dt: float, speed: float, acceleration: float, brake: bool

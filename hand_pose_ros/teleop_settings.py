@@ -26,6 +26,9 @@ _FIELDS = {
     "gripper_speed_m_s": ("Largest change of that value per second.", "", 0.001, 10.0),
     "gripper_effort": ("Largest effort, passed on where the output has a field for it.", "N", 0.0, 1000.0),
     "hysteresis": ("Share of the opening that the hand must move before the gripper turns round.", "", 0.0, 0.5),
+    "gripper_takeover": ("After the clutch has closed the gripper starts from its own opening, as soon as thumb and "
+                         "index move, and goes their way until both agree; or it goes where they are at once.",
+                         ("gradual", "at_once")),
     "scale": ("Metres of the robot per metre of the hand.", "", 0.01, 10.0),
     "axes": ("Row-major 3x3 rotation or reflection: motion of the hand in the base frame -> motion of the target.",),
     "rotate": ("The target turns with the hand.",),

@@ -256,9 +256,9 @@ class TeleopNode(Node):
 
     def _send(self, command: Command) -> None:
         values = self._values
-        if command.gripper_m is not None and command.target is not None and not values.dry_run:
+        if command.target is not None and not values.dry_run:
             self._send_arm(command.target)
-            if self._gripper is not None:
+            if self._gripper is not None and command.gripper_m is not None:
                 problem = self._gripper.send(values.gripper_joint, command.gripper_m, command.effort,
                                              values.gripper_open_m - values.gripper_closed_m)
                 if problem:
@@ -340,7 +340,7 @@ class TeleopNode(Node):
             self._said = plain
             if command.withheld:
                 self._log(WARN if command.phase is not Phase.IDLE else 0, f"command withheld: {command.withheld}"
-                          if command.gripper_m is None else command.withheld)
+                          if command.target is None else command.withheld)
             else:
                 self._log(0, "commands go out")
         state = command.phase.value + (f": {command.withheld}" if command.withheld else "")

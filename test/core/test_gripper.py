@@ -212,7 +212,47 @@ def test_gripper_follows_the_aperture_and_reaches_both_ends(run):
     assert command.gripper_m == pytest.approx(run.config.gripper_open_m, abs=1e-9)
 
 
-def test_no_chatter_while_the_aperture_trembles_within_the_hysteresis(run):
+def test_closing_the_clutch_leaves_the_gripper_alone_until_thumb_and_index_move(run):
+    """Something is held at 30 of 80 mm and the hand is wide open: neither closing nor trembling may drop it."""
+    run.state = resync(run.state, None, 0.03)
+    run.close(opening=0.5)
+    rng = np.random.default_rng(0)
+    width = run.config.hysteresis * (run.config.aperture_open - run.config.aperture_closed)
+    for _ in range(200):
+        command = run.see(hand(opening=0.49 + rng.uniform(-0.4, 0.4) * width))
+        assert command.phase is Phase.FOLLOW and command.gripper_m is None and command.target is not None
+
+
+@pytest.mark.parametrize("start_m, shown", [(0.03, 0.5), (0.03, 0.16), (0.08, 0.16), (0.0, 0.5), (0.05, 0.3)])
+def test_the_gripper_goes_the_hands_way_from_its_own_opening_and_agrees_with_it_at_the_ends(start_m, shown):
+    run = Run(TeleopConfig(gripper_speed_m_s=10.0))
+    run.state = resync(run.state, None, start_m)
+    run.close(opening=shown)
+    apertures = np.concatenate([np.linspace(shown, 0.3, 30), np.linspace(0.3, 0.2, 30), np.linspace(0.2, 0.4, 40),
+                                np.full(20, 0.4)])
+    sent = [start_m]
+    for aperture in apertures:
+        command = run.see(hand(opening=aperture))
+        sent.append(sent[-1] if command.gripper_m is None else command.gripper_m)
+    assert np.abs(np.diff(sent)).max() < 0.008                              # never a jump, whatever the speed allows
+    moved, way = np.diff(sent), np.sign(np.diff(apertures, prepend=shown))
+    settled = np.abs(np.convolve(way, np.ones(12), "full")[:len(way)]) == 12  # smoothing lags after the hand turns
+    assert np.all(way[settled] * moved[settled] >= -1e-9) and np.count_nonzero(settled) > 20
+    for aperture, end_m in ((0.05, run.config.gripper_closed_m), (0.62, run.config.gripper_open_m)):
+        for _ in range(60):
+            command = run.see(hand(opening=aperture))
+        assert command.gripper_m == pytest.approx(end_m, abs=1e-9)
+    for _ in range(60):                                                     # agreed at an end: agreed from then on
+        command = run.see(hand(opening=0.33))
+    straight = Run(replace(run.config, gripper_takeover="at_once"))
+    straight.close(opening=0.62)
+    for _ in range(60):
+        expected = straight.see(hand(opening=0.33))
+    assert command.gripper_m == pytest.approx(expected.gripper_m, abs=1e-6)
+
+
+def test_no_chatter_while_the_aperture_trembles_within_the_hysteresis():
+    run = Run(TeleopConfig(gripper_takeover="at_once"))
     run.close(opening=0.3)
     for _ in range(60):
         run.see(hand(opening=0.3))
@@ -408,7 +448,7 @@ def test_the_same_motion_at_10_and_60_hz_gives_the_same_command():
             position, opening = path(t)
             command = run.see(hand(position, opening))
             out.append((t, *command.target.position, command.gripper_m))
-        out = np.array(out)
+        out = np.array(out, float)                                         # None, before the fingers move: NaN
         tracks[rate] = out[out[:, 0] > 4.0]                                # settled
     slow, fast = tracks[10.0], tracks[60.0]
     for axis, full in ((2, 0.2), (4, 0.08)):                               # base y is -camera x; full range of each
@@ -455,6 +495,7 @@ def _one_stream(rng, steps=80):
                           scale=float(rng.uniform(0.3, 2)), stale_s=float(rng.uniform(0.09, 0.4)),
                           hold_s=float(rng.uniform(0.0, 0.4)), side="right",
                           operator=str(rng.choice(["nearest", "first"])),
+                          gripper_takeover=str(rng.choice(["gradual", "at_once"])),
                           lost_policy=str(rng.choice(["hold_then_stop", "stop"])),
                           workspace_min_m=(0.2, -0.25, 0.1), workspace_max_m=(0.7, 0.25, 0.6))
     rate = float(rng.uniform(5, 60))
@@ -511,7 +552,12 @@ def _one_stream(rng, steps=80):
         assert (command.phase is Phase.FOLLOW) == (silent <= config.stale_s + 1e-9)
         assert command.hand is None or kind in ("good", "clock"), kind
         p, dt = command.target.position, (run.now - now_before) * 1e-9
-        assert np.all(np.isfinite(p)) and np.isfinite(command.gripper_m)
+        assert np.all(np.isfinite(p))
+        if command.gripper_m is None:                                       # only until the fingers move
+            assert config.gripper_takeover == "gradual" and (last is None or last.gripper_m is None)
+        else:
+            assert abs(command.gripper_m - before.gripper_m) <= config.gripper_speed_m_s * dt + 1e-9
+            assert config.gripper_closed_m - 1e-9 <= command.gripper_m <= config.gripper_open_m + 1e-9
         np.testing.assert_allclose(command.target.rotation @ command.target.rotation.T, np.eye(3), atol=1e-9)
         assert np.all(p >= np.array(config.workspace_min_m) - 1e-9)
         assert np.all(p <= np.array(config.workspace_max_m) + 1e-9)
@@ -524,10 +570,8 @@ def _one_stream(rng, steps=80):
         for now, then, most in zip((command.target.velocity, command.target.turn), calm,
                                    (config.acceleration_m_s2, config.turn_acceleration_rad_s2)):
             assert np.all(np.abs(now - then) <= most * dt + 1e-9)
-        assert abs(command.gripper_m - before.gripper_m) <= config.gripper_speed_m_s * dt + 1e-9
-        assert config.gripper_closed_m - 1e-9 <= command.gripper_m <= config.gripper_open_m + 1e-9
         if command.phase is Phase.HOLD:
-            assert command.gripper_m == before.gripper_m and "holding" in command.withheld
+            assert command.gripper_m in (None, before.gripper_m) and "holding" in command.withheld
             counts[1] += 1
         if last is None:                                                    # the clutch closed: nothing moves yet
             np.testing.assert_allclose(p, before.target.position, atol=1e-9)
@@ -723,7 +767,7 @@ def test_the_opening_does_not_depend_on_the_size_of_the_operators_hand():
     """Aperture over hand length: a child's hand and an adult's ask for the same."""
     sent = []
     for size in (0.7, 1.0, 1.2):
-        run = Run(TeleopConfig())
+        run = Run(TeleopConfig(gripper_takeover="at_once"))
 
         def sized(**kwargs):
             h = hand(**kwargs)

@@ -343,8 +343,11 @@ def test_closing_starts_from_the_measured_opening():
         for _ in range(3):
             states.publish(JointState(name=["x", "g"], position=[1.0, 0.07]))
             b.spin(0.05)
-        b.engage(opening=0.05)
-        assert 0.05 < b.got["gripper"][0].data <= 0.07                                # not from gripper_start_m = 0.04
+        b.engage(opening=0.5)
+        b.spin(0.2)
+        assert not b.got["gripper"]                                          # closing the clutch leaves it alone
+        b.until(lambda: b.got["gripper"], "a command", lambda: b.send(hand(opening=0.3)))
+        assert 0.05 < b.got["gripper"][0].data <= 0.07                       # not from gripper_start_m = 0.04
 
 
 def test_retargeting_joints_go_out_while_the_clutch_is_closed():

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from hand_pose_ros import bags, camera as camera_model
+from hand_pose_ros import bags, camera as camera_model, messages, resources
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.skeleton import mano_knuckles
 from hand_pose_ros.synthesis import sequence
@@ -61,6 +61,17 @@ def test_true_joints_are_those_that_are_published(bag):
         return np.ptp(np.linalg.norm(points[:, 5] - points[:, 6], axis=-1))
 
     assert spread(mano_knuckles(joints)) < 1e-6 < spread(joints)
+
+
+@pytest.mark.parametrize("name", ["new", "virtual_hands", "teleop_hand"])
+def test_true_hands_are_metres_that_an_arm_may_follow(name, bag):
+    """A teleoperation that listens to them refuses guessed metres; the sample bags hold what this version writes."""
+    with bags.BagReader(bag if name == "new" else resources.folder("test/data") / f"{name}.mcap") as reader:
+        truths = [messages.read_array(recorded.message) for recorded in reader.messages([sequence.TOPICS["truth"]])]
+    assert truths and all(info.metric for _, info in truths)
+    joints = np.array([hand.joints_m for hands, _ in truths for hand in hands])
+    published = np.linalg.norm(mano_knuckles(joints)[:, 9] - joints[:, 9], axis=-1)
+    assert np.all((0.002 < published) & (published < 0.015))
 
 
 @pytest.mark.parametrize("wrong", [dict(fps=0.0), dict(duration_s=-1.0)])
