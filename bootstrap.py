@@ -54,6 +54,7 @@ APT_VIRTUAL_HANDS = {
 }
 """What is needed: (how to see that it is there, its package on Debian and Ubuntu). npm fetches skins and meshes."""
 
+OWN_JOBS = ("setup", "test")
 VIRTUAL_HANDS_JOBS = ("setup", "test", "render", "train", "gpu-train", "assets")
 """Jobs that render virtual hands; the node, its demo and the evaluation do not."""
 NODE_JOBS = ("demo", "run", "teleop-demo")
@@ -77,6 +78,7 @@ def main(arguments: list[str]) -> int:
     try:
         started = time.monotonic()
         check_python()
+        check_job(job)
         renders = job in VIRTUAL_HANDS_JOBS and not core
         check_system({**APT_BASE, **APT_VIRTUAL_HANDS} if renders else APT_BASE, install="--install-system" in options)
         set_up(CORE_SETS if core else FULL_SETS)
@@ -111,6 +113,18 @@ def check_python() -> None:
     if sys.platform != "linux":
         raise Failure(f"the ROS wheels on PyPI are for Linux; this is {sys.platform}. Use a container or a Linux "
                       "machine.")
+
+
+def check_job(job: str) -> None:
+    """A misspelt job must not set everything up first. The table of hand-pose needs the standard library alone."""
+    sys.path.insert(0, str(ROOT))
+    sys.dont_write_bytecode = True                          # by another Python than that of .venv
+    try:
+        from hand_pose_ros.cli import COMMANDS
+    finally:
+        sys.path.remove(str(ROOT))
+    if job not in OWN_JOBS + tuple(COMMANDS):
+        raise Failure(f"there is no job '{job}'; choose one of: {', '.join((*OWN_JOBS, *COMMANDS))}")
 
 
 def check_system(needs: dict, install: bool) -> None:

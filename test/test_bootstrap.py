@@ -172,6 +172,12 @@ def test_usage(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_job_that_is_none_is_refused_before_anything_is_set_up(bootstrap, capsys):
+    assert bootstrap.main(["tets"]) == 1 and not bootstrap.commands
+    said = capsys.readouterr().err
+    assert "'tets'" in said and "test, run, demo" in said and "evaluate" in said
+
+
 def test_an_environment_that_was_half_made_or_moved_is_made_again(bootstrap, monkeypatch, tmp_path):
     bootstrap.set_up(bootstrap.FULL_SETS)
     bootstrap.commands.clear()

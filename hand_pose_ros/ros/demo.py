@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", default=None, metavar="SOURCE",
                         help="webcam[:N], a video, a folder of pictures, a .mcap file or rosbag2 folder (default: the "
                              "bag of virtual hands that comes with the package)")
+    parser.add_argument("--image-topic", metavar="TOPIC", help="camera of a bag that holds several")
     parser.add_argument("--seconds", type=float, default=None,
                         help="stop after this much of the source (default: 20 for a webcam, else all of it)")
     parser.add_argument("--hfov", type=float, default=None, metavar="DEGREES",
@@ -74,7 +75,7 @@ def demonstrate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     environment.use_large_image_profile()
     from . import sources
     location = args.source or str(folder(SAMPLE_BAG[0]) / SAMPLE_BAG[1])
-    source = sources.find(location)
+    source = sources.find(location, args.image_topic)
     seconds = args.seconds if args.seconds is not None else 20.0 if source.kind == "webcam" else 0.0
     out = Path(args.out)
     make_folder(out)
@@ -90,12 +91,13 @@ def demonstrate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     print(f"source: {source.kind} {location}, images on {source.image_topic}", flush=True)
     started_s = time.monotonic()
     node = subprocess.Popen([*node_command, "--ros-args", *settings, *args.ros_args])
+    camera = ["--image-topic", source.image_topic] if source.kind == "bag" else []
     waits = ["--every-image"] if args.every_image or source.kind == "folder" else []
     players: list[subprocess.Popen] = []
 
     def play() -> subprocess.Popen:
         players.append(subprocess.Popen([sys.executable, "-m", "hand_pose_ros.ros.player", location,
-                                         "--seconds", str(seconds), "--listeners", "2", *waits]))
+                                         "--seconds", str(seconds), "--listeners", "2", *camera, *waits]))
         return players[0]
 
     try:

@@ -1,6 +1,7 @@
 """A camera made of a bag, a video, a folder or a webcam: a process of its own that publishes with fresh stamps.
 
-python -m hand_pose_ros.ros.player SOURCE [--seconds S] [--listeners N] [--every-image] [--speed SPEED]
+python -m hand_pose_ros.ros.player SOURCE [--image-topic TOPIC] [--seconds S] [--listeners N] [--every-image]
+    [--speed SPEED]
 """
 from __future__ import annotations
 
@@ -104,6 +105,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Play one source and end. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", help="webcam[:N], video, folder of pictures, .mcap file or rosbag2 folder")
+    parser.add_argument("--image-topic", help="camera of a bag that holds several")
     parser.add_argument("--seconds", type=float, default=0.0, help="stop after this much of the source (0: at its end)")
     parser.add_argument("--listeners", type=int, default=1, help="wait for so many subscribers of the images")
     parser.add_argument("--every-image", action="store_true", help="send each image after the answer to the last")
@@ -113,7 +115,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         rclpy.init(args=[])
         node = rclpy.create_node("camera_player")
-        player = Player(node, sources.find(options.source))
+        player = Player(node, sources.find(options.source, options.image_topic))
         player.play(options.seconds, options.listeners, options.every_image, options.speed)
         print(f"{player.sent} images sent")
         return 0

@@ -49,11 +49,18 @@ class Source:
     truth_topic: str = ""                           # HandPose21Array in the bag; empty: none
 
 
-def find(location: str) -> Source:
+def find(location: str, image_topic: str | None = None) -> Source:
     """Tell by its name what a source is: webcam[:N], x.mcap or a bag folder, a video, a folder of pictures.
 
-    Raises DataError, naming what would be understood.
+    image_topic: which camera of a bag; None: the only one. Raises DataError, naming what would be understood.
     """
+    source = _find(location, image_topic)
+    if image_topic and source.kind != "bag":
+        raise DataError(f"image topic {image_topic}: {location} is a {source.kind}, only bags have topics")
+    return source
+
+
+def _find(location: str, image_topic: str | None) -> Source:
     if location == "webcam" or location.startswith("webcam:"):
         number = location.partition(":")[2] or "0"
         if not number.isdigit():
@@ -71,7 +78,7 @@ def find(location: str) -> Source:
             # By name: hands that a node has published would be compared with themselves, on the node's own topic.
             truth = next((topic.name for topic in reader.topics.values()
                           if topic.type == bags.HANDS and "truth" in topic.name), "")
-            image = reader.image_topic()
+            image = reader.image_topic(image_topic)
             others = [topic for topic in (reader.info_topic(image.name), reader.topics.get(truth),
                                           reader.topics.get("/tf_static")) if topic]
             return Source("bag", location, image.name, BAG_TYPES[image.type],

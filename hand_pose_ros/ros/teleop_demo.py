@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", choices=("pipeline", "truth"), default="pipeline",
                         help="hands from the hand pose node, or the true ones in the bag, which shows the "
                              "teleoperation alone (default: %(default)s)")
+    parser.add_argument("--image-topic", metavar="TOPIC", help="camera of a bag that holds several")
     parser.add_argument("--seconds", type=float, default=0.0, help="stop after this much of the recording")
     parser.add_argument("--hfov", type=float, default=60.0,
                         help="field of view of a video's camera (default: %(default)s)")
@@ -62,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
     environment.use_large_image_profile()
     from . import sources
     location = args.location or str(folder(SAMPLE_BAG[0]) / SAMPLE_BAG[1])
-    source = sources.find(location)
+    source = sources.find(location, args.image_topic)
     if args.source == "truth" and not source.truth_topic:
         raise HandPoseError(f"{location} holds no true hands; leave --source away")
     out = Path(args.out)
@@ -122,8 +123,9 @@ def run(args: argparse.Namespace, source: Any, stale_s: float, speed: float) -> 
                   track_timeout_s=float(np.clip(Config().track_timeout_s / speed, 0.5, 10.0)),
                   **({} if bag else {"camera_info_wait_s": 0.0, "assumed_hfov_deg": float(args.hfov),
                                      "metric_without_calibration": "true"}))
+        camera = ["--image-topic", source.image_topic] if bag else []
         player = [sys.executable, "-m", "hand_pose_ros.ros.player", source.location, "--seconds", str(args.seconds),
-                  "--listeners", "0" if truth else "1", "--speed", str(speed)]
+                  "--listeners", "0" if truth else "1", "--speed", str(speed), *camera]
         return receive(processes, hands_topic, source.truth_topic, lambda: start("player", player))
     finally:
         for name in ("player", "teleop", "hand_pose", "robot"):

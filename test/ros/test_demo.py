@@ -40,7 +40,7 @@ def true_hand(center_px, is_right, track_id):
 
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory):
-    """Two hands, one of them moving, with camera_info, truth and a robot."""
+    """Two hands, one of them moving, with camera_info, truth and a robot, and a second camera that sees nothing."""
     path = tmp_path_factory.mktemp("bag") / "squares.mcap"
     with bags.BagWriter(path) as writer:
         writer.transform(0, "base_link", FRAME, (0, 0, 1), static=True)
@@ -50,6 +50,7 @@ def bag(tmp_path_factory):
             writer.camera_info("/camera/camera_info", stamp, CAMERA)
             writer.compressed_image("/camera/image_raw/compressed", stamp, FRAME, standin_node.picture(hands))
             writer.hands("/truth/hands", stamp, FRAME, [true_hand(*hand, k + 1) for k, hand in enumerate(hands)])
+            writer.compressed_image("/side/image_raw/compressed", stamp, "side", standin_node.picture([]))
     return path
 
 
@@ -59,7 +60,8 @@ def run_demo(*arguments):
 
 
 def test_a_bag_gives_numbers_video_and_tf(bag, tmp_path):
-    done = run_demo("--source", str(bag), "--out", str(tmp_path), "--every-image")
+    done = run_demo("--source", str(bag), "--out", str(tmp_path), "--every-image", "--image-topic",
+                    "/camera/image_raw/compressed")
     assert done.returncode == 0, done.stdout + done.stderr
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     assert numbers["results received"] == FRAMES
@@ -104,8 +106,19 @@ def test_a_folder_of_pictures_waits_for_each_answer(tmp_path):
 
 
 def test_a_node_that_refuses_ends_the_demo(bag, tmp_path):
-    done = run_demo("--source", str(bag), "--out", str(tmp_path), "--ros-args", "-p", "max_hands:=99")
+    done = run_demo("--source", str(bag), "--image-topic", "/side/image_raw/compressed", "--out", str(tmp_path),
+                    "--ros-args", "-p", "max_hands:=99")
     assert done.returncode == 1 and "max_hands" in done.stderr + done.stdout
+
+
+def test_a_bag_with_two_cameras_needs_one_of_them_named(bag, tmp_path):
+    with pytest.raises(demo.DataError, match="/camera/image_raw/compressed, /side/image_raw/compressed.*name one"):
+        sources.find(str(bag))
+    with pytest.raises(demo.DataError, match="/front"):
+        sources.find(str(bag), "/front")
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(demo.DataError, match="/side: .* only bags have topics"):
+        sources.find(str(tmp_path), "/side")
 
 
 @pytest.mark.parametrize("location, text", [("nowhere.mcap", "not there"), ("webcam:x", "webcam:1"), ("/", "no .mcap")])
