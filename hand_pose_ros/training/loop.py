@@ -124,7 +124,8 @@ class Trainer:
         torch.set_rng_state(state["torch_rng"])
 
     def run(self, stop_after_s: float | None = None) -> dict:
-        """Train to the end of the plan, or for ``stop_after_s`` seconds; the last measurement is returned.
+        """Train to the end of the plan, or for ``stop_after_s`` seconds; the last measurement is returned, {} if it
+        failed.
 
         Raises ModelError if the loss stays not finite after going back to the last checkpoint several times.
         """
@@ -141,7 +142,7 @@ class Trainer:
             frozen.quicken(self.network, torch.bfloat16 if mixed else torch.float32)
         stream = self._stream()
         last = last_log = saved = measured = time.monotonic()
-        sums, since, result = {}, 0, {}
+        sums, since = {}, 0
         late = False
         while not self._over(late):
             batch = next(stream)
@@ -178,17 +179,14 @@ class Trainer:
                               **{k: round(v / since, 4) for k, v in sums.items()}})
                 sums, since, last_log = {}, 0, now
             if self.rank == 0 and now - measured > self.measure_s:
-                result = self.measure()
-                measured = last = last_log = time.monotonic()
+                self._save_and_measure()
+                saved = measured = last = last_log = time.monotonic()
                 sums, since = {}, 0
-            if self.rank == 0 and now - saved > CHECKPOINT_S:
+            elif self.rank == 0 and now - saved > CHECKPOINT_S:
                 self.save()
                 saved = last = time.monotonic()
             late = stop_after_s is not None and time.monotonic() - began > stop_after_s
-        if self.rank == 0:
-            result = self.measure()
-            self.save()
-        return result
+        return self._save_and_measure() if self.rank == 0 else {}
 
     def _over(self, out_of_time: bool) -> bool:
         """Whether to stop before this step. All processes do what the first one says, whose clock also sets the rate:
@@ -212,6 +210,16 @@ class Trainer:
         self._record({"kind": "measure", **result})
         return result
 
+    def _save_and_measure(self) -> dict:
+        """The checkpoint first: nothing that goes wrong in measuring, which only tells, may cost the training."""
+        self.save()
+        try:
+            return self.measure()
+        except Exception as error:                      # whatever it is, the log says it
+            _log.exception("measuring failed, the training is kept")
+            self._record({"kind": "error", "error": f"measuring failed: {error!r}"})
+            return {}
+
     def save(self) -> None:
         """Write the checkpoint; the one before stays as ``.old``."""
         path = self._path()
@@ -225,8 +233,7 @@ class Trainer:
             kind, state = self.settings.kind, self.shelf.state
             first, second = ("crops", "frames") if kind == "pose" else ("frames", "crops")
             paths = state["held_" + first] or state["held_" + second]
-            samples = measure.held_out(kind, paths, self.settings.size, self.held_out_count)
-            self.held_out = {k: v.to(self.device) for k, v in samples.items()}
+            self.held_out = measure.held_out(kind, paths, self.settings.size, self.held_out_count)
 
     def _path(self, suffix: str = "") -> Path:
         return self.folder / f"last.pt{suffix}"

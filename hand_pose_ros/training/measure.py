@@ -38,9 +38,9 @@ def pose_on_samples(network, samples: dict, batch: int = 64) -> dict:
     """Virtual validation: nme (% of the longer side of the tight box), xyz (% of a hand length), sigma (mean of |error|
     over expected |error|, 1 is calibrated), visible and presence (% correct), right (% correct of the pictures and of
     their mirror images)."""
-    outputs = [network(images) for images in samples["image"].split(batch)]
+    outputs = [_answer(network, images) for images in samples["image"].split(batch)]
     uv, xyz, uv_sigma, z_sigma, visible, presence, right = (torch.cat(o) for o in zip(*outputs))
-    mirrored = torch.cat([network(images.flip(2))[6] for images in samples["image"].split(batch)])
+    mirrored = torch.cat([_answer(network, images.flip(2))[6] for images in samples["image"].split(batch)])
     hand = samples["labelled"] > 0
     size = samples["image"].shape[1]
     truth = (samples["uv"][hand] + 1) * (0.5 * size) - 0.5
@@ -107,7 +107,7 @@ def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
             for _ in range(2):
                 geometry = crops.plan(camera, detection, size, mirrored)
                 batch = torch.from_numpy(crops.sample(image, camera, geometry)[None].copy())
-                uv, xyz, _, _, _, presence, right = (o[0].numpy() for o in network(batch))
+                uv, xyz, _, _, _, presence, right = (o[0].numpy() for o in _answer(network, batch))
                 px = crops.crop_to_image(geometry, camera, bone_knuckles(uv))
                 if np.isfinite(px).all():
                     detection = Detection(detection.box, 1.0, np.nan, crops.from_joints(px).up)
@@ -116,7 +116,7 @@ def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
             span = np.ptp(truth[valid], axis=0).max()
             row["nme"].append(100 * np.linalg.norm(px - truth, axis=-1)[valid].mean() / span)
             row["presence"].append(100.0 * (presence > 0.5))
-            mirror_right = network(batch.flip(2))[6].item()
+            mirror_right = _answer(network, batch.flip(2))[6].item()
             row["right"].append(50.0 * (right > 0.5) + 50.0 * (mirror_right < 0.5))
             if hand.get("joints_3d") is not None and record["truth"] == "independent":
                 known = np.asarray(hand.get("valid_3d") or [1] * 21) > 0
@@ -135,7 +135,7 @@ def detector_on_samples(network, samples: dict, batch: int = 32) -> dict:
     from hand_pose_ros import detect
     found = hands = false = 0
     sides, ups = [], []
-    dense = torch.cat([network(images) for images in samples["image"].split(batch)]).numpy()
+    dense = torch.cat([_answer(network, images) for images in samples["image"].split(batch)]).numpy()
     for k in range(len(dense)):
         truth = _middles(samples, k)
         answers = detect.decode(dense[k], 0.5)
@@ -162,7 +162,7 @@ def detector_on_photographs(network, photographs: Photographs, size: tuple[int, 
 
     def run(batch):
         with torch.no_grad():
-            return (network(torch.from_numpy(batch)).numpy(),)
+            return (_answer(network, torch.from_numpy(batch)).numpy(),)
 
     detector = detect.Detector(run, size)
     rows = defaultdict(lambda: defaultdict(list))
@@ -187,6 +187,12 @@ def detector_on_photographs(network, photographs: Photographs, size: tuple[int, 
     return {name: {"images": sum(r["dataset"] == name for r in photographs.records),
                    **{k: float(np.sum(v) if k == "false" else np.mean(v)) for k, v in row.items()}}
             for name, row in sorted(rows.items())}
+
+
+def _answer(network: torch.nn.Module, images: torch.Tensor):
+    """Outputs on the CPU of a network on any device; images, samples and labels stay on the CPU."""
+    outputs = network(images.to(next(network.parameters()).device))
+    return outputs.cpu() if isinstance(outputs, torch.Tensor) else [output.cpu() for output in outputs]
 
 
 def _middles(samples: dict, k: int):

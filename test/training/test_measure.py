@@ -1,0 +1,108 @@
+"""Measuring while the network is on a GPU, played by tensors that only a move can bring there and back."""
+import json
+
+import cv2
+import numpy as np
+import pytest
+import standin_hands
+import torch
+
+from hand_pose_ros import networks
+from hand_pose_ros.training import checkpoint, loop, measure, settings
+
+KINDS = {"pose": {"architecture": "pose_light", "options": {"width": 0.4, "neck": 16}, "size": [64, 64]},
+         "detector": {"architecture": "detector_light", "options": {"width": 0.5, "neck": 16}, "size": [96, 128]}}
+GPU = torch.device("cuda", 0)
+
+
+class OnGpu(torch.Tensor):
+    """Values that answer as those of a GPU do: no NumPy, and no computing with values of the CPU."""
+    device = GPU
+
+    def cpu(self):
+        with torch._C.DisableTorchFunctionSubclass():
+            return self.as_subclass(torch.Tensor)
+
+    def numpy(self, *args, **more):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    __array__ = numpy
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if any(type(value) is torch.Tensor and value.ndim for value in args):
+            raise RuntimeError("Expected all tensors to be on the same device")
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+class NetworkOnGpu(torch.nn.Module):
+    """A network whose weights and answers are there, and that refuses pictures which are not."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def parameters(self, recurse=True):
+        return iter([torch.zeros(1).as_subclass(OnGpu)])
+
+    def forward(self, images):
+        assert isinstance(images, OnGpu), "pictures of the CPU, weights of the GPU"
+        out = self.network(images.cpu())
+        return out.as_subclass(OnGpu) if isinstance(out, torch.Tensor) else tuple(o.as_subclass(OnGpu) for o in out)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Makes ``tensor.to(GPU)`` possible where there is none."""
+    real = torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *args, **more: self.as_subclass(OnGpu)
+                        if GPU in args else real(self, *args, **more))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Shards, and beside them three labelled pictures as photographs."""
+    root, rng, lines = tmp_path_factory.mktemp("measured"), np.random.default_rng(4), []
+    for k in range(2):
+        standin_hands.write(root / f"crops-{k}.tar", 6, k)
+        standin_hands.write(root / f"frames-{k}.tar", 4, k, "frames")
+    for k in range(3):
+        image, label = standin_hands.record(rng, 160, 120, 1, 0.7)
+        cv2.imwrite(str(root / f"{k}.png"), image)
+        (hand,) = label["hands"]
+        x, y, right, bottom = hand["box"]
+        lines.append({"image": f"{k}.png", "dataset": "sticks", "truth": "independent", "width": 160, "height": 120,
+                      "exhaustive": True, "hands": [{
+                          "bbox": [x, y, right - x, bottom - y], "joints_2d": hand["joints_px"], "valid_2d": [1] * 21,
+                          "handedness": "right" if hand["is_right"] else "left", "K": label["K"],
+                          "joints_3d": hand["joints_m"]}]})
+    (root / "annotations.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    return root
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_on_a_gpu_is_measured_as_one_on_the_cpu(folder, tmp_path, gpu, kind):
+    run = loop.Trainer(settings.from_dict(KINDS[kind]), str(folder), tmp_path, workers=0, held_out=6,
+                       photographs=measure.Photographs(folder))
+    run.shelf.rescan()
+    if kind == "detector":
+        run.average.head[1].bias[0] = 1.0                           # hands everywhere: boxes and sides are compared too
+    expected = run.measure()
+    run.average, run.device, run.held_out = NetworkOnGpu(run.average), GPU, None
+    assert json.dumps(run.measure()) == json.dumps(expected)
+    assert set(expected["photographs"]["sticks"]) >= ({"nme", "pa_mm"} if kind == "pose" else {"recall", "false"})
+
+
+def test_measuring_that_fails_costs_no_training(folder, tmp_path, monkeypatch, caplog):
+    values = {**KINDS["pose"], "batch": 4, "steps": 3}
+    for measure_s in (0.0, 1e9):                                    # after every step, and at the end alone
+        run = loop.Trainer(settings.from_dict(values), str(folder), tmp_path / str(measure_s), workers=0, held_out=6,
+                           measure_s=measure_s)
+        saved = []
+        monkeypatch.setattr(measure, "pose_on_samples", lambda *_: saved.append(
+            checkpoint.load(run.folder / "last.pt")["step"]) or {}["no such number"])
+        assert run.run() == {} and run.step == 3
+        assert saved == ([1, 2, 3, 3] if measure_s == 0.0 else [3]), "the checkpoint comes before the measurement"
+        lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+        assert "no such number" in lines[-1]["error"] and "no such number" in caplog.text
+        caplog.clear()
