@@ -17,6 +17,7 @@ COMMANDS = {
     "run": ("hand_pose_ros.ros.run", "start the node: camera images in, hands out"),
     "demo": ("hand_pose_ros.ros.demo",
              "the main job on this machine: a recorded or live camera, the node, what it sends"),
+    "fuse": ("hand_pose_ros.ros.fuse", "several cameras' hands in, the same hands once, in true metres, out"),
     "teleop": ("hand_pose_ros.ros.teleop", "steer a gripper and an arm by a hand: clutch, limits, emergency stop"),
     "sim-robot": ("hand_pose_ros.ros.sim_robot",
                   "a simulated arm with a gripper that takes the teleoperation's commands"),

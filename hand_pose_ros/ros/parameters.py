@@ -49,12 +49,20 @@ def check_all(values: Mapping[str, Any]) -> None:
     check(values)
     for name in TOPICS:
         if values.get(name):
-            try:
-                validate_topic_name(values[name])
-            except InvalidTopicNameException as error:
-                raise ConfigError(f"{name} is '{values[name]}', which is no topic name: "
-                                  f"{' '.join(str(error).split())}") from error
-    prefix = values.get("tf_prefix", "")
+            check_topic(name, values[name])
+    check_tf_prefix(values.get("tf_prefix", ""))
+
+
+def check_topic(name: str, topic: str) -> None:
+    """Raises ConfigError if what the parameter ``name`` holds is no topic name."""
+    try:
+        validate_topic_name(topic)
+    except InvalidTopicNameException as error:
+        raise ConfigError(f"{name} is '{topic}', which is no topic name: {' '.join(str(error).split())}") from error
+
+
+def check_tf_prefix(prefix: str) -> None:
+    """Raises ConfigError if tf2 would take no frame name that begins so."""
     if prefix.startswith("/") or any(letter.isspace() for letter in prefix):
         raise ConfigError(f"tf_prefix is '{prefix}'; tf2 takes no frame name with a leading '/' or blanks: leave them "
                           "out")

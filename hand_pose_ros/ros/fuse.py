@@ -1,0 +1,30 @@
+"""``hand-pose fuse``: the fusion node without ros2 launch."""
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``hand-pose fuse``."""
+    parser.add_argument("hands_topics", nargs="*", metavar="TOPIC",
+                        help="hands of two or more cameras, e.g. /cam_left/hand_pose/hands /cam_right/hand_pose/hands; "
+                             "results are in the first one's frame")
+    parser.add_argument("--config", metavar="FILE", help="YAML file of parameters")
+    parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[],
+                        help="everything after this goes to ROS: -p max_skew_s:=0.05 -p use_sim_time:=true ...")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run until Ctrl-C. Raises ConfigError for a parameter file that is not there (ROS would only warn)."""
+    from .fusion_node import main as run_node
+    ros = list(args.ros_args)
+    if args.config:
+        if not Path(args.config).is_file():
+            raise ConfigError(f"there is no parameter file {args.config}")
+        ros = ["--params-file", args.config, *ros]
+    if args.hands_topics:
+        ros += ["-p", f"hands_topics:={','.join(args.hands_topics)}"]
+    return run_node(["fuse", *(["--ros-args", *ros] if ros else [])])

@@ -1,0 +1,224 @@
+"""The fusion node: hands of several cameras in, the same hands once, in metres, out. What is fused, and how, is decided
+in fusion.py."""
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import Point, TransformStamped
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from std_msgs.msg import ColorRGBA
+from visualization_msgs.msg import Marker, MarkerArray
+
+from hand_pose_ros.msg import HandPose21, HandPose21Array
+
+from .. import fusion, messages
+from ..config import Setting
+from ..errors import ConfigError, DataError
+from ..fusion import FusionConfig
+from . import compat, diagnostics, process, qos
+from .diagnostics import ERROR, Monitor, log_of
+from .markers import HandMarkers
+from .parameters import Parameters, check_tf_prefix, check_topic
+from .transforms import transform_messages
+
+NODE_NAME = "hand_pose_fusion"
+LEAD_S = 0.3
+"""While the first camera is silent for longer than this, the images of the others set the pace."""
+DISAGREE_M = 0.04
+"""Median distance between what the views say and the fused joints above which their places are doubted."""
+REMEMBERED = 60
+"""Fused hands of which that median is taken."""
+
+SETTINGS = (
+    Setting("hands_topics", "", "HandPose21Array of two or more cameras, separated by commas, e.g. "
+            "/cam_left/hand_pose/hands,/cam_right/hand_pose/hands. Results are in the first one's frame."),
+    Setting("max_skew_s", 0.1, "Hands of a camera whose image is further than this from that of the first are not used.",
+            "s", 0.001, 1.0, live=True),
+    Setting("extrinsics_sigma_m", 0.005, "How well the places of the cameras are known: standard deviation at the hand.",
+            "m", 0.0, 0.2, live=True),
+    Setting("publish_tf", True, "Send TF frames of wrists and fingertips."),
+    Setting("tf_prefix", "fused/", "Put before every TF frame name."),
+    Setting("silence_warning_s", 2.0, "Time without hands of a camera after which diagnostics say so.", "s", 0.1,
+            3600.0, live=True),
+    Setting("diagnostics_period_s", 1.0, "Time between two reports on /diagnostics.", "s", 0.05, 60.0),
+)
+
+
+def check(values: Mapping[str, Any]) -> None:
+    """Raises ConfigError if there are not two different topics, or one of them or the prefix is no name."""
+    topics = listed(values["hands_topics"])
+    if len(set(topics)) < 2 or len(set(topics)) < len(topics):
+        raise ConfigError(f"hands_topics is '{values['hands_topics']}'; it must name two or more different topics, "
+                          "separated by commas")
+    for topic in topics:
+        check_topic("hands_topics", topic)
+    check_tf_prefix(values["tf_prefix"])
+
+
+def listed(text: str) -> list[str]:
+    """The parts of a text that are separated by commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+class FusionNode(Node):
+    """Subscribes to the hands of every camera; each message of the leading one gives a result."""
+
+    def __init__(self, **node_options: Any) -> None:
+        super().__init__(NODE_NAME, **node_options)
+        self._monitor = Monitor(log_of(self))
+        self._parameters_ = Parameters(self, SETTINGS, check)
+        self._parameters_.frozen = True
+        values = self._values
+        self._topics = [self.resolve_topic_name(topic) for topic in listed(values.hands_topics)]
+        self._state = fusion.FusionState()
+        self._frames: dict[str, str] = {}                       # topic: frame_id of its camera
+        self._heard_ns: dict[str, int] = {}                     # topic: when, steady clock
+        self._guessed: set[str] = set()                         # topics whose metres are a guess
+        self._apart_m: deque[float] = deque(maxlen=REMEMBERED)
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._started_ns = self._steady.now().nanoseconds
+        self._hands = self.create_publisher(HandPose21Array, "~/hands", qos.RESULTS)
+        self._markers = self.create_publisher(MarkerArray, "~/markers", qos.RESULTS)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._marker_maker = HandMarkers(MarkerArray, Marker, Point, ColorRGBA, values.tf_prefix)
+        self._transforms = compat.transform_broadcaster(self) if values.publish_tf else None
+        self._lookup = compat.transform_lookup(self)
+        for topic in self._topics:
+            self.create_subscription(HandPose21Array, topic, partial(self._on_hands, topic), 5)
+        self.create_timer(values.diagnostics_period_s, self._report, clock=self._steady)
+        self._monitor.fact("first camera", self._topics[0])
+
+    @property
+    def _values(self) -> Any:
+        return self._parameters_.values
+
+    # ------------------------------------------------------------------------------------------------------- fusing
+
+    def _on_hands(self, topic: str, message: Any) -> None:
+        now_ns = self._steady.now().nanoseconds
+        self._monitor.received()
+        try:
+            hands, info = messages.read_array(message)
+        except DataError as error:
+            self._monitor.problem("hands", f"a message on {topic} is not used: {error}")
+            return
+        self._heard_ns[topic], self._frames[topic] = now_ns, message.header.frame_id
+        self._note_metres(topic, bool(hands) and not info.metric)
+        if topic in self._guessed:
+            hands = ()
+        stamp_ns = messages.stamp_ns(message.header)
+        last = self._state.cameras.get(topic)
+        if last is not None and stamp_ns == last.stamp_ns:
+            return
+        self._state = fusion.observe(self._state, topic, stamp_ns, hands)
+        if topic == self._leader(topic, now_ns):
+            self._publish(message.header, stamp_ns, info)
+
+    def _note_metres(self, topic: str, guessed: bool) -> None:
+        if not guessed:
+            self._guessed.discard(topic)
+            return
+        self._guessed.add(topic)
+        self._monitor.problem("metres", f"{topic}: its camera is not calibrated, so its rays are a guess and are not "
+                              "used; publish its camera_info")
+
+    def _leader(self, topic: str, now_ns: int) -> str:
+        """The first camera, or while it is silent the first of the others that is not. Nobody before the first one was
+        heard, since the frame of the results is its."""
+        if self._topics[0] not in self._frames:
+            return ""
+        alive = [one for one in self._topics if now_ns - self._heard_ns.get(one, -10**18) <= LEAD_S * 1e9]
+        return alive[0] if alive else topic
+
+    def _publish(self, header: Any, stamp_ns: int, info: messages.ArrayInfo) -> None:
+        values, first = self._values, self._topics[0]
+        poses = {first: (np.eye(3), np.zeros(3))}
+        for topic in self._topics[1:]:
+            pose = self._pose(topic, stamp_ns)
+            if pose is not None:
+                poses[topic] = pose
+        config = FusionConfig(values.max_skew_s, values.extrinsics_sigma_m)
+        self._state, fused = fusion.fuse(self._state, stamp_ns, poses, config)
+        self._judge(fused)
+        hands = tuple(one.hand for one in fused)
+        header.frame_id = self._frames[first]
+        now_ns = self.get_clock().now().nanoseconds
+        age_ns = now_ns - stamp_ns
+        info = replace(info, metric=True, runtime=f"fusion of {len(poses)} cameras, {info.runtime}", dropped=0,
+                       latency_publish_ns=age_ns if info.latency_receive_ns >= 0 and age_ns >= 0 else -1)
+        self._hands.publish(messages.fill_array(HandPose21Array(), hands, header, HandPose21, info))
+        if self._transforms is not None and stamp_ns and header.frame_id:
+            transforms = transform_messages(TransformStamped, header, hands, values.tf_prefix)
+            if transforms:
+                self._transforms.sendTransform(transforms)
+        if self._markers.get_subscription_count():
+            self._markers.publish(self._marker_maker.message(header, hands))
+        self._monitor.published({"age at publication": age_ns / 1e6}, 0)
+
+    def _pose(self, topic: str, stamp_ns: int) -> fusion.Pose | None:
+        """From this camera to the first at that time, None if it was not heard yet or TF does not connect the two."""
+        if topic not in self._frames:
+            return None
+        try:
+            rotation, translation, _ = self._lookup(self._frames[self._topics[0]], self._frames[topic], stamp_ns)
+        except DataError as error:
+            self._monitor.problem("extrinsics", f"{topic} is not used: {error}; publish where its camera is (static "
+                                  "transform, as a calibration of both cameras gives it)", ERROR)
+            return None
+        if not (np.isfinite(rotation).all() and np.isfinite(translation).all()):
+            self._monitor.problem("extrinsics", f"{topic} is not used: the transform from {self._frames[topic]} is not "
+                                  "finite", ERROR)
+            return None
+        return rotation, translation
+
+    # ------------------------------------------------------------------------------------------------------- health
+
+    def _judge(self, fused: Sequence[fusion.FusedHand]) -> None:
+        """Wrong extrinsics or clocks show in views that do not meet."""
+        self._monitor.fact("hands seen by several cameras", str(sum(len(one.cameras) > 1 for one in fused)))
+        self._apart_m.extend(one.combination.disagreement_m for one in fused if len(one.cameras) > 1)
+        apart_m = float(np.median(self._apart_m)) if len(self._apart_m) >= REMEMBERED // 2 else 0.0
+        if apart_m > DISAGREE_M:
+            self._monitor.problem("agreement", f"the cameras' joints are {1e3 * apart_m:.0f} mm from the fused ones: "
+                                  "check the transforms between the cameras, and that their clocks agree")
+        alone = [one for one in fused if len(one.cameras) == 1]
+        for k, one in enumerate(alone):
+            for other in alone[k + 1:]:
+                if one.cameras != other.cameras and one.hand.is_right == other.hand.is_right:
+                    distance = np.linalg.norm(one.hand.joints_m[0] - other.hand.joints_m[0])
+                    self._monitor.problem("apart", f"{one.cameras[0]} and {other.cameras[0]} see a "
+                                          f"{'right' if one.hand.is_right else 'left'} hand each, {distance:.2f} m "
+                                          "apart; if it is the same one, check the transforms between the cameras")
+
+    def _report(self) -> None:
+        now_ns, limit_s = self._steady.now().nanoseconds, self._values.silence_warning_s
+        silent = [topic for topic in self._topics
+                  if now_ns - self._heard_ns.get(topic, self._started_ns) > limit_s * 1e9]
+        if silent:
+            until = "" if self._topics[0] in self._frames else "; nothing is sent before the first camera was heard"
+            self._monitor.problem("silence", f"no hands on {', '.join(silent)}; start the hand pose node of that camera "
+                                  f"or set hands_topics{until}", standing=True)
+        else:
+            self._monitor.clear("silence")
+        self._diagnostics.publish(diagnostics.to_message(
+            self._monitor.report(), self.get_fully_qualified_name(), "fusion", self.get_clock().now().to_msg()))
+
+    def stop(self) -> None:
+        """Nothing to end."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM. Returns the exit code: 0, or 1 if it refused to start."""
+    return process.run(FusionNode, NODE_NAME, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,242 @@
+"""Fusion of several cameras against simulated cameras whose errors are known: scale, uncertainty, identity, time."""
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).parent))
+from test_gripper import joints  # noqa: E402
+
+from hand_pose_ros import fusion  # noqa: E402
+from hand_pose_ros.frames import rotation_from_vector  # noqa: E402
+from hand_pose_ros.types import Hand, JointState, ScaleSource  # noqa: E402
+
+PLACE = np.array([0.0, 0.0, 0.8])
+ACROSS_M, ALONG_M, FIT = 0.004, 0.009, 0.02
+PERIOD_NS = 33_000_000
+
+
+def pose(degrees: float) -> fusion.Pose:
+    """A camera that looks at PLACE from another side, as far away as the first one."""
+    R = rotation_from_vector(np.array([0.0, np.deg2rad(degrees), 0.0]))
+    return R, PLACE - R @ PLACE
+
+
+def seen(X: np.ndarray, camera: fusion.Pose, rng, length_error: float = 0.0, track_id: int = 1, right: float = 0.95,
+         noise: float = 1.0, **changes) -> Hand:
+    """The hand with joints X (21, 3), in the first camera's frame, as this camera reports it: a true size that differs
+    from the assumed one by ``length_error`` (log), and noise of which it knows the size."""
+    R, t = camera
+    p = (X - t) @ R
+    d = p / np.linalg.norm(p, axis=-1, keepdims=True)
+    off = rng.normal(0, ACROSS_M, p.shape)
+    off += d * (rng.normal(0, ALONG_M, (21, 1)) - (off * d).sum(-1, keepdims=True))
+    p = (p + noise * off) * np.exp(-length_error + noise * rng.normal(0, FIT))
+    sigma = np.sqrt(ALONG_M**2 + (np.linalg.norm(p, axis=-1) * np.hypot(0.07, FIT))**2)
+    values = dict(score=0.9, right_probability=right, box=np.array([0.0, 0, 9, 9]), joints_px=rng.normal(size=(21, 2)),
+                  joints_m=p, joints_rel_m=p - p[0], confidence=np.full(21, 0.8),
+                  state=np.full(21, JointState.VISIBLE, np.uint8), sigma_ray_m=sigma,
+                  sigma_across_m=np.full(21, ACROSS_M), hand_length_m=0.186, scale_source=ScaleSource.ASSUMED,
+                  track_id=track_id)
+    return Hand(**{**values, **changes})
+
+
+def shape(rng) -> np.ndarray:
+    """Some hand near PLACE, in any attitude."""
+    return joints(rng.uniform(0.1, 0.6), rng.uniform()) @ rotation_from_vector(rng.normal(0, 1, 3)).T + PLACE \
+        + rng.normal(0, 0.04, 3)
+
+
+def error(hand: Hand, X: np.ndarray) -> float:
+    return float(np.linalg.norm(hand.joints_m - X, axis=-1).mean())
+
+
+def fuse_once(hands: dict, poses: dict, config=fusion.FusionConfig(), state=fusion.FusionState(), stamp_ns=10**9):
+    for camera, of_camera in hands.items():
+        state = fusion.observe(state, camera, stamp_ns, of_camera)
+    return fusion.fuse(state, stamp_ns, poses, config)
+
+
+@pytest.mark.parametrize("degrees, share", [(20.0, 0.25), (45.0, 0.2), (90.0, 0.2), (180.0, 0.25)])
+def test_cameras_from_two_sides_measure_the_size_that_one_can_only_assume(degrees, share):
+    rng, alone, together, squared, lengths = np.random.default_rng(0), [], [], [], []
+    for _ in range(150):
+        X, length_error = shape(rng), rng.normal(0, 0.07)
+        poses = {"a": pose(0.0), "b": pose(degrees)}
+        hands = {name: [seen(X, where, rng, length_error)] for name, where in poses.items()}
+        _, (fused,) = fuse_once(hands, poses, fusion.FusionConfig(extrinsics_sigma_m=0.0))
+        assert fused.cameras == ("a", "b") and fused.hand.scale_source == ScaleSource.MULTI_VIEW
+        alone.append(error(hands["a"][0], X))
+        together.append(error(fused.hand, X))
+        off = fused.hand.joints_m - X
+        squared.append(np.einsum("ja,jab,jb->j", off, np.linalg.inv(fused.combination.covariance), off).mean() / 3)
+        lengths.append(np.log(fused.hand.hand_length_m / 0.186) - length_error)
+    assert np.mean(together) < share * np.mean(alone)
+    assert 0.85 < np.mean(squared) < 1.25                   # the covariance tells the error that is left
+    assert np.std(lengths) < 0.03 and abs(np.mean(lengths)) < 0.01
+
+
+def test_one_line_of_sight_measures_nothing_and_says_so():
+    rng, kept = np.random.default_rng(1), []
+    for _ in range(100):
+        X, length_error = shape(rng), rng.normal(0, 0.07)
+        poses = {"a": pose(0.0), "b": pose(0.0)}
+        hands = {name: [seen(X, where, rng, length_error)] for name, where in poses.items()}
+        _, (fused,) = fuse_once(hands, poses)
+        assert fused.hand.scale_source == ScaleSource.ASSUMED
+        assert np.all(fused.hand.sigma_ray_m > 0.9 * 0.07 * np.linalg.norm(fused.hand.joints_m, axis=-1))
+        kept.append(error(fused.hand, X) - error(hands["a"][0], X))
+    assert abs(np.mean(kept)) < 0.005                       # neither drawn nearer nor pushed away
+
+
+def test_one_view_is_what_that_camera_said():
+    rng = np.random.default_rng(2)
+    poses = {"a": pose(0.0), "b": pose(60.0)}
+    X = shape(rng)
+    own = seen(X, poses["a"], rng, 0.05)
+    _, (fused,) = fuse_once({"a": [own], "b": []}, poses, fusion.FusionConfig(extrinsics_sigma_m=0.0))
+    np.testing.assert_allclose(fused.hand.joints_m, own.joints_m, atol=1e-6)
+    np.testing.assert_allclose(fused.hand.joints_rel_m, own.joints_rel_m, atol=1e-6)
+    np.testing.assert_allclose(fused.hand.sigma_ray_m, own.sigma_ray_m, rtol=0.05)
+    np.testing.assert_allclose(fused.hand.sigma_across_m, own.sigma_across_m, rtol=0.05)
+    assert fused.hand.scale_source == ScaleSource.ASSUMED and fused.hand.hand_length_m == pytest.approx(0.186)
+    assert fused.hand.joints_px is own.joints_px and fused.hand.box is own.box
+    other = seen(X, poses["b"], rng)
+    _, (fused,) = fuse_once({"a": [], "b": [other]}, poses)
+    np.testing.assert_allclose(fused.hand.joints_m, other.joints_m @ poses["b"][0].T + poses["b"][1], atol=1e-6)
+    assert np.isnan(fused.hand.joints_px).all() and np.isnan(fused.hand.box).all()     # the first camera has no pixels
+
+
+def test_each_camera_more_leaves_less_uncertainty_and_a_lost_one_gives_it_back():
+    rng = np.random.default_rng(3)
+    poses = {"a": pose(0.0), "b": pose(40.0), "c": pose(-50.0)}
+    X = shape(rng)
+    hands = {name: [seen(X, where, rng, 0.05)] for name, where in poses.items()}
+    sigmas = []
+    for names in ("a", "ab", "abc", "ac", "a"):
+        state, (fused,) = fuse_once({name: hands[name] for name in names}, poses)
+        sigmas.append(np.sqrt(np.trace(fused.combination.covariance, axis1=1, axis2=2)).mean())
+    assert sigmas[0] > 3 * sigmas[1] > 3 * sigmas[2] and sigmas[3] < sigmas[4] == sigmas[0]
+
+
+@pytest.mark.parametrize("speed", [0.0, 1.0])
+def test_cameras_that_are_not_synchronised_meet_at_one_time(speed):
+    """The second camera's image is 16 ms older: at 1 m/s that is 16 mm, which must not end up in the hand."""
+    rng, poses = np.random.default_rng(4), {"a": pose(0.0), "b": pose(70.0)}
+    X, state, errors = shape(rng), fusion.FusionState(), []
+    for k in range(12):
+        for name, at_ns in (("b", k * PERIOD_NS - 16_000_000), ("a", k * PERIOD_NS)):
+            moved = X + np.array([speed, 0.0, 0.0]) * at_ns * 1e-9
+            state = fusion.observe(state, name, 10**9 + at_ns, [seen(moved, poses[name], rng, 0.05, noise=0.0)])
+        state, (fused,) = fusion.fuse(state, 10**9 + k * PERIOD_NS, poses)
+        errors.append(error(fused.hand, X + np.array([speed, 0.0, 0.0]) * k * PERIOD_NS * 1e-9))
+    assert max(errors[2:]) < 0.004
+    _, (late,) = fusion.fuse(state, 10**9 + 12 * PERIOD_NS, poses)          # nothing new came: carried on, less sure
+    assert np.all(late.hand.sigma_across_m > 1.5 * fused.hand.sigma_across_m)
+
+
+def test_hands_keep_their_numbers_while_they_cross_and_while_one_camera_is_blind():
+    rng, poses = np.random.default_rng(5), {"a": pose(0.0), "b": pose(60.0)}
+    shapes = [joints(0.4, 0.1) + PLACE, joints(0.2, 0.9) + PLACE]
+    state, seen_as = fusion.FusionState(), []
+    for k in range(60):
+        at = np.array([0.2 - 0.4 * k / 59, 0.0, 0.0])
+        X = [shapes[0] + at + [0.0, 0.07, 0.0], shapes[1] - at - [0.0, 0.07, 0.0]]
+        for name, order in (("a", (0, 1)), ("b", (1, 0))):
+            hands = [seen(X[i], poses[name], rng, 0.03, track_id=10 * (name == "b") + i + 1) for i in order]
+            if name == "a" and 15 <= k < 25:
+                hands = hands[:1]                                           # the second hand is hidden from it
+            state = fusion.observe(state, name, 10**9 + k * PERIOD_NS, hands)
+        state, fused = fusion.fuse(state, 10**9 + k * PERIOD_NS, poses)
+        assert len(fused) == 2
+        nearest = [int(np.argmin([error(one.hand, x) for x in X])) for one in fused]
+        assert sorted(nearest) == [0, 1] and max(error(one.hand, X[i]) for one, i in zip(fused, nearest)) < 0.1
+        seen_as.append(tuple(one.hand.track_id for i, one in sorted(zip(nearest, fused), key=lambda pair: pair[0])))
+        if not 15 <= k < 25:
+            assert all(one.cameras == ("a", "b") for one in fused)
+    assert len(set(seen_as)) == 1
+
+
+def test_views_that_do_not_meet_stay_two_hands():
+    """Transforms that are 0.25 m wrong: better two hands that are unsure than one in the middle of nowhere."""
+    rng, poses = np.random.default_rng(6), {"a": pose(0.0), "b": pose(60.0)}
+    X = shape(rng)
+    hands = {name: [seen(X, where, rng)] for name, where in poses.items()}
+    R, t = poses["b"]
+    _, fused = fuse_once(hands, {"a": poses["a"], "b": (R, t + [0.0, 0.25, 0.0])})
+    assert [one.cameras for one in fused] == [("a",), ("b",)]
+    assert fused[0].hand.track_id != fused[1].hand.track_id
+
+
+def test_old_images_and_hands_without_metres_are_left_out():
+    rng, poses = np.random.default_rng(7), {"a": pose(0.0), "b": pose(60.0)}
+    X = shape(rng)
+    state = fusion.observe(fusion.FusionState(), "b", 10**9, [seen(X, poses["b"], rng)])
+    state = fusion.observe(state, "a", 10**9 + 110_000_000, [seen(X, poses["a"], rng)])
+    _, (fused,) = fusion.fuse(state, 10**9 + 110_000_000, poses)
+    assert fused.cameras == ("a",)
+    _, (fused,) = fusion.fuse(state, 10**9 + 110_000_000, {"a": poses["a"]})           # no transform: not used
+    assert fused.cameras == ("a",)
+    blind = seen(X, poses["b"], rng, joints_m=np.full((21, 3), np.nan), sigma_ray_m=np.full(21, np.nan))
+    _, (fused,) = fuse_once({"a": [seen(X, poses["a"], rng)], "b": [blind]}, poses)
+    assert fused.cameras == ("a",) and np.isfinite(fused.hand.joints_m).all()
+    assert fuse_once({"a": [], "b": [blind]}, poses)[1] == ()
+
+
+def test_a_joint_that_one_camera_does_not_see_comes_from_the_other():
+    rng, poses = np.random.default_rng(8), {"a": pose(0.0), "b": pose(60.0)}
+    X = shape(rng)
+    a, b = (seen(X, where, rng) for where in poses.values())
+    lost, state = a.joints_m.copy(), a.state.copy()
+    lost[8] = np.nan                                                        # not known at all
+    lost[12] += 0.3                                                         # carried on from long ago, and wrong
+    state[8], state[12], state[16] = JointState.UNKNOWN, JointState.EXTRAPOLATED, JointState.SELF_OCCLUDED
+    _, (fused,) = fuse_once({"a": [replace(a, joints_m=lost, state=state)], "b": [b]}, poses)
+    assert np.linalg.norm(fused.hand.joints_m[[8, 12]] - X[[8, 12]], axis=-1).max() < 0.05
+    assert list(fused.hand.state[[8, 12, 16]]) == [JointState.VISIBLE] * 3
+    assert fused.hand.sigma_ray_m[8] > fused.hand.sigma_ray_m[7]
+
+
+def test_a_joint_that_one_of_three_cameras_misreads_is_outvoted():
+    rng, poses = np.random.default_rng(9), {"a": pose(0.0), "b": pose(50.0), "c": pose(-50.0)}
+    off = []
+    for _ in range(40):
+        X = shape(rng)
+        hands = {name: [seen(X, where, rng)] for name, where in poses.items()}
+        wrong = hands["b"][0].joints_m.copy()
+        wrong[8, :2] += 0.08
+        hands["b"] = [replace(hands["b"][0], joints_m=wrong)]
+        _, fused = fuse_once(hands, poses)
+        assert fused[0].cameras == ("a", "b", "c")
+        off.append(np.linalg.norm(fused[0].hand.joints_m[8] - X[8]))
+    assert np.median(off) < 0.02                                            # the mean of the three would be 0.04
+
+
+def test_left_and_right_side_by_side_are_told_apart_by_their_side():
+    rng, poses = np.random.default_rng(10), {"a": pose(0.0), "b": pose(30.0)}
+    X = joints(0.4, 0.2) + PLACE
+    left, right = X * [-1, 1, 1] + [0.03, 0.0, 0.0], X + [-0.03, 0.0, 0.0]
+    sides = {name: [seen(right, where, rng, right=0.95), seen(left, where, rng, right=0.05, track_id=2)]
+             for name, where in poses.items()}
+    _, fused = fuse_once(sides, poses)
+    assert sorted((one.hand.is_right, one.cameras) for one in fused) == [(False, ("a", "b")), (True, ("a", "b"))]
+
+
+def test_a_recording_that_starts_again_begins_anew_without_using_numbers_twice():
+    rng, poses = np.random.default_rng(11), {"a": pose(0.0), "b": pose(60.0)}
+    X = shape(rng)
+    state, (before,) = fuse_once({name: [seen(X, where, rng)] for name, where in poses.items()}, poses,
+                                 stamp_ns=5 * 10**9)
+    state = fusion.observe(state, "a", 10**9, [seen(X, poses["a"], rng)])
+    state, (after,) = fusion.fuse(state, 10**9, poses)
+    assert after.cameras == ("a",) and after.hand.track_id != before.hand.track_id
+
+
+def test_no_view_is_an_error_and_no_hand_an_empty_answer():
+    with pytest.raises(ValueError, match="no view"):
+        fusion.combine([])
+    assert fuse_once({"a": [], "b": []}, {"a": pose(0.0), "b": pose(60.0)})[1] == ()

@@ -1,0 +1,188 @@
+"""The fusion node over DDS: hands of two cameras and their transforms in, fused hands, TF and diagnostics out."""
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import TransformStamped
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from tf2_msgs.msg import TFMessage
+from visualization_msgs.msg import MarkerArray
+
+sys.path.append(str(Path(__file__).parents[1] / "core"))
+from test_fusion import error, pose, seen, shape  # noqa: E402
+
+from hand_pose_ros import messages  # noqa: E402
+from hand_pose_ros.errors import ConfigError  # noqa: E402
+from hand_pose_ros.frames import quaternion  # noqa: E402
+from hand_pose_ros.msg import HandPose21, HandPose21Array  # noqa: E402
+from hand_pose_ros.ros import fusion_node  # noqa: E402
+from hand_pose_ros.types import ScaleSource  # noqa: E402
+
+WAIT_S = 25.0
+TOPICS = {"left": "/cam_left/hand_pose/hands", "right": "/cam_right/hand_pose/hands"}
+POSES = {"left": pose(0.0), "right": pose(60.0)}
+LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Bench:
+    """The node, and two cameras with a listener, in contexts of their own so that DDS lies between them."""
+
+    def __init__(self, parameters):
+        self.contexts = Context(), Context()
+        for context in self.contexts:
+            rclpy.init(context=context)
+        self.executors = [SingleThreadedExecutor(context=context) for context in self.contexts]
+        values = {"hands_topics": ",".join(TOPICS.values()), "diagnostics_period_s": 0.2, **parameters}
+        self.fusion = fusion_node.FusionNode(
+            context=self.contexts[0], use_global_arguments=False,
+            parameter_overrides=[Parameter(name, value=value) for name, value in values.items()])
+        self.rig = Node("cameras", context=self.contexts[1], use_global_arguments=False)
+        for executor, node in zip(self.executors, (self.fusion, self.rig)):
+            executor.add_node(node)
+        self.got, self.tf, self.markers, self.reports = [], [], [], []
+        for kind, topic, kept in ((HandPose21Array, "/hand_pose_fusion/hands", self.got), (TFMessage, "/tf", self.tf),
+                                  (MarkerArray, "/hand_pose_fusion/markers", self.markers),
+                                  (DiagnosticArray, "/diagnostics", self.reports)):
+            self.rig.create_subscription(kind, topic, kept.append, 100)
+        self.cameras = {name: self.rig.create_publisher(HandPose21Array, topic, 10) for name, topic in TOPICS.items()}
+        self.static = self.rig.create_publisher(TFMessage, "/tf_static", LATCHED)
+        self.X, self.rng = shape(np.random.default_rng(1)), np.random.default_rng(2)
+
+    def connect(self):
+        R, t = POSES["right"]
+        transform = TransformStamped(child_frame_id="right_optical")
+        transform.header.frame_id = "left_optical"
+        move, turn = transform.transform.translation, transform.transform.rotation
+        move.x, move.y, move.z = t.tolist()
+        turn.x, turn.y, turn.z, turn.w = quaternion(R).tolist()
+        self.static.publish(TFMessage(transforms=[transform]))
+
+    def send(self, *names, metric=True):
+        """The same hand as each of these cameras sees it, now."""
+        for name in names or TOPICS:
+            header = HandPose21Array().header
+            header.stamp, header.frame_id = self.rig.get_clock().now().to_msg(), f"{name}_optical"
+            info = messages.ArrayInfo(model="m", runtime="r", filtered=True, metric=metric, latency_receive_ns=1)
+            hand = seen(self.X, POSES[name], self.rng, 0.08, track_id=1)
+            self.cameras[name].publish(messages.fill_array(HandPose21Array(), [hand], header, HandPose21, info))
+
+    def until(self, condition, what, action=lambda: None):
+        end_s = time.monotonic() + WAIT_S
+        while not (value := condition()):
+            assert time.monotonic() < end_s, f"waited in vain for {what}; {self.problems()}"
+            action()
+            for executor in self.executors:
+                for _ in range(20):
+                    executor.spin_once(timeout_sec=0.002)
+        return value
+
+    def problems(self):
+        own = [status for report in self.reports[-2:] for status in report.status
+               if status.name.startswith("/hand_pose_fusion: ") and status.level != b"\0"]
+        return {status.name.split(": ", 1)[1]: status.message for status in own}
+
+    def close(self):
+        for executor, node, context in zip(self.executors, (self.fusion, self.rig), self.contexts):
+            executor.shutdown()
+            node.destroy_node()
+            rclpy.shutdown(context=context)
+
+
+@contextmanager
+def bench(**parameters):
+    made = Bench(parameters)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def fused(b):
+    """The newest result in which both cameras had a part, as (hands, info), or None."""
+    for message in reversed(b.got):
+        hands, info = messages.read_array(message)
+        if hands and hands[0].scale_source == ScaleSource.MULTI_VIEW:
+            return message, hands, info
+    return None
+
+
+def test_two_cameras_give_one_hand_in_true_metres_with_tf_and_markers():
+    with bench() as b:
+        b.connect()
+        message, (hand,), info = b.until(lambda: fused(b), "a fused hand", b.send)
+        assert message.header.frame_id == message.hands[0].header.frame_id == "left_optical"
+        alone = seen(b.X, POSES["left"], b.rng, 0.08)
+        assert error(hand, b.X) < 0.015 < error(alone, b.X)
+        assert info.metric and info.filtered and info.model == "m" and info.runtime == "fusion of 2 cameras, r"
+        assert info.latency_publish_ns >= 0 and hand.track_id == 1
+        frames = b.until(lambda: {t.child_frame_id: t for m in b.tf for t in m.transforms}, "TF", b.send)
+        tip = frames["fused/hand_right_1_index_tip"]
+        assert tip.header.frame_id == "left_optical"
+        where = tip.transform.translation
+        assert np.linalg.norm([where.x - b.X[8, 0], where.y - b.X[8, 1], where.z - b.X[8, 2]]) < 0.03
+        b.until(lambda: b.markers, "markers", b.send)
+        b.until(lambda: b.reports and not b.problems(), "a report without problems", b.send)
+
+
+def test_without_the_transform_the_second_camera_is_not_used_and_that_is_said():
+    with bench() as b:
+        b.until(lambda: "right_optical" in b.problems().get("extrinsics", ""), "the missing transform", b.send)
+        assert "static" in b.problems()["extrinsics"]
+        hands, info = messages.read_array(b.got[-1])
+        assert len(hands) == 1 and hands[0].scale_source == ScaleSource.ASSUMED and "1 cameras" in info.runtime
+        b.connect()
+        b.until(lambda: fused(b), "a fused hand once the transform is there", b.send)
+
+
+def test_the_others_go_on_in_the_first_cameras_frame_while_it_is_silent():
+    with bench(silence_warning_s=0.5) as b:
+        b.connect()
+        b.until(lambda: TOPICS["left"] in b.problems().get("silence", ""), "a word on silence", lambda: b.send("right"))
+        assert not b.got and "before the first camera" in b.problems()["silence"]
+        b.until(lambda: fused(b), "a fused hand", b.send)
+        b.got.clear()
+        message = b.until(lambda: b.got and time.sleep(0.4) is None and b.got[-1].hands and b.got[-1],
+                          "results without the first camera", lambda: b.send("right"))
+        assert message.header.frame_id == "left_optical"
+        hand = messages.read_array(message)[0][0]
+        assert error(hand, b.X) < 0.2 and np.isnan(hand.joints_px).all()
+
+
+def test_guessed_metres_are_not_fused():
+    with bench() as b:
+        b.connect()
+        b.until(lambda: "not calibrated" in b.problems().get("metres", ""), "a word on guessed metres",
+                lambda: (b.send("left"), b.send("right", metric=False)))
+        assert fused(b) is None and b.got
+
+
+def test_views_that_never_meet_are_reported():
+    with bench() as b:
+        R, t = POSES["right"]
+        POSES["right"] = R, t + [0.0, 0.3, 0.0]
+        try:
+            b.connect()
+        finally:
+            POSES["right"] = R, t
+        said = b.until(lambda: b.problems().get("apart", ""), "a word on views apart", b.send)
+        assert "right hand each" in said and "transforms" in said
+
+
+@pytest.mark.parametrize("values, words", [
+    ({"hands_topics": "/a"}, "two or more"), ({"hands_topics": "/a,/a"}, "different"),
+    ({"hands_topics": "/a,b c"}, "no topic name"), ({"tf_prefix": "/x"}, "tf_prefix"), ({"max_skew_s": 5.0}, "0.001")])
+def test_settings_that_cannot_work_are_refused(values, words):
+    with pytest.raises(ConfigError, match=words):
+        with bench(**values):
+            pass
