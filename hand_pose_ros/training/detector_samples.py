@@ -45,16 +45,15 @@ def detector_sample(pool, frames, crops, size: tuple[int, int], rng: np.random.G
         y, x = int(rng.uniform(0.3, 0.7) * h), int(rng.uniform(0.3, 0.7) * w)
         for rows, columns in ((slice(0, y), slice(0, x)), (slice(0, y), slice(x, w)),
                               (slice(y, h), slice(0, x)), (slice(y, h), slice(x, w))):
-            part, found, hidden = _view(pool, frames, crops, (rows.stop - rows.start, columns.stop - columns.start),
-                                        rng, augmentation)
+            part, found, hidden, window = _view(pool, frames, crops, (rows.stop - rows.start,
+                                                                      columns.stop - columns.start), rng, augmentation)
             image[rows, columns] = part
             corner = np.array([columns.start, rows.start])
-            window = np.array([*corner - 0.5, columns.stop - 0.5, rows.stop - 0.5])
-            hands += [(joints + corner, right, window) for joints, right in found]
+            hands += [(joints + corner, right, window + np.tile(corner, 2)) for joints, right in found]
             unseen += [box + np.tile(corner, 2) for box in hidden]
     else:
-        image, found, unseen = _view(pool, frames, crops, size, rng, augmentation)
-        hands = [(joints, right, (-0.5, -0.5, w - 0.5, h - 0.5)) for joints, right in found]
+        image, found, unseen, window = _view(pool, frames, crops, size, rng, augmentation)
+        hands = [(joints, right, window) for joints, right in found]
     if augmentation.strength:
         image = photometric.distort(image, rng, augmentation.strength)
     return {"image": np.ascontiguousarray(image), **labels(hands, size, unseen)}
@@ -124,7 +123,7 @@ def _surroundings(pool, frames, size, rng, augmentation) -> np.ndarray:
 
 def _view(pool, frames, crops, size, rng, augmentation):
     """A random picture, zoomed, moved, turned, perhaps mirrored: (picture of ``size``, [(joints_px, is_right)], [boxes
-    of hands too hidden to be labelled])."""
+    of hands too hidden to be labelled], window (4,) px in which the picture lies: beyond it is another one)."""
     h, w = size
     close_up = len(crops) and (not len(frames) or rng.random() < augmentation.close_ups)
     for _ in range(shards.MAX_TRIES):
@@ -157,4 +156,9 @@ def _view(pool, frames, crops, size, rng, augmentation):
     cv2.warpAffine(image, matrix, (w, h), dst=view, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
     found = [(hand["joints_px"] @ linear.T + matrix[:, 2], bool(hand["is_right"]) == (flip > 0)) for hand in hands]
     corners = label["unseen"][:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2) @ linear.T + matrix[:, 2]
-    return view, found, list(np.concatenate([corners.min(1), corners.max(1)], -1))
+    edges = np.array([[0, 0], [width, 0], [0, height], [width, height]]) - 0.5
+    edges = edges @ linear.T + matrix[:, 2]
+    end = np.array([w, h]) - 0.5
+    window = np.clip(np.concatenate([edges.min(0), edges.max(0)]), -0.5, np.tile(end, 2))
+    hidden = np.clip(np.concatenate([corners.min(1), corners.max(1)], -1), window[[0, 1, 0, 1]], window[[2, 3, 2, 3]])
+    return view, found, [box for box in hidden if (box[2:] > box[:2]).all()], window

@@ -144,5 +144,5 @@ def _noise(image, rng):
 
 
 def _jpeg(image, rng):
-    ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 90))])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+    ok, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 90))])
+    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])     # OpenCV's colours are BGR

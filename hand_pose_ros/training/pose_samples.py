@@ -1,7 +1,7 @@
 """One training sample of a pose network: a virtual picture through the robot's own crop, labelled by its own lift."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class PoseAugmentation:
     parts: float = 0.03                 # share of crops of one finger, which are no hand either
     occluders: float = 0.25             # share with a thing in front
     backgrounds: float = 0.3            # share with another picture behind all that was rendered
+    cut: float = 0.15                   # share whose picture ends within the hand
     strength: float = 1.0               # of the photometric distortion
 
 
@@ -32,8 +33,10 @@ MIN_PART_PX, PART_OF_HAND = 12.0, 0.55
 """A finger is a part that must not pass for a hand if it is longer than the first and shorter than this of the hand."""
 JOINTS_OF_PART = 9
 """A crop of a finger that shows more joints than these is one of the hand."""
+CUT = (0.03, 0.45)
+"""Share of the hand's box that lies beyond the picture's end, uniform."""
 EXACT = PoseAugmentation(scale=(1.0, 1.0), shift=0.0, roll_deg=0.0, any_roll=0.0, wrong_side=0.0, negatives=0.0,
-                         parts=0.0, occluders=0.0, backgrounds=0.0, strength=0.0)
+                         parts=0.0, occluders=0.0, backgrounds=0.0, cut=0.0, strength=0.0)
 """No augmentation: validation sees the box that fits."""
 
 
@@ -74,6 +77,9 @@ def hand_sample(image, camera, hand, size: int, rng, augmentation: PoseAugmentat
     and known (21,) 0 or 1; presence and right (as the crop shows it) 0 or 1; labelled 1. All float32.
     """
     exact = crops.from_joints(hand["joints_px"])
+    outside = np.zeros(NUM_JOINTS, bool)
+    if rng.random() < augmentation.cut:
+        image, camera, exact, outside = cut_off(image, camera, hand, exact, rng)
     detection = perturb(exact, rng, augmentation)
     wrong = rng.random() < augmentation.wrong_side
     mirrored = (not hand["is_right"]) != wrong
@@ -83,7 +89,7 @@ def hand_sample(image, camera, hand, size: int, rng, augmentation: PoseAugmentat
     visible = hand["state"] == JointState.VISIBLE
     known = hand["state"] != JointState.UNKNOWN
     inside = ((uv > -0.5) & (uv < size - 0.5)).all(-1)
-    visible = visible & inside
+    visible = visible & inside & ~outside
     if other is not None:
         picture, covered = photometric.occlude(picture, rng, other)
         at = np.clip(np.round(np.nan_to_num(uv)), 0, size - 1).astype(int)
@@ -91,6 +97,35 @@ def hand_sample(image, camera, hand, size: int, rng, augmentation: PoseAugmentat
     if augmentation.strength:
         picture = photometric.distort(picture, rng, augmentation.strength)
     return _sample(picture, (uv + 0.5) * (2.0 / size) - 1.0, xyz, visible, known, 1.0, float(not wrong), 1.0)
+
+
+def cut_off(image, camera, hand, detection: Detection, rng: np.random.Generator):
+    """The picture as a camera with less view would have taken it, whose border cuts the hand.
+
+    Crops of virtual hands hold all of them, photographs do not: beyond its picture the robot's crop is black, and a
+    detector's box ends there, a tracker's goes on. Returns (image, camera, detection, joints outside (21,) bool), all
+    in the pixels of the new picture; the place of the camera, so joints_m and the crop's geometry, stay the same.
+    """
+    low, high = detection.box[:2], detection.box[2:]
+    h, w = image.shape[:2]
+    axis, far = int(rng.integers(2)), bool(rng.random() < 0.5)
+    share = rng.uniform(*CUT)
+    at = int(round(high[axis] - share * (high[axis] - low[axis]) if far else
+                   low[axis] + share * (high[axis] - low[axis])))
+    size = (w, h)[axis]
+    at = int(np.clip(at, 1, size - 1))
+    first, last = (0, at) if far else (at, size)                                # columns or rows that are left
+    corner = np.array([first, 0] if axis == 0 else [0, first])
+    image = np.ascontiguousarray(image[:, first:last] if axis == 0 else image[first:last])
+    K = np.array(camera.K, np.float64)
+    K[:2, 2] -= corner
+    camera = replace(camera, K=K, width=image.shape[1], height=image.shape[0])
+    end = np.array([image.shape[1], image.shape[0]]) - 0.5
+    joints = hand["joints_px"] - corner
+    box = detection.box - np.tile(corner, 2)
+    if rng.random() < 0.5:
+        box = np.clip(box, -0.5, np.tile(end, 2))
+    return image, camera, replace(detection, box=box), ((joints < -0.5) | (joints > end)).any(-1)
 
 
 def perturb(detection: Detection, rng: np.random.Generator, augmentation: PoseAugmentation) -> Detection:

@@ -10,11 +10,12 @@ import torch
 
 from hand_pose_ros import crop as crops
 from hand_pose_ros import detect, lift
+from hand_pose_ros.camera import project
 from hand_pose_ros.training import detector_samples, measure, photometric, pose_samples, shards
 from hand_pose_ros.training.batches import collate
 from hand_pose_ros.types import Camera
 
-ROUGH = pose_samples.PoseAugmentation(negatives=0.0, parts=0.0, occluders=0.0, strength=0.0)
+ROUGH = pose_samples.PoseAugmentation(negatives=0.0, parts=0.0, occluders=0.0, cut=0.0, strength=0.0)
 
 
 def painted(joint, seed, right=None):
@@ -89,6 +90,31 @@ def test_a_covered_joint_is_not_visible():
             hidden += 1
             assert sample["visible"][9] == 0
     assert hidden >= 2
+
+
+def test_a_picture_that_ends_within_the_hand_is_black_beyond_and_its_joints_there_are_not_visible():
+    """As the robot's own crop of the picture that is left: same camera centre, same labels, other pixels."""
+    ended = hidden = 0
+    for seed in range(30):
+        _, camera, hand = painted(8, 300 + seed)
+        hand["state"] = np.ones(21, int)
+        white = np.full((480, 480, 3), 255, np.uint8)
+        left, lens, _, outside = pose_samples.cut_off(white, camera, hand, crops.from_joints(hand["joints_px"]),
+                                                              np.random.default_rng(seed))
+        assert left.shape == (lens.height, lens.width, 3) and min(left.shape[:2]) < 480
+        px = project(lens, hand["joints_m"])
+        np.testing.assert_array_equal(outside, ~((px >= -0.5) & (px <= (lens.width - 0.5, lens.height - 0.5))).all(-1))
+        sample = pose_samples.hand_sample(white, camera, hand, 128, np.random.default_rng(seed), replace(
+            pose_samples.EXACT, cut=1.0))
+        at = np.round((sample["uv"] + 1) * 64 - 0.5).astype(int)
+        inside = ((at >= 0) & (at < 128)).all(-1)
+        bright = np.zeros(21, bool)
+        bright[inside] = sample["image"][at[inside, 1], at[inside, 0], 0] > 200
+        assert (bright != (sample["visible"] > 0)).sum() <= 2                   # at the very border, either way
+        ended += (sample["image"] == 0).all(-1).any()
+        hidden += (sample["visible"] == 0).sum()
+        assert sample["presence"] == 1 and sample["known"].all()
+    assert ended > 25 and hidden > 60
 
 
 def test_another_scene_goes_behind_the_hand_and_not_over_it():
@@ -255,6 +281,24 @@ def test_detector_labels_decode_to_the_boxes_of_the_joints():
     assert np.allclose(found[0].box, np.concatenate([joints.min(0), joints.max(0)]), atol=1e-3)
     up = joints[9] - joints[0]
     assert np.allclose(found[0].up, up / np.linalg.norm(up), atol=1e-5) and found[0].right_probability == 1.0
+
+
+def test_a_taught_box_ends_where_its_picture_ends(tmp_path):
+    """A frame that fills part of the input, by another picture: what lies beyond its border is no part of its hands."""
+    rng, cut = np.random.default_rng(0), 0
+    for seed in range(60):
+        image, label = standin_hands.record(np.random.default_rng(seed), 200, 150, 2, None)
+        image[:] = 255
+        pool = SimpleNamespace(draw=lambda paths, rng: (SimpleNamespace(
+            label=lambda k: {"complete": True, "unseen": np.zeros((0, 4)), "hands": [
+                {"joints_px": np.array(hand["joints_px"]), "is_right": True} for hand in label["hands"]]},
+            image=lambda k: image), 0))
+        view, found, _, window = detector_samples._view(pool, ["a"], [], (160, 192), rng, replace(
+            detector_samples.DetectorAugmentation(), turn_deg=0.0, any_turn=0.0, surroundings=0.0, zoom=(0.5, 0.9)))
+        bright = np.argwhere(view[..., 0] == 255)
+        np.testing.assert_allclose(window, [*bright.min(0)[::-1] - 0.5, *bright.max(0)[::-1] + 0.5], atol=1.6)
+        cut += any(((joints < window[:2]) | (joints > window[2:])).any() for joints, _ in found)
+    assert cut > 10
 
 
 def test_hands_hardly_in_view_are_neither_taught_nor_forbidden():
