@@ -23,6 +23,7 @@ sys.path.append(str(Path(__file__).parents[1] / "core"))
 from test_fusion import error, pose, seen, shape  # noqa: E402
 
 from hand_pose_ros import messages  # noqa: E402
+from hand_pose_ros.config import markdown_table  # noqa: E402
 from hand_pose_ros.errors import ConfigError  # noqa: E402
 from hand_pose_ros.frames import quaternion  # noqa: E402
 from hand_pose_ros.msg import HandPose21, HandPose21Array  # noqa: E402
@@ -186,3 +187,8 @@ def test_settings_that_cannot_work_are_refused(values, words):
     with pytest.raises(ConfigError, match=words):
         with bench(**values):
             pass
+
+
+def test_the_documentation_has_the_settings_as_they_are():
+    text = (Path(__file__).parents[2] / "docs" / "fusion.md").read_text()
+    assert text[text.index("| parameter |"):].strip() == markdown_table(fusion_node.SETTINGS).strip()
