@@ -67,8 +67,9 @@ def stream(kind: str, seed: int = 0, start: int = 0, step: int = 1, width: int =
         yield picture(kind, renderer, seed, index)
 
 
-def _work(settings: tuple, todo: list[tuple[int, int]], counter, errors) -> None:
-    """A process that renders shards; what goes wrong is put into ``errors`` in words."""
+def _work(settings: tuple, todo: list[tuple[int, int]], counter, errors, first: bool) -> None:
+    """A process that renders shards; what goes wrong is put into ``errors`` in words. The first says on what it does.
+    """
     kind, width, height, seed, out, depth, poses = settings
     signal.signal(signal.SIGINT, signal.SIG_IGN)                   # the parent hears Ctrl-C and terminates its workers,
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))        # which leave no unfinished shard behind
@@ -76,6 +77,8 @@ def _work(settings: tuple, todo: list[tuple[int, int]], counter, errors) -> None
     cv2.setNumThreads(1)
     try:
         renderer = scene.make_renderer(width, height)
+        if first:                                                  # a GPU whose EGL is not installed is passed over
+            print(f"\nrendered by {renderer.device}", flush=True)
         for bounds in todo:
             with shards.ShardWriter(out / shards.name(kind, bounds[0])) as writer:
                 for index in range(*bounds):
@@ -127,7 +130,7 @@ def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width
     context = multiprocessing.get_context("spawn")
     counter, errors = context.Value("q", 0), context.SimpleQueue()
     settings, workers = (kind, width, height, seed, Path(out), depth, poses), min(workers, len(todo))
-    processes = [context.Process(target=_work, args=(settings, todo[k::workers], counter, errors))
+    processes = [context.Process(target=_work, args=(settings, todo[k::workers], counter, errors, k == 0))
                  for k in range(workers)]
     begin = time.monotonic()
     with _terminated_like_interrupted():

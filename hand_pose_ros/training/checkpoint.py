@@ -27,7 +27,7 @@ def save(path: str | Path, state: dict, pieces: bool = False) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     data = buffer.getbuffer()
-    parts = [data[k:k + PIECE_BYTES] for k in range(0, len(data), PIECE_BYTES)]
+    parts = cut(data)
     count = Path(f"{path}.count")
     turn = "1" if count.is_file() and count.read_text().split()[:1] == ["0"] else "0"
     for k, part in enumerate(parts):
@@ -38,6 +38,16 @@ def save(path: str | Path, state: dict, pieces: bool = False) -> None:
     for piece in path.parent.glob(f"{path.name}.[01].[0-9][0-9][0-9]"):
         if piece.name not in kept:
             piece.unlink()
+
+
+def cut(data) -> list:
+    """Pieces of PIECE_BYTES each, in order, of bytes or a view of them."""
+    return [data[k:k + PIECE_BYTES] for k in range(0, len(data), PIECE_BYTES)]
+
+
+def exists(path: str | Path) -> bool:
+    """Whether there is a checkpoint at ``path``, whole or in pieces, damaged or not."""
+    return Path(path).is_file() or Path(f"{path}.count").is_file()
 
 
 def load(path: str | Path) -> dict | None:

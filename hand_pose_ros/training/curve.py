@@ -13,7 +13,7 @@ def plot(folder: str | Path) -> Path:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     folder = Path(folder)
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines() if line.strip()]
+    lines = _lines(folder)
     train = [line for line in lines if line["kind"] == "train"]
     measured = [line for line in lines if line["kind"] == "measure"]
     figure, axes = plt.subplots(1, 3, figsize=(16, 4.5), constrained_layout=True)
@@ -41,8 +41,7 @@ def points(folder: str | Path, before=()) -> list[dict]:
     """
     start = before[-1]["images"] if len(before) else 0
     out = list(before)
-    for line in (Path(folder) / "log.jsonl").read_text().splitlines():
-        line = json.loads(line)
+    for line in _lines(Path(folder)):
         if line["kind"] != "measure":
             continue
         sets = {name: row for name, row in (line.get("photographs") or {}).items()
@@ -53,6 +52,12 @@ def points(folder: str | Path, before=()) -> list[dict]:
         out.append({"images": start + line["images"], "virtual": _number(line["virtual"]),
                     **({"photographs": {name: _number(row) for name, row in sets.items()}} if sets else {})})
     return out
+
+
+def _lines(folder: Path) -> list[dict]:
+    """None of a training that is still young: its checkpoint may come before its first line."""
+    log = folder / "log.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines() if line.strip()] if log.is_file() else []
 
 
 def _number(row: dict) -> float:

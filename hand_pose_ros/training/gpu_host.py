@@ -1,88 +1,96 @@
 """``hand-pose gpu-train``: one command for a GPU host without network, run again and again in pieces of some minutes.
 
-Each call renders in the background, trains from where the last call stopped, and leaves in ``--state`` all that the
-next call (perhaps on a fresh machine) and the world need, in files below 16 MB: checkpoint, log, curve, weights, card.
+Each call renders in the background and trains from where the last call stopped. It leaves in ``--state`` what the next
+call on this machine needs (checkpoint, log, curve) and in ``--result``, at each checkpoint too, the little that the
+world needs (weights, card, log, curve), all in files below 16 MB. A fresh machine goes on from that with
+``--from-model``.
 """
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from hand_pose_ros.errors import ConfigError, DataError
-from hand_pose_ros.training import checkpoint, shards
+from hand_pose_ros.training import shards
 
 FIRST_SHARDS = 3
-END_S = 45.0
-"""Kept free at the end of a call for measuring, checkpoint and export."""
+END_S = 60.0
+"""Of a call, for what is not training: the start of the trainer, and in the end checkpoint, measuring and export."""
 
 
 def add_arguments(parser) -> None:
     """Options of ``hand-pose gpu-train``."""
     parser.add_argument("settings", help="YAML file, or the name of one in config/training/")
-    parser.add_argument("--state", required=True, help="folder that is carried from call to call")
+    parser.add_argument("--state", required=True, help="folder that stays from call to call; an old run is resumed")
+    parser.add_argument("--result", metavar="FOLDER", help="folder for weights, card, log and curve, at each "
+                        "checkpoint and at the end (default: models/NAME in --state)")
+    parser.add_argument("--from-model", metavar="NAME", help="begin with the weights of this model or folder with a "
+                        "card, such as an earlier --result, instead of what the settings say")
     parser.add_argument("--shards", required=True, help="folder for rendered shards on this machine; may start empty")
     parser.add_argument("--limit", type=float, default=540.0, metavar="S", help="seconds this call may take")
     parser.add_argument("--minutes", type=float, default=120.0, help="training minutes of the whole plan")
     parser.add_argument("--kind", choices=("crops", "frames"), default="crops", help="what to render")
     parser.add_argument("--count", type=int, default=200000, help="pictures to render at most in this call")
+    parser.add_argument("--seed", type=int, default=0, help="pictures depend on seed and index alone")
     parser.add_argument("--start", type=int, default=0, help="first picture; a new range gives new hands")
     parser.add_argument("--render-workers", type=int, default=max(1, (os.cpu_count() or 2) * 3 // 4),
                         help="processes that render (default: three quarters of the cores)")
     parser.add_argument("--loader-workers", type=int, default=max(1, (os.cpu_count() or 2) // 4),
                         help="processes that prepare batches (default: a quarter of the cores)")
     parser.add_argument("--eval", help="folder with annotations.jsonl and photographs")
+    parser.add_argument("--eval-every", type=float, default=300.0, metavar="S", help="seconds between measurements")
     parser.add_argument("--held-out", type=int, default=512, help="virtual images held out for measuring")
 
 
 def main(args) -> int:
-    """One call. Raises DataError if rendering gives nothing to train on, ConfigError if the limit is too short."""
+    """One call. Raises DataError if rendering gives nothing to train on, ConfigError if the limit is too short.
+
+    Terminated or over its limit, it takes renderer and trainer with it: they would keep the GPU from the next call.
+    """
     began = time.monotonic()
     if args.limit < 2 * END_S / 3:
         raise ConfigError(f"--limit {args.limit:g} s leaves no time to train; give at least {2 * END_S / 3:g}")
-    state, name = Path(args.state), Path(args.settings).stem
+    state = Path(args.state)
     state.mkdir(parents=True, exist_ok=True)
-    renderer = _render(args, state / "render.log")
+    children = []
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        _wait_for_shards(args, renderer, began)
-        spare = min(END_S, args.limit / 3)
-        command = [*_launcher(), "train", args.settings, "--shards", args.shards, "--out", str(state), "--pieces",
-                   "--minutes", str(args.minutes), "--workers", str(args.loader_workers),
-                   "--held-out", str(args.held_out), "--export", str(state / "models" / name),
-                   "--stop-after", str(max(1.0, args.limit - spare - (time.monotonic() - began)))]
-        if args.eval:
-            command += ["--eval", args.eval]
-        status = subprocess.run(command).returncode
+        children.append(_render(args, state / "render.log"))
+        _wait_for_shards(args, children[0], began)
+        _warn_of_software(state / "render.log")
+        children.append(subprocess.Popen([*_launcher(), *_train(args, args.limit - (time.monotonic() - began))]))
+        return children[1].wait(max(1.0, args.limit - (time.monotonic() - began)))
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"the training did not end within --limit {args.limit:g} s and was terminated; its last "
+                          "checkpoint and --result stay. Call again with a longer --limit") from None
     finally:
-        renderer.terminate()
-        renderer.wait()
-    if status == 0:
-        split(state / "models" / name / "weights.safetensors")
-    return status
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.wait()
+        signal.signal(signal.SIGTERM, before)
 
 
-def split(path: Path) -> list[Path]:
-    """Cut a file that is too large into ``path``.000 and so on (``cat path.* > path`` joins them); the pieces."""
-    data = path.read_bytes()
-    for old in path.parent.glob(path.name + ".[0-9]*"):
-        old.unlink()
-    if len(data) <= checkpoint.PIECE_BYTES:
-        return [path]
-    pieces = []
-    for k, offset in enumerate(range(0, len(data), checkpoint.PIECE_BYTES)):
-        pieces.append(path.with_name(f"{path.name}.{k:03d}"))
-        pieces[-1].write_bytes(data[offset:offset + checkpoint.PIECE_BYTES])
-    path.unlink()
-    return pieces
+def _train(args, left_s: float) -> list[str]:
+    """Arguments of ``hand-pose`` for a training that ends in ``left_s`` seconds."""
+    result = args.result or Path(args.state) / "models" / Path(args.settings).stem
+    stop = max(1.0, left_s - min(END_S, args.limit / 3))
+    return ["train", args.settings, "--shards", args.shards, "--out", args.state, "--pieces", "--result", str(result),
+            "--minutes", str(args.minutes), "--stop-after", str(stop), "--workers", str(args.loader_workers),
+            "--held-out", str(args.held_out), "--eval-every", str(args.eval_every),
+            *(["--eval", args.eval] if args.eval else []),
+            *(["--from-model", args.from_model] if args.from_model else [])]
 
 
 def _render(args, log: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "hand_pose_ros", "render", "--kind", args.kind, "--count", str(args.count),
-               "--start", str(args.start), "--out", str(Path(args.shards) / args.kind),
+               "--seed", str(args.seed), "--start", str(args.start), "--out", str(Path(args.shards) / args.kind),
                "--workers", str(args.render_workers), "--no-sheet"]
-    with open(log, "ab") as file:
+    with open(log, "wb") as file:
         return subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, "LP_NUM_THREADS": "1"})
 
 
@@ -95,6 +103,15 @@ def _wait_for_shards(args, renderer: subprocess.Popen, began: float) -> None:
             raise DataError(f"rendering gave fewer than {FIRST_SHARDS} shards in {time.monotonic() - began:.0f} s: "
                             f"read {Path(args.state) / 'render.log'}")
         time.sleep(0.5)
+
+
+def _warn_of_software(log: Path) -> None:
+    """Say it if the renderer, whose device is in its log, has not found the GPU that torch has."""
+    import torch
+    if torch.cuda.is_available() and b"llvmpipe" in log.read_bytes():
+        print("gpu-train: pictures are rendered on the CPU (llvmpipe), since EGL does not find the GPU: install the "
+              "driver's EGL and its file in /usr/share/glvnd/egl_vendor.d (in a container: "
+              "NVIDIA_DRIVER_CAPABILITIES=all). It goes on, slower", file=sys.stderr, flush=True)
 
 
 def _launcher() -> list[str]:

@@ -21,9 +21,15 @@ from hand_pose_ros.training.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+CHECKPOINT = "last.pt"
 CHECKPOINT_S = 180.0
 LOG_BATCHES = 50
 MAX_ROLLBACKS = 5
+
+
+def is_begun(folder: str | Path) -> bool:
+    """Whether ``folder`` holds a checkpoint, the last or the one before it, that a training there goes on from."""
+    return any(checkpoint.exists(Path(folder) / name) for name in (CHECKPOINT, f"{CHECKPOINT}.old"))
 
 
 def start_from(network: torch.nn.Module, weights: dict) -> int:
@@ -55,7 +61,7 @@ class Trainer:
         network = networks.build({"architecture": settings.architecture, "options": settings.options})
         if initial is not None:
             start_from(network, initial)
-        elif settings.frozen:
+        elif settings.frozen and not is_begun(folder):
             raise ConfigError("frozen keeps weights that are there to begin with: set initial, or give --from-model")
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
@@ -123,9 +129,11 @@ class Trainer:
         self.shelf.state = copy.deepcopy(state["shelf"])
         torch.set_rng_state(state["torch_rng"])
 
-    def run(self, stop_after_s: float | None = None) -> dict:
+    def run(self, stop_after_s: float | None = None, publish=lambda accuracy: None) -> dict:
         """Train to the end of the plan, or for ``stop_after_s`` seconds; the last measurement is returned, {} if it
         failed.
+
+        publish: called by the first process when a checkpoint is written, with {}, and when its weights are measured.
 
         Raises ModelError if the loss stays not finite after going back to the last checkpoint several times.
         """
@@ -179,14 +187,15 @@ class Trainer:
                               **{k: round(v / since, 4) for k, v in sums.items()}})
                 sums, since, last_log = {}, 0, now
             if self.rank == 0 and now - measured > self.measure_s:
-                self._save_and_measure()
+                self._save_and_measure(publish)
                 saved = measured = last = last_log = time.monotonic()
                 sums, since = {}, 0
             elif self.rank == 0 and now - saved > CHECKPOINT_S:
                 self.save()
+                publish({})
                 saved = last = time.monotonic()
             late = stop_after_s is not None and time.monotonic() - began > stop_after_s
-        return self._save_and_measure() if self.rank == 0 else {}
+        return self._save_and_measure(publish) if self.rank == 0 else {}
 
     def _over(self, out_of_time: bool) -> bool:
         """Whether to stop before this step. All processes do what the first one says, whose clock also sets the rate:
@@ -210,15 +219,18 @@ class Trainer:
         self._record({"kind": "measure", **result})
         return result
 
-    def _save_and_measure(self) -> dict:
+    def _save_and_measure(self, publish) -> dict:
         """The checkpoint first: nothing that goes wrong in measuring, which only tells, may cost the training."""
         self.save()
+        publish({})
         try:
-            return self.measure()
+            result = self.measure()
         except Exception as error:                      # whatever it is, the log says it
             _log.exception("measuring failed, the training is kept")
             self._record({"kind": "error", "error": f"measuring failed: {error!r}"})
             return {}
+        publish(result)
+        return result
 
     def save(self) -> None:
         """Write the checkpoint; the one before stays as ``.old``."""
@@ -236,7 +248,7 @@ class Trainer:
             self.held_out = measure.held_out(kind, paths, self.settings.size, self.held_out_count)
 
     def _path(self, suffix: str = "") -> Path:
-        return self.folder / f"last.pt{suffix}"
+        return self.folder / f"{CHECKPOINT}{suffix}"
 
     def _stream(self):
         def size_of(step: int):

@@ -11,7 +11,7 @@ from hand_pose_ros import models, networks, resources
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.training import curve, imagenet, measure
 from hand_pose_ros.training.export import export
-from hand_pose_ros.training.loop import Trainer
+from hand_pose_ros.training.loop import Trainer, is_begun
 from hand_pose_ros.training.settings import from_dict, load
 
 
@@ -28,8 +28,11 @@ def add_arguments(parser) -> None:
     parser.add_argument("--eval-every", type=float, default=300.0, metavar="S", help="seconds between measurements")
     parser.add_argument("--eval-images", type=int, default=150, help="photographs measured each time, 0: all")
     parser.add_argument("--from-model", metavar="NAME",
-                        help="start from those weights of this model that fit, instead of what the settings say")
+                        help="start from those weights of this model that fit, instead of what the settings say; a "
+                             "training that is resumed keeps its own")
     parser.add_argument("--export", metavar="NAME", help="write models/NAME (or the path NAME) at the end")
+    parser.add_argument("--result", metavar="FOLDER", help="write weights (in files below 16 MB), card, log and curve "
+                        "there, at each checkpoint and at the end")
     parser.add_argument("--export-only", action="store_true", help="do not train: export the checkpoint in --out")
     parser.add_argument("--threads", type=int, default=1, help="of torch; loader processes come on top")
     parser.add_argument("--workers", type=int, default=1, help="loader processes")
@@ -44,32 +47,54 @@ def main(args) -> int:
     settings = load(_settings_file(args.settings))
     if args.steps is not None:
         settings = from_dict({**settings.as_dict(), "steps": args.steps})
-    initial, before = initial_weights(args.from_model, settings)
+    begun = is_begun(args.out)
+    if args.export_only and not begun:
+        raise ConfigError(f"--export-only needs a checkpoint in {args.out}")
+    # A checkpoint brings its own weights: the package of those of ImageNet need not be there to go on.
+    initial, before = (None, {}) if begun else initial_weights(args.from_model, settings)
     photographs = measure.Photographs(args.eval, args.eval_images) if args.eval else None
     trainer = Trainer(settings, args.shards, args.out, minutes=args.minutes, workers=args.workers, pieces=args.pieces,
                       held_out=args.held_out, photographs=photographs, measure_s=args.eval_every, initial=initial)
     trainer.before = before
-    resumed = trainer.resume()
+    trainer.resume()
+
+    def publish(accuracy: dict) -> None:
+        if args.result:
+            write_result(trainer, args.result, Path(args.settings).stem, accuracy)
+
     if args.export_only:
-        if not resumed:
-            raise ConfigError(f"--export-only needs a checkpoint in {args.out}")
         trainer.photographs = measure.Photographs(args.eval) if args.eval else None
         result = trainer.measure()
+        publish(result)
     else:
-        result = trainer.run(args.stop_after)
+        result = trainer.run(args.stop_after, publish)
     if trainer.rank:
         return 0
     curve.plot(args.out)
     if args.export:
         folder = args.export if os.sep in args.export else resources.folder("models") / args.export
-        export(trainer.average, settings, folder, accuracy=result, data=data_of(trainer.before),
-               training={"steps": trainer.step, "images_seen": trainer.images, "batch": settings.batch,
-                         "minutes": round(trainer.seconds / 60, 1),
-                         **({"before": {"name": trainer.before["name"], **trainer.before["training"]}}
-                            if trainer.before else {})},
-               curve=curve.points(args.out, trainer.before.get("curve", ())))
+        _export(trainer, folder, result)
         print(f"exported to {folder}")
     return 0
+
+
+def write_result(trainer: Trainer, folder: str | Path, name: str, accuracy: dict) -> None:
+    """All that the world needs of a training so far, flat in ``folder`` and in files below 16 MB: the weights and card
+    of the model ``name``, log.jsonl and curve.png."""
+    curve.plot(trainer.folder)
+    _export(trainer, folder, accuracy, name=name, pieces=True)
+    for file in ("log.jsonl", "curve.png"):
+        if (trainer.folder / file).is_file():
+            (Path(folder) / file).write_bytes((trainer.folder / file).read_bytes())
+
+
+def _export(trainer: Trainer, folder: str | Path, accuracy: dict, **more) -> None:
+    before = trainer.before
+    export(trainer.average, trainer.settings, folder, accuracy=accuracy, data=data_of(before),
+           training={"steps": trainer.step, "images_seen": trainer.images, "batch": trainer.settings.batch,
+                     "minutes": round(trainer.seconds / 60, 1),
+                     **({"before": {"name": before["name"], **before["training"]}} if before else {})},
+           curve=curve.points(trainer.folder, before.get("curve", ())), **more)
 
 
 def initial_weights(model: str | None, settings) -> tuple[dict | None, dict]:

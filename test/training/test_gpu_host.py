@@ -1,50 +1,99 @@
 """The script for a GPU host: what it starts, what it leaves, and what it says when rendering fails."""
 import argparse
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
-import standin_hands
+import torch
 
 from hand_pose_ros.errors import ConfigError, DataError
-from hand_pose_ros.training import checkpoint, gpu_host
+from hand_pose_ros.synthesis import render
+from hand_pose_ros.training import gpu_host, train
+
+SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
 
 
-def arguments(*words):
+def arguments(*words, of=gpu_host):
     parser = argparse.ArgumentParser()
-    gpu_host.add_arguments(parser)
+    of.add_arguments(parser)
     return parser.parse_args([str(w) for w in words])
 
 
-def test_large_weights_are_cut_and_join_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "PIECE_BYTES", 1000)
-    path, data = tmp_path / "weights.safetensors", bytes(range(256)) * 10
-    path.write_bytes(data)
-    pieces = gpu_host.split(path)
-    assert [p.stat().st_size for p in pieces] == [1000, 1000, 560] and not path.exists()
-    assert b"".join(p.read_bytes() for p in sorted(tmp_path.glob("weights.safetensors.*"))) == data
-    path.write_bytes(b"small")
-    assert gpu_host.split(path) == [path] and list(tmp_path.iterdir()) == [path]
+def played(monkeypatch, trainer):
+    """Shards that seem to be there, a renderer that sleeps, a trainer that runs ``trainer``: what they were told and
+    their processes, by the command of hand-pose."""
+    started, real = {}, subprocess.Popen
 
+    def start(command, **more):
+        started[command[3]] = command[4:], real([sys.executable, "-c", SLEEP if command[3] == "render" else trainer])
+        return started[command[3]][1]
 
-def test_the_training_gets_the_time_that_is_left_and_the_renderer_ends(tmp_path, monkeypatch):
-    for k in range(3):
-        standin_hands.write(tmp_path / f"crops-{k}.tar", 1)
-    started, trained = [], []
-    real = subprocess.Popen
-
-    def renderer(command, **more):
-        started.append((command, real([sys.executable, "-c", "import time; time.sleep(60)"])))
-        return started[-1][1]
-
-    monkeypatch.setattr(gpu_host.subprocess, "Popen", renderer)
+    monkeypatch.setattr(gpu_host.subprocess, "Popen", start)
     monkeypatch.setattr(gpu_host.shards, "find", lambda folder, kind: (["a", "b", "c"], []))
-    monkeypatch.setattr(gpu_host.subprocess, "run",
-                        lambda command: trained.append(command) or argparse.Namespace(returncode=3))
-    assert gpu_host.main(arguments("pose_light", "--state", tmp_path / "s", "--shards", tmp_path, "--limit", 300)) == 3
-    (command,) = trained
-    assert 200 < float(command[command.index("--stop-after") + 1]) <= 255 and "--pieces" in command
-    assert started[0][0][3] == "render" and started[0][1].returncode is not None
+    return started
+
+
+def test_renderer_and_trainer_get_what_the_call_says(tmp_path, monkeypatch):
+    started = played(monkeypatch, "raise SystemExit(3)")
+    call = ["pose_light", "--state", tmp_path / "s", "--shards", tmp_path, "--limit", 300]
+    assert gpu_host.main(arguments(*call)) == 3
+    told = arguments(*started["train"][0], of=train)
+    assert 200 < told.stop_after <= 240 and told.pieces and told.from_model is told.eval is None
+    assert told.result == str(tmp_path / "s" / "models" / "pose_light") and told.out == str(tmp_path / "s")
+    assert started["render"][1].returncode is not None
+    more = ["--from-model", "detector_light", "--eval", "photographs", "--eval-every", 90, "--seed", 8, "--start", 1000,
+            "--result", tmp_path / "r"]
+    assert gpu_host.main(arguments(*call, *more)) == 3
+    told = arguments(*started["train"][0], of=train)
+    assert (told.from_model, told.eval, told.eval_every) == ("detector_light", "photographs", 90)
+    assert told.result == str(tmp_path / "r")
+    told = arguments(*started["render"][0], of=render)
+    assert (told.kind, told.seed, told.start) == ("crops", 8, 1000)
+
+
+def test_a_training_over_the_limit_is_terminated(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_host, "END_S", 1.0)
+    started = played(monkeypatch, SLEEP)
+    with pytest.raises(ConfigError, match="--limit 2 s"):
+        gpu_host.main(arguments("pose_light", "--state", tmp_path, "--shards", tmp_path, "--limit", 2))
+    assert all(process.returncode is not None for _, process in started.values())
+
+
+def test_a_terminated_call_leaves_no_process_behind(tmp_path):
+    script = (f"import subprocess, sys; from hand_pose_ros.training import gpu_host as g; sleep = {SLEEP!r}\n"
+              "g._render = lambda args, log: log.touch() or subprocess.Popen([sys.executable, '-c', sleep])\n"
+              "g._launcher = lambda: [sys.executable, '-c', sleep]\n"
+              "g.shards.find = lambda folder, kind: (['a', 'b', 'c'], [])\n"
+              "from hand_pose_ros.cli import main; sys.exit(main(['gpu-train', *sys.argv[1:]]))")
+    call = subprocess.Popen([sys.executable, "-c", script, "pose_light", "--state", str(tmp_path), "--shards",
+                             str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    children = [int(call.stdout.readline()) for _ in range(2)]
+    call.terminate()
+    try:
+        assert call.wait(30) == 143
+    finally:
+        left = [pid for pid in children if os.path.exists(f"/proc/{pid}")]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+    assert not left
+
+
+def test_rendering_on_the_cpu_beside_a_gpu_is_said(tmp_path, monkeypatch, capsys):
+    for gpu, device in ((False, "llvmpipe (LLVM)"), (True, "NVIDIA H200/PCIe"), (True, "llvmpipe (LLVM)")):
+        log = tmp_path / "render.log"
+        log.write_text(f"\nrendered by {device}\n")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        gpu_host._warn_of_software(log)
+        assert ("egl_vendor.d" in capsys.readouterr().err) == (gpu and "llvmpipe" in device)
+
+
+def test_the_log_of_the_renderer_names_its_device(tmp_path):
+    args = arguments("pose_light", "--state", tmp_path, "--shards", tmp_path, "--count", 2, "--render-workers", 2)
+    assert gpu_host._render(args, tmp_path / "render.log").wait(150) == 0
+    said = [line for line in (tmp_path / "render.log").read_text().splitlines() if line.startswith("rendered by ")]
+    assert len(said) == 1 and len(said[0]) > len("rendered by ")
 
 
 def test_a_renderer_that_gives_nothing_is_named(tmp_path, monkeypatch):

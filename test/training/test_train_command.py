@@ -1,0 +1,120 @@
+"""``hand-pose train``: what it needs to go on, and what it leaves for a host that gives back few and small files."""
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+import standin_hands
+import torch
+
+from hand_pose_ros import models, networks
+from hand_pose_ros.errors import ConfigError, ModelError
+from hand_pose_ros.training import checkpoint, imagenet, loop, train
+from hand_pose_ros.training.export import export
+from hand_pose_ros.training.settings import from_dict
+
+SMALL = {"architecture": "pose_light", "options": {"width": 0.4, "neck": 16}, "size": [64, 64], "batch": 4, "steps": 4}
+RESULT = {"card.json", "curve.png", "weights.safetensors"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("shards")
+    for k in range(2):
+        standin_hands.write(root / f"crops-{k}.tar", 8, k)
+    return root
+
+
+@pytest.fixture
+def run(folder, tmp_path):
+    """Trains with settings and options; ``tmp_path``/out is its folder."""
+    def start(*words, **settings):
+        file = tmp_path / "small.yaml"
+        file.write_text(json.dumps({**SMALL, **settings}))
+        parser = argparse.ArgumentParser()
+        train.add_arguments(parser)
+        return train.main(parser.parse_args([str(w) for w in (
+            file, "--shards", folder, "--out", tmp_path / "out", "--workers", 0, "--held-out", 4, *words)]))
+
+    return start
+
+
+def test_only_a_training_that_begins_needs_the_weights_to_begin_with(run, tmp_path, monkeypatch):
+    def missing():
+        raise ModelError("no such package")
+
+    whole = networks.build(SMALL).state_dict()
+    started = {"initial": "imagenet", "frozen": ["backbone.s8.0.*"]}
+    monkeypatch.setattr(imagenet, "lite0_weights", missing)
+    with pytest.raises(ConfigError, match="needs a checkpoint"):
+        run("--export-only", **started)
+    with pytest.raises(ModelError, match="no such package"):
+        run(**started)
+    monkeypatch.setattr(imagenet, "lite0_weights", lambda: whole)
+    run("--stop-after", 0, "--pieces", **started)
+    monkeypatch.setattr(imagenet, "lite0_weights", missing)
+    run(**started)
+    run("--export-only", "--export", str(tmp_path / "model"), **started)
+    card = models.card(str(tmp_path / "model"))
+    assert card["training"]["steps"] == 4 and card["training"]["before"]["name"] == imagenet.CARD["name"]
+    kept = checkpoint.load(tmp_path / "out" / loop.CHECKPOINT)["network"]
+    assert all(torch.equal(kept[name], whole[name]) for name in whole if name.startswith("backbone.s8.0.0."))
+
+
+def test_the_result_is_flat_small_and_whole(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PIECE_BYTES", 200_000)
+    result = tmp_path / "result"
+    result.mkdir()
+    (result / "weights.safetensors.007").write_bytes(b"of a larger network before")
+    run("--result", result)
+    pieces = sorted(result.glob("weights.safetensors.*"))
+    assert {path.name for path in result.iterdir()} == {"card.json", "curve.png", "log.jsonl", *(p.name for p in pieces)}
+    assert len(pieces) > 2 and max(path.stat().st_size for path in pieces) == 200_000
+    (result / models.WEIGHTS).write_bytes(b"".join(path.read_bytes() for path in pieces))
+    card, weights = models.card(str(result)), networks.load(str(result)).state_dict()
+    average = checkpoint.load(tmp_path / "out" / loop.CHECKPOINT)["average"]
+    assert all(torch.allclose(weights[name].float(), value.float(), rtol=1e-3, atol=1e-4)
+               for name, value in average.items())
+    assert card["name"] == "small" and card["accuracy"]["virtual"]["nme"] and card["curve"][-1]["images"] == 16
+    monkeypatch.undo()
+    run("--result", result, "--export-only")
+    assert {path.name for path in result.iterdir()} == {*RESULT, "log.jsonl"} and networks.load(str(result))
+
+
+def test_a_training_that_is_killed_has_left_the_weights_of_its_last_checkpoint(run, tmp_path, monkeypatch):
+    real, steps = loop.LOSSES["pose"], []
+
+    def killed(*args):
+        steps.append(1)
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(loop, "CHECKPOINT_S", -1.0)
+    monkeypatch.setitem(loop.LOSSES, "pose", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run("--result", tmp_path / "result")
+    assert {path.name for path in (tmp_path / "result").iterdir()} == RESULT
+    assert models.card(str(tmp_path / "result"))["training"]["steps"] == 2 and networks.load(str(tmp_path / "result"))
+
+
+def test_weights_and_card_that_do_not_belong_together_are_never_left(tmp_path, monkeypatch):
+    settings = from_dict(SMALL)
+
+    def write(seed):
+        torch.manual_seed(seed)
+        export(networks.build(SMALL), settings, tmp_path, training={}, accuracy={})
+        return models.card(str(tmp_path))["sha256"]
+
+    first, real = write(1), Path.write_bytes
+
+    def cut(path, data):
+        if "card" in path.name:
+            raise KeyboardInterrupt
+        return real(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", cut)
+    with pytest.raises(KeyboardInterrupt):
+        write(2)
+    monkeypatch.undo()
+    assert networks.load(str(tmp_path)) and models.card(str(tmp_path))["sha256"] == first != write(2)
