@@ -16,6 +16,8 @@ command was not given. What is safe is decided here and nowhere else:
  * a lost hand first holds (brakes at the acceleration limit), then the command stops and the clutch opens;
  * closing the clutch moves nothing: the target starts from where it is, and the gripper gets no command, so that what
    it holds stays held, until thumb and index move; from its own opening it then goes their way (``gripper_takeover``);
+ * the gripper is sent nothing outside ``gripper_closed_m`` to ``gripper_open_m``, but on its way back from a measured
+   opening beyond them;
  * the emergency stop is latched until a reset, and the reset leaves the clutch open.
 """
 from __future__ import annotations
@@ -123,10 +125,18 @@ class TeleopConfig:
                               f"{self.workspace_max_m}")
         if len(self.region_m) != 6:
             raise ConfigError(f"region_m {self.region_m} must be six numbers: x0 y0 z0 x1 y1 z1")
+        if not np.all(np.array(self.region_m[:3]) < np.array(self.region_m[3:])):
+            raise ConfigError(f"region_m {self.region_m} must be x0 y0 z0 x1 y1 z1 with x0 < x1, y0 < y1, z0 < z1; no "
+                              "hand is ever inside this one")
 
     @property
     def axis_matrix(self) -> np.ndarray:
         return np.array(self.axes, float).reshape(3, 3)
+
+    @property
+    def gripper_span_m(self) -> tuple[float, float]:
+        """Smallest and largest value sent to the gripper; of the two ends either may be the open one."""
+        return min(self.gripper_closed_m, self.gripper_open_m), max(self.gripper_closed_m, self.gripper_open_m)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +198,7 @@ class TeleopState:
 
     target: Target
     gripper_m: float
+    measured: bool = False                         # gripper_m goes back to a measurement, not to a guess
     now_ns: int | None = None
     stamp_ns: int = 0                              # of the newest observation used
     stopped: bool = False                          # emergency stop latched
@@ -214,7 +225,8 @@ class TeleopState:
 def start(target: Target, gripper_m: float) -> TeleopState:
     """State at start: clutch open, the robot where it says it is.
 
-    target: current pose of the arm's end effector in the base frame; gripper_m: current opening.
+    target: current pose of the arm's end effector in the base frame; gripper_m: where the gripper is taken to be, until
+    ``resync`` tells of a measurement.
     """
     return TeleopState(target=target, gripper_m=float(gripper_m))
 
@@ -227,9 +239,9 @@ def resync(state: TeleopState, target: Target | None, gripper_m: float | None) -
     """
     if state.closed:
         return state
-    known = gripper_m is not None and np.isfinite(gripper_m)
+    known = gripper_m is not None and bool(np.isfinite(gripper_m))
     return replace(state, target=state.target if target is None else target,
-                   gripper_m=float(gripper_m) if known else state.gripper_m)
+                   gripper_m=float(gripper_m) if known else state.gripper_m, measured=known or state.measured)
 
 
 def step(state: TeleopState, observation: Observation | None, now_ns: int, config: TeleopConfig,
@@ -516,10 +528,12 @@ def _move(state: TeleopState, now_ns: int, dt: float, config: TeleopConfig) -> t
                              config.turn_acceleration_rad_s2, brake=lost)
     target = Target(position, rotation_from_vector(turned) @ state.target.rotation, velocity, turn)
 
-    gripper = state.gripper_m
+    # Only a gripper that was measured outside its span is led back from there; a guess never is a reason to leave it.
+    gripper = state.gripper_m if state.measured else float(np.clip(state.gripper_m, *config.gripper_span_m))
     if not lost and state.wish_gripper_m is not None:
         most = config.gripper_speed_m_s * dt
-        gripper += float(np.clip(state.wish_gripper_m - gripper, -most, most))
+        wish_m = np.clip(state.wish_gripper_m, *config.gripper_span_m)     # the span may have changed since the wish
+        gripper += float(np.clip(wish_m - gripper, -most, most))
     state = replace(state, target=target, gripper_m=gripper)
     phase, note = (Phase.HOLD, f"holding: {reason}") if lost else (Phase.FOLLOW, "")
     return state, Command(phase, None if state.wish_gripper_m is None else gripper, config.gripper_effort, target, note)

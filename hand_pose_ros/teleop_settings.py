@@ -4,12 +4,14 @@ Those of the step itself are the fields of gripper.TeleopConfig, with its defaul
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 from . import gestures
 from .config import Setting
+from .errors import ConfigError
 from .gripper import TeleopConfig
 
 GRIPPER_OUTPUTS = ("joint_state", "float64", "float64_multi_array", "joint_trajectory", "parallel_gripper_action",
@@ -97,7 +99,8 @@ ROS_SETTINGS = (
     Setting("joint_states_topic", "/joint_states", "Where the gripper's present opening comes from; without it the "
             "gripper is taken to be where gripper_start_m says. While it speaks of other joints only, or has ended, "
             "the clutch stays open. Empty: do not listen."),
-    Setting("gripper_start_m", 0.08, "Opening at start, as long as joint_states_topic does not tell.", "", -4.0, 4.0),
+    Setting("gripper_start_m", math.nan, "Opening at start, as long as joint_states_topic does not tell; from "
+            "gripper_closed_m to gripper_open_m. nan: gripper_open_m."),
     Setting("command_rate_hz", 60.0, "Commands per second between images.", "Hz", 10.0, 500.0),
     Setting("dry_run", False, "Send no command at all, only the markers on ~/preview."),
     Setting("retarget", False, "Publish the 21 joints in the retargeting frame on ~/retarget while the clutch is "
@@ -113,3 +116,17 @@ SETTINGS = (*STEP_SETTINGS, *ROS_SETTINGS)
 def config_from(values: Mapping[str, Any]) -> TeleopConfig:
     """The step's configuration. Raises ConfigError if values cannot work together."""
     return TeleopConfig(**{setting.name: values[setting.name] for setting in STEP_SETTINGS})
+
+
+def check(values: Mapping[str, Any]) -> None:
+    """Raises ConfigError if values cannot work together."""
+    (low, high), start_m = config_from(values).gripper_span_m, start_opening_m(values)
+    if not low <= start_m <= high:
+        raise ConfigError(f"gripper_start_m is {start_m:g}; it must be in the gripper's span, from gripper_closed_m "
+                          f"({values['gripper_closed_m']:g}) to gripper_open_m ({values['gripper_open_m']:g})")
+
+
+def start_opening_m(values: Mapping[str, Any]) -> float:
+    """The opening that the gripper is taken to have where nobody tells it, in the unit of its joint."""
+    start_m = values["gripper_start_m"]
+    return values["gripper_open_m"] if math.isnan(start_m) else start_m

@@ -24,7 +24,7 @@ from .. import gripper, messages, retarget
 from ..errors import DataError
 from ..frames import quaternion
 from ..gripper import Command, Observation, Phase, Target
-from ..teleop_settings import SETTINGS, config_from
+from ..teleop_settings import SETTINGS, check, config_from, start_opening_m
 from ..types import Hand
 from . import compat, diagnostics, gripper_outputs, process
 from .diagnostics import ERROR, WARN, Monitor, log_of
@@ -55,7 +55,7 @@ class TeleopNode(Node):
         super().__init__(NODE_NAME, **node_options)
         self._log = log_of(self)
         self._monitor = Monitor(self._log)
-        self._parameters_ = Parameters(self, SETTINGS, config_from)
+        self._parameters_ = Parameters(self, SETTINGS, check)
         self._parameters_.frozen = True
         values = self._values
         self._arm = values.arm_output != "none"
@@ -197,7 +197,7 @@ class TeleopNode(Node):
         opening, unknown = self._opening(now_ns)
         problem = problem or unknown
         if self._state is None and target is not None:
-            self._state = gripper.start(target, values.gripper_start_m if opening is None else opening)
+            self._state = gripper.start(target, start_opening_m(vars(values)))
         if self._state is None:
             command = Command(Phase.IDLE, withheld=problem)
         else:
@@ -232,7 +232,8 @@ class TeleopNode(Node):
             return None, (f"{values.joint_states_topic} does not tell of the gripper's joint '{values.gripper_joint}', "
                           f"only of {', '.join(self._joints)}; set gripper_joint, or joint_states_topic to ''")
         self._problem("gripper opening", f"nothing on {values.joint_states_topic}: the gripper is taken to be at "
-                      f"gripper_start_m ({values.gripper_start_m:g}); set joint_states_topic, '' if there is none")
+                      f"gripper_start_m ({start_opening_m(vars(values)):g}); set joint_states_topic, '' if there is "
+                      "none")
         return None, ""
 
     def _tool_pose(self, now_ns: int) -> tuple[Target | None, str]:

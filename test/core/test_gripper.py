@@ -251,6 +251,42 @@ def test_the_gripper_goes_the_hands_way_from_its_own_opening_and_agrees_with_it_
     assert command.gripper_m == pytest.approx(expected.gripper_m, abs=1e-6)
 
 
+PANDA, ROBOTIQ = dict(gripper_open_m=0.04), dict(gripper_closed_m=0.8, gripper_open_m=0.0, gripper_speed_m_s=1.5)
+
+
+@pytest.mark.parametrize("takeover", ["gradual", "at_once"])
+@pytest.mark.parametrize("span, guess_m", [(PANDA, 0.08), (PANDA, -0.1), (ROBOTIQ, 1.2), (ROBOTIQ, -0.5)])
+def test_no_guess_sends_the_gripper_out_of_its_span(span, guess_m, takeover):
+    run = Run(TeleopConfig(gripper_takeover=takeover, **span))
+    run.state = start(HOME, guess_m)
+    run.close(opening=0.3)
+    for aperture in [0.1] * 40 + [0.62] * 40:
+        run.see(hand(opening=aperture))
+    wide, sent = run.config, [command.gripper_m for command in run.commands]
+    assert sent[-41] == pytest.approx(wide.gripper_closed_m) and sent[-1] == pytest.approx(wide.gripper_open_m)
+    run.config = replace(wide, gripper_open_m=0.5 * (wide.gripper_closed_m + wide.gripper_open_m))
+    narrowed = [command.gripper_m for command in (run.tick(), run.tick(), run.see(), run.see(hand(opening=0.6)))]
+    for config, values in ((wide, sent), (run.config, narrowed)):
+        low, high = sorted((config.gripper_closed_m, config.gripper_open_m))
+        assert values[-1] is not None and all(low <= value <= high for value in values if value is not None)
+
+
+@pytest.mark.parametrize("takeover", ["gradual", "at_once"])
+@pytest.mark.parametrize("span, measured_m", [(PANDA, 0.06), (PANDA, -0.01), (ROBOTIQ, 1.0), (ROBOTIQ, -0.3)])
+def test_a_gripper_measured_outside_its_span_is_led_back_within_its_speed(span, measured_m, takeover):
+    run = Run(TeleopConfig(gripper_takeover=takeover, **span))
+    run.state = resync(run.state, None, measured_m)
+    run.close(opening=0.3)
+    low, high = sorted((run.config.gripper_closed_m, run.config.gripper_open_m))
+    for k in range(90):
+        run.see(hand(opening=0.3 + 0.15 * np.sin(k / 10)))
+    sent = [measured_m] + [command.gripper_m for command in run.commands if command.gripper_m is not None]
+    most = run.config.gripper_speed_m_s * run.period_ns * 1e-9
+    assert np.abs(np.diff(sent)).max() <= most + 1e-9 and low <= sent[-1] <= high
+    outside = np.maximum(np.maximum(low - np.array(sent), np.array(sent) - high), 0.0)
+    assert np.all(np.diff(outside) <= 1e-12)                                # never further out, nor out again
+
+
 def test_no_chatter_while_the_aperture_trembles_within_the_hysteresis():
     run = Run(TeleopConfig(gripper_takeover="at_once"))
     run.close(opening=0.3)
@@ -786,6 +822,9 @@ def test_the_opening_does_not_depend_on_the_size_of_the_operators_hand():
     (dict(axes=(1, 0, 0, 0, 1, 0, 0, 0, 2)), "rotation or reflection"),
     (dict(workspace_min_m=(0, 0, 2), workspace_max_m=(1, 1, 1)), "must be below"),
     (dict(stale_s=0.0), "positive"),
+    (dict(region_m=(-0.5, -0.5, 1.5, 0.5, 0.5, 0.2)), "z0 < z1"),
+    (dict(region_m=(0.5, -0.5, 0.2, 0.5, 0.5, 1.5)), "x0 < x1"),
+    (dict(region_m=(-0.5, 0.5, 0.2, 0.5, -0.5, 1.5)), "y0 < y1"),
     (dict(speed_m_s=float("nan")), "positive"),
     (dict(clutch_gesture="wave"), "three_fingers"),
 ])

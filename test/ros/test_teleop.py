@@ -350,6 +350,25 @@ def test_closing_starts_from_the_measured_opening():
         assert 0.05 < b.got["gripper"][0].data <= 0.07                       # not from gripper_start_m = 0.04
 
 
+def test_a_gripper_of_which_nobody_tells_is_taken_to_be_open_and_never_sent_further():
+    with bench(joint_states_topic="/joint_states", gripper_start_m=float("nan"), gripper_open_m=0.04) as b:
+        b.engage(opening=0.5)
+        b.until(lambda: b.got["gripper"] and b.got["gripper"][-1].data < 0.02, "a command",
+                lambda: b.send(hand(opening=0.2)))
+        values = [message.data for message in b.got["gripper"]]
+        assert 0.03 < values[0] and max(values) <= 0.04
+        problem = {status.name: status.summary for status in b.teleop._monitor.report()}["gripper opening"]
+        assert "gripper_start_m (0.04)" in problem
+
+
+@pytest.mark.parametrize("span", [{}, {"gripper_closed_m": 0.8, "gripper_open_m": 0.0}])
+@pytest.mark.parametrize("start_m", [3.0, -0.01, float("inf")])
+def test_a_start_outside_the_grippers_span_is_refused(span, start_m):
+    with pytest.raises(ConfigError, match="gripper_start_m is .* from gripper_closed_m .* to gripper_open_m"):
+        with bench(gripper_start_m=start_m, **span):
+            pass
+
+
 def test_retargeting_joints_go_out_while_the_clutch_is_closed():
     with bench(retarget=True) as b:
         b.send(hand())
@@ -385,7 +404,7 @@ def test_parameters_are_described_and_checked():
             described = b.teleop.describe_parameter(setting.name)
             assert described.description.startswith(setting.help[:20]) and len(setting.help) > 10
         for name, value in (("speed_m_s", 99.0), ("axes", [1.0, 0.0]), ("aperture_closed", 0.9),
-                            ("workspace_min_m", [2.0] * 3)):
+                            ("workspace_min_m", [2.0] * 3), ("gripper_open_m", 0.02)):     # below gripper_start_m
             assert not b.teleop.set_parameters([Parameter(name, value=value)])[0].successful, name
         assert b.teleop.set_parameters([Parameter("scale", value=0.5)])[0].successful
         refused = b.teleop.set_parameters([Parameter("dry_run", value=True)])[0]
