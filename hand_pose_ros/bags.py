@@ -13,11 +13,12 @@ from __future__ import annotations
 import heapq
 import re
 import shutil
+import sqlite3
 import struct
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -112,7 +113,8 @@ class BagWriter:
 
     path: "x.mcap" makes one MCAP file, any other name a rosbag2 folder with metadata.yaml.
     storage: "mcap" or "sqlite3" (folders only). compressed: zstd chunks (MCAP only).
-    Raises DataError if the path exists or cannot be written.
+    Raises DataError if the path exists or cannot be written. The bag gets its name when it is whole; with any error
+    inside the block what was written so far is removed.
     """
 
     def __init__(self, path: str | Path, storage: str = "mcap", compressed: bool = False) -> None:
@@ -133,32 +135,47 @@ class BagWriter:
         from rosbags.rosbag2.enums import CompressionFormat, CompressionMode, StoragePlugin
         from rosbags.rosbag2.writer import Writer
 
-        target = self.path
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self._single_file:
-                self._scratch = Path(tempfile.mkdtemp(prefix=".bag-", dir=self.path.parent))
-                target = self._scratch / "bag"      # the file holds this name, so it must not depend on the path
-        except OSError as error:
-            raise DataError(f"{self.path} cannot be written: {error}") from error
         plugin = StoragePlugin.MCAP if self._storage == "mcap" else StoragePlugin.SQLITE3
-        self._writer = Writer(target, version=8, storage_plugin=plugin)      # Humble and newer read version 8
-        if self._compressed:
-            self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-        self._writer.open()
+        try:
+            with self._writing():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._scratch = Path(tempfile.mkdtemp(prefix=".bag-", dir=self.path.parent))
+                # a file holds the name of its folder, so that of a single one must not depend on the path
+                target = self._scratch / ("bag" if self._single_file else self.path.name)
+                self._writer = Writer(target, version=8, storage_plugin=plugin)     # Humble and newer read version 8
+                if self._compressed:
+                    self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+                self._writer.open()
+        except BaseException:
+            self._remove()
+            raise
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
         try:
             if kind is None:
-                self._writer.close()
-                if self._scratch:
-                    shutil.move(str(next(self._scratch.glob("*/*.mcap"))), str(self.path))
-            else:
-                self._writer.abort()
+                with self._writing():
+                    self._writer.close()
+                    made = self._writer.path
+                    (next(made.glob("*.mcap")) if self._single_file else made).rename(self.path)
         finally:
-            if self._scratch:
-                shutil.rmtree(self._scratch, ignore_errors=True)
+            self._remove()
+
+    def _remove(self) -> None:
+        """Remove what is not a whole bag under its own name."""
+        if self._writer is not None:
+            with suppress(Exception):                   # closing writes what is buffered, and the disk may be full
+                self._writer.abort()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            raise DataError(f"{self.path} cannot be written: {error}; free some space or choose another place. What "
+                            "was written of it is removed") from error
 
     def write(self, topic: str, type_name: str, message: Any, stamp_ns: int) -> None:
         """Write any message of the typestore. stamp_ns: recording time, nanoseconds."""
@@ -166,13 +183,15 @@ class BagWriter:
 
     def write_serialized(self, topic: str, type_name: str, raw: Any, stamp_ns: int) -> None:
         """Write a message of the typestore from its CDR bytes. stamp_ns: recording time, nanoseconds."""
-        self._writer.write(self._connection(topic, type_name, typestore()), int(stamp_ns), raw)
+        with self._writing():
+            self._writer.write(self._connection(topic, type_name, typestore()), int(stamp_ns), raw)
 
     def copy(self, recorded: Recorded) -> None:
         """Write a message of another bag unchanged, with its own definition and quality of service."""
-        connection = self._connection(recorded.topic, recorded.type, recorded.source.store_of(recorded.type),
-                                      recorded.source.qos_of(recorded.topic))
-        self._writer.write(connection, recorded.log_ns, recorded.raw)
+        store, qos = recorded.source.store_of(recorded.type), recorded.source.qos_of(recorded.topic)
+        with self._writing():
+            self._writer.write(self._connection(recorded.topic, recorded.type, store, qos), recorded.log_ns,
+                               recorded.raw)
 
     def image(self, topic: str, stamp_ns: int, frame_id: str, rgb: np.ndarray, encoding: str = "rgb8") -> None:
         """Write a sensor_msgs/Image. rgb: (H, W, 3) uint8. encoding: any colour encoding imaging.encode knows."""
@@ -631,7 +650,9 @@ def storage_files(path: str | Path, problems: Counter[str] | None = None) -> lis
     if path.is_file():
         if not known.search(path.name):
             raise DataError(f"{path.name}: unknown storage; a bag is a .mcap or .db3 file (or .zstd of one) or a "
-                            f"rosbag2 folder of such files. A ROS 1 .bag must be converted with rosbags-convert")
+                            f"rosbag2 folder of such files. A ROS 1 .bag must be converted with rosbags-convert; a "
+                            f"video ({' '.join(imaging.VIDEOS)}) goes to `hand-pose evaluate --video`, or `hand-pose "
+                            f"bag` makes a bag of it")
         return [path]
     files = [file for file in path.iterdir() if file.is_file() and known.search(file.name)]
     if not files:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import sys
 from importlib import import_module
 
@@ -17,6 +18,8 @@ COMMANDS = {
     "run": ("hand_pose_ros.ros.run", "start the node: camera images in, hands out"),
     "demo": ("hand_pose_ros.ros.demo",
              "the main job on this machine: a recorded or live camera, the node, what it sends"),
+    "calibrate-cameras": ("hand_pose_ros.ros.calibrate_cameras",
+                          "measure where a second camera is, by a hand that both see"),
     "fuse": ("hand_pose_ros.ros.fuse", "several cameras' hands in, the same hands once, in true metres, out"),
     "teleop": ("hand_pose_ros.ros.teleop", "steer a gripper and an arm by a hand: clutch, limits, emergency stop"),
     "sim-robot": ("hand_pose_ros.ros.sim_robot",
@@ -40,6 +43,14 @@ COMMANDS = {
 }
 """name: (module, help)"""
 
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space, or give another place"),
+    errno.EFBIG: "the file system, or ulimit -f, takes no bigger file: give another place",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "get the right to it, or give another place"),
+    errno.EEXIST: "give another name", errno.ENOENT: "check the name", errno.EISDIR: "give a file, not a folder",
+    errno.ENOTDIR: "a part of it is a file: give another place", errno.EPIPE: "what reads the output has ended"}
+"""What to do about the errors of files and disks that a command has no better word for."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0 done, 1 the command failed and said why, 2 wrong usage."""
@@ -55,6 +66,11 @@ def main(argv: list[str] | None = None) -> int:
     except HandPoseError as error:
         print(f"hand-pose {argv[0]}: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        remedy = REMEDIES.get(error.errno, "check that what is read is there and what is written has room")
+        print(f"hand-pose {argv[0]}: {where}{error.strerror or error}: {remedy}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 

@@ -7,13 +7,18 @@ are honoured. Depth becomes float32 metres along z with NaN where nothing was me
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from .errors import FrameError
+from .errors import DataError, FrameError
 from .types import Camera
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+"""Endings, in small letters, of files that are taken for pictures and for videos."""
 
 _RGB_FROM = {
     "rgb8": (3, "u1", None), "bgr8": (3, "u1", cv2.COLOR_BGR2RGB), "8UC3": (3, "u1", cv2.COLOR_BGR2RGB),
@@ -125,26 +130,66 @@ def _decode_compressed(message: Any) -> np.ndarray:
     if not data:
         raise FrameError("compressed image without data: the encoder sent nothing; restart the camera driver, or take "
                          "its raw images (image_transport: raw)")
-    codes = _checked_jpeg(data) if data[:2] == b"\xff\xd8" else b""
     mosaic = None
     if message.format.startswith("bayer_") and "compressed bgr" not in message.format:      # nobody made colours of it
         mosaic = _RGB_FROM.get(message.format.partition(";")[0].strip())
-    try:
-        # An EXIF orientation is not followed: the calibration belongs to the stored pixels.
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_IGNORE_ORIENTATION
-                              | (cv2.IMREAD_GRAYSCALE if mosaic else cv2.IMREAD_COLOR))
-    except cv2.error:                                   # a damaged header asks for gigabytes (older OpenCV)
-        pixels = None
+    pixels = _uncompressed(data, cv2.IMREAD_GRAYSCALE if mosaic else cv2.IMREAD_COLOR)
     if pixels is None:
         raise FrameError(f"compressed image of {len(data)} bytes, format {message.format!r}, cannot be decoded: it is "
                          "damaged or of a kind that OpenCV does not read; set the driver to jpeg or png")
-    if _ends_early(np.atleast_3d(pixels), codes):
-        raise FrameError(_damaged(data, len(data), "the data ends before the last rows of the image"))
     if mosaic:
         return cv2.cvtColor(pixels, mosaic[2])
     if "compressed rgb" in message.format:          # written from RGB by an encoder that expects BGR
         return pixels
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def _uncompressed(data: bytes, flags: int) -> np.ndarray | None:
+    """Pixels as stored, (H, W, 3) uint8 BGR or (H, W) grey; None if OpenCV cannot read them. Raises FrameError for a
+    JPEG that is seen to be damaged. flags: cv2.IMREAD_COLOR or IMREAD_GRAYSCALE."""
+    codes = _checked_jpeg(data) if data[:2] == b"\xff\xd8" else b""
+    try:
+        # An EXIF orientation is not followed: the calibration belongs to the stored pixels.
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:                                   # a damaged header asks for gigabytes (older OpenCV)
+        return None
+    if pixels is not None and _ends_early(np.atleast_3d(pixels), codes):
+        raise FrameError(_damaged(data, len(data), "the data ends before the last rows of the image"))
+    return pixels
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """A picture's file as (H, W, 3) uint8 RGB, the pixels as stored: an EXIF orientation is not followed, since labels,
+    boxes and calibration belong to the stored pixels.
+
+    Raises FrameError if the file is missing, empty, damaged, cut off or no picture. Its words are the same for every
+    file, so that equal ones can be counted: who catches it names the file.
+    """
+    try:
+        data = path.read_bytes() if path.is_file() else b""
+    except OSError as error:
+        raise FrameError(f"the file cannot be read: {error.strerror}") from error
+    if not data:
+        raise FrameError("the file is missing or empty")
+    try:
+        pixels = _uncompressed(data, cv2.IMREAD_COLOR)
+    except FrameError:                                  # speaks of cameras and drivers
+        pixels = None
+    if pixels is None:
+        raise FrameError("the file cannot be decoded as a picture: it is damaged, cut off or of a kind that OpenCV "
+                         "does not read; copy it again, or store it as PNG or JPEG")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def write_picture(path: Path, rgb: np.ndarray, jpeg_quality: int = 95) -> None:
+    """Write (H, W, 3) uint8 RGB as the path's ending says. Raises DataError, naming the file, if the disk does not take
+    it, of which cv2.imwrite says at most that something went wrong."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality] if path.suffix == ".jpg" else []
+    _, data = cv2.imencode(path.suffix, cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGR), options)
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}; free some space or give another --out") from error
 
 
 def _damaged(data: bytes, at: int, what: str) -> str:

@@ -12,12 +12,12 @@ import numpy as np
 
 from hand_pose_ros import camera as cameras
 from hand_pose_ros import config as configs
+from hand_pose_ros import limits
 from hand_pose_ros import pipeline as pipelines
 from hand_pose_ros.errors import ConfigError, DataError, FrameError
+from hand_pose_ros.imaging import PICTURES, VIDEOS, read_picture
 from hand_pose_ros.types import Camera, Frame, Hand
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 SETTINGS = ("detector_model", "pose_model", "runtime", "max_hands", "presence_threshold", "hand_length_m",
             "assumed_hfov_deg", "mirrored_image")
 """The settings of the core that make sense for files."""
@@ -25,11 +25,13 @@ SETTINGS = ("detector_model", "pose_model", "runtime", "max_hands", "presence_th
 
 def add_arguments(parser) -> None:
     """Options of ``hand-pose predict``."""
-    parser.add_argument("images", help="a folder (searched recursively), a picture or a video")
+    parser.add_argument("images", help="a folder (searched recursively), a picture or a video; pixels as they are "
+                        "stored, an EXIF orientation is not followed")
     parser.add_argument("--out", required=True, help="file of JSON lines, image paths relative to the folder")
     parser.add_argument("--boxes", metavar="ANNOTATIONS", help="run the pose network alone on the boxes of this file")
     parser.add_argument("--cameras", metavar="ANNOTATIONS", help="take K from this file where it has one")
-    parser.add_argument("--min-score", type=float, default=0.5, help="probability below which nothing is a hand")
+    parser.add_argument("--min-score", type=limits.number(0, 1), default=0.5,
+                        help="probability below which nothing is a hand, 0 to 1")
     configs.add_arguments(parser, SETTINGS)
 
 
@@ -43,15 +45,15 @@ def main(args) -> int:
         raise DataError(f"{source} is not there; give a folder of pictures, a picture or a video")
     if film and (args.boxes or args.cameras):
         raise ConfigError("--boxes and --cameras belong to pictures, not to a video, whose frames have no names")
-    if not Path(args.out).absolute().parent.is_dir():
-        raise ConfigError(f"--out {args.out}: there is no folder {Path(args.out).absolute().parent}")
     boxes = annotations(args.boxes) if args.boxes else None
     intrinsics = annotations(args.cameras) if args.cameras else {}
+    files = [source] if film else pictures_of(source)
+    check_out(Path(args.out), [*files, *(Path(path) for path in (args.boxes, args.cameras) if path)])
     pipeline = pipelines.load(settings)
     if film:
         lines = video(pipeline, settings, source)
     else:
-        lines = pictures(pipeline, settings, source, boxes, intrinsics)
+        lines = pictures(pipeline, settings, source, files, boxes, intrinsics)
     failed = count = hands = 0
     target = Path(args.out).resolve()                       # a link stays one
     plain = target.is_file() or not target.exists()         # and no pipe or device is replaced
@@ -69,6 +71,9 @@ def main(args) -> int:
                             "path relative to that folder")
         if plain:
             os.replace(unfinished, target)                  # an earlier result stays until this one is whole
+    except OSError as error:
+        raise DataError(f"--out {args.out} cannot be written: {error.strerror}; free some space or give another file") \
+            from error
     finally:
         if plain:
             unfinished.unlink(missing_ok=True)
@@ -76,21 +81,39 @@ def main(args) -> int:
     return 1 if failed else 0
 
 
-def pictures(pipeline, settings, source: Path, boxes: dict | None = None, intrinsics: dict | None = None):
-    """Lines for a picture or a folder of them, each on its own (nothing is remembered between pictures).
+def pictures_of(source: Path) -> list[Path]:
+    """The picture itself, or those of a folder and the folders in it. Raises DataError if there is none."""
+    files = sorted(p for p in source.rglob("*") if p.suffix.lower() in PICTURES) if source.is_dir() else [source]
+    if not files or not files[0].suffix.lower() in PICTURES and not cv2.haveImageReader(str(files[0])):
+        raise DataError(f"{source} is neither a folder with pictures ({' '.join(PICTURES)}) nor itself a picture or a "
+                        f"video ({' '.join(VIDEOS)}); of a folder of videos give them one by one")
+    return files
 
-    boxes: records by name, whose hands' boxes replace the detector. Raises DataError if there is no picture.
+
+def check_out(out: Path, read: list[Path]) -> None:
+    """Raises ConfigError if ``out`` cannot be a file of lines, or is one of those that are ``read``, by whatever name.
+    """
+    if not out.absolute().parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.absolute().parent}")
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder: give a file in it, {out / 'hands.jsonl'} for one")
+    if same := [path for path in read if out.exists() and path.exists() and path.samefile(out)]:
+        raise ConfigError(f"--out {out} would replace {same[0]}, which is read: give another file")
+
+
+def pictures(pipeline, settings, source: Path, files: list[Path], boxes: dict | None = None,
+             intrinsics: dict | None = None):
+    """Lines for the pictures of ``pictures_of(source)``, each on its own (nothing is remembered between pictures).
+
+    boxes: records by name, whose hands' boxes replace the detector.
     """
     root = source if source.is_dir() else source.parent
-    files = sorted(p for p in source.rglob("*") if p.suffix.lower() in PICTURES) if source.is_dir() else [source]
-    if not files or not files[0].is_file():
-        raise DataError(f"{source} is neither a picture nor a folder with pictures ({' '.join(PICTURES)})")
     for file in files:
         name = file.relative_to(root).as_posix()
         if boxes is not None and name not in boxes:
             continue
         try:
-            image = read(file)
+            image = read_picture(file)
             frame = Frame(image, camera_of((intrinsics or {}).get(name), image, settings.assumed_hfov_deg), 1)
             if boxes is None:
                 _, result = pipeline.step(pipelines.PipelineState(), frame, settings)
@@ -150,30 +173,34 @@ def annotations(path: str | Path) -> dict:
 
 
 def camera_of(record: dict | None, image: np.ndarray, hfov_deg: float) -> Camera:
-    """The camera of a picture: K of its record (its own or its first hand's) if there is one, else assumed."""
+    """The camera of a picture: K of its record (its own or its first hand's) if there is one, else assumed. Raises
+    FrameError for a K that is none."""
     height, width = image.shape[:2]
-    holders = [record, *record.get("hands", ())] if record else []
-    K = next((np.array(h["K"], np.float64) for h in holders if h.get("K") is not None), None)
-    if K is None:
-        return cameras.assumed(width, height, hfov_deg)
+    try:
+        holders = [record, *record.get("hands", ())] if record else []
+        given = next((h["K"] for h in holders if h.get("K") is not None), None)
+        if given is None:
+            return cameras.assumed(width, height, hfov_deg)
+        K = np.array(given, np.float64).reshape(3, 3)
+        if not np.isfinite(K).all() or min(K[0, 0], K[1, 1]) <= 0:
+            raise ValueError(f"K is {given}")
+    except (AttributeError, TypeError, ValueError) as error:
+        raise FrameError(f"its record has no usable \"K\": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels ({error}); "
+                         "correct it, or leave it out") from error
     return Camera(width, height, K, D=np.zeros(0))
 
 
 def boxes_of(record: dict) -> list[np.ndarray]:
-    """The boxes (4,) x0, y0, x1, y1 of a record's hands. Raises FrameError if one has no [x, y, w, h]."""
+    """The boxes (4,) x0, y0, x1, y1 of a record's hands. Raises FrameError if one has no [x, y, w, h] with an area."""
     try:
-        return [np.array([x, y, x + w, y + h], np.float64) for x, y, w, h in
-                (hand["bbox"] for hand in record["hands"])]
+        given = [hand["bbox"] for hand in record["hands"]]
+        found = [np.array([x, y, x + w, y + h], np.float64) for x, y, w, h in given]
+        empty = [bbox for bbox, box in zip(given, found) if not (np.isfinite(box).all() and (box[2:] > box[:2]).all())]
     except (KeyError, TypeError, ValueError) as error:
         raise FrameError(f"its record has no usable hands with \"bbox\": [x, y, w, h] ({error!r})") from error
-
-
-def read(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB. Raises FrameError if the file is not a picture."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise FrameError("cannot be decoded as a picture")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if empty:
+        raise FrameError(f"its record has \"bbox\": {empty[0]}; it must be [x, y, w, h] in pixels, w and h above 0")
+    return found
 
 
 def _rounded(values, digits: int):

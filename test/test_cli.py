@@ -1,6 +1,8 @@
 """The command table: what reaches a command, and what does not."""
 from __future__ import annotations
 
+import argparse
+import errno
 import os
 import subprocess
 import sys
@@ -8,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from hand_pose_ros import cli
+from hand_pose_ros import cli, limits
 from hand_pose_ros.errors import ConfigError
 
 
@@ -46,6 +48,62 @@ def test_an_unknown_command_names_the_nearest(capsys):
     assert "doctor" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="predict"):
         cli.run("predikt", [])
+
+
+@pytest.mark.parametrize("number, path, said", [
+    (errno.EEXIST, "/out", "hand-pose try: /out: File exists: give another name"),
+    (errno.ENOSPC, None, "hand-pose try: No space left on device: free some space"),
+    (errno.EIO, "/disk", "hand-pose try: /disk: Input/output error: check that")])
+def test_an_error_of_files_is_said_with_path_and_remedy(command, monkeypatch, capsys, number, path, said):
+    def fail(args):
+        raise OSError(number, os.strerror(number), path)
+
+    command(ros=False)
+    monkeypatch.setattr(sys.modules["tried_command"], "main", fail)
+    assert cli.main(["try"]) == 1
+    assert capsys.readouterr().err.startswith(said)
+
+
+@pytest.mark.parametrize("kind, taken, refused, said", [
+    (limits.number(0, 1), {"0": 0.0, "1": 1.0, "1e-3": 0.001}, ("nan", "5", "-0.1", "x", ""), "a number from 0 to 1"),
+    (limits.number(0), {"7": 7.0}, ("inf", "nan", "-1"), "a number from 0 on"),
+    (limits.whole(1), {"1": 1, "12": 12}, ("0", "-3", "1.5", "nan"), "a whole number from 1 on"),
+    (limits.whole(0, 9), {"0": 0, "9": 9}, ("10",), "a whole number from 0 to 9")])
+def test_values_beyond_the_limits_are_refused_with_option_value_and_limits(capsys, kind, taken, refused, said):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--value", type=kind)
+    assert {text: parser.parse_args(["--value", text]).value for text in taken} == taken
+    for text in refused:
+        with pytest.raises(SystemExit, match="2"):
+            parser.parse_args([f"--value={text}"])
+        assert f"argument --value: {text!r} is not allowed: give {said}" in capsys.readouterr().err
+
+
+def test_a_folder_to_write_into_is_checked_before_the_work(tmp_path, capsys):
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "loose").symlink_to(tmp_path / "nowhere")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=limits.folder)
+    for fine in (tmp_path, tmp_path / "new" / "er"):
+        assert parser.parse_args(["--out", str(fine)]).out == str(fine) and not (tmp_path / "new").exists()
+    for wrong, name in (("file", "file"), ("file/below", "file"), ("loose", "loose")):
+        with pytest.raises(SystemExit, match="2"):
+            parser.parse_args(["--out", str(tmp_path / wrong)])
+        assert f"{tmp_path / name} is a file; give a new or another folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words, said", [
+    ("predict x --out y --min-score nan", "--min-score: 'nan'"), ("score x --out y --min-score 5", "--min-score: '5'"),
+    ("evaluate --data x --min-iou 7", "--min-iou: '7'"), ("evaluate --data x --jobs 0", "--jobs: '0'"),
+    ("render --out x --width 0", "--width: '0'"), ("labels x --out y --every 0", "--every: '0'"),
+    ("bag x --out y --limit -3", "--limit: '-3'"), ("bag x --out y --fps 0", "--fps: '0'"),
+    ("bag x --out y --topic /a//b", "--topic: '/a//b'"), ("bag x --out y --start-ns -5", "--start-ns: '-5'"),
+    ("bag x --out y --hfov-deg 200", "--hfov-deg: '200'"), ("benchmark --size 640", "--size: '640'"),
+    ("benchmark --frames 0", "--frames: '0'"), ("benchmark --threads 0", "--threads: '0'")])
+def test_the_commands_refuse_what_they_cannot_do(capsys, words, said):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words.split())
+    assert f"argument {said} is not allowed: give " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("entry", ["hand_pose_ros.cli", "hand_pose_ros.one_blas_thread"])

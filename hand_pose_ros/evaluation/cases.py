@@ -16,6 +16,7 @@ import numpy as np
 
 from ..config import Config
 from ..errors import FrameError, HandPoseError
+from ..imaging import write_picture
 from ..types import Frame
 from . import bag_truth, faults, figures, scale, scoring, work
 from .datasets.base import Item
@@ -177,7 +178,7 @@ def write_sheets(folder: Path, cases: Cases) -> dict[str, dict[str, str]]:
             name = "".join(c if c.isalnum() or c in "._-" else "_" for c in subset) + f"_{kind}.jpg"
             folder.mkdir(parents=True, exist_ok=True)
             picture = sheet([(cases.shots[key], cases.captions[key]) for key in keys])
-            cv2.imwrite(str(folder / name), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+            write_picture(folder / name, picture, jpeg_quality=88)
             written.setdefault(subset, {})[kind] = name
     return written
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import __version__
 from .. import config as configs
+from .. import limits
 from ..bags import BagReader, storage_files
 from ..errors import ConfigError, DataError
 from . import bag_truth, cases, datasets, fail_if, judging, latency, predictions, report, scale, scoring, work
@@ -41,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--video", metavar="FILE", nargs="+", help="video files")
     source.add_argument("--compare", metavar="RUN", nargs="+", help="earlier run(s) to compare with; two runs alone "
                         "are compared with each other")
-    parser.add_argument("--out", metavar="FOLDER", help="where everything goes (default: evaluation)",
-                        default="evaluation")
+    parser.add_argument("--out", type=limits.folder, metavar="FOLDER", default="evaluation",
+                        help="where everything goes (default: evaluation)")
     data = parser.add_argument_group("data sets")
     data.add_argument("--dataset", metavar="NAME",
                       help=f"default: what the folder looks like; {', '.join(datasets.DATASETS)}")
@@ -51,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       help="full: detector, then joints; box: joints in the labelled box, as most papers do")
     data.add_argument("--limit", type=int, metavar="N", help="only N images, spread over the set")
     data.add_argument("--predictions", metavar="FILE", help="score this file of JSON lines, run no networks")
-    data.add_argument("--min-iou", type=float, default=0.3, help="least overlap of a truth hand and its prediction")
+    data.add_argument("--min-iou", type=limits.number(0, 1), default=0.3,
+                      help="least overlap of a truth hand and its prediction, 0 to 1 (default: 0.3)")
     bag = parser.add_argument_group("bags and videos")
     bag.add_argument("--image-topic", help="default: the only colour image topic")
     bag.add_argument("--info-topic", help="default: camera_info beside the image topic")
@@ -63,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bag.add_argument("--no-video", action="store_true", help="write no annotated video")
     bag.add_argument("--no-results-bag", action="store_true", help="write no bag with the hands in it")
     speed = parser.add_argument_group("speed")
-    speed.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
+    speed.add_argument("--jobs", type=limits.whole(1), default=1, metavar="N", help="processes")
     speed.add_argument("--engine", choices=tuple(scale.ENGINES), default="local", help="what spreads the work")
     speed.add_argument("--ray-address", metavar="HOST:PORT", help="Ray cluster (default: this machine)")
     speed.add_argument("--restart", action="store_true", help="do finished parts of an interrupted run again")
@@ -76,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the command. Returns 0, or 1 if a --fail-if expression is true or a recording could not be read."""
+    """Run the command. Returns 0, or 1 if a --fail-if expression is true, or a recording or all pictures could not be
+    read."""
     conditions = [fail_if.parse(text) for text in args.fail_if]
     if args.compare and len(args.compare) == 2 and not (args.data or args.bag or args.bags or args.video):
         runs = [report.read_run(path) for path in args.compare]
@@ -89,7 +92,9 @@ def main(args: argparse.Namespace) -> int:
     result = evaluate(args, run)
     print(report.summary_text(result))
     print(f"report: {Path(args.out) / 'report.html'}")
-    return 1 if _told(conditions, result["metrics"]) or result["failed_units"] else 0
+    if not result["frames"]:
+        print(f"none of the pictures could be read: {'; '.join(result['problems'])}", file=sys.stderr)
+    return 1 if _told(conditions, result["metrics"]) or result["failed_units"] or not result["frames"] else 0
 
 
 def _told(conditions: Sequence[fail_if.Condition], metrics: Mapping[str, float]) -> bool:
@@ -106,7 +111,7 @@ def evaluate(args: argparse.Namespace, run: dict[str, Any]) -> dict[str, Any]:
     if args.ray_address:
         args, run = _absolute(args, run)
     out = Path(run["out"])
-    out.mkdir(parents=True, exist_ok=True)
+    earlier = [report.read_run(path) for path in args.compare or []]
     run = {**run, **model_versions(run, bool(args.predictions or args.recorded)), "commit": commit(),
            "version": __version__, "hand_calibration": _hand_calibration(run["settings"]), "min_iou": args.min_iou}
     units, source = plan(args, run)
@@ -114,6 +119,7 @@ def evaluate(args: argparse.Namespace, run: dict[str, Any]) -> dict[str, Any]:
     if run["labels"] and run["recordings"]:
         bag_truth.check_labels(run)
     before, read = outputs_before(out), inputs(units, args)
+    out.mkdir(parents=True, exist_ok=True)                  # only now: a run that is refused leaves no folder behind
     with scale.workers(min(args.jobs, len(units)), args.engine, args.ray_address) as spread:
         failed: dict[str, str] = {}
         if args.predictions:
@@ -140,7 +146,6 @@ def evaluate(args: argparse.Namespace, run: dict[str, Any]) -> dict[str, Any]:
             result["metrics"] = scoring.summary(scoring.headline(images))
             result["intervals"] = scoring.intervals(scoring.headline(images))
         result["metrics"].update(_over_recordings(tracks))
-        earlier = [report.read_run(path) for path in args.compare or []]
         report.write_numbers(out, result, images, earlier)
         networks = not args.recorded and source.get("protocol") in (None, "full")
         found = cases.collect({unit["name"]: scored[unit["name"]].images for unit in units}, rows, units, run, networks,

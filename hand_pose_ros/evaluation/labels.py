@@ -10,28 +10,32 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from .. import config as configs
-from ..errors import ConfigError, DataError, FrameError
+from .. import limits
+from ..errors import DataError, FrameError
+from ..imaging import PICTURES, VIDEOS, write_picture
 from ..pipeline import PipelineState
 from ..types import Frame, Hand, JointState
-from . import label_exchange, predictions, video_bag, work
+from . import label_exchange, predictions, work
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("source", metavar="SOURCE", help="a bag, a video, or a folder of pictures; or COCO keypoints "
                         "that a label editor exported, to be taken over into --out")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="new folder for images/ and annotations.jsonl; "
-                        "for corrected labels the one in which they began")
-    parser.add_argument("--every", type=int, default=10, metavar="N", help="keep every Nth frame (default: 10)")
+    parser.add_argument("--out", type=limits.folder, required=True, metavar="FOLDER",
+                        help="new folder for images/ and annotations.jsonl; for corrected labels the one in which "
+                        "they began")
+    parser.add_argument("--every", type=limits.whole(1), default=10, metavar="N",
+                        help="keep every Nth frame (default: 10)")
     parser.add_argument("--image-topic", help="default: the only colour image topic of the bag")
     parser.add_argument("--name", help="name of the set in the labels (default: the source's name)")
     configs.add_arguments(parser)
@@ -60,13 +64,24 @@ def _print_problems(problems: Counter[str]) -> None:
 
 
 def draft(args: argparse.Namespace, run: dict[str, Any]) -> tuple[int, int, Counter[str]]:
-    """Write the label folder. Returns pictures, hands and problems. Raises DataError if the folder is not empty."""
+    """Write the label folder. Returns pictures, hands and problems. Raises DataError if the folder is not empty, no
+    frame can be used or the disk is full; what it has written is then removed."""
     out, source = Path(args.out), Path(args.source)
-    if args.every < 1:
-        raise ConfigError(f"--every {args.every}: give at least 1")
-    if out.exists() and any(out.iterdir()):
+    there = out.exists()
+    if there and any(out.iterdir()):
         raise DataError(f"{out} is not empty: give a new folder, so that no corrected label is lost")
-    (out / "images").mkdir(parents=True, exist_ok=True)
+    (out / "images").mkdir(parents=True)
+    try:
+        return _draft(args, run, source, out)
+    except BaseException:                               # also Ctrl-C: pictures without labels would block a new run
+        for path in out.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not there:
+            out.rmdir()
+        raise
+
+
+def _draft(args: argparse.Namespace, run: dict[str, Any], source: Path, out: Path) -> tuple[int, int, Counter[str]]:
     chain, config = work.load_pipeline(run)
     recording = work.recording_name(source)
     name, problems, rows, seen = args.name or recording, Counter(), [], []
@@ -80,7 +95,7 @@ def draft(args: argparse.Namespace, run: dict[str, Any]) -> tuple[int, int, Coun
         if picture is None and number % args.every:
             continue
         path = f"images/{picture or frame.stamp_ns}.png"
-        cv2.imwrite(str(out / path), cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
+        write_picture(out / path, frame.image)
         rows.append(_label(path, frame, result.hands, name, recording if picture is None else None))
         seen.append([[state in (JointState.VISIBLE, JointState.UNKNOWN) for state in hand.state]
                      for hand in result.hands])
@@ -95,16 +110,20 @@ def draft(args: argparse.Namespace, run: dict[str, Any]) -> tuple[int, int, Coun
 def _frames(args: argparse.Namespace, source: Path, config: Any, problems: Counter[str]) \
         -> Iterator[tuple[str | None, Frame]]:
     """Frames with the name of their picture, None for those of a recording."""
-    if source.is_dir() and any(path.suffix.lower() in video_bag.PICTURES for path in source.iterdir()):
+    pictures = sorted(path for path in source.iterdir() if path.suffix.lower() in PICTURES) if source.is_dir() else []
+    if pictures:
         from .datasets.base import Item
 
-        for path in sorted(path for path in source.iterdir() if path.suffix.lower() in video_bag.PICTURES):
+        same = len({path.stem for path in pictures}) < len(pictures)        # a.jpg and a.png: a.jpg.png, a.png.png
+        for path in pictures:
             try:
-                yield path.stem, work.still_frame(Item(path.name, path, ()), config)
+                yield path.name if same else path.stem, work.still_frame(Item(path.name, path, ()), config)
             except FrameError as error:
                 problems[f"{path.name}: {error}"] += 1
-    elif source.suffix.lower() in (".mp4", ".avi", ".mov", ".mkv", ".webm"):
+    elif source.is_file() and source.suffix.lower() in VIDEOS:
         yield from ((None, frame) for frame, _ in work.video_frames(str(source), config))
+    elif source.suffix.lower() in PICTURES:
+        raise DataError(f"{source} is one picture: give the folder in which it lies")
     else:
         unit = {"name": source.stem, "paths": [str(source)], "image_topic": args.image_topic}
         with work.open_bag(unit) as reader:

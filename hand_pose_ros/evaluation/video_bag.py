@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,28 +10,42 @@ import cv2
 import numpy as np
 
 from .. import camera as cameras
+from .. import limits
 from ..bags import BagWriter
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, FrameError
+from ..imaging import PICTURES, read_picture
 from ..types import Camera
 
 START_NS = 1_700_000_000_000_000_000
 """Stamp of the first picture: fixed, so that the same video gives the same bag."""
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
+LAST_START_NS = 2_000_000_000 * 10 ** 9
+"""The seconds of a stamp have 31 bits, and the bag goes on after its first picture."""
+_TOPIC = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
+
+
+def topic(text: str) -> str:
+    """Type of a topic's name, as design.ros2.org/articles/topic_and_service_names.html allows it."""
+    if not _TOPIC.fullmatch(text) or "__" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: give letters, digits and single underscores "
+                                         "between slashes, no part beginning with a digit: /camera/color/image_raw")
+    return text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("source", metavar="VIDEO", help="a video file, or a folder of pictures (in the order of names)")
     parser.add_argument("--out", required=True, metavar="BAG", help="x.mcap, or a name for a rosbag2 folder")
-    parser.add_argument("--hfov-deg", type=float, metavar="DEG", help="horizontal field of view; without it and "
-                        "without --calibration the bag has no camera_info")
+    parser.add_argument("--hfov-deg", type=limits.number(1, 179), metavar="DEG", help="horizontal field of view; "
+                        "without it and without --calibration the bag has no camera_info")
     parser.add_argument("--calibration", metavar="FILE", help="YAML file of camera_calibration")
-    parser.add_argument("--fps", type=float, help="default: the video's own, 30 for pictures")
-    parser.add_argument("--topic", default="/camera/color/image_raw", help="default: /camera/color/image_raw")
+    parser.add_argument("--fps", type=limits.number(0.01, 1000), help="default: the video's own, 30 for pictures")
+    parser.add_argument("--topic", type=topic, default="/camera/color/image_raw",
+                        help="default: /camera/color/image_raw")
     parser.add_argument("--frame-id", default="camera_color_optical_frame", help="default: camera_color_optical_frame")
     parser.add_argument("--raw", action="store_true", help="raw images in place of JPEG")
-    parser.add_argument("--start-ns", type=int, default=START_NS, help="stamp of the first picture")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
+    parser.add_argument("--start-ns", type=limits.whole(0, LAST_START_NS), default=START_NS,
+                        help="stamp of the first picture")
+    parser.add_argument("--limit", type=limits.whole(1), metavar="N", help="only the first N pictures")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -47,14 +62,12 @@ def convert(args: argparse.Namespace) -> tuple[int, tuple[int, int]]:
         raise ConfigError("give --hfov-deg or --calibration, not both")
     source = Path(args.source)
     fps = args.fps or (30.0 if source.is_dir() else video_rate(source))
-    if not fps > 0:
-        raise ConfigError(f"--fps is {fps}: give the frame rate, above 0")
     info_topic = args.topic.rpartition("/")[0] + "/camera_info"
     pictures = read(source)
     camera, count, size = None, 0, (0, 0)
     first = next(pictures, None)
     if first is None:
-        raise DataError(f"{source}: no picture could be read")
+        raise DataError(f"{source}: no picture could be read; of a folder those that end in {' '.join(PICTURES)} are")
     with BagWriter(args.out) as bag:
         for rgb in _chain(first, pictures):
             if args.limit is not None and count >= args.limit:
@@ -91,13 +104,13 @@ def video_rate(path: Path) -> float:
 
 
 def read(source: Path) -> Iterator[np.ndarray]:
-    """Pictures of a video or a folder, (H, W, 3) uint8 RGB, in order."""
+    """Pictures of a video or a folder, (H, W, 3) uint8 RGB, in order. Raises DataError for one that cannot be read."""
     if source.is_dir():
         for path in sorted(path for path in source.iterdir() if path.suffix.lower() in PICTURES):
-            bgr = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-            if bgr is None:
-                raise DataError(f"{path}: not a picture that OpenCV can read")
-            yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+            try:
+                yield read_picture(path)
+            except FrameError as error:
+                raise DataError(f"{path}: {error}") from error
         return
     video = cv2.VideoCapture(str(source))
     while True:

@@ -27,6 +27,7 @@ from .. import camera as cameras
 from ..bags import IMAGE, BagReader, BagWriter
 from ..config import Config
 from ..errors import DataError, FrameError
+from ..imaging import write_picture
 from ..messages import ArrayInfo, is_metric, read_array
 from ..pipeline import PipelineState, Result
 from ..skeleton import mano_knuckles
@@ -284,7 +285,7 @@ class _Recording:
         if wanted:
             height = max(1, round(drawn.shape[0] * THUMBNAIL_WIDTH / drawn.shape[1]))
             small = cv2.resize(drawn, (THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
-            cv2.imwrite(str(self._thumbs / f"{frame.stamp_ns}.jpg"), small)
+            write_picture(self._thumbs / f"{frame.stamp_ns}.jpg", small[..., ::-1])
 
     def _write_video(self, drawn: np.ndarray) -> None:
         height, width = drawn.shape[:2]

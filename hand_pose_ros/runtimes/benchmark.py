@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import limits
 from ..errors import ConfigError, HandPoseError, ModelError
 from . import host, ladder, looks
 from .base import Options
@@ -33,13 +35,23 @@ GPU_RUNTIMES = ("tensorrt", "cuda")
 PEER = Path(__file__).resolve().parents[2] / "benchmarks" / "mediapipe_peer.py"
 
 
+def size(text: str) -> str:
+    """Type of a size in pixels, WIDTHxHEIGHT; 0x0 stands for that of the frames."""
+    if not re.fullmatch(r"[1-9]\d{0,3}x[1-9]\d{0,3}|0x0", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: give WIDTHxHEIGHT such as 640x480, up to 9999, or "
+                                         "0x0")
+    return text
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``hand-pose benchmark``."""
     parser.add_argument("--video", help="frames to work on (default: a drawn hand that moves)")
-    parser.add_argument("--size", default="640x480", help="fit frames into this size on black; 0x0: as they are")
-    parser.add_argument("--frames", type=int, default=300, help="frames per runtime and round")
-    parser.add_argument("--rounds", type=int, default=1, help="turns that each runtime gets")
-    parser.add_argument("--threads", type=int, default=2, help="processors that each measured process may use")
+    parser.add_argument("--size", type=size, default="640x480",
+                        help="fit frames into this size on black; 0x0: as they are")
+    parser.add_argument("--frames", type=limits.whole(1), default=300, help="frames per runtime and round")
+    parser.add_argument("--rounds", type=limits.whole(1), default=1, help="turns that each runtime gets")
+    parser.add_argument("--threads", type=limits.whole(1), default=2,
+                        help="processors that each measured process may use")
     parser.add_argument("--runtime", nargs="+", metavar="NAME", choices=list(ladder.RUNTIMES),
                         help=f"default: all that run here, of {', '.join(ladder.RUNTIMES)}")
     parser.add_argument("--precision", choices=("auto", "fp32", "fp16"), default="auto",
@@ -54,7 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="Python of an environment with mediapipe 0.10.21: it is measured too "
                              "(benchmarks/mediapipe_peer.py says how)")
     parser.add_argument("--estimate", action="store_true", help="only operation counts and what they imply on Jetson")
-    parser.add_argument("--out", metavar="FOLDER", help="write benchmark.json, benchmark.md and benchmark.png there")
+    parser.add_argument("--out", type=limits.folder, metavar="FOLDER",
+                        help="write benchmark.json, benchmark.md and benchmark.png there")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
 
 
@@ -68,6 +81,8 @@ def main(args: argparse.Namespace) -> int:
         sources = [from_model("detector", args.detector_model), from_model("pose", args.pose_model)]
         print("\n".join(estimate_lines(sources, BATCHES)))
         return 0
+    if args.video:
+        frames(argparse.Namespace(video=args.video, size=args.size, frames=1))     # else each process would say so
     if args.mediapipe and not (args.video and PEER.is_file()):
         raise ConfigError("--mediapipe needs --video, since it does not find drawn hands, and a source tree with "
                           f"{PEER}")

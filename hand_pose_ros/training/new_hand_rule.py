@@ -8,15 +8,16 @@ be none that the detector was trained on.
 from __future__ import annotations
 
 import argparse
+import sys
 
 import numpy as np
 from tqdm import tqdm
 
 from hand_pose_ros import crop as crops
-from hand_pose_ros import pipeline
+from hand_pose_ros import limits, pipeline
 from hand_pose_ros.config import Config
 from hand_pose_ros.detect import iou
-from hand_pose_ros.errors import DataError
+from hand_pose_ros.errors import DataError, HandPoseError
 from hand_pose_ros.training import shards
 from hand_pose_ros.types import Frame
 
@@ -74,13 +75,18 @@ def fit(features: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def main() -> int:
+    """Fits and prints. Returns 0, or 1 if it failed and said why."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shards", help="folder with frames*.tar")
-    parser.add_argument("--images", type=int, default=600)
+    parser.add_argument("--images", type=limits.whole(1), default=600)
     args = parser.parse_args()
     config = Config()
-    features, truth = candidates(pipeline.load(config), args.shards, args.images, config)
-    weights, even = fit(features, truth)
+    try:
+        features, truth = candidates(pipeline.load(config), args.shards, args.images, config)
+        weights, even = fit(features, truth)
+    except HandPoseError as error:
+        print(f"new_hand_rule: {error}", file=sys.stderr)
+        return 1
     needed = max(even, float(np.quantile(features[truth == 0] @ weights, 1.0 - OTHERS_TAKEN)))
     print(f"{len(truth)} candidates, {int(truth.sum())} of them hands")
     now = np.array(pipeline.EVIDENCE_WEIGHTS)

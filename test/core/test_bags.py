@@ -1,6 +1,7 @@
 """Bags written and read back, damaged on purpose, and checked against an independent MCAP reader."""
 from __future__ import annotations
 
+import resource
 import shutil
 import struct
 import tempfile
@@ -199,6 +200,27 @@ def test_a_damaged_chunk_does_not_raise(tmp_path):
     path.write_bytes(data)
     found, problems = frames(path)
     assert found and any("z.mcap" in problem for problem in problems)
+
+
+@pytest.mark.parametrize("name, options", [("a.mcap", {}), ("folder", {}), ("q", {"storage": "sqlite3"})])
+def test_a_full_disk_is_said_and_leaves_nothing_that_blocks_the_next_run(tmp_path, name, options):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(DataError, match=f"{name} cannot be written: .*free some space"):
+            write(tmp_path / name, 100, **options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+    write(tmp_path / name, 2, **options)
+
+
+@pytest.mark.parametrize("name", ["a.mcap", "folder"])
+def test_a_bag_whose_making_fails_is_not_there(tmp_path, name):
+    with pytest.raises(KeyError), bags.BagWriter(tmp_path / name) as bag:
+        bag.image(IMAGE, START_NS, OPTICAL, picture(0))
+        raise KeyError("of the caller")
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_readable_is_refused(tmp_path):

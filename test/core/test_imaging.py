@@ -221,6 +221,28 @@ def test_a_header_that_asks_for_gigabytes_cannot_be_decoded(monkeypatch):
         imaging.decode(huge)
 
 
+def test_a_picture_s_file_is_read_as_stored_or_refused(tmp_path):
+    path, data = tmp_path / "a.jpg", jpeg_of(VIEW)
+    turned = app(0xE1, b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0")   # orientation: 6
+    path.write_bytes(data[:2] + turned + data[2:])
+    assert cv2.imread(str(path)).shape[:2] == VIEW.shape[1::-1], "others turn it"
+    stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    np.testing.assert_array_equal(imaging.read_picture(path), stored)
+    imaging.write_picture(tmp_path / "a.png", stored)
+    np.testing.assert_array_equal(imaging.read_picture(tmp_path / "a.png"), stored)
+    said = set()
+    for damaged in (data[: len(data) // 2], data[:-2], data[:200], b"no picture"):
+        path.write_bytes(damaged)
+        with pytest.raises(FrameError, match="damaged, cut off") as raised:
+            imaging.read_picture(path)
+        said.add(str(raised.value))
+    assert len(said) == 1, "equal problems are counted together"
+    path.write_bytes(b"")
+    for absent in (path, tmp_path, tmp_path / "none.jpg"):
+        with pytest.raises(FrameError, match="missing or empty"):
+            imaging.read_picture(absent)
+
+
 @pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8"])
 def test_what_is_encoded_is_decoded(encoding):
     message = imaging.encode(PICTURE, SimpleNamespace(), encoding)

@@ -2,6 +2,7 @@
 import argparse
 import json
 import os
+import re
 import threading
 
 import cv2
@@ -88,6 +89,38 @@ def test_the_cameras_of_the_labels_are_used(folder):
     assert not predict.camera_of(None, image, 60.0).calibrated
 
 
+@pytest.mark.parametrize("damage, said", [
+    ({"bbox": [0, 0, 0, 0]}, r"\[0, 0, 0, 0\].*above 0"), ({"bbox": [1, 2, float("nan"), 4]}, "above 0"),
+    ({"K": [1, 2]}, 'no usable "K"'), ({"K": [[0, 0, 0]] * 3}, 'no usable "K"'), (5, 'no usable "K"')])
+def test_a_box_or_camera_that_is_none_is_named_and_the_others_are_done(folder, tmp_path, capsys, damage, said):
+    good = json.loads((folder / "annotations.jsonl").read_text())
+    bad = {"image": "images/set/a.jpg", "hands": [{**good["hands"][0], **damage}] if damage != 5 else damage}
+    (folder / "annotations.jsonl").write_text("\n".join(json.dumps(row) for row in (good, bad)))
+    option = "--boxes" if "above 0" in said else "--cameras"
+    assert run(folder, option, folder / "annotations.jsonl", "--out", tmp_path / "out.jsonl") == 1
+    assert re.search(f"a.jpg: its record has .*{said}", capsys.readouterr().err)
+    assert [len(line["hands"]) > 0 for line in lines(tmp_path / "out.jsonl")] == [False, True]
+
+
+@pytest.mark.parametrize("source, option, out", [
+    ("pictures/images/set/b.png", None, "pictures/images/set/b.png"), ("pictures", None, "pictures/images/set/a.jpg"),
+    ("pictures", "--boxes", "pictures/annotations.jsonl"), ("pictures", "--cameras", "link.jsonl")])
+def test_what_is_read_is_not_written_over(folder, tmp_path, source, option, out):
+    (tmp_path / "link.jsonl").symlink_to(folder / "annotations.jsonl")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    given = (option, folder / "annotations.jsonl") if option else ()
+    with pytest.raises(ConfigError, match=f"{out} would replace .*give another file"):
+        run(tmp_path / source, *given, "--out", tmp_path / out)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_result_that_cannot_be_written_is_said(folder, tmp_path):
+    with pytest.raises(ConfigError, match="is a folder"):
+        run(folder, "--out", tmp_path)
+    with pytest.raises(DataError, match="/dev/full cannot be written: No space left.*free some space"):
+        run(folder, "--out", "/dev/full")
+
+
 def test_one_picture_is_named_without_its_folder(folder, tmp_path):
     assert run(folder / "images" / "set" / "b.png", "--out", tmp_path / "out.jsonl") == 0
     assert lines(tmp_path / "out.jsonl")[0]["image"] == "b.png"
@@ -99,6 +132,13 @@ def test_a_damaged_picture_is_named_and_the_others_are_done(folder, tmp_path, ca
     found = {line["image"]: line for line in lines(tmp_path / "out.jsonl")}
     assert found["c.jpg"]["hands"] == [] and "decoded" in found["c.jpg"]["error"] and len(found) == 3
     assert "c.jpg" in capsys.readouterr().err
+
+
+def test_a_cut_off_picture_is_no_picture_without_hands(folder, tmp_path):
+    whole = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8))[1].tobytes()
+    (folder / "images" / "set" / "a.jpg").write_bytes(whole[: len(whole) // 2])
+    assert run(folder, "--out", tmp_path / "out.jsonl") == 1
+    assert "cut off" in lines(tmp_path / "out.jsonl")[0]["error"]
 
 
 def test_a_video_is_followed_over_time(tmp_path):
@@ -114,8 +154,10 @@ def test_a_video_is_followed_over_time(tmp_path):
 
 def test_what_cannot_be_read_is_named(tmp_path):
     (tmp_path / "v.mp4").write_bytes(b"nothing")
+    (tmp_path / "v.mpg").write_bytes(b"nothing")
     (tmp_path / "bad.jsonl").write_text('{"image": "a"}\n{"imag')
     for words, text in (((tmp_path / "v.mp4",), "v.mp4"), ((tmp_path / "absent",), "absent"),
+                        ((tmp_path / "v.mpg",), r"v.mpg is neither .*\.jpg .*\.mp4"), ((tmp_path,), r"\.jpg .*\.mp4"),
                         ((tmp_path, "--boxes", tmp_path / "bad.jsonl"), "bad.jsonl: line 2")):
         with pytest.raises(DataError, match=text):
             run(*words, "--out", tmp_path / "out.jsonl")

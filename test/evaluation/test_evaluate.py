@@ -7,6 +7,7 @@ import html.parser
 import json
 import os
 import re
+import resource
 import secrets
 import socket
 import subprocess
@@ -21,7 +22,7 @@ import painted
 import pytest
 import samples
 
-from hand_pose_ros import bags
+from hand_pose_ros import bags, cli
 from hand_pose_ros.config import Config
 from hand_pose_ros.errors import ConfigError, DataError
 from hand_pose_ros.evaluation import (bag_truth, evaluate, fail_if, judging, label_exchange, labels, report,
@@ -680,6 +681,42 @@ def test_draft_labels_are_corrected_and_fed_back(tmp_path):
     assert (row["dataset"], row["group"]) == ("mine", "hand"), "the group says which recording"
 
 
+def draft(source: Path, out: Path) -> tuple[int, int, dict]:
+    parser = argparse.ArgumentParser()
+    labels.add_arguments(parser)
+    return labels.draft(parser.parse_args([str(source), "--out", str(out)]),
+                        {"settings": vars(Config()), "factory": "painted:exact"})
+
+
+def test_pictures_of_one_name_and_two_endings_are_two_drafts(tmp_path):
+    folder = data(tmp_path / "set", 2) / "images"
+    (folder / "001.png").rename(folder / "000.bmp")
+    assert draft(folder, tmp_path / "labels")[0] == 2
+    rows = [json.loads(line) for line in (tmp_path / "labels" / "annotations.jsonl").read_text().splitlines()]
+    assert len({(tmp_path / "labels" / row["image"]).read_bytes() for row in rows}) == 2
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("damage, error, said", [
+    (lambda folder: [path.write_bytes(b"none") for path in folder.iterdir()], "no frame could be used", "cut off"),
+    (lambda folder: [path.unlink() for path in folder.iterdir()], "it holds nothing", ""),
+    (lambda folder: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY)), "images/000.png cannot",
+     "free some space")])
+def test_a_failed_draft_does_not_stop_the_next_one(tmp_path, there, damage, error, said):
+    folder, out = data(tmp_path / "set", 2) / "images", tmp_path / "labels"
+    if there:
+        out.mkdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        damage(folder)
+        with pytest.raises(DataError, match=f"{error}.*{said}"):
+            draft(folder, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert out.exists() == there and not list(out.glob("*"))
+    assert draft(data(tmp_path / "good", 2) / "images", out)[0] == 2
+
+
 def drafted(tmp_path: Path) -> tuple[Path, dict]:
     """Draft labels of a bag with one hand: their folder, and their COCO keypoints."""
     path = bag(tmp_path / "hand.mcap", 20, truth=False)
@@ -795,6 +832,11 @@ def test_a_video_becomes_a_bag_and_is_evaluated(tmp_path):
     assert video_bag.convert(args)[0] == 6 and (tmp_path / "folder" / "metadata.yaml").is_file()
     found = run(tmp_path / "b", "--video", tmp_path / "v.mp4")
     assert found["frames"] == 6
+    whole = (tmp_path / "pictures" / "3.png").read_bytes()
+    (tmp_path / "pictures" / "3.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="3.png: .*cut off"):
+        video_bag.convert(parser.parse_args([str(tmp_path / "pictures"), "--out", str(tmp_path / "z")]))
+    assert not (tmp_path / "z").exists()
     with pytest.raises(DataError, match="not a video"):
         video_bag.convert(parser.parse_args([str(tmp_path / "none.mp4"), "--out", str(tmp_path / "y.mcap")]))
 
@@ -1028,6 +1070,21 @@ def test_the_command_fails_when_the_condition_holds(tmp_path, monkeypatch, capsy
     parser.format_help()                            # argparse fills in %, so each must be written twice
 
 
+def test_the_command_fails_when_no_picture_can_be_read(tmp_path, monkeypatch, capsys):
+    folder = data(tmp_path / "set", 2)
+    for path in (folder / "images").iterdir():
+        path.write_bytes(b"no picture")
+    monkeypatch.setattr(evaluate, "PIPELINE", "painted:exact")
+    assert cli.main(["evaluate", "--data", str(folder), "--out", str(tmp_path / "a"), "--quiet"]) == 1
+    assert "none of the pictures could be read: folder: the file cannot be decoded" in capsys.readouterr().err
+
+
+def test_a_video_given_as_a_bag_is_told_where_it_goes(tmp_path):
+    (tmp_path / "v.mp4").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="v.mp4: unknown storage.*evaluate --video"):
+        run(tmp_path / "a", "--bag", tmp_path / "v.mp4")
+
+
 def test_conditions_hold_for_the_second_of_two_compared_runs(tmp_path, capsys):
     folder = data(tmp_path / "set", 3)
     run(tmp_path / "a", "--data", folder)
@@ -1045,9 +1102,12 @@ def test_options_that_do_not_fit_together(tmp_path):
     for options, words in (((), "give one of"), (("--data", folder, "--video", "x.mp4"), "give one of"),
                            (("--video", "x.mp4", "--predictions", "p"), "needs --data"),
                            (("--data", folder, "--limit", "0"), "at least 1"),
-                           (("--data", folder, "--dataset", "freihnd"), "did you mean")):
-        with pytest.raises(ConfigError, match=words):
-            run(tmp_path / "a", *options)
+                           (("--data", folder, "--dataset", "freihnd"), "did you mean"),
+                           (("--data", folder, "--split", "foo"), "split 'foo' does not exist.*all"),
+                           (("--data", folder, "--compare", tmp_path / "none"), "none is not the results.json")):
+        with pytest.raises((ConfigError, DataError), match=words):
+            run(tmp_path / "a", *options, factory="painted:none_may_be_loaded")
+        assert not (tmp_path / "a").exists(), "a run that is refused leaves nothing behind"
     assert run(tmp_path / "b", "--data", folder, "--limit", "1")["metrics"]["images"] == 1
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
+from ... import imaging
 from ...errors import DataError, FrameError
 from ...skeleton import NUM_JOINTS
 from ...types import Camera
@@ -57,13 +57,9 @@ class Item:
         read."""
         if self.problem:
             raise FrameError(self.problem)
-        data = np.fromfile(self.path, np.uint8) if self.path.is_file() else None
-        if data is None or not data.size:
-            raise FrameError("label without image: the file is missing or empty")
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if pixels is None:
-            raise FrameError("image cannot be decoded")
-        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        if not self.path.is_file():
+            raise FrameError("label without image: the file is missing")
+        return imaging.read_picture(self.path)
 
 
 @dataclass(frozen=True, eq=False)

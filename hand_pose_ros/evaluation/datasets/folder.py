@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
-from .base import LABEL_ERRORS, DataSet, Item, TruthHand, from_items, make_hand, pinhole, reason
+from .base import LABEL_ERRORS, DataSet, Item, TruthHand, choose_split, from_items, make_hand, pinhole, reason
 
 TITLE = "labelled pictures"
 LICENCE = "per image, see the field licence of annotations.jsonl"
@@ -34,6 +34,7 @@ def recognise(folder: Path) -> bool:
 
 def load(folder: Path, split: str | None = None) -> DataSet:
     """Every line. Raises DataError, with the line's number, for one that is not a label."""
+    split = choose_split(split, SPLITS, lambda _: True, folder)
     problems: Counter[str] = Counter()
     items, names = [], set()
     for _, item in rows(folder / FILE, problems):
@@ -42,7 +43,7 @@ def load(folder: Path, split: str | None = None) -> DataSet:
             continue
         names.add(item.name)
         items.append(item)
-    return from_items("folder", items, LICENCE, problems, "all")
+    return from_items("folder", items, LICENCE, problems, split)
 
 
 def rows(path: Path, problems: Counter[str] | None = None) -> Iterator[tuple[dict[str, Any], Item]]:
