@@ -110,9 +110,11 @@ def collate(rows) -> dict:
     return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
 
 
-def stream(settings: Settings, shelf: Shelf, first: int, size_of, workers: int, rank: int = 0):
-    """Iterator over batches from number ``first``. ``workers`` 0 makes them in this process."""
+def stream(settings: Settings, shelf: Shelf, first: int, size_of, workers: int, rank: int = 0, pinned: bool = False):
+    """Iterator over batches from number ``first``. ``workers`` 0 makes them in this process; ``pinned`` ones are copied
+    to a GPU while it computes."""
     loader = DataLoader(_Samples(settings, rank), batch_size=None, sampler=_Keys(shelf, first, size_of),
-                        num_workers=workers, prefetch_factor=4 if workers else None, persistent_workers=False)
+                        num_workers=workers, prefetch_factor=4 if workers else None, persistent_workers=False,
+                        pin_memory=pinned)
     return iter(loader)
 

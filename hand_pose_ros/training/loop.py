@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 CHECKPOINT = "last.pt"
 CHECKPOINT_S = 180.0
+CHECK_STEPS = {"cuda": 10}
+"""Steps, by kind of device, before their losses are looked at: a GPU would stand still at each look. Else 1."""
 LOG_BATCHES = 50
 MAX_ROLLBACKS = 5
 
@@ -144,7 +146,6 @@ class Trainer:
         module = self.network
         if self.world > 1:
             module = torch.nn.parallel.DistributedDataParallel(_Raw(self.network))
-        loss_of = LOSSES[self.settings.kind]
         mixed = self.settings.bf16 and _has_bf16(self.device)
         if self.device.type == "cpu":
             frozen.quicken(self.network, torch.bfloat16 if mixed else torch.float32)
@@ -153,38 +154,23 @@ class Trainer:
         sums, since = {}, 0
         late = False
         while not self._over(late):
-            batch = next(stream)
-            batch.pop("batch")
-            batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.rate()
-            likelihood = min(1.0, max(0.0, (self.progress - self.settings.likelihood_from) / 0.1))
-            frozen.train_mode(self.network)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
-                raw = module(batch["image"]) if self.world > 1 else self.network.raw(batch["image"])
-            raw = {k: v.float() for k, v in raw.items()} if isinstance(raw, dict) else raw.float()
-            loss, parts = loss_of(raw, batch, likelihood)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
-            if not math.isfinite(float(loss.detach()) + float(norm)):
-                self._roll_back(float(loss.detach()))
+            steps = [self._learn(next(stream), module, mixed) for _ in range(self._steps_at_once())]
+            rows = torch.stack([torch.stack(list(step.values())) for step in steps]).tolist()   # waits for the GPU
+            wrong = [loss for norm, loss, *_ in rows if not math.isfinite(norm + loss)]
+            if wrong:
+                self._roll_back(wrong[0])
                 stream = self._stream()
                 continue
-            self.optimizer.step()
-            self._average()
-            self.step += 1
-            self.images += len(batch["image"]) * self.world
             now = time.monotonic()
             self.seconds += now - last
             last = now
-            since += 1
-            for name, value in {"loss": loss, **parts}.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach())
-            if since == LOG_BATCHES:
+            since += len(rows)
+            for name, values in zip(steps[0], zip(*rows)):
+                sums[name] = sums.get(name, 0.0) + sum(values)
+            if since >= LOG_BATCHES:
                 speed = since * self.settings.batch * self.world / (now - last_log)
                 self._record({"kind": "train", "images_per_s": round(speed, 1), "rate": self.rate(),
-                              **{k: round(v / since, 4) for k, v in sums.items()}})
+                              **{k: round(v / since, 4) for k, v in sums.items() if k != "norm"}})
                 sums, since, last_log = {}, 0, now
             if self.rank == 0 and now - measured > self.measure_s:
                 self._save_and_measure(publish)
@@ -197,8 +183,35 @@ class Trainer:
             late = stop_after_s is not None and time.monotonic() - began > stop_after_s
         return self._save_and_measure(publish) if self.rank == 0 else {}
 
+    def _learn(self, batch: dict, module, mixed: bool) -> dict:
+        """One step. Returns norm (of the gradient), loss and its parts as tensors on the device, which may still be
+        at work on them; a loss that is not finite spoils the weights, and ``run`` takes those of the checkpoint."""
+        batch.pop("batch")
+        batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate()
+        likelihood = min(1.0, max(0.0, (self.progress - self.settings.likelihood_from) / 0.1))
+        frozen.train_mode(self.network)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+            raw = module(batch["image"]) if self.world > 1 else self.network.raw(batch["image"])
+        raw = {k: v.float() for k, v in raw.items()} if isinstance(raw, dict) else raw.float()
+        loss, parts = LOSSES[self.settings.kind](raw, batch, likelihood)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        self.optimizer.step()
+        self._average()
+        self.step += 1
+        self.images += len(batch["image"]) * self.world
+        return {"norm": norm, **{name: value.detach() for name, value in {"loss": loss, **parts}.items()}}
+
+    def _steps_at_once(self) -> int:
+        """Steps until the next look at the losses; all processes count the same, so that they go back together."""
+        most = CHECK_STEPS.get(self.device.type, 1)
+        return most if self.minutes is not None else min(most, self.settings.steps - self.step)
+
     def _over(self, out_of_time: bool) -> bool:
-        """Whether to stop before this step. All processes do what the first one says, whose clock also sets the rate:
+        """Whether to stop before the next steps. All processes do what the first one says, whose clock also sets the rate:
         one that went on alone would wait for the others for ever."""
         if self.world > 1:
             told = torch.tensor([self.seconds, out_of_time], dtype=torch.float64, device=self.device)
@@ -254,7 +267,8 @@ class Trainer:
         def size_of(step: int):
             return self.settings.size_at(self.progress if self.minutes is not None else step / self.settings.steps)
 
-        return batches.stream(self.settings, self.shelf, self.step, size_of, self.workers, self.rank)
+        return batches.stream(self.settings, self.shelf, self.step, size_of, self.workers, self.rank,
+                              pinned=self.device.type == "cuda")
 
     def _average(self) -> None:
         """Exponential moving average of weights and batch statistics; quicker at the start, when they change fast."""
@@ -270,11 +284,11 @@ class Trainer:
             raise ModelError(f"the loss is {loss} again after {MAX_ROLLBACKS} returns to the last checkpoint: lower "
                              "learning_rate, or look at the shards")
         step, seconds = self.step, self.seconds
-        _log.warning("the loss is %s at step %d: going back to the last checkpoint", loss, step)
+        _log.warning("the loss is %s before step %d: going back to the last checkpoint", loss, step)
         if not self.resume():
-            raise ModelError(f"the loss is {loss} at step {step}, before the first checkpoint: lower learning_rate")
+            raise ModelError(f"the loss is {loss} by step {step}, before the first checkpoint: lower learning_rate")
         # Other batches than those that led here; the time is spent all the same.
-        self.step, self.seconds = step + 1, seconds
+        self.step, self.seconds = step, seconds
 
     def _record(self, line: dict) -> None:
         if self.rank:

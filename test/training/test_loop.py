@@ -56,6 +56,39 @@ def test_a_run_that_was_cut_off_ends_where_an_uncut_one_does(folder, tmp_path, m
     assert last.optimizer.state_dict()["state"][0]["exp_avg"].equal(whole.optimizer.state_dict()["state"][0]["exp_avg"])
 
 
+def test_losses_looked_at_seldom_teach_the_same_and_stop_no_gpu(folder, tmp_path, monkeypatch):
+    """As on a GPU: several steps a look, no value fetched between. The log agrees, and none is looked at twice."""
+    looks, lines = [], []
+    monkeypatch.setattr(loop, "LOG_BATCHES", 4)
+    monkeypatch.setattr(loop.Trainer, "measure", lambda self: {})
+    every = trainer(folder, tmp_path / "every", {**POSE, "steps": 5})
+    every.run()
+    for name in ("item", "tolist", "__float__", "__bool__", "numpy"):
+        real = getattr(torch.Tensor, name)
+        monkeypatch.setattr(torch.Tensor, name, lambda self, *args, real=real, name=name:
+                            (self.is_floating_point() and looks.append(name)) or real(self, *args))
+    monkeypatch.setattr(loop, "CHECK_STEPS", {"cpu": 4})
+    seldom = trainer(folder, tmp_path / "seldom", {**POSE, "steps": 5})
+    monkeypatch.setattr(seldom, "save", lambda: None)
+    seldom.run()
+    monkeypatch.undo()
+    assert looks == ["tolist"] * 2, "4 steps and the last one"
+    assert seldom.step == 5 and seldom.images == 40 and same(every, seldom)
+    for run in (every, seldom):
+        lines.append(json.loads((run.folder / "log.jsonl").read_text().splitlines()[0]))
+    assert lines[0]["step"] == lines[1]["step"] == 4 and "norm" not in lines[0]
+    assert all(lines[0][name] == pytest.approx(lines[1][name], abs=2e-4) for name in ("loss", "uv", "right", "rate"))
+
+
+def test_pictures_are_copied_to_a_gpu_while_it_computes(folder, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(batches, "DataLoader", lambda *args, pin_memory, **more: asked.append(pin_memory) or ())
+    run = trainer(folder, tmp_path)
+    for run.device in (torch.device("cpu"), torch.device("cuda", 0)):
+        run._stream()
+    assert asked == [False, True]
+
+
 def test_batches_are_the_same_in_worker_processes(folder):
     chosen = settings.from_dict(POSE)
     for first in (0, 3):
@@ -99,8 +132,12 @@ def test_a_few_pictures_are_learnt_by_heart(folder):
     assert history[-1][0] < 0.45 * history[0][0] and history[-1][1] < 0.6 * history[0][1]
 
 
-def test_a_loss_that_is_not_finite_goes_back_to_the_last_checkpoint(folder, tmp_path, monkeypatch, caplog):
-    run = trainer(folder, tmp_path)
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_loss_that_is_not_finite_goes_back_to_the_last_checkpoint(folder, tmp_path, monkeypatch, caplog, at_once):
+    monkeypatch.setattr(loop, "CHECK_STEPS", {"cpu": at_once})
+    monkeypatch.setattr(loop, "CHECKPOINT_S", -1.0)                     # at each look, but never of spoilt weights
+    planned = {**POSE, "steps": 8}
+    run = trainer(folder, tmp_path, planned)
     run.run(stop_after_s=0.0)
     real, calls = losses.LOSSES["pose"], []
 
@@ -110,14 +147,14 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_last_checkpoint(folder, tmp_
         return (total * float("nan") if len(calls) == 2 else total), parts
 
     monkeypatch.setitem(loop.LOSSES, "pose", poisoned)
-    run = trainer(folder, tmp_path)
+    run = trainer(folder, tmp_path, planned)
     run.resume()
     with caplog.at_level(logging.WARNING):
         run.run()
-    assert run.step == 4 and "going back" in caplog.text
+    assert run.step == 8 and run.images == 8 * (8 - at_once) and "going back" in caplog.text
     assert all(torch.isfinite(p).all() for p in run.network.parameters())
     monkeypatch.setitem(loop.LOSSES, "pose", lambda *a: (real(*a)[0] * float("nan"), real(*a)[1]))
-    again = trainer(folder, tmp_path, {**POSE, "steps": 20})
+    again = trainer(folder, tmp_path, {**POSE, "steps": 60})
     again.resume()
     with pytest.raises(ModelError, match="returns to the last checkpoint"):
         again.run()
