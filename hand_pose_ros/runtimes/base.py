@@ -29,14 +29,19 @@ class Options:
     report: Callable[[str], None] = _silent          # one line of progress for people
 
 
-class Disagreement(ModelError):
+class Refused(ModelError):
+    """The network cannot serve so on this machine, however often it is built. The cache keeps that, so that not every
+    start tries again."""
+
+
+class Disagreement(Refused):
     """What was built does not say what torch eager says, and must not serve."""
 
 
 def not_refused(entry: Entry, rebuild: str) -> Entry:
-    """The entry. Raises Disagreement if what was built must not serve; rebuild: the command that builds it again."""
+    """The entry. Raises Refused if it only says why nothing may serve; rebuild: the command that builds it again."""
     if entry.refused:
-        raise Disagreement(f"{entry.refused} ({rebuild} builds it again)")
+        raise Refused(f"{entry.refused} ({rebuild} builds it again)")
     return entry
 
 

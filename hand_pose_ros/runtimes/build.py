@@ -102,7 +102,7 @@ def list_entries(cache: EngineCache) -> int:
         except (OSError, ModelError):
             print(f"{path.name[:12]}  {size / 1e6:8.1f} MB  damaged, or none of ours: built again when it is needed")
             continue
-        words = [made_of.get(name, "?") for name in ("model", "runtime", "precision", "shapes")]
+        words = [made_of[name] for name in ("model", "runtime", "part", "precision", "shapes") if name in made_of]
         words += [f"{name} {made_of[name]}" for name in ("gpu", *host.TENSORRT_PACKAGES) if made_of.get(name)]
         print(f"{path.name[:12]}  {size / 1e6:8.1f} MB  used {time.strftime('%Y-%m-%d %H:%M', time.localtime(used))}  "
               + "  ".join(words))

@@ -5,6 +5,7 @@ the crops, one replay, one download of all outputs (https://pytorch.org/docs/sta
 """
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
 
@@ -19,6 +20,9 @@ from .source import NetworkSource
 if TYPE_CHECKING:
     import torch
 
+CAPTURING = threading.RLock()
+"""Held while a CUDA graph is captured or an engine is loaded: both wait for the whole GPU, which is forbidden while
+another thread captures. Serving frames does not need it."""
 WARM_UP_RUNS = 3
 """Runs before capture: cuDNN picks its algorithms and libraries allocate their workspaces in the first ones."""
 
@@ -134,18 +138,20 @@ class GraphedCuda(Runtime):
         def forward() -> None:
             packed.copy_(torch.cat([output.reshape(-1).float() for output in as_tuple(self._forward(images))]))
 
-        replay = forward
-        try:
-            graph = torch.cuda.CUDAGraph()
-            # thread_local: another thread may be serving frames meanwhile, and may allocate
-            with torch.inference_mode(), torch.cuda.graph(graph, stream=self._stream,
-                                                          capture_error_mode="thread_local"):
-                forward()
-            replay = graph.replay
-            self.info["cuda_graphs"] = "yes"
-        except RuntimeError as error:                # what a library does inside may be forbidden during capture
-            torch.cuda.synchronize()
-            self.info["cuda_graphs"] = f"no: {str(error).splitlines()[0]}"
+        replay, stream = forward, torch.cuda.current_stream()
+        with CAPTURING:
+            try:
+                graph = torch.cuda.CUDAGraph()
+                # thread_local: another thread may be serving frames meanwhile, and may allocate
+                with torch.inference_mode(), torch.cuda.graph(graph, stream=self._stream,
+                                                              capture_error_mode="thread_local"):
+                    forward()
+                replay = graph.replay
+                self.info["cuda_graphs"] = "yes"
+            except RuntimeError as error:            # what a library does inside may be forbidden during capture
+                torch.cuda.set_stream(stream)        # torch 2.11 does not leave its own where the capture's end fails
+                torch.cuda.synchronize()
+                self.info["cuda_graphs"] = f"no: {str(error).splitlines()[0]}"
         return _Step(images, pinned, packed, torch.empty(packed.shape, pin_memory=True), shapes, replay)
 
 

@@ -5,6 +5,7 @@ imported, and what lies in the cache does not depend on a file format of torch.e
 """
 from __future__ import annotations
 
+import collections
 import importlib
 import re
 from dataclasses import dataclass
@@ -12,9 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
 from . import host
+from .base import Refused
 
 if TYPE_CHECKING:
     import torch
+
+PASSING = re.compile(r"out ?of ?memory|MemoryError|bad_alloc|memory ?allocation|to allocate|no space left|"
+                     r"illegal memory access|launch failure", re.I)
+"""What TensorRT and torch say where memory or disk is short, or where CUDA has broken down before: another start may go
+well. Whatever else they refuse, they refuse each time."""
+ERRORS_KEPT = 8
 
 
 def import_tensorrt():
@@ -30,6 +38,27 @@ def import_tensorrt():
                          f"version that torch-tensorrt asks for, see docs/jetson.md") from error
 
 
+def kind_of(said: str) -> type[ModelError]:
+    """The error for what TensorRT did not do, by the reason it gave: Refused, or ModelError where another start may go
+    well or the reason is not known ("")."""
+    return Refused if said and not PASSING.search(said) else ModelError
+
+
+def errors_kept(trt):
+    """A logger of TensorRT that keeps the newest errors in ``said``. Not a subclass of trt.Logger: TensorRT does not
+    call what Python overrides there."""
+    class Kept(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.said = collections.deque(maxlen=ERRORS_KEPT)
+
+        def log(self, severity, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.said.append(message)
+
+    return Kept()
+
+
 @dataclass(frozen=True, eq=False)
 class _Bound:
     """An execution context with one batch size and the tensors it writes to. One each, since a CUDA graph that was
@@ -43,17 +72,21 @@ class _Bound:
 class Engine:
     """An engine with one input, its batch free, and outputs named output0, output1, ... as Torch-TensorRT names them.
 
-    payload: the engine as bytes. trt: ``import_tensorrt()``. device: where tensors are; "cpu" for tests. Raises
-    ModelError if TensorRT refuses the bytes: an engine of another GPU or version.
+    payload: the engine as bytes. trt: ``import_tensorrt()``. device: where tensors are; "cpu" for tests. kernels: what
+    ``kernels()`` gave for the same engine in another process, b"" if that is not known. Raises Refused if TensorRT does
+    not take the bytes: an engine of another GPU or version; ModelError if memory is short.
     """
 
-    def __init__(self, payload: bytes, trt, device: str = "cuda") -> None:
-        self._trt, self._device = trt, device
-        self._logger = trt.Logger(trt.Logger.ERROR)  # TensorRT does not keep it alive
+    def __init__(self, payload: bytes, trt, device: str = "cuda", kernels: bytes = b"") -> None:
+        self._trt, self._device, self._known_kernels = trt, device, kernels
+        self._logger = errors_kept(trt)              # TensorRT does not keep it alive
         self._runtime = trt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(payload)
         if self._engine is None:
-            raise ModelError("TensorRT refuses the engine: it was built for another GPU or version")
+            said = "; ".join(filter(None, (self._validity(payload), self._said()))) or "it does not say why"
+            if kind_of(said) is Refused:
+                raise Refused(f"TensorRT refuses the engine: it was built for another GPU or version ({said})")
+            raise ModelError(f"TensorRT does not load the engine ({said})")
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         inputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         if len(inputs) != 1:
@@ -62,18 +95,40 @@ class Engine:
         self._outputs = sorted((name for name in names if name != self._input),
                                key=lambda name: int(re.search(r"\d+$", name).group()))
         self._bound: dict[int, _Bound] = {}
+        self._kernels: Any = None                    # a runtime cache, which must outlive the contexts that use it
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """images: (N, H, W, 3) uint8, contiguous. Runs on the current stream; the outputs are overwritten by the next
-        call with the same N. Raises RuntimeError if TensorRT does not run it, or not in a CUDA graph that is being
-        captured."""
+        call with the same N. Raises RuntimeError for a shape that the engine does not take and for what cannot be
+        captured in a CUDA graph; Refused if TensorRT does not run the engine and says why, ModelError if memory is
+        short."""
         bound = self._bound.get(len(images)) or self._bind(tuple(images.shape))
         if bound.captures_itself and _capturing():
             raise RuntimeError("TensorRT-RTX captures this engine in a graph of its own")
         bound.context.set_tensor_address(self._input, images.data_ptr())
         if not bound.context.execute_async_v3(self._stream()):
-            raise RuntimeError(f"TensorRT did not run the engine for {tuple(images.shape)}")
+            said = self._said()
+            kind = RuntimeError if _capturing() else kind_of(said)
+            raise kind(f"TensorRT did not run the engine for {tuple(images.shape)} ({said or 'it does not say why'})")
         return bound.outputs
+
+    def kernels(self) -> bytes:
+        """What TensorRT-RTX has compiled for this engine at run time; b"" if that is nothing more than was given, or
+        this flavour compiles nothing then."""
+        stored = self._kernels.serialize() if self._kernels is not None else None
+        made = b"" if stored is None else bytes(memoryview(stored))
+        return b"" if len(made) == len(self._known_kernels) else made
+
+    def _said(self) -> str:
+        """TensorRT's newest errors, in one line."""
+        return "; ".join(" ".join(message.split()) for message in self._logger.said)
+
+    def _validity(self, payload: bytes) -> str:
+        """What TensorRT-RTX thinks of an engine here, "" where the bindings do not tell."""
+        if not hasattr(self._runtime, "get_engine_validity"):
+            return ""
+        validity, diagnostics = self._runtime.get_engine_validity(payload)
+        return f"validity {validity.name}, diagnostics {diagnostics:#x}"
 
     def _stream(self) -> int:
         import torch
@@ -101,14 +156,33 @@ class Engine:
 
     def _context(self, own_graph: bool):
         """An execution context. TensorRT-RTX compiles its kernels in it, by default in the background while slower
-        ones serve: here at once, so that what is measured and captured is what serves."""
-        if not hasattr(self._trt, "DynamicShapesKernelSpecializationStrategy"):
-            return self._engine.create_execution_context()
-        config = self._engine.create_runtime_config()
-        config.dynamic_shapes_kernel_specialization_strategy = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
-        if own_graph:
-            config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        return self._engine.create_execution_context(config)
+        ones serve: here at once, so that what is measured and captured is what serves. All contexts share what they
+        have compiled. Raises Refused if TensorRT gives none and says why, ModelError if not or if memory is short."""
+        if hasattr(self._trt, "DynamicShapesKernelSpecializationStrategy"):
+            config = self._engine.create_runtime_config()
+            strategies = self._trt.DynamicShapesKernelSpecializationStrategy
+            config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+            if own_graph:
+                config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            self._share_kernels(config)
+            context = self._engine.create_execution_context(config)
+        else:
+            context = self._engine.create_execution_context()
+        if context is None:
+            said = self._said()
+            raise kind_of(said)(f"TensorRT gives no execution context ({said or 'out of memory?'})")
+        return context
+
+    def _share_kernels(self, config) -> None:
+        """One cache of kernels for all contexts, with those of earlier starts: without it each start compiles again."""
+        if not hasattr(config, "create_runtime_cache"):
+            return
+        if self._kernels is None:
+            self._kernels = config.create_runtime_cache()
+            if self._known_kernels and not self._kernels.deserialize(self._known_kernels):
+                self._kernels.reset()                # of another version: compiled anew
+                self._known_kernels = b""
+        config.set_runtime_cache(self._kernels)
 
 
 def _capturing() -> bool:

@@ -6,8 +6,10 @@ Torch-TensorRT's own engine cache stays off: its key leaves out operator argumen
 """
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
+import hashlib
 import inspect
 import logging
 import os
@@ -20,10 +22,10 @@ from typing import Iterator
 from ..errors import ModelError
 from . import host
 from .agreement import refuse_disagreement
-from .base import Disagreement, NotBuilt, Options, Runtime, not_refused
+from .base import Disagreement, NotBuilt, Options, Refused, Runtime, not_refused
 from .cache import Entry, key_of
-from .eager import Eager, GraphedCuda
-from .engine import Engine, import_tensorrt
+from .eager import CAPTURING, Eager, GraphedCuda
+from .engine import ERRORS_KEPT, Engine, import_tensorrt, kind_of
 from .source import NetworkSource
 
 REBUILD = "hand-pose build-engine"
@@ -36,6 +38,8 @@ COMPILE_OPTIONS = {
     "reuse_cached_engines": False,
     "optimization_level": 3,
 }
+LOGGERS = ("torch_tensorrt", "torch_tensorrt [TensorRT Conversion Context]")
+"""Of Torch-TensorRT, and that under which it repeats what TensorRT says, which is no child of the first."""
 
 
 def engine_problem() -> str:
@@ -96,7 +100,8 @@ def described_input(torch_tensorrt, source: NetworkSource, options: Options):
 def compile_engine(source: NetworkSource, options: Options, device: str = "cuda") -> bytes:
     """Builds the engine for this GPU; minutes on a Jetson. Returns it serialised.
 
-    device: where torch.export runs. Raises ModelError if an operation has no converter or TensorRT refuses the network.
+    device: where torch.export runs. Raises Refused if an operation has no converter or TensorRT refuses the network or
+    this GPU, ModelError if it may go well another time.
     """
     torch_tensorrt = import_torch_tensorrt()
     limit = source.batch_limit(options.max_batch)
@@ -104,28 +109,30 @@ def compile_engine(source: NetworkSource, options: Options, device: str = "cuda"
     program = exported_program(source, options, device)
     options.report(f"{source.model}: TensorRT builds the engine ({precision(options)}, batch 1 to {limit})")
     convert = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine
-    logged = _Errors()
-    logging.getLogger("torch_tensorrt").addHandler(logged)
+    logged: collections.deque[str] = collections.deque(maxlen=ERRORS_KEPT)
     try:
-        with _timings(options.cache.folder / "timing_cache.bin") as timings:
+        with _errors_logged(logged), _timings(options.cache.folder / "timing_cache.bin") as timings:
             arguments = supported_arguments(convert, {**COMPILE_OPTIONS, "timing_cache_path": timings})
             return bytes(convert(program, arg_inputs=[described_input(torch_tensorrt, source, options)], **arguments))
     except Exception as error:
-        said = f"{type(error).__name__}: {error}" + (f"; {logged.last}" if logged.last else "")
-        raise ModelError(f"runtime tensorrt: {source.model} does not compile ({said}); use runtime cuda") from error
+        said = "; ".join([f"{type(error).__name__}: {error}", *logged])
+        kind = ModelError if isinstance(error, (OSError, ImportError)) else kind_of(said)     # else it is this machine
+        raise kind(f"runtime tensorrt: {source.model} does not compile ({said}); use runtime cuda") from error
+
+
+@contextlib.contextmanager
+def _errors_logged(kept: collections.deque[str]) -> Iterator[None]:
+    """Adds the first line of each error that Torch-TensorRT and TensorRT log meanwhile: some releases log the cause and
+    then raise something else."""
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: kept.append(record.getMessage().strip().partition("\n")[0])
+    for name in LOGGERS:
+        logging.getLogger(name).addHandler(handler)
+    try:
+        yield
     finally:
-        logging.getLogger("torch_tensorrt").removeHandler(logged)
-
-
-class _Errors(logging.Handler):
-    """Keeps the last error that Torch-TensorRT logged: some releases log the cause and then raise something else."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.last = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.last = record.getMessage()
+        for name in LOGGERS:
+            logging.getLogger(name).removeHandler(handler)
 
 
 @contextlib.contextmanager
@@ -149,26 +156,48 @@ def supported_arguments(function, arguments: dict) -> dict:
     return {name: value for name, value in arguments.items() if name in names}
 
 
-def opened(source: NetworkSource, options: Options, payload: bytes) -> GraphedCuda:
-    """The runtime of an engine, not yet run. Raises ModelError if TensorRT does not load it."""
-    return GraphedCuda(source, Engine(payload, import_tensorrt()), source.batch_limit(options.max_batch), "tensorrt")
+class EngineRuntime(GraphedCuda):
+    """An engine in CUDA graphs, with what TensorRT-RTX compiles for it at run time: that is kept in the cache, so that
+    the next start does not compile it again. Other flavours compile nothing then and nothing is kept.
+
+    Raises ModelError if TensorRT does not load the payload.
+    """
+
+    def __init__(self, source: NetworkSource, options: Options, payload: bytes) -> None:
+        self._cache = options.cache
+        self._ingredients = {"kind": source.kind, "model": source.model, "runtime": "tensorrt", "part": "kernels",
+                             "engine": hashlib.sha256(payload).hexdigest(), **host.gpu_ingredients()}
+        kept = self._cache.get(self._ingredients)
+        self._engine = Engine(payload, import_tensorrt(), kernels=kept.payload if kept else b"")
+        super().__init__(source, self._engine, source.batch_limit(options.max_batch), "tensorrt")
+
+    def keep_kernels(self) -> None:
+        """Stores what has been compiled since the kernels were loaded; if that fails, the next start takes longer."""
+        kernels = self._engine.kernels()
+        if kernels:
+            with contextlib.suppress(ModelError):
+                self._cache.replace(self._ingredients, kernels, {})
 
 
 def built(source: NetworkSource, options: Options) -> Entry:
     """The engine from the cache; built, compared with eager and stored if it is not there yet. With precision "auto"
-    one that half precision makes disagree is built again in single precision. Raises ModelError."""
+    one that half precision makes disagree is built again in single precision. That TensorRT refuses network or GPU is
+    stored too. Raises Refused then, and ModelError for what may go well another time."""
     def build() -> tuple[bytes, dict]:
         for now in ("fp16", "fp32") if options.precision == "auto" else (options.precision,):
             chosen = dataclasses.replace(options, precision=now)
-            payload = compile_engine(source, chosen)
-            candidate = opened(source, chosen, payload)
-            options.report(f"{source.model}: comparing the engine with eager")
             try:
-                return payload, {"agreement": refuse_disagreement(candidate, Eager(source, options)),
-                                 "precision": now, "cuda_graphs": candidate.info["cuda_graphs"]}
-            except Disagreement as error:
+                payload = compile_engine(source, chosen)
+                candidate = EngineRuntime(source, chosen, payload)
+                options.report(f"{source.model}: comparing the engine with eager")
+                agreement = refuse_disagreement(candidate, Eager(source, options))
+                candidate.keep_kernels()
+                return payload, {"agreement": agreement, "precision": now, "cuda_graphs": candidate.info["cuda_graphs"]}
+            except Refused as error:
                 refused = str(error)
                 options.report(refused)
+                if not isinstance(error, Disagreement):                 # in no precision
+                    break
         return b"", {"refused": refused}
 
     return not_refused(options.cache.get_or_build(key_ingredients(source, options), build), REBUILD)
@@ -183,21 +212,28 @@ def forget_refusal(source: NetworkSource, options: Options) -> None:
 def open_built(source: NetworkSource, options: Options, entry: Entry) -> Runtime:
     """A runtime from an entry, warmed up so that no frame pays for it. Raises NotBuilt if TensorRT refuses the engine,
     whose file is removed then; ModelError if it does not run, as when memory is short."""
-    path = options.cache.path(entry.key)
     try:
-        runtime = opened(source, options, entry.payload)
-    except ModelError as error:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        raise NotBuilt(f"runtime tensorrt: the engine of {source.model} does not load ({error}); its file is removed, "
-                       f"start again to rebuild it") from error
-    try:
-        runtime.warm_up()
+        with CAPTURING:
+            runtime = _loaded(source, options, entry)
+            runtime.warm_up()
+    except NotBuilt:
+        raise
     except Exception as error:
         raise ModelError(f"runtime tensorrt: the engine of {source.model} does not run ({error}); free memory and "
-                         f"start again, or remove {path} to have it rebuilt") from error
+                         f"start again, or remove {options.cache.path(entry.key)} to have it rebuilt") from error
+    runtime.keep_kernels()
     runtime.info = {**entry.info, **runtime.info}
     return runtime
+
+
+def _loaded(source: NetworkSource, options: Options, entry: Entry) -> EngineRuntime:
+    try:
+        return EngineRuntime(source, options, entry.payload)
+    except Refused as error:
+        with contextlib.suppress(OSError):
+            options.cache.path(entry.key).unlink()
+        raise NotBuilt(f"runtime tensorrt: the engine of {source.model} does not load ({error}); its file is removed, "
+                       f"start again to rebuild it") from error
 
 
 def open_tensorrt(source: NetworkSource, options: Options) -> Runtime:

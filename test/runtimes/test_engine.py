@@ -11,6 +11,7 @@ import torch
 
 from hand_pose_ros.errors import ModelError
 from hand_pose_ros.runtimes import engine, host, tensorrt
+from hand_pose_ros.runtimes.base import Refused
 from hand_pose_ros.runtimes.engine import Engine
 
 NAMES = ("output1", "images", "output10", "output2", "output0")             # TensorRT promises no order
@@ -67,13 +68,52 @@ class Deserialised:
         return SimpleNamespace(dynamic_shapes_kernel_specialization_strategy="lazy", cuda_graph_strategy="disabled")
 
 
-def stand_in(**more):
+class Logger:
+    """As TensorRT's ILogger: what a subclass overrides is called, here through ``say``."""
+
+    Severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2)
+
+    def __init__(self):
+        Logger.say = self.log
+
+
+def stand_in(validity=None, **more):
     made = Deserialised()
     runtime = SimpleNamespace(deserialize_cuda_engine=lambda payload: made if payload == b"engine" else None)
-    trt = SimpleNamespace(Logger=type("Logger", (), {"ERROR": 0, "__init__": lambda self, level: None}),
-                          Runtime=lambda logger: runtime, TensorIOMode=SimpleNamespace(INPUT="in", OUTPUT="out"),
-                          **more)
+    if validity:
+        runtime.get_engine_validity = lambda payload: validity
+    trt = SimpleNamespace(ILogger=Logger, Runtime=lambda logger: runtime,
+                          TensorIOMode=SimpleNamespace(INPUT="in", OUTPUT="out"), **more)
     return trt, made
+
+
+class Kernels:
+    """As TensorRT-RTX's runtime cache: refuses what is not its own."""
+
+    def __init__(self):
+        self.compiled = b""
+
+    def deserialize(self, blob):
+        self.compiled = blob if blob.startswith(b"kernels") else b"half a file"
+        return blob.startswith(b"kernels")
+
+    def reset(self):
+        self.compiled = b""
+
+    def serialize(self):
+        return bytearray(self.compiled)
+
+
+class RuntimeConfig(SimpleNamespace):
+    def create_runtime_cache(self):
+        return Kernels()
+
+    def set_runtime_cache(self, cache):
+        self.cache = cache
+
+
+RTX = {"DynamicShapesKernelSpecializationStrategy": SimpleNamespace(EAGER="eager"),
+       "CudaGraphStrategy": SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole")}
 
 
 def pictures(*first: int) -> torch.Tensor:
@@ -98,24 +138,51 @@ def test_each_batch_size_keeps_its_own_context_and_buffers():
     assert [context.shape[0] for context in made.contexts] == [1, 3]
 
 
-def test_bytes_of_another_machine_are_refused():
-    with pytest.raises(ModelError, match="another GPU or version"):
-        Engine(b"foreign", stand_in()[0], "cpu")
+@pytest.mark.parametrize("validity, severity, message, kind, said", [
+    (None, 1, "", Refused, "another GPU or version"),
+    (None, 1, "Error Code 6:\nsm_90 is not supported", Refused, "another GPU or version .*sm_90 is not supported"),
+    (None, 0, "assertion failed", Refused, "assertion failed"),
+    ((SimpleNamespace(name="INVALID"), 32), 2, "only a warning", Refused, r"\(validity INVALID, diagnostics 0x20\)"),
+    ((SimpleNamespace(name="VALID"), 0), 1, "Error Code 2: OutOfMemory", ModelError, "does not load .*OutOfMemory"),
+])
+def test_bytes_that_are_not_loaded_are_refused_with_the_reason_unless_memory_is_short(validity, severity, message, kind,
+                                                                                      said):
+    trt, _ = stand_in(validity)
+    refuse = trt.Runtime(None).deserialize_cuda_engine
+    trt.Runtime(None).deserialize_cuda_engine = lambda payload: Logger.say(severity, message) or refuse(payload)
+    with pytest.raises(ModelError, match=said) as caught:
+        Engine(b"foreign", trt, "cpu")
+    assert type(caught.value) is kind and "warning" not in str(caught.value)
+
+
+@pytest.mark.parametrize("message, kind, said", [("", ModelError, "no execution context .out of memory"),
+                                                 ("Error Code 2: OutOfMemory", ModelError, "context .*OutOfMemory"),
+                                                 ("no kernel image for sm_90", Refused, "context .no kernel image")])
+@pytest.mark.parametrize("more", [{}, RTX])
+def test_without_an_execution_context_the_reason_is_named(more, message, kind, said):
+    trt, made = stand_in(**more)
+    call = Engine(b"engine", trt, "cpu")
+    made.create_execution_context = lambda *args: Logger.say(1, message) if message else None
+    with pytest.raises(ModelError, match=said) as caught:
+        call(pictures(5))
+    assert type(caught.value) is kind
 
 
 def test_what_tensorrt_does_not_run_is_an_error_not_old_output():
     call = Engine(b"engine", stand_in()[0], "cpu")
     with pytest.raises(RuntimeError, match="does not take"):
         call(pictures(*range(MAX_BATCH + 1)))
-    with pytest.raises(RuntimeError, match="did not run"):
+    with pytest.raises(ModelError, match="did not run .*it does not say why"):
+        call(pictures(255))
+    Logger.say(1, "no kernel image for sm_90")
+    with pytest.raises(Refused, match="did not run .*no kernel image"):
         call(pictures(255))
 
 
 @pytest.mark.parametrize("capturable, strategy", [(True, "disabled"), (False, "whole")])
 def test_rtx_compiles_at_once_and_replays_itself_where_it_cannot_be_captured(monkeypatch, capturable, strategy):
     monkeypatch.setattr(Context, "is_stream_capturable", lambda self, stream: capturable, raising=False)
-    trt, made = stand_in(DynamicShapesKernelSpecializationStrategy=SimpleNamespace(EAGER="eager"),
-                         CudaGraphStrategy=SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole"))
+    trt, made = stand_in(**RTX)
     call = Engine(b"engine", trt, "cpu")
     call(pictures(5))
     config = made.contexts[-1].config
@@ -126,6 +193,28 @@ def test_rtx_compiles_at_once_and_replays_itself_where_it_cannot_be_captured(mon
     else:
         with pytest.raises(RuntimeError, match="graph of its own"):
             call(pictures(5))
+
+
+@pytest.mark.parametrize("given, kept", [(b"", b""), (b"kernels of an earlier start", b"kernels of an earlier start"),
+                                         (b"damaged", b"")])
+def test_rtx_compiles_kernels_once_for_all_batch_sizes_and_starts(monkeypatch, given, kept):
+    monkeypatch.setattr(Deserialised, "create_runtime_config", lambda self: RuntimeConfig())
+    trt, made = stand_in(**RTX)
+    call = Engine(b"engine", trt, "cpu", given)
+    call(pictures(5)), call(pictures(1, 2))
+    caches = [context.config.cache for context in made.contexts]
+    assert len(caches) == 2 and caches[0] is caches[1] and caches[0].compiled == kept
+    assert call.kernels() == b"", "nothing was compiled that was not given"
+    compiled = b"kernels" if given == b"damaged" else b"kernels, more of them than before"       # of the same length
+    caches[0].compiled = compiled
+    assert call.kernels() == compiled
+
+
+def test_bindings_without_a_cache_of_kernels_keep_none():
+    for more in ({}, RTX):
+        call = Engine(b"engine", stand_in(**more)[0], "cpu")
+        call(pictures(5))
+        assert call.kernels() == b""
 
 
 @pytest.mark.parametrize("flavour, name", [("torch-tensorrt", "tensorrt"), ("torch-tensorrt-rtx", "tensorrt_rtx")])

@@ -14,7 +14,7 @@ import standin
 
 from hand_pose_ros.errors import ModelError
 from hand_pose_ros.runtimes import Options, host, ladder, tensorrt
-from hand_pose_ros.runtimes.base import Disagreement, NotBuilt
+from hand_pose_ros.runtimes.base import NotBuilt, Refused
 from hand_pose_ros.runtimes.cache import EngineCache
 from hand_pose_ros.runtimes.eager import Eager
 
@@ -23,20 +23,24 @@ class Workshop:
     """What stands for Torch-TensorRT and the GPU."""
 
     def __init__(self, monkeypatch):
-        self.compiled, self.wrong, self.fails_to_run, self.refuses = [], set(), None, False
+        self.compiled, self.wrong, self.fails_to_run, self.kept = [], set(), None, []
+        self.load_error = self.compile_error = None
+        self.real = tensorrt.EngineRuntime
         monkeypatch.setattr(tensorrt, "engine_problem", lambda: "")
         monkeypatch.setattr(tensorrt, "import_tensorrt", lambda: None)
         monkeypatch.setattr(host, "gpu_ingredients", lambda: {"gpu": "stand-in"})
         monkeypatch.setattr(tensorrt, "compile_engine", self.compile)
-        monkeypatch.setattr(tensorrt, "opened", self.open)
+        monkeypatch.setattr(tensorrt, "EngineRuntime", self.open)
 
     def compile(self, source, options, device="cuda"):
         self.compiled.append(options.precision)
+        if self.compile_error:
+            raise self.compile_error
         return options.precision.encode()
 
     def open(self, source, options, payload):
-        if self.refuses:
-            raise ModelError("TensorRT refuses the engine: it was built for another GPU or version")
+        if self.load_error:
+            raise self.load_error
         engine = Eager(source, options)
         engine.name, engine.info, plain, workshop = "tensorrt", {"cuda_graphs": True}, engine.run, self
 
@@ -48,6 +52,7 @@ class Workshop:
             if workshop.fails_to_run:
                 raise workshop.fails_to_run
         engine.run, engine.warm_up = run, warm_up
+        engine.keep_kernels = lambda: workshop.kept.append(len(workshop.compiled))
         return engine
 
 
@@ -68,8 +73,9 @@ def live(options):
 def test_an_engine_is_built_once_and_then_served(workshop, options):
     with pytest.raises(NotBuilt):
         tensorrt.open_tensorrt(standin.source(), live(options))
-    for _ in range(2):
-        assert tensorrt.open_tensorrt(standin.source(), options).info["precision"] == "fp16"
+    assert tensorrt.open_tensorrt(standin.source(), options).info["precision"] == "fp16"
+    assert workshop.kept == [1, 1], "the kernels of the candidate are there for the runtime that is opened then"
+    assert tensorrt.open_tensorrt(standin.source(), options).info["precision"] == "fp16"
     assert tensorrt.open_tensorrt(standin.source(), live(options)).name == "tensorrt"
     assert workshop.compiled == ["fp16"]
 
@@ -80,7 +86,7 @@ def test_where_half_precision_disagrees_single_precision_serves(workshop, option
     assert runtime.info["precision"] == "fp32" and workshop.compiled == ["fp16", "fp32"]
     assert tensorrt.open_tensorrt(standin.source(), live(options)).info["precision"] == "fp32"
     assert workshop.compiled == ["fp16", "fp32"]
-    with pytest.raises(Disagreement):
+    with pytest.raises(Refused):
         tensorrt.open_tensorrt(standin.source(), Options(precision="fp16", cache=options.cache, threads=1))
 
 
@@ -99,22 +105,68 @@ def test_an_engine_that_is_refused_is_not_built_at_every_start(workshop, options
 
 def test_an_engine_that_tensorrt_does_not_load_is_removed_and_built_again(workshop, options):
     tensorrt.open_tensorrt(standin.source(), options)
-    workshop.refuses = True
+    workshop.load_error = Refused("TensorRT refuses the engine: it was built for another GPU or version")
     with pytest.raises(NotBuilt, match="does not load.*its file is removed"):
         tensorrt.open_tensorrt(standin.source(), live(options))
-    workshop.refuses = False
+    workshop.load_error = None
     with pytest.raises(NotBuilt):
         tensorrt.open_tensorrt(standin.source(), live(options))
     assert tensorrt.open_tensorrt(standin.source(), options).name == "tensorrt" and len(workshop.compiled) == 2
 
 
-def test_want_of_memory_does_not_cost_the_engine(workshop, options):
+@pytest.mark.parametrize("where", ["compile_error", "load_error"])
+def test_what_tensorrt_refuses_here_is_not_built_at_every_start(workshop, options, where):
+    setattr(workshop, where, Refused("no kernel image for sm_90"))
+    for choice in (options, options, live(options)):
+        with pytest.raises(Refused, match="no kernel image for sm_90 .*build-engine builds it again"):
+            tensorrt.open_tensorrt(standin.source(), choice)
+    assert workshop.compiled == ["fp16"]
+    setattr(workshop, where, None)
+    tensorrt.forget_refusal(standin.source(), options)
+    assert tensorrt.open_tensorrt(standin.source(), options).name == "tensorrt"
+
+
+@pytest.mark.parametrize("where", ["compile_error", "load_error"])
+def test_what_may_go_well_another_time_is_built_again(workshop, options, where):
+    setattr(workshop, where, ModelError("out of memory"))
+    with pytest.raises(ModelError, match="out of memory"):
+        tensorrt.open_tensorrt(standin.source(), options)
+    setattr(workshop, where, None)
+    assert tensorrt.open_tensorrt(standin.source(), options).name == "tensorrt" and len(workshop.compiled) == 2
+
+
+def test_kernels_that_were_compiled_at_run_time_serve_the_next_start(workshop, options, monkeypatch):
+    given = []
+
+    class Engine:
+        """Compiles at its first run what it was not given."""
+
+        def __init__(self, payload, trt, kernels=b""):
+            given.append((payload, kernels))
+            self.made = b"" if kernels else b"kernels of " + payload
+
+        def kernels(self):
+            return self.made
+
+    monkeypatch.setattr(tensorrt, "Engine", Engine)
+    monkeypatch.setattr(tensorrt.GraphedCuda, "__init__", lambda self, *args: None)
+    for payload in (b"one", b"one", b"another"):
+        workshop.real(standin.source(), options, payload).keep_kernels()
+    assert given == [(b"one", b""), (b"one", b"kernels of one"), (b"another", b"")]
+    for path, _, _ in options.cache.entries():
+        path.write_bytes(path.read_bytes()[:-1])
+    workshop.real(standin.source(), options, b"one")
+    assert given[-1] == (b"one", b""), "a damaged file is not handed on"
+
+
+@pytest.mark.parametrize("fails", ["fails_to_run", "load_error"])
+def test_want_of_memory_does_not_cost_the_engine(workshop, options, fails):
     tensorrt.open_tensorrt(standin.source(), options)
-    workshop.fails_to_run = RuntimeError("CUDA out of memory")
+    setattr(workshop, fails, ModelError("CUDA out of memory"))
     with pytest.raises(ModelError, match="does not run .CUDA out of memory.; free memory") as caught:
         tensorrt.open_tensorrt(standin.source(), options)
     assert not isinstance(caught.value, NotBuilt)
-    workshop.fails_to_run = None
+    setattr(workshop, fails, None)
     assert tensorrt.open_tensorrt(standin.source(), live(options)).name == "tensorrt" and len(workshop.compiled) == 1
 
 
@@ -159,14 +211,33 @@ def test_a_folder_that_cannot_be_written_does_not_fail_the_build(compiler, tmp_p
     assert tensorrt.compile_engine(standin.source(), options) == b"engine"
 
 
-def test_the_cause_that_torch_tensorrt_only_logs_is_named(compiler, options):
+@pytest.mark.parametrize("logger, cause, kind", [
+    ("torch_tensorrt.dynamo._compiler", "no converter for aten.foo", Refused),
+    ("torch_tensorrt [TensorRT Conversion Context]", "sm_90 is not supported", Refused),
+    ("torch_tensorrt [TensorRT Conversion Context]", "Error Code 2: OutOfMemory", ModelError),
+])
+def test_the_cause_that_torch_tensorrt_only_logs_is_named(compiler, options, logger, cause, kind):
     def fail():
-        logging.getLogger("torch_tensorrt.dynamo._compiler").error("no converter for aten.foo")
+        logging.getLogger(logger).error(cause)
+        logging.getLogger("torch_tensorrt.dynamo._compiler").error("While interpreting the module: \nTraceback ...")
         raise UnboundLocalError("interpreter_result")
 
     compiler.act = fail
-    with pytest.raises(ModelError, match="UnboundLocalError.*no converter for aten.foo.*use runtime cuda"):
+    with pytest.raises(ModelError, match=f"UnboundLocalError.*{cause}.*use runtime cuda") as caught:
         tensorrt.compile_engine(standin.source(), options)
+    assert type(caught.value) is kind and "Traceback" not in str(caught.value)
+    assert not any(logging.getLogger(name).handlers for name in tensorrt.LOGGERS)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(28, "No space left on device"), ImportError("no dllist")])
+def test_what_only_this_machine_lacks_is_not_the_networks_fault(compiler, options, error):
+    def fail():
+        raise error
+
+    compiler.act = fail
+    with pytest.raises(ModelError, match="does not compile") as caught:
+        tensorrt.compile_engine(standin.source(), options)
+    assert not isinstance(caught.value, Refused)
 
 
 def test_what_passed_over_rungs_said_is_kept_while_an_engine_is_built_and_after(options, monkeypatch):
