@@ -86,6 +86,11 @@ def test_what_does_not_fit_into_the_limit_is_left_out_and_said(run):
     assert found["GOAL pose below 1.0 ms"][0] is False
 
 
+def test_with_a_longer_limit_a_piece_may_take_longer(run):
+    _, report, _ = run({"slow": "time.sleep(1.5)\n" + PASSES}, "--limit", "5600", most=0.8)
+    assert "fine" in lines(report) and "slow" not in lines(report)
+
+
 def test_the_report_is_whole_after_every_line(run, tmp_path):
     """The second piece reads what stands there while it runs."""
     read = (f"report = json.load(open({str(tmp_path / 'report.json')!r}))\n"
