@@ -4,10 +4,15 @@ The settings of the core come from config.py; here are only those that make sens
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import yaml
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import InvalidTopicNameException, ParameterException
 from rclpy.validate_topic_name import validate_topic_name
@@ -37,6 +42,8 @@ ROS_SETTINGS = (
             help="Time between two reports on /diagnostics."),
 )
 TOPICS = ("image_topic", "camera_info_topic", "depth_topic")
+ALIKE = 0.8
+"""Ratio of difflib from which one name is taken for a misspelling of another."""
 
 
 def all_settings() -> tuple[Setting, ...]:
@@ -78,12 +85,14 @@ class Parameters:
     def __init__(self, node: Any, settings: Sequence[Setting] | None = None,
                  check: Callable[[Mapping[str, Any]], Any] = check_all) -> None:
         """settings: what to declare (None: those of the hand pose node). check: raises ConfigError for values that
-        cannot work together. Raises ConfigError, naming parameter, value and remedy, if a given value cannot be used.
+        cannot work together. Raises ConfigError, naming parameter, value and remedy, if a given value cannot be used or
+        a parameter was given that the node does not have.
         """
         self.frozen = False
         self._check = check
         self._settings = {setting.name: setting for setting in (all_settings() if settings is None else settings)}
         found = {name: _declared(node, setting) for name, setting in self._settings.items()}
+        _refuse_unknown(node, self._settings)
         check(found)
         self.values = SimpleNamespace(**found)
         node.add_on_set_parameters_callback(self._on_set)
@@ -113,6 +122,78 @@ def _declared(node: Any, setting: Setting) -> Any:
     except ParameterException as error:
         hint = " with a decimal point (20.0, not 20)" if isinstance(default, (float, tuple)) else ""
         raise ConfigError(f"{error}; it must be {setting.limits or type(setting.default).__name__}{hint}") from error
+
+
+def _refuse_unknown(node: Any, known: Iterable[str]) -> None:
+    """Raises ConfigError for a parameter that was given and is none: the one that was meant would keep its default.
+
+    A file given with --params-file may serve several nodes. What it gives only to nodes of any name ('/**'), and is not
+    like a parameter of this one, is taken for another's and logged. All else was meant for this node.
+    """
+    names = [*known, "use_sim_time"]
+    given = getattr(node, "_parameter_overrides", {})                # rclpy since Humble; nothing public tells
+    unknown = [name for name in given if not node.has_parameter(name) and not name.startswith("qos_overrides.")
+               and name != "start_type_description_service"]         # those of rclpy itself that it may declare later
+    shared = _for_any_node(node)
+    for name in unknown:
+        if name.partition(".")[0] in shared and not get_close_matches(name, names, 1, ALIKE):
+            node.get_logger().warning(f"no parameter '{name}' here: taken to be another node's, since the parameter "
+                                      "file gives it to nodes of any name")
+        else:
+            nearest = get_close_matches(name, names, 1, 0.0)[0]
+            raise ConfigError(f"there is no parameter '{name}'; the nearest is '{nearest}'. What a parameter file says "
+                              "to other nodes goes below their names")
+
+
+def _for_any_node(node: Any) -> set[str]:
+    """Parameters that come from nothing but sections for nodes of any name, in the --params-file of this process."""
+    own, shared = set(), set()
+    for option, value in zip(sys.argv, sys.argv[1:]):
+        if option in ("-p", "--param"):
+            own.add(value.partition(":=")[0].rpartition(":")[2])     # [node:]name:=value
+        elif option == "--params-file" and Path(value).is_file():
+            found = list(sections(value, node.get_fully_qualified_name()))
+            if not found:
+                node.get_logger().warning(f"{value} has no section for {node.get_fully_qualified_name()}")
+            for key, values in found:
+                (shared if key.endswith("*") else own).update(values)
+    return shared - own
+
+
+def sections(path: Path | str, node: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(key, parameters) for the node of that full name, by the rules of rclpy and in the order in which they count.
+
+    In keys * stands for one part of a name and ** for any number of them. Raises ConfigError if the file is no YAML.
+    """
+    def below(content: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name, inside in content.items() if isinstance(content, dict) else ():
+            if name != "ros__parameters":
+                yield from below(inside, f"{key}/{str(name).strip('/')}")
+            elif re.fullmatch(key.replace("/*", r"(/\w+)"), node):  # so "/**" becomes any number of them
+                yield key, inside or {}
+
+    try:
+        return below(yaml.safe_load(Path(path).read_text()), "")
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no parameter file: {' '.join(str(error).split())}") from error
+
+
+def check_file(path: str, name: str, ros_args: Sequence[str]) -> None:
+    """Raises ConfigError if there is no such parameter file, or it says nothing to the node: ROS would do without it.
+
+    name: of the node, before the remapping in ros_args, which is what follows --ros-args.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"there is no parameter file {path}")
+    renamed: dict[str, str] = {}
+    for option, rule in zip(ros_args, ros_args[1:]):
+        if option in ("-r", "--remap"):
+            old, _, new = rule.partition(":=")
+            renamed.setdefault(old.rpartition(":")[2], new)          # [node:]old:=new; the first rule counts
+    node = f"/{renamed.get('__ns', '').strip('/')}/{renamed.get('__node', name)}".replace("//", "/")
+    if not any(values for _, values in sections(path, node)):
+        raise ConfigError(f"{path} holds no parameters for the node {node}; write '{node}' or '/**' above its "
+                          "ros__parameters")
 
 
 def descriptor(setting: Setting) -> ParameterDescriptor:

@@ -2,9 +2,7 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from ..errors import ConfigError
 from .environment import use_large_image_profile
 
 
@@ -20,17 +18,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run until Ctrl-C. Raises ConfigError for a parameter file that is not there (ROS would only warn)."""
+    """Run until Ctrl-C. Raises ConfigError for a parameter file that says nothing to this node."""
     use_large_image_profile()
+    from .node import NODE_NAME
+    from .node import main as run_node
+    from .parameters import check_file
     ros = list(args.ros_args)
     if args.config:
-        if not Path(args.config).is_file():
-            raise ConfigError(f"there is no parameter file {args.config}; this package's are in config/")
+        check_file(args.config, NODE_NAME, ros)
         ros = ["--params-file", args.config, *ros]
     for name, topic in (("image_topic", args.image), ("camera_info_topic", args.camera_info)):
         if topic:
             ros += ["-p", f"{name}:={topic}"]
     if args.sim_time:
         ros += ["-p", "use_sim_time:=true"]
-    from .node import main as run_node
     return run_node(["hand_pose", *(["--ros-args", *ros] if ros else [])])

@@ -2,9 +2,7 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from ..errors import ConfigError
 from ..teleop_settings import ARM_OUTPUTS, GRIPPER_OUTPUTS
 
 
@@ -20,12 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run until Ctrl-C. Raises ConfigError for a parameter file that is not there (ROS would only warn)."""
+    """Run until Ctrl-C. Raises ConfigError for a parameter file that says nothing to this node."""
+    from .parameters import check_file
+    from .teleop_node import NODE_NAME
     from .teleop_node import main as run_node
     ros = list(args.ros_args)
     if args.config:
-        if not Path(args.config).is_file():
-            raise ConfigError(f"there is no parameter file {args.config}")
+        check_file(args.config, NODE_NAME, ros)
         ros = ["--params-file", args.config, *ros]
     dry_run = "true" if args.dry_run else ""
     for name, value in (("gripper_output", args.gripper), ("arm_output", args.arm), ("dry_run", dry_run)):

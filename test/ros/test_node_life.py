@@ -289,6 +289,7 @@ def broken_now(rig, message):
 
 @pytest.mark.parametrize("arguments, text", [
     (("-p", "max_hands:=99"), "max_hands"),
+    (("-p", "max_hand:=1"), "no parameter 'max_hand'; the nearest is 'max_hands'"),
     (("-p", "assumed_hfov_deg:=60"), "decimal point"),
     (("-p", "image_transport:=pigeon"), "pigeon"),
     (("-p", "image_topic:=my topic"), "image_topic is 'my topic', which is no topic name"),

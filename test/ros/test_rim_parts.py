@@ -1,15 +1,22 @@
 """Parts of the rim that need no second process: slot, frames, markers, monitor, QoS choice, stand-ins, images."""
 from __future__ import annotations
 
+import argparse
+import sys
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import rclpy
 from geometry_msgs.msg import Point, TransformStamped
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from standin_node import oracle
@@ -18,7 +25,8 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from hand_pose_ros import imaging
 from hand_pose_ros.config import Setting
-from hand_pose_ros.ros import compat, diagnostics, environment, images, parameters, qos, transforms
+from hand_pose_ros.errors import ConfigError
+from hand_pose_ros.ros import compat, diagnostics, environment, images, parameters, qos, run, teleop, transforms
 from hand_pose_ros.ros.markers import HandMarkers
 from hand_pose_ros.ros.newest import Newest
 from hand_pose_ros.ros.publishers import OLDEST_PLAUSIBLE_NS, Latency
@@ -365,6 +373,111 @@ def test_ranges_reach_the_descriptor():
     assert (whole.from_value, whole.to_value, whole.step) == (1, 6, 1)
     real = parameters.descriptor(Setting("x", 2.0, "X.", unit="s", low=1, high=6))
     assert real.floating_point_range[0].to_value == 6.0 and real.description == "X. [s]"
+
+
+LIMITS = (Setting("gripper_speed_m_s", 0.15, "Speed."), Setting("max_hand_speed_m_s", 4.0, "Speed of a hand."))
+
+
+@contextmanager
+def started(monkeypatch, *words, **options):
+    """A node as its process would make it: these words follow --ros-args."""
+    monkeypatch.setattr(sys, "argv", ["teleop", "--ros-args", *map(str, words)])
+    context = Context()
+    rclpy.init(args=sys.argv, context=context)
+    node = Node("teleop", context=context, **options)
+    try:
+        yield parameters.Parameters(node, LIMITS, lambda values: None).values
+    finally:
+        node.destroy_node()
+        context.try_shutdown()
+
+
+def parameter_file(folder, sections):
+    """Written there; sections: key -> parameters in braces."""
+    path = folder / "some.yaml"
+    path.write_text("".join(f"{key}: {{ros__parameters: {values}}}\n" for key, values in sections.items()))
+    return path
+
+
+@pytest.mark.parametrize("words, sections, said", [
+    (("-p", "gripper_speed:=0.01"), {}, "'gripper_speed'; the nearest is 'gripper_speed_m_s'"),
+    (("-p", "teleop:velocity:=0.01"), {}, "'velocity'"),
+    (("-p", "use_sim_tim:=true"), {}, "'use_sim_tim'; the nearest is 'use_sim_time'"),
+    (("--params-file",), {"/**": "{max_hand_spead_m_s: 1.0}"}, "'max_hand_spead_m_s'; .* 'max_hand_speed_m_s'"),
+    (("--params-file",), {"teleop": "{velocity: 0.01}"}, "'velocity'"),
+    (("--params-file",), {"/**/teleop": "{arm: {velocity: 0.01}}"}, "'arm.velocity'"),
+    (("--params-file",), {"/**": "{velocity: 0.01}", "teleop": "{velocity: 0.02}"}, "'velocity'"),
+    (("-p", "velocity:=0.01", "--params-file"), {"/**": "{velocity: 0.01}"}, "'velocity'")])
+def test_a_parameter_that_is_none_is_refused_so_that_no_limit_keeps_its_default(monkeypatch, tmp_path, words, sections,
+                                                                               said):
+    with pytest.raises(ConfigError, match=f"there is no parameter {said}"):
+        with started(monkeypatch, *words, *([parameter_file(tmp_path, sections)] if sections else [])):
+            pass
+
+
+def test_a_name_that_a_program_gives_is_checked_too(monkeypatch):
+    with pytest.raises(ConfigError, match="no parameter 'velocity'"):
+        with started(monkeypatch, parameter_overrides=[Parameter("velocity", value=0.01)]):
+            pass
+
+
+def test_what_is_for_other_nodes_and_for_rclpy_is_not_refused(monkeypatch, tmp_path, capfd):
+    """One file for a camera driver and this node, as launch files pass it to both."""
+    file = parameter_file(tmp_path, {
+        "/**": "{camera: {info_url: x}, frame_id: eye, gripper_speed_m_s: 0.02}",
+        "camera": "{gripper_sped_m_s: 1.0}", "teleop": "{max_hand_speed_m_s: 3.0, use_sim_time: false}"})
+    with started(monkeypatch, "--params-file", file, "-p", "start_type_description_service:=false", "-p",
+                 "qos_overrides./tf.publisher.depth:=5", "-p", "camera:other:=1") as values:
+        assert (values.gripper_speed_m_s, values.max_hand_speed_m_s) == (0.02, 3.0)
+    said = capfd.readouterr().err
+    assert "no parameter 'camera.info_url' here" in said and "no parameter 'frame_id' here" in said
+
+
+def test_what_a_later_rclpy_would_declare_is_not_refused():
+    node = SimpleNamespace(_parameter_overrides={"start_type_description_service": False},
+                           has_parameter=lambda _: False, get_fully_qualified_name=lambda: "/humble",
+                           add_on_set_parameters_callback=lambda _: None)
+    parameters.Parameters(node, (), lambda values: None)
+    node._parameter_overrides = {"start_type": False}
+    with pytest.raises(ConfigError, match="start_type"):
+        parameters.Parameters(node, (), lambda values: None)
+
+
+def test_a_file_without_a_section_for_the_node_is_logged(monkeypatch, tmp_path, capfd):
+    """It may be meant for others: a launch file passes one to all its nodes."""
+    file = parameter_file(tmp_path, {"teleop": "{gripper_speed_m_s: 0.02}"})
+    with started(monkeypatch, "--params-file", file, "-r", "__ns:=/left"):
+        assert f"{file} has no section for /left/teleop" in capfd.readouterr().err
+    with started(monkeypatch, "--params-file", parameter_file(tmp_path, {"/**/teleop": "{}"}), "-r", "__ns:=/left"):
+        assert "no section" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("command, name, module", [(run, "hand_pose", "node"), (teleop, "teleop", "teleop_node")])
+def test_a_config_file_that_says_nothing_to_the_node_is_refused(monkeypatch, tmp_path, command, name, module):
+    ran = []
+    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "the user's own")       # so that run sets none here
+    monkeypatch.setattr(f"hand_pose_ros.ros.{module}.main", ran.append)
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+
+    def start(file, *ros):
+        command.main(parser.parse_args(["--config", str(file), *(["--ros-args", *ros] if ros else [])]))
+        return ran.pop()
+    left = ("-r", "__ns:=/left")
+    for key, ros in ((name, ()), ("/**", left), (f"/left/{name}", left), ("x: {a: 1}\nleft:\n  " + name, left)):
+        file = parameter_file(tmp_path, {key: "{a: 1}"})
+        assert start(file, *ros)[1:] == ["--ros-args", "--params-file", str(file), *ros]
+    for key, values, ros, node in (("other", "{a: 1}", (), f"/{name}"), (name, "{a: 1}", left, f"/left/{name}"),
+                                   ("/**", "{}", (), f"/{name}"),
+                                   (name, "{a: 1}", ("-r", f"{name}:__node:=b"), "/b")):
+        with pytest.raises(ConfigError, match=f"no parameters for the node {node};"):
+            start(parameter_file(tmp_path, {key: values}), *ros)
+    for text, said in (("", "no parameters"), ("a: [", "no parameter file")):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            start(file)
+    with pytest.raises(ConfigError, match="there is no parameter file"):
+        start(tmp_path / "nope.yaml")
 
 
 @pytest.mark.parametrize("rclpy_version, localhost, expected", [("3.3.17", "1", False), ("3.3.17", "0", True),
