@@ -31,8 +31,9 @@ def export(network: torch.nn.Module, settings: Settings, folder: str | Path, *, 
     state = {k: _stored(k, v) for k, v in network.state_dict().items()}
     data_bytes = safetensors_bytes(state)
     card = {
-        "name": name or folder.name, "kind": networks.kind(settings.architecture), "architecture": settings.architecture,
-        "options": settings.options, "input": [*settings.size, 3], "version": models.VERSION,
+        "name": name or folder.name, "kind": networks.kind(settings.architecture),
+        "architecture": settings.architecture, "options": settings.options, "input": [*settings.size, 3],
+        "version": models.VERSION,
         "sha256": hashlib.sha256(data_bytes).hexdigest(), "licence": "Apache-2.0", "data": data,
         "parameters": sum(p.numel() for p in network.parameters()), "training": {**training, "commit": _commit()},
         "accuracy": accuracy, "curve": list(curve),

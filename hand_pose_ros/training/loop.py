@@ -211,8 +211,8 @@ class Trainer:
         return most if self.minutes is not None else min(most, self.settings.steps - self.step)
 
     def _over(self, out_of_time: bool) -> bool:
-        """Whether to stop before the next steps. All processes do what the first one says, whose clock also sets the rate:
-        one that went on alone would wait for the others for ever."""
+        """Whether to stop before the next steps. All processes do what the first one says, whose clock also sets the
+        rate: one that went on alone would wait for the others for ever."""
         if self.world > 1:
             told = torch.tensor([self.seconds, out_of_time], dtype=torch.float64, device=self.device)
             distributed.broadcast(told, 0)

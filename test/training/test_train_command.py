@@ -68,7 +68,8 @@ def test_the_result_is_flat_small_and_whole(run, tmp_path, monkeypatch):
     (result / "weights.safetensors.007").write_bytes(b"of a larger network before")
     run("--result", result)
     pieces = sorted(result.glob("weights.safetensors.*"))
-    assert {path.name for path in result.iterdir()} == {"card.json", "curve.png", "log.jsonl", *(p.name for p in pieces)}
+    assert {path.name for path in result.iterdir()} == {"card.json", "curve.png", "log.jsonl",
+                                                         *(path.name for path in pieces)}
     assert len(pieces) > 2 and max(path.stat().st_size for path in pieces) == 200_000
     (result / models.WEIGHTS).write_bytes(b"".join(path.read_bytes() for path in pieces))
     card, weights = models.card(str(result)), networks.load(str(result)).state_dict()
