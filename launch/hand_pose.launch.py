@@ -1,16 +1,14 @@
-"""Starts one node per camera.
+"""Starts one node per camera, and if asked for one that fuses their hands.
 
     ros2 launch hand_pose_ros hand_pose.launch.py image:=/camera/image_raw
     ros2 launch hand_pose_ros hand_pose.launch.py config:=realsense rviz:=true
-    ros2 launch hand_pose_ros hand_pose.launch.py cameras:=/cam_left,/cam_right image:=image_raw
+    ros2 launch hand_pose_ros hand_pose.launch.py cameras:=/cam_left,/cam_right image:=image_raw fuse:=true
 
 Stop it with SIGINT (Ctrl-C; systemd: KillSignal=SIGINT): a SIGTERM to ros2 launch leaves its nodes running.
 """
 import os
-import re
 from pathlib import Path
 
-import yaml
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
@@ -18,6 +16,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from hand_pose_ros.ros.environment import FASTDDS_PROFILE, profile_variable, wants_profile
+from hand_pose_ros.ros.parameters import sections
 
 ARGUMENTS = {
     "image": ("", "base image topic; relative names are below each camera's namespace; empty: as in the config file"),
@@ -27,6 +26,7 @@ ARGUMENTS = {
     "runtime": ("", "auto, tensorrt, cuda, onnxruntime, cpu, ...: the parameter runtime; empty: as in the config file"),
     "namespace": ("", "namespace of the node, for one camera"),
     "cameras": ("", "several cameras: their namespaces, separated by commas, e.g. /cam_left,/cam_right"),
+    "fuse": ("false", "with cameras: fuse their hands, on /hand_pose_fusion/hands in the frame of the first"),
     "use_sim_time": ("", "true for bags that are played with --clock; empty: as in the config file"),
     "autostart": ("", "true: configure and activate at once; false: wait for a lifecycle manager; empty: as in the "
                       "config file"),
@@ -53,7 +53,7 @@ def generate_launch_description():
 
 
 def nodes(context):
-    """One node per camera, and RViz if asked for."""
+    """One node per camera, and if asked for fusion and RViz."""
     given = {name: context.launch_configurations[name] for name in ARGUMENTS}
     share = Path(get_package_share_directory("hand_pose_ros"))
     config = config_file(given["config"], share)
@@ -65,7 +65,9 @@ def nodes(context):
         Node(package="hand_pose_ros", executable="hand_pose_node", name="hand_pose", namespace=namespace,
              output="screen", parameters=parameters, arguments=["--ros-args", "--log-level", given["log_level"]])
         for namespace in namespaces]
-    if is_true(given["rviz"]):
+    if is_true("fuse", given["fuse"]):
+        actions.append(fusion(given, cameras, config))
+    if is_true("rviz", given["rviz"]):
         actions += views(given, namespaces, config, share)
     if wants_profile():
         actions.insert(0, SetEnvironmentVariable(profile_variable(), str(share / "config" / FASTDDS_PROFILE)))
@@ -98,6 +100,18 @@ def check_cameras(given, cameras, config):
                          "its own namespace:= and image:=")
 
 
+def fusion(given, cameras, config):
+    """The node that fuses the hands of all cameras; its topics are relative where the cameras' namespaces are."""
+    if len(cameras) < 2:
+        raise ValueError(f"fuse:={given['fuse']} needs two cameras or more, cameras:={given['cameras']} names "
+                         f"{len(cameras)}; e.g. cameras:=/cam_left,/cam_right")
+    topics = ",".join(f"{camera.rstrip('/')}/hand_pose/hands" for camera in cameras)
+    return Node(package="hand_pose_ros", executable="fusion_node", name="hand_pose_fusion", namespace="",
+                output="screen", parameters=[{"hands_topics": ParameterValue(topics, value_type=str),
+                                              "use_sim_time": on_sim_time(given, cameras[0], config)}],
+                arguments=["--ros-args", "--log-level", given["log_level"]])
+
+
 def views(given, namespaces, config, share):
     """One RViz per camera: it shows one fixed frame, and two cameras need not be connected in TF."""
     frames = listed(given["fixed_frame"]) or [FIXED_FRAMES.get(given["config"])]
@@ -118,20 +132,15 @@ def views(given, namespaces, config, share):
 def on_sim_time(given, namespace, config):
     """Whether the hand pose node of this namespace is on simulated time: RViz must be too, or TF looks stale."""
     if given["use_sim_time"]:
-        return is_true(given["use_sim_time"])
+        return is_true("use_sim_time", given["use_sim_time"])
     return bool(file_settings(config, "/" + namespace.strip("/")).get("use_sim_time", False))
 
 
 def file_settings(config, namespace):
-    """Parameters that the file gives to the hand pose node of this namespace, by the rules of rclpy.
-
-    Keys match in the order of the file, * stands for one part of a name and ** for any number of them.
-    """
+    """Parameters that the file gives to the hand pose node of this namespace."""
     found = {}
-    for key, section in (yaml.safe_load(config.read_text()) or {}).items():
-        pattern = ("/" + key.lstrip("/")).replace("/*", r"(/\w+)")       # so "/**" becomes any number of them
-        if re.fullmatch(pattern, f"{namespace.rstrip('/')}/hand_pose"):
-            found.update(section.get("ros__parameters") or {})
+    for _, values in sections(config, f"{namespace.rstrip('/')}/hand_pose"):
+        found.update(values)
     return found
 
 
@@ -148,7 +157,7 @@ def own_parameters(given):
     """Parameters that were given as arguments; they overrule the config file."""
     own = {parameter: ParameterValue(given[name], value_type=str)
            for name, parameter in SETTINGS.items() if given[name]}
-    own.update({name: is_true(given[name]) for name in ("autostart", "use_sim_time") if given[name]})
+    own.update({name: is_true(name, given[name]) for name in ("autostart", "use_sim_time") if given[name]})
     return own
 
 
@@ -157,6 +166,9 @@ def listed(text):
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def is_true(text):
-    """Launch arguments are text."""
-    return text.strip().lower() in ("true", "1", "yes", "on")
+def is_true(name, text):
+    """A launch argument, which is text, as a switch. Raises ValueError for all that is neither true nor false."""
+    word = text.strip().lower()
+    if word not in ("true", "1", "yes", "on", "false", "0", "no", "off"):
+        raise ValueError(f"{name}:={text} is neither true (1, yes, on) nor false (0, no, off)")
+    return word in ("true", "1", "yes", "on")

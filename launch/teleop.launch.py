@@ -8,6 +8,7 @@
 
 Stop it with SIGINT (Ctrl-C; systemd: KillSignal=SIGINT): a SIGTERM to ros2 launch leaves its nodes running.
 """
+import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -15,6 +16,8 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+
+from hand_pose_ros.ros.parameters import check_file
 
 ARGUMENTS = {
     "hands": ("", "HandPose21Array to steer by; empty: as in the config file, there /hand_pose/hands"),
@@ -51,27 +54,39 @@ def generate_launch_description():
 def nodes(context):
     """The teleoperation, and the simulated robot if asked for."""
     given = {name: context.launch_configurations[name] for name in ARGUMENTS}
+    check_config(given["config"], given["namespace"], context)
     own = own_parameters(given)
+    simulated_time = bool(own.get("use_sim_time"))
     actions = [Node(package="hand_pose_ros", executable="teleop_node", name="teleop", namespace=given["namespace"],
                     output="screen", parameters=[*([given["config"]] if given["config"] else []), own],
                     arguments=["--ros-args", "--log-level", given["log_level"]])]
-    if is_true(given["sim"]):
+    if is_true("sim", given["sim"]):
         actions.append(Node(package="hand_pose_ros", executable="sim_robot", name="sim_robot", output="screen",
-                            parameters=[{"use_sim_time": is_true(given["use_sim_time"]),
+                            parameters=[{"use_sim_time": simulated_time,
                                          "camera_frame": ParameterValue(given["camera_frame"], value_type=str)}]))
-    if is_true(given["rviz"]):
-        actions.append(view(given))
+    if is_true("rviz", given["rviz"]):
+        actions.append(view(given, simulated_time))
     return actions
+
+
+def check_config(path, namespace, context):
+    """Refuses a parameter file that is not there or says nothing to the node: the robot would move by the defaults."""
+    if not path:
+        return
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"config:={path} is no file; give the path of a YAML file of parameters")
+    pushed = context.launch_configurations.get("ros_namespace", "")    # of a launch file that includes this one
+    check_file(path, "teleop", ["-r", f"__ns:={os.path.join('/', pushed, namespace)}"])
 
 
 def own_parameters(given):
     """What the arguments say; what they leave open is the config file's, whose dry_run must not be taken back."""
     own = {parameter: ParameterValue(given[name], value_type=str)
            for name, parameter in SETTINGS.items() if given[name]}
-    return own | {name: is_true(given[name]) for name in ("dry_run", "use_sim_time") if given[name]}
+    return own | {name: is_true(name, given[name]) for name in ("dry_run", "use_sim_time") if given[name]}
 
 
-def view(given):
+def view(given, simulated_time):
     """RViz on the topics of this teleoperation and of the hand pose node that it listens to."""
     path = Path(get_package_share_directory("hand_pose_ros")) / "config" / "rviz" / "teleop.rviz"
     # The remapped names are relative: like those of the teleoperation, they are below the namespace given.
@@ -81,9 +96,12 @@ def view(given):
         topics += [(f"/hand_pose/{name}", beside + name) for name in ("markers", "debug_image")]
     return Node(package="rviz2", executable="rviz2", name="rviz2", namespace=given["namespace"], output="log",
                 arguments=["-d", str(path), *(["-f", given["base_frame"]] if given["base_frame"] else [])],
-                remappings=topics, parameters=[{"use_sim_time": is_true(given["use_sim_time"])}])
+                remappings=topics, parameters=[{"use_sim_time": simulated_time}])
 
 
-def is_true(text):
-    """Launch arguments are text."""
-    return text.strip().lower() in ("true", "1", "yes", "on")
+def is_true(name, text):
+    """A launch argument, which is text, as a switch. Raises ValueError for all that is neither true nor false."""
+    word = text.strip().lower()
+    if word not in ("true", "1", "yes", "on", "false", "0", "no", "off"):
+        raise ValueError(f"{name}:={text} is neither true (1, yes, on) nor false (0, no, off)")
+    return word in ("true", "1", "yes", "on")

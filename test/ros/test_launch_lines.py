@@ -14,6 +14,9 @@ import pytest
 import rclpy
 import yaml
 
+from hand_pose_ros.errors import ConfigError
+from hand_pose_ros.ros import fusion_node
+
 ROOT = Path(__file__).parents[2]
 WINDOW = ROOT / "config" / "rviz" / "hand_pose.rviz"
 DEPENDS = {node.text for node in ElementTree.parse(ROOT / "package.xml").getroot() if node.tag.endswith("depend")}
@@ -60,7 +63,8 @@ def made(kind):
 
 @pytest.fixture
 def launch(monkeypatch):
-    """A function launch(file, **arguments) -> (actions, the file's names)."""
+    """A function launch(file, pushed="", **arguments) -> (actions, the file's names); pushed: the namespace that a
+    launch file round it has pushed."""
     modules = {name: ModuleType(name) for name in NAMES}
     for name, inside in NAMES.items():
         vars(modules[name]).update({one: made(one) for one in inside})
@@ -69,14 +73,15 @@ def launch(monkeypatch):
     modules["launch_ros.parameter_descriptions"].ParameterValue = lambda value, value_type: value_type(value)
     modules["ament_index_python.packages"].get_package_share_directory = lambda package: str(ROOT)
 
-    def start(file, **arguments):
+    def start(file, pushed="", **arguments):
         scope = {}
         path = ROOT / "launch" / f"{file}.launch.py"
         exec(compile(path.read_text(), str(path), "exec"), scope)
         described = scope["generate_launch_description"]().args[0]
         declared = {action.args[0]: action.default_value for action in described if hasattr(action, "default_value")}
         assert set(arguments) <= set(declared)
-        return described[-1].function(SimpleNamespace(launch_configurations=declared | arguments)), scope
+        return described[-1].function(SimpleNamespace(launch_configurations=declared | arguments | (
+            {"ros_namespace": pushed} if pushed else {}))), scope
     return start
 
 
@@ -169,8 +174,9 @@ def test_a_file_with_a_section_for_each_camera_counts_as_ros_reads_it(nodes, tmp
 def test_sections_of_a_parameter_file_match_as_in_rclpy(launch, tmp_path, namespace):
     file = tmp_path / "some.yaml"
     keys = ["/a/hand_pose", "/**", "/*/hand_pose", "/**/b/hand_pose", "hand_pose", "a/hand_pose", "/a",
-            "/*/b/hand_pose"]
-    file.write_text("".join(f"{key}:\n  ros__parameters: {{last: {n}, seen{n}: true}}\n" for n, key in enumerate(keys)))
+            "/*/b/hand_pose", "x:\n b:\n  hand_pose"]
+    file.write_text("".join(f"{key}: {{ros__parameters: {{last: {n}, seen{n}: true}}}}\n"
+                            for n, key in enumerate(keys)))
     context = rclpy.Context()
     rclpy.init(args=["--ros-args", "-r", f"__ns:={namespace}", "--params-file", str(file)], context=context)
     node = rclpy.create_node("hand_pose", context=context, automatically_declare_parameters_from_overrides=True)
@@ -179,6 +185,67 @@ def test_sections_of_a_parameter_file_match_as_in_rclpy(launch, tmp_path, namesp
     node.destroy_node()
     context.try_shutdown()
     assert launch("hand_pose")[1]["file_settings"](file, namespace) == truth
+
+
+@pytest.mark.parametrize("file, argument", [
+    ("hand_pose", "use_sim_time"), ("hand_pose", "autostart"), ("hand_pose", "rviz"), ("hand_pose", "fuse"),
+    ("teleop", "dry_run"), ("teleop", "use_sim_time"), ("teleop", "sim"), ("teleop", "rviz")])
+def test_a_switch_that_is_neither_on_nor_off_is_refused(launch, file, argument):
+    """dry_run:=ture must not drive the robot."""
+    for text in ("ture", "flase", "2", "tru e", " "):
+        with pytest.raises(ValueError, match=f"{argument}:={text} "):
+            launch(file, **{argument: text})
+    cameras = {"cameras": "/a,/b"} if argument == "fuse" else {}
+    lines = {text: [vars(action) for action in launch(file, **cameras, **{argument: text})[0]]
+             for text in ("true", "True", "1", "yes", " ON ", "false", "FALSE", "0", "no", "off")}
+    for text, line in lines.items():
+        assert line == lines["true" if text.strip() in ("true", "True", "1", "yes", "ON") else "false"]
+    assert lines["true"] != lines["false"]
+
+
+def test_a_teleoperation_does_not_start_on_a_config_file_that_says_nothing_to_it(nodes, tmp_path):
+    file = tmp_path / "own.yaml"
+    with pytest.raises(FileNotFoundError, match=f"config:={file}"):
+        nodes("teleop", config=str(file))
+    with pytest.raises(FileNotFoundError, match=f"config:={tmp_path}"):
+        nodes("teleop", config=str(tmp_path))
+    for key, given, starts in (
+            ("teleop", {}, True), ("/**", {"namespace": "left"}, True), ("hand_pose", {}, False),
+            ("/left/teleop", {"namespace": "left"}, True), ("/left/teleop", {}, False),
+            ("/robot/left/teleop", {"namespace": "left", "pushed": "/robot"}, True),
+            ("/left/teleop", {"namespace": "left", "pushed": "/robot"}, False),
+            ("/left/teleop", {"namespace": "/left", "pushed": "/robot"}, True)):
+        file.write_text(f"{key}: {{ros__parameters: {{dry_run: true}}}}\n")
+        if starts:
+            assert nodes("teleop", config=str(file), **given)[0].parameters == [str(file), {}]
+        else:
+            with pytest.raises(ConfigError, match="no parameters for the node"):
+                nodes("teleop", config=str(file), **given)
+
+
+def test_fusion_gets_the_hands_of_all_cameras_in_their_order(nodes):
+    *cameras, fusion = nodes("hand_pose", cameras=" /cam_right/, cam_left,/x/cam", fuse="true", log_level="debug")
+    assert len(cameras) == 3 and (fusion.package, fusion.executable) == ("hand_pose_ros", "fusion_node")
+    (parameters,) = fusion.parameters
+    assert parameters == {"use_sim_time": False, "hands_topics":
+                          "/cam_right/hand_pose/hands,cam_left/hand_pose/hands,/x/cam/hand_pose/hands"}
+    name, *topics = fusion.topics(*parameters["hands_topics"].split(","))
+    assert name == "/hand_pose_fusion"
+    assert topics == [camera.topics("~/hands")[1] for camera in cameras]
+    assert fusion.arguments[-2:] == ["--log-level", "debug"]
+    assert {setting.name for setting in fusion_node.SETTINGS} >= set(parameters) - {"use_sim_time"}
+    assert (ROOT / "hand_pose_ros" / "ros" / f"{fusion.executable}.py").is_file()       # CMakeLists.txt installs *_node
+    for arguments, simulated in (({"use_sim_time": "true"}, True), ({"config": "replay"}, True),
+                                 ({"config": "replay", "use_sim_time": "false"}, False)):
+        fusion = nodes("hand_pose", cameras="/a,/b", fuse="true", **arguments)[-1]
+        assert fusion.parameters[0]["use_sim_time"] is simulated
+    assert not [node for node in nodes("hand_pose", cameras="/a,/b") if node.executable == "fusion_node"]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"cameras": "/cam_left"}, {"namespace": "cam_left"}])
+def test_fusion_of_less_than_two_cameras_is_refused(launch, arguments):
+    with pytest.raises(ValueError, match="fuse:=true needs two cameras"):
+        launch("hand_pose", fuse="true", **arguments)
 
 
 def displayed(path):
