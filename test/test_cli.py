@@ -106,6 +106,23 @@ def test_the_commands_refuse_what_they_cannot_do(capsys, words, said):
     assert f"argument {said} is not allowed: give " in capsys.readouterr().err
 
 
+def test_a_folder_without_its_own_scorer_is_told_what_measures_without_one(tmp_path, capsys):
+    labels = tmp_path / "annotations.jsonl"
+    assert cli.main(["score", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert f"{labels} is not there" in capsys.readouterr().err
+    labels.write_text("")
+    assert cli.main(["score", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert "score.py, a program that prints the tables" in said and f"hand-pose evaluate --data {tmp_path}" in said
+
+
+def test_the_fit_of_the_rule_for_new_hands_says_without_a_traceback_what_is_missing(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "hand_pose_ros.training.new_hand_rule", str(tmp_path / "none")],
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"{tmp_path / 'none'} holds no readable frames" in done.stderr
+
+
 @pytest.mark.parametrize("entry", ["hand_pose_ros.cli", "hand_pose_ros.one_blas_thread"])
 @pytest.mark.parametrize("user, expected", [(None, 1), ("2", 2)])
 def test_numpy_starts_with_one_thread_unless_the_user_says_so(entry, user, expected):

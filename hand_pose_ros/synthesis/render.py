@@ -16,12 +16,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from hand_pose_ros import limits
 from hand_pose_ros.errors import ConfigError, DataError
+from hand_pose_ros.imaging import write_picture
 from hand_pose_ros.synthesis import labels, scene, sheets, shards
 from hand_pose_ros.synthesis.poses import sample_named
 
 KINDS = {"crops": 192, "frames": 320}
 """What can be rendered, with its default width in pixels."""
+COUNT = 1000
 
 
 def picture(kind: str, renderer, seed: int, index: int, poses: tuple[str, ...] = ()) -> tuple:
@@ -73,6 +76,7 @@ def _work(settings: tuple, todo: list[tuple[int, int]], counter, errors, first: 
     kind, width, height, seed, out, depth, poses = settings
     signal.signal(signal.SIGINT, signal.SIG_IGN)                   # the parent hears Ctrl-C and terminates its workers,
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))        # which leave no unfinished shard behind
+    _end_with_parent()
     os.environ.setdefault("LP_NUM_THREADS", "1")                   # llvmpipe: one thread per process is fastest
     cv2.setNumThreads(1)
     try:
@@ -88,6 +92,15 @@ def _work(settings: tuple, todo: list[tuple[int, int]], counter, errors, first: 
                         counter.value += 1
     except (ConfigError, DataError) as error:
         errors.put(str(error))
+
+
+def _end_with_parent() -> None:
+    """Returns at once; a parent that is killed cannot terminate its workers, so then this process does it itself."""
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="end with parent", daemon=True).start()
 
 
 def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width: int = 0, height: int = 0,
@@ -190,7 +203,7 @@ def pages(out: Path, kind: str) -> list[Path]:
     for name, drawn in (("sheet", True), ("plain", False)):
         made.append(out / f"{kind}-{name}.jpg")
         sheet = sheets.contact_sheet(out, kind, 6 * columns, columns, labels=drawn)
-        cv2.imwrite(str(made[-1]), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+        write_picture(made[-1], sheet)
     made.append(out / f"{kind}-statistics.png")
     sheets.statistics(out, kind, made[-1])
     return made
@@ -222,15 +235,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``hand-pose render``."""
     parser.add_argument("--kind", choices=(*KINDS, "bag"), default="crops",
                         help="one hand near the centre, whole frames, or a motion filmed into a bag")
-    parser.add_argument("--count", type=int, default=1000, help="number of pictures")
+    parser.add_argument("--count", type=limits.whole(1), help=f"number of pictures (default: {COUNT})")
     parser.add_argument("--out", type=Path, required=True,
                         help="folder for the shards, finished ones in it are kept; or the bag (x.mcap, or new folder)")
-    parser.add_argument("--seed", type=int, default=0, help="pictures depend on seed and index alone")
-    parser.add_argument("--start", type=int, default=0, help="first index; give each machine its own range")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1,
+    parser.add_argument("--seed", type=limits.whole(0), default=0, help="pictures depend on seed and index alone")
+    parser.add_argument("--start", type=limits.whole(0),
+                        help="first index (default: 0); give each machine its own range")
+    parser.add_argument("--workers", type=limits.whole(1), default=os.cpu_count() or 1,
                         help="processes, each with its own renderer")
-    parser.add_argument("--width", type=int, default=0, help="pixels (default: crops 192, frames 320)")
-    parser.add_argument("--height", type=int, default=0, help="pixels (default: crops as wide as high, frames 4:3)")
+    parser.add_argument("--width", type=limits.whole(32, 4096), help="pixels (default: crops 192, frames 320)")
+    parser.add_argument("--height", type=limits.whole(32, 4096), help="pixels (default: crops as wide as high, frames 4:3)")
     parser.add_argument("--poses", default="", metavar="A,B", help="crops: only these poses, by name or kind "
                         "(count, grasp, rest, sign), bare hands seen from anywhere")
     parser.add_argument("--motion", default="pinch", help="bag: which motion (see synthesis/motions.py)")
@@ -242,12 +256,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth", action="store_true", help="store depth images too")
 
 
+def _from_environment(name: str, default: int) -> int:
+    """A whole number that torchrun sets. Raises ConfigError for another value."""
+    try:
+        return int(os.environ.get(name, default))
+    except ValueError:
+        raise ConfigError(f"the environment variable {name} is {os.environ[name]!r}: give a whole number, or unset "
+                          "it") from None
+
+
 def main(args: argparse.Namespace) -> int:
-    """``hand-pose render``."""
+    """``hand-pose render``. Raises ConfigError for options that do not fit together."""
     if args.kind == "bag":
         from hand_pose_ros.synthesis import sequence
         if args.poses:
             raise ConfigError("poses can be chosen for crops only, not for a bag: it shows a --motion")
+        given = [f"--{name}" for name in ("count", "start", "width", "height") if getattr(args, name) is not None]
+        if given or args.depth:
+            raise ConfigError(f"{' '.join([*given, *['--depth'] * args.depth])} cannot be chosen for a bag: its length "
+                              "is --seconds times --fps, its camera has 640x480 pixels, and it holds depth unless "
+                              "--compressed-only is given")
         total, begin = args.seconds * args.fps, time.monotonic()
         sequence.write_bag(args.out, args.motion, fps=args.fps, duration_s=args.seconds, seed=args.seed,
                            compressed_only=args.compressed_only,
@@ -255,9 +283,10 @@ def main(args: argparse.Namespace) -> int:
         print(f"\n{args.out}")
         return 0
     try:
-        rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
-        write(args.kind, args.out, args.count, args.seed, args.start, args.width, args.height, args.workers, args.depth,
-              rank=rank, world=world, poses=tuple(name for name in args.poses.split(",") if name))
+        rank, world = _from_environment("RANK", 0), _from_environment("WORLD_SIZE", 1)
+        write(args.kind, args.out, args.count or COUNT, args.seed, args.start or 0, args.width or 0, args.height or 0,
+              args.workers, args.depth, rank=rank, world=world,
+              poses=tuple(name for name in args.poses.split(",") if name))
         if not args.no_sheet and rank == 0:
             for name in pages(args.out, args.kind):
                 print(name)

@@ -23,7 +23,7 @@ TOPICS = {"image": "/camera/color/image_raw", "compressed": "/camera/color/image
           "info": "/camera/color/camera_info", "depth": "/camera/aligned_depth_to_color/image_raw",
           "truth": "/ground_truth/hands"}
 HOLD_S = 0.5
-"""Still picture before and after a motion that is shorter than the wanted time."""
+"""A motion that is shorter than the wanted time stays at its end for so long, then goes back, and stays again."""
 
 
 class Stage:
@@ -42,7 +42,7 @@ class Stage:
 def render_sequence(motion: motions.Motion, camera: Camera = DEFAULT_CAMERA, fps: float = 30.0,
                     duration_s: float | None = None, seed: int = 0, start_ns: int = 0,
                     stage: Stage | None = None) -> Iterator[tuple[Frame, tuple[Hand, ...]]]:
-    """Film a motion. Yields (Frame with depth, its true hands) ``fps`` times a second; a short motion repeats.
+    """Film a motion. Yields (Frame with depth, its true hands) ``fps`` times a second; a short motion goes to and fro.
 
     Persons, clothes, light, background and camera settings depend on ``seed`` only and stay the same over the sequence.
     stage: reuse one for several motions with the same camera. Raises ConfigError for an impossible rate or camera.
@@ -65,8 +65,15 @@ def render_sequence(motion: motions.Motion, camera: Camera = DEFAULT_CAMERA, fps
     total = duration_s if duration_s is not None else period
     for k in range(int(round(total * fps))):
         at = k / fps
-        yield _frame(stage, motion.at(at % period), lighting, background, settings, look, owner, seed, k,
+        yield _frame(stage, motion.at(to_and_fro(at, period)), lighting, background, settings, look, owner, seed, k,
                      start_ns + int(round(at * 1e9)))
+
+
+def to_and_fro(at_s: float, period_s: float) -> float:
+    """Time within a motion of ``period_s`` that runs forwards and backwards by turns: it need not end where it begins,
+    and no hand jumps."""
+    phase = at_s % (2 * period_s)
+    return phase if phase <= period_s else 2 * period_s - phase
 
 
 def _frame(stage, moving, lighting, background, settings, look, owner, seed, index, stamp_ns):

@@ -95,8 +95,11 @@ def statistics(folder: Path, kind: str, path: Path, count: int = 2000) -> dict:
         axes[4].set_title("log2 of the box's longest side (px)")
         axes[5].hist(joints[:, 0, 2], 40)
         axes[5].set_title("distance (m)")
-        axes[6].hist([meta["melanin"] for meta in metas if "melanin" in meta] or [0], 30)
-        axes[6].set_title("skin: 0 very pale .. 1 very dark")
+        if skins := [meta["melanin"] for meta in metas if "melanin" in meta]:    # whole frames show several persons
+            axes[6].hist(skins, 30)
+            axes[6].set_title("skin: 0 very pale .. 1 very dark")
+        else:
+            axes[6].set_axis_off()
         state = np.array([hand["state"] for hand in hands])
         shares = {name: (state == value).mean(0)
                   for name, value in (("visible", 1), ("self", 2), ("object", 3), ("outside", 4))}

@@ -251,6 +251,21 @@ def test_a_runtime_that_cannot_be_measured_does_not_cost_the_others(hand_pose, t
     assert found["onnxruntime"]["start_s"] == 0.3 and found["onnxruntime"]["peak_memory_mb"] == 190.0
 
 
+@pytest.mark.parametrize("words, said", [
+    (("--size", "640"), "--size: '640'"), (("--size", "640x0"), "--size: '640x0'"),
+    (("--frames", "0"), "--frames: '0'"), (("--rounds", "0"), "--rounds: '0'"),
+    (("--threads", "0"), "--threads: '0'"), (("--out", "{file}"), "is a file"),
+    (("--video", "/nope"), "no frame of /nope can be read"), (("--video", "{file}"), "can be read: give a video")])
+def test_benchmark_checks_its_options_before_any_process_starts(hand_pose, tmp_path, monkeypatch, capsys, words, said):
+    (tmp_path / "file").write_text("no video")
+    monkeypatch.setattr(benchmark.subprocess, "run", lambda *_, **__: pytest.fail("a process has been started"))
+    try:
+        status, _, err = hand_pose("benchmark", *(word.format(file=tmp_path / "file") for word in words))
+    except SystemExit as ended:
+        status, err = ended.code, capsys.readouterr().err
+    assert status == 2 and said in err
+
+
 def test_benchmark_needs_a_video_for_mediapipe(hand_pose):
     status, _, err = hand_pose("benchmark", "--mediapipe", "python3")
     assert status == 2 and "--mediapipe needs --video" in err

@@ -5,7 +5,8 @@ import pytest
 from hand_pose_ros import bags, camera as camera_model, messages, resources
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.skeleton import mano_knuckles
-from hand_pose_ros.synthesis import sequence
+from hand_pose_ros.synthesis import motions, rig, sequence
+from hand_pose_ros.synthesis.hand_model import HandModel
 from hand_pose_ros.types import Camera, JointState
 
 CAMERA = Camera(160, 120, np.array([[131.0, 0, 79.6], [0, 131.4, 60.3], [0, 0, 1]]), "plumb_bob",
@@ -74,9 +75,29 @@ def test_true_hands_are_metres_that_an_arm_may_follow(name, bag):
     assert np.all((0.002 < published) & (published < 0.015))
 
 
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("name", sorted(motions.MOTIONS))
+def test_hands_do_not_jump_where_a_motion_has_come_to_its_end(name, seed):
+    motion = motions.make(name, np.random.default_rng(seed))
+    skeleton = HandModel.load("makehuman").shape().skeleton
+    period = motion.duration_s + sequence.HOLD_S
+
+    def joints(hand):
+        posed = rig.posed_joints(skeleton, rig.motions(skeleton, hand.pose))
+        return posed * [1.0 if hand.is_right else -1.0, 1.0, 1.0] @ hand.R_camera_hand.T + hand.t_camera_hand
+
+    def largest_step(times):
+        found = np.array([[joints(hand) for hand in motion.at(time)] for time in times])
+        return np.linalg.norm(np.diff(found, axis=0), axis=-1).max()
+
+    shown = [sequence.to_and_fro(k / 30, period) for k in range(int(30 * 2.5 * period))]
+    assert shown[: int(30 * period)] == [k / 30 for k in range(int(30 * period))], "the first time is as it was made"
+    inside = largest_step(np.arange(0.0, motion.duration_s, 1 / 240)) * 8          # at the same speed throughout
+    assert largest_step(shown) < inside
+
+
 @pytest.mark.parametrize("wrong", [dict(fps=0.0), dict(duration_s=-1.0)])
 def test_impossible_rates_are_refused(wrong):
-    from hand_pose_ros.synthesis import motions
     motion = motions.make("pinch", np.random.default_rng(0))
     with pytest.raises(ConfigError, match="above 0"):
         next(sequence.render_sequence(motion, CAMERA, **wrong))

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
 
+from hand_pose_ros import cli
 from hand_pose_ros.errors import ConfigError, DataError
 from hand_pose_ros.synthesis import render, sheets, shards
 
@@ -144,6 +146,34 @@ def test_sheets_and_statistics_of_a_folder(tmp_path):
         sheets.contact_sheet(tmp_path, "frames")
 
 
+def test_persons_without_a_known_skin_are_not_shown_as_pale(tmp_path, monkeypatch):
+    image, meta, *rest = _picture()
+    del meta["melanin"]
+    with shards.ShardWriter(tmp_path / shards.name("frames", 0)) as writer:
+        writer.add(0, image, meta, *rest)
+    drawn = []
+    monkeypatch.setattr(Axes, "set_title", lambda axes, title: drawn.append(title))
+    sheets.statistics(tmp_path, "frames", tmp_path / "page.png")
+    assert drawn and not [title for title in drawn if "skin" in title]
+
+
+def test_a_contact_sheet_that_the_disk_does_not_take_is_said(tmp_path):
+    _write(tmp_path / shards.name("crops", 0), range(3))
+    (tmp_path / "crops-sheet.jpg").symlink_to("/dev/full")
+    with pytest.raises(DataError, match="crops-sheet.jpg cannot be written: No space left"):
+        render.pages(tmp_path, "crops")
+
+
+@pytest.mark.parametrize("words, variable, said", [
+    (("--kind", "bag", "--width", "100", "--start", "0", "--depth"), {}, "--start --width --depth cannot be chosen"),
+    (("--count", "3"), {"RANK": "abc"}, "RANK is 'abc'")])
+def test_what_would_not_be_heeded_is_refused(tmp_path, monkeypatch, capsys, words, variable, said):
+    for name, value in variable.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(["render", *words, "--out", str(tmp_path / "new")]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
 def test_hidden_joints_are_drawn_hollow():
     image, meta, _, _ = _picture()
     meta["hands"][0]["joints_px"] = [[12.0, 12.0]] * 20 + [[36.0, 36.0]]
@@ -208,7 +238,8 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("victim, signal_sent", [("worker", signal.SIGKILL), ("parent", signal.SIGTERM)])
+@pytest.mark.parametrize("victim, signal_sent", [("worker", signal.SIGKILL), ("parent", signal.SIGTERM),
+                                                 ("parent", signal.SIGKILL)])
 def test_a_killed_process_ends_the_rendering_and_leaves_nobody_behind(tmp_path, victim, signal_sent):
     command = [sys.executable, "-m", "hand_pose_ros", "render", "--count", "100000", "--workers", "2", "--width", "64",
                "--no-sheet", "--out", str(tmp_path)]
@@ -222,6 +253,9 @@ def test_a_killed_process_ends_the_rendering_and_leaves_nobody_behind(tmp_path, 
             time.sleep(0.1)
         os.kill(found[0] if victim == "worker" else process.pid, signal_sent)
         said = process.communicate(timeout=60)[0]
+        end_s = time.monotonic() + 10
+        while any(map(alive, found)) and time.monotonic() < end_s:      # a killed parent does not wait for them
+            time.sleep(0.1)
         assert process.returncode not in (0, None) and not any(map(alive, found))
         assert victim == "parent" or "killed for want of memory" in said and "fewer --workers" in said
     finally:
