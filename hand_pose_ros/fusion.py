@@ -90,6 +90,8 @@ class Combination:
     prior_sigma: np.ndarray                         # (V,) and what it was
     misfit: float                                   # mean squared whitened residual per degree of freedom, NaN: 1 view
     disagreement_m: float                           # median distance of the views' joints from the common ones
+    whitened: np.ndarray                            # (V, 21, 3) residuals in standard deviations, weakened by Huber
+    log_scale_whitened: np.ndarray                  # (V,) the same of log k
 
 
 def combine(views: Sequence[View]) -> Combination:
@@ -127,6 +129,9 @@ def combine(views: Sequence[View]) -> Combination:
         residual = Y - (X - c[:, None]) / np.exp(log_scale)[:, None, None]
         squared = np.einsum("vja,vjab,vjb->vj", residual, information, residual)
         weight = np.minimum(1.0, HUBER / np.sqrt(np.maximum(squared, 1e-12)))
+    whitened = residual / np.sqrt(beside)[..., None]
+    whitened += d * ((d * residual).sum(-1) * (along**-0.5 - beside**-0.5))[..., None]
+    whitened *= np.sqrt(weight * usable)[..., None]
     covariance = A_inverse + np.einsum("jak,kl,jbl->jab", G, scale_covariance, G)
     known = usable.any(0)
     X = np.where(known[:, None], X, np.nan)
@@ -136,7 +141,8 @@ def combine(views: Sequence[View]) -> Combination:
     misfit = float(squared[:, shared][usable[:, shared]].sum() / freedom) if freedom else float("nan")
     apart = np.linalg.norm(residual, axis=-1)[:, shared][usable[:, shared]]
     return Combination(X, covariance, np.exp(log_scale), np.sqrt(np.diag(scale_covariance)), np.sqrt(np.diag(Q)), misfit,
-                       float(np.median(apart)) if len(apart) else float("nan"))
+                       float(np.median(apart)) if len(apart) else float("nan"), whitened,
+                       np.linalg.solve(np.linalg.cholesky(Q), log_scale))
 
 
 def _scale_covariance(views: Sequence[View], prior: np.ndarray) -> np.ndarray:
@@ -175,7 +181,7 @@ def _improve(X: np.ndarray | None, log_scale: np.ndarray, L: np.ndarray, Y: np.n
 # ------------------------------------------------------------------------------------------------ cameras over time
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
+class Seen:
     """The last hands of one camera, and where they were before."""
 
     stamp_ns: int
@@ -188,7 +194,7 @@ class _Seen:
 class FusionState:
     """All that is remembered. Make the first one without arguments."""
 
-    cameras: Mapping[str, _Seen] = field(default_factory=dict)
+    cameras: Mapping[str, Seen] = field(default_factory=dict)
     numbers: Mapping[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
     """(camera, its track id): (fused track id, stamp of its last use)."""
     last_number: int = 0
@@ -210,8 +216,8 @@ def observe(state: FusionState, camera: str, stamp_ns: int, hands: Sequence[Hand
     if last is not None and stamp_ns == last.stamp_ns:
         return state
     if last is not None and stamp_ns < last.stamp_ns:
-        return FusionState({camera: _Seen(stamp_ns, tuple(hands))}, {}, state.last_number)
-    seen = _Seen(stamp_ns, tuple(hands)) if last is None else _Seen(stamp_ns, tuple(hands), last.stamp_ns, last.hands)
+        return FusionState({camera: Seen(stamp_ns, tuple(hands))}, {}, state.last_number)
+    seen = Seen(stamp_ns, tuple(hands)) if last is None else Seen(stamp_ns, tuple(hands), last.stamp_ns, last.hands)
     return replace(state, cameras={**state.cameras, camera: seen})
 
 
@@ -227,7 +233,7 @@ def fuse(state: FusionState, stamp_ns: int, poses: Mapping[str, Pose], config: F
         seen = state.cameras.get(camera)
         if seen is None or abs(stamp_ns - seen.stamp_ns) > config.max_skew_s * 1e9:
             continue
-        views = [(camera, hand, View(_carried(seen, hand, stamp_ns), R, t, _sigma(seen, stamp_ns, config)))
+        views = [(camera, hand, View(carried(seen, hand, stamp_ns), R, t, _sigma(seen, stamp_ns, config)))
                  for hand in seen.hands if _metric(hand)]
         _join(groups, views, state)
     numbers, last_number, out = dict(state.numbers), state.last_number, []
@@ -283,7 +289,7 @@ def _metric(hand: Hand) -> bool:
         return bool((np.isfinite(hand.joints_m).all(-1) & (hand.sigma_ray_m > 0) & (hand.sigma_across_m > 0)).any())
 
 
-def _carried(seen: _Seen, hand: Hand, stamp_ns: int) -> Hand:
+def carried(seen: Seen, hand: Hand, stamp_ns: int) -> Hand:
     """The hand at another time than its image's, at the speed it had between the last two images."""
     before = next((other for other in seen.before if other.track_id == hand.track_id), None)
     if before is None or not 0 < seen.stamp_ns - seen.before_ns <= SPEED_GAP_NS:
@@ -293,7 +299,7 @@ def _carried(seen: _Seen, hand: Hand, stamp_ns: int) -> Hand:
     return replace(hand, joints_m=np.where(np.isfinite(moved), moved, hand.joints_m))
 
 
-def _sigma(seen: _Seen, stamp_ns: int, config: FusionConfig) -> float:
+def _sigma(seen: Seen, stamp_ns: int, config: FusionConfig) -> float:
     return float(np.hypot(config.extrinsics_sigma_m, SPEED_SIGMA * abs(stamp_ns - seen.stamp_ns) * 1e-9))
 
 

@@ -19,7 +19,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from hand_pose_ros.msg import HandPose21, HandPose21Array
 
-from .. import fusion, messages
+from .. import extrinsics, fusion, messages
 from ..config import Setting
 from ..errors import ConfigError, DataError
 from ..fusion import FusionConfig
@@ -42,8 +42,12 @@ SETTINGS = (
             "/cam_left/hand_pose/hands,/cam_right/hand_pose/hands. Results are in the first one's frame."),
     Setting("max_skew_s", 0.1, "Hands of a camera whose image is further than this from that of the first are not used.",
             "s", 0.001, 1.0, live=True),
+    Setting("wait_s", 0.02, "How long a result waits for the other cameras' images of the same time; 0: not at all, they "
+            "are carried on from their last ones.", "s", 0.0, 0.5),
     Setting("extrinsics_sigma_m", 0.005, "How well the places of the cameras are known: standard deviation at the hand.",
             "m", 0.0, 0.2, live=True),
+    Setting("extrinsics_file", "", "File of hand-pose calibrate-cameras: where the cameras are; its transforms are used "
+            "instead of TF's. Empty: TF."),
     Setting("publish_tf", True, "Send TF frames of wrists and fingertips."),
     Setting("tf_prefix", "fused/", "Put before every TF frame name."),
     Setting("silence_warning_s", 2.0, "Time without hands of a camera after which diagnostics say so.", "s", 0.1,
@@ -78,10 +82,12 @@ class FusionNode(Node):
         self._parameters_.frozen = True
         values = self._values
         self._topics = [self.resolve_topic_name(topic) for topic in listed(values.hands_topics)]
+        self._measured = extrinsics.load(values.extrinsics_file) if values.extrinsics_file else {}
         self._state = fusion.FusionState()
         self._frames: dict[str, str] = {}                       # topic: frame_id of its camera
         self._heard_ns: dict[str, int] = {}                     # topic: when, steady clock
         self._guessed: set[str] = set()                         # topics whose metres are a guess
+        self._pending: tuple[Any, int, messages.ArrayInfo] | None = None       # of the leader: waits for the others
         self._apart_m: deque[float] = deque(maxlen=REMEMBERED)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._started_ns = self._steady.now().nanoseconds
@@ -94,6 +100,8 @@ class FusionNode(Node):
         for topic in self._topics:
             self.create_subscription(HandPose21Array, topic, partial(self._on_hands, topic), 5)
         self.create_timer(values.diagnostics_period_s, self._report, clock=self._steady)
+        self._patience = self.create_timer(max(values.wait_s, 1e-3), self._send_pending, clock=self._steady)
+        self._patience.cancel()
         self._monitor.fact("first camera", self._topics[0])
 
     @property
@@ -118,9 +126,27 @@ class FusionNode(Node):
         last = self._state.cameras.get(topic)
         if last is not None and stamp_ns == last.stamp_ns:
             return
+        leads = topic == self._leader(topic, now_ns)
+        if leads:
+            self._send_pending()
         self._state = fusion.observe(self._state, topic, stamp_ns, hands)
-        if topic == self._leader(topic, now_ns):
-            self._publish(message.header, stamp_ns, info)
+        if leads:
+            self._pending = message.header, stamp_ns, info
+            self._patience.reset()
+        if self._pending is not None and not self._missing(self._pending[1], now_ns):
+            self._send_pending()
+
+    def _missing(self, stamp_ns: int, now_ns: int) -> bool:
+        """Whether an image of this time is still to be expected of some camera."""
+        return self._values.wait_s > 0 and any(
+            seen.stamp_ns < stamp_ns and now_ns - self._heard_ns[topic] <= LEAD_S * 1e9
+            for topic, seen in self._state.cameras.items())
+
+    def _send_pending(self) -> None:
+        self._patience.cancel()
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self._publish(*pending)
 
     def _note_metres(self, topic: str, guessed: bool) -> None:
         if not guessed:
@@ -167,15 +193,22 @@ class FusionNode(Node):
         """From this camera to the first at that time, None if it was not heard yet or TF does not connect the two."""
         if topic not in self._frames:
             return None
+        first, own = self._frames[self._topics[0]], self._frames[topic]
+        if self._measured:
+            pose = self._measured.get((first, own))
+            if pose is None:
+                self._monitor.problem("extrinsics", f"{topic} is not used: extrinsics_file does not tell where {own} is "
+                                      f"relative to {first}; run hand-pose calibrate-cameras for it", ERROR)
+            return pose
         try:
-            rotation, translation, _ = self._lookup(self._frames[self._topics[0]], self._frames[topic], stamp_ns)
+            rotation, translation, _ = self._lookup(first, own, stamp_ns)
         except DataError as error:
             self._monitor.problem("extrinsics", f"{topic} is not used: {error}; publish where its camera is (static "
-                                  "transform, as a calibration of both cameras gives it)", ERROR)
+                                  "transform), or measure it with hand-pose calibrate-cameras and set extrinsics_file",
+                                  ERROR)
             return None
         if not (np.isfinite(rotation).all() and np.isfinite(translation).all()):
-            self._monitor.problem("extrinsics", f"{topic} is not used: the transform from {self._frames[topic]} is not "
-                                  "finite", ERROR)
+            self._monitor.problem("extrinsics", f"{topic} is not used: the transform from {own} is not finite", ERROR)
             return None
         return rotation, translation
 

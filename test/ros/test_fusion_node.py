@@ -1,7 +1,9 @@
 """The fusion node over DDS: hands of two cameras and their transforms in, fused hands, TF and diagnostics out."""
 from __future__ import annotations
 
+import argparse
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,10 +26,10 @@ from test_fusion import error, pose, seen, shape  # noqa: E402
 
 from hand_pose_ros import messages  # noqa: E402
 from hand_pose_ros.config import markdown_table  # noqa: E402
-from hand_pose_ros.errors import ConfigError  # noqa: E402
+from hand_pose_ros.errors import ConfigError, DataError  # noqa: E402
 from hand_pose_ros.frames import quaternion  # noqa: E402
 from hand_pose_ros.msg import HandPose21, HandPose21Array  # noqa: E402
-from hand_pose_ros.ros import fusion_node  # noqa: E402
+from hand_pose_ros.ros import calibrate_cameras, fusion_node  # noqa: E402
 from hand_pose_ros.types import ScaleSource  # noqa: E402
 
 WAIT_S = 25.0
@@ -70,10 +72,11 @@ class Bench:
         self.static.publish(TFMessage(transforms=[transform]))
 
     def send(self, *names, metric=True):
-        """The same hand as each of these cameras sees it, now."""
-        for name in names or TOPICS:
+        """The same hand as each of these cameras sees it, now; the first camera's last, since it sets the pace."""
+        now = self.rig.get_clock().now().to_msg()
+        for name in names or reversed(TOPICS):
             header = HandPose21Array().header
-            header.stamp, header.frame_id = self.rig.get_clock().now().to_msg(), f"{name}_optical"
+            header.stamp, header.frame_id = now, f"{name}_optical"
             info = messages.ArrayInfo(model="m", runtime="r", filtered=True, metric=metric, latency_receive_ns=1)
             hand = seen(self.X, POSES[name], self.rng, 0.08, track_id=1)
             self.cameras[name].publish(messages.fill_array(HandPose21Array(), [hand], header, HandPose21, info))
@@ -158,6 +161,46 @@ def test_the_others_go_on_in_the_first_cameras_frame_while_it_is_silent():
         assert message.header.frame_id == "left_optical"
         hand = messages.read_array(message)[0][0]
         assert error(hand, b.X) < 0.2 and np.isnan(hand.joints_px).all()
+
+
+def test_a_moved_hand_tells_where_the_cameras_are_and_the_node_takes_it_instead_of_tf(tmp_path, capsys):
+    path = tmp_path / "cameras.json"
+    parser = argparse.ArgumentParser()
+    calibrate_cameras.add_arguments(parser)
+    args = parser.parse_args([*TOPICS.values(), "--out", str(path), "--seconds", "3"])
+    with bench() as b:
+        work = threading.Thread(target=lambda: ended.append(calibrate_cameras.main(args)), daemon=True)
+        X, ended, began_s = b.X, [], time.monotonic()
+        work.start()
+
+        def move():
+            at_s = 3.0 * (time.monotonic() - began_s)
+            b.X = X + [0.15 * np.sin(1.1 * at_s), 0.1 * np.sin(1.7 * at_s), 0.12 * np.sin(2.3 * at_s)]
+            b.send()
+            time.sleep(0.02)
+
+        b.until(lambda: not work.is_alive(), "the end of the calibration", move)
+        assert ended == [0]
+    said = capsys.readouterr().out
+    assert "right_optical is at" in said and "static_transform_publisher --frame-id left_optical" in said
+    with bench(extrinsics_file=str(path)) as b:
+        _, (hand,), _ = b.until(lambda: fused(b), "a fused hand without any TF", b.send)
+        assert np.linalg.norm(hand.joints_rel_m - (b.X - b.X[0]), axis=-1).mean() < 0.015
+    with bench(extrinsics_file=str(path), hands_topics=f"{TOPICS['right']},{TOPICS['left']}") as b:
+        b.until(lambda: "does not tell where left_optical is" in b.problems().get("extrinsics", ""), "a word on it",
+                b.send)
+
+
+def test_a_calibration_that_hears_nothing_names_the_topic(tmp_path):
+    parser = argparse.ArgumentParser()
+    calibrate_cameras.add_arguments(parser)
+    args = parser.parse_args(["/a/hands", "/b/hands", "--out", str(tmp_path / "x.json"), "--timeout", "1"])
+    with pytest.raises(DataError, match="/a/hands: no message.*/b/hands: no message"):
+        calibrate_cameras.main(args)
+    for change, words in ((dict(second="/a/hands"), "two cameras"), (dict(seconds=0.0), "1 to 3600"),
+                          (dict(out=str(tmp_path / "no" / "x")), "no folder"), (dict(first="a b"), "no topic name")):
+        with pytest.raises(ConfigError, match=words):
+            calibrate_cameras.main(argparse.Namespace(**{**vars(args), **change}))
 
 
 def test_guessed_metres_are_not_fused():

@@ -1,0 +1,118 @@
+"""``hand-pose calibrate-cameras``: measure where a second camera is, by a hand that both see, and store it in a file."""
+from __future__ import annotations
+
+import argparse
+import time
+from functools import partial
+from pathlib import Path
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+
+from hand_pose_ros.msg import HandPose21Array
+
+from .. import extrinsics, messages
+from ..errors import ConfigError, DataError
+from ..frames import quaternion
+from . import process
+from .parameters import check_topic
+from .qos import RESULTS
+
+REPORT_S = 2.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``hand-pose calibrate-cameras``."""
+    parser.add_argument("first", metavar="TOPIC", help="hands of the first camera, e.g. /cam_left/hand_pose/hands")
+    parser.add_argument("second", metavar="TOPIC", help="hands of the camera that is looked for")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the file for the parameter extrinsics_file; more "
+                        "cameras may be added to it")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long the hand is moved (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S",
+                        help="give up if both cameras have not seen it by then (default: %(default)s)")
+    parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[], help="everything after this goes to ROS")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Say what to do, listen, solve, store. Raises ConfigError for a bad value, DataError if nothing can be solved."""
+    if args.first == args.second:
+        raise ConfigError(f"both topics are {args.first}; give those of two cameras")
+    for topic in (args.first, args.second):
+        check_topic("TOPIC", topic)
+    for name in ("seconds", "timeout"):
+        if not 1.0 <= getattr(args, name) <= 3600.0:
+            raise ConfigError(f"--{name} is {getattr(args, name)}; it must be 1 to 3600 s")
+    out = Path(args.out).expanduser()
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {args.out}: there is no folder {out.parent}")
+    if out.exists():
+        extrinsics.load(out)                            # something else must not be found out after the work
+    print("Move one open hand slowly where both cameras see it: left and right, up and down, near and far.", flush=True)
+    seen, frames = listen((args.first, args.second), args.seconds, args.timeout,
+                          ["--ros-args", *args.ros_args] if args.ros_args else [])
+    found = extrinsics.solve(extrinsics.pairs(*seen))
+    extrinsics.save(out, *frames, found)
+    x, y, z = found.t
+    qx, qy, qz, qw = quaternion(found.R)
+    print(f"{frames[1]} is at ({x:.3f}, {y:.3f}, {z:.3f}) m in {frames[0]}; the joints of {found.pairs} images agree within "
+          f"{1e3 * found.disagreement_m:.0f} mm; stored in {out}\n"
+          f"use it: hand-pose fuse {args.first} {args.second} --ros-args -p extrinsics_file:={out.resolve()}\n"
+          f"or for all of TF: ros2 run tf2_ros static_transform_publisher --frame-id {frames[0]} --child-frame-id "
+          f"{frames[1]} --x {x:.4f} --y {y:.4f} --z {z:.4f} --qx {qx:.6f} --qy {qy:.6f} --qz {qz:.6f} --qw {qw:.6f}")
+    return 0
+
+
+def listen(topics: tuple[str, str], seconds: float, timeout_s: float, ros_args: list[str]):
+    """(observations of the first camera, of the second), (their frames). Ends ``seconds`` after both saw a hand.
+
+    Raises DataError, naming the silent topic, if that does not happen within timeout_s.
+    """
+    context = Context()
+    try:
+        rclpy.init(args=ros_args, context=context)
+    except process.ROS_ERRORS as error:
+        raise ConfigError(f"ROS does not start: {error}\n{process.ROS_REMEDY}") from error
+    node = rclpy.create_node("hand_pose_calibrate_cameras", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    seen, frames, unusable = ([], []), ["", ""], ["", ""]
+
+    def on_hands(number: int, message) -> None:
+        try:
+            hands, info = messages.read_array(message)
+        except DataError as error:
+            unusable[number] = str(error)
+            return
+        if hands and not info.metric:
+            unusable[number] = "its camera is not calibrated; publish camera_info"
+            return
+        frames[number] = message.header.frame_id
+        seen[number].append((messages.stamp_ns(message.header), hands))
+
+    for number, topic in enumerate(topics):
+        node.create_subscription(HandPose21Array, topic, partial(on_hands, number), RESULTS)
+    began_s, both_s, said_s = time.monotonic(), None, time.monotonic()
+    try:
+        while context.ok():
+            executor.spin_once(timeout_sec=0.1)
+            now_s = time.monotonic()
+            with_hands = [any(hands for _, hands in of_camera) for of_camera in seen]
+            if both_s is None and all(with_hands):
+                both_s = now_s
+            if both_s is not None and now_s - both_s > seconds:
+                return seen, frames
+            if both_s is None and now_s - began_s > timeout_s:
+                raise DataError("; ".join(
+                    f"{topic}: {unusable[k] or ('no hand' if seen[k] else 'no message; is its hand pose node running?')}"
+                    for k, topic in enumerate(topics) if not with_hands[k]))
+            if now_s - said_s > REPORT_S:
+                said_s = now_s
+                found = extrinsics.pairs(*seen)
+                print(f"seen by both in {len(found)} images, moved through {100 * extrinsics.spread_m(found):.0f} of "
+                      f"{100 * extrinsics.MIN_SPREAD_M:.0f} cm", flush=True)
+        raise DataError("ended before the hand was measured")
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        context.try_shutdown()
