@@ -2,9 +2,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-
-from ..errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,12 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run until Ctrl-C. Raises ConfigError for a parameter file that is not there (ROS would only warn)."""
+    """Run until Ctrl-C. Raises ConfigError for a parameter file that says nothing to this node."""
+    from .fusion_node import NODE_NAME
     from .fusion_node import main as run_node
+    from .parameters import check_file
     ros = list(args.ros_args)
     if args.config:
-        if not Path(args.config).is_file():
-            raise ConfigError(f"there is no parameter file {args.config}")
+        check_file(args.config, NODE_NAME, ros)
         ros = ["--params-file", args.config, *ros]
     if args.hands_topics:
         ros += ["-p", f"hands_topics:={','.join(args.hands_topics)}"]
