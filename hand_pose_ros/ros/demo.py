@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from .. import annotate, imaging, messages
-from ..errors import DataError, HandPoseError
+from ..errors import ConfigError, DataError, HandPoseError
 from ..resources import folder
 from ..types import Hand
 from . import environment
@@ -71,6 +71,8 @@ def main(args: argparse.Namespace) -> int:
 
 def demonstrate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     """The demo with any command that starts the node. Returns 0 if hands arrived, else 1."""
+    if args.seconds is not None and not args.seconds >= 0:
+        raise ConfigError(f"--seconds is {args.seconds:g}; it must not be below 0, which stands for all of the source")
     environment.keep_to_this_machine(os.environ, args.domain if args.domain is not None else 1 + os.getpid() % 100)
     environment.use_large_image_profile()
     from . import sources

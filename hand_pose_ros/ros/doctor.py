@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from .. import camera, config, imaging, messages, models, resources
-from ..errors import FrameError, HandPoseError, ModelError
+from ..errors import ConfigError, FrameError, HandPoseError, ModelError
 from . import environment
 from .diagnostics import WARN as DIAGNOSTIC_WARN
 from .diagnostics import Punctuality
@@ -311,7 +311,15 @@ def ros_graph(wanted_image: str | None, seconds: float, info_topic: str = "") ->
     from hand_pose_ros.msg import HandPose21Array
 
     from . import process, qos
+    from .parameters import check_topic
 
+    try:
+        for option, topic in (("--image", wanted_image), ("--camera-info", info_topic)):
+            if topic:
+                check_topic(option, topic)
+    except ConfigError as error:
+        yield Finding(FAULT, "camera", str(error), "give the topic as ros2 topic list shows it")
+        return
     context = Context()
     try:
         rclpy.init(context=context)

@@ -5,10 +5,12 @@ import os
 from collections.abc import Mapping, MutableMapping
 from importlib import metadata
 
+from ..errors import ConfigError
 from ..resources import folder
 
 FASTDDS_PROFILE = "fastdds.xml"
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+LAST_DOMAIN = 232
 FIRST_RCLPY_AFTER_HUMBLE, FIRST_RCLPY_WITH_FASTDDS_3 = 4, 9
 
 
@@ -47,7 +49,12 @@ def _is_humble() -> bool:
 
 
 def keep_to_this_machine(environment: MutableMapping[str, str], domain: int) -> None:
-    """Nobody else hears or disturbs what runs with this environment (Jazzy and later; Humble reads the second name)."""
+    """Nobody else hears or disturbs what runs with this environment (Jazzy and later; Humble reads the second name).
+
+    Raises ConfigError for a domain for which there are no ports.
+    """
+    if not 0 <= domain <= LAST_DOMAIN:
+        raise ConfigError(f"the ROS domain is {domain}; it must be 0 to {LAST_DOMAIN}")
     environment["ROS_DOMAIN_ID"] = str(domain)
     environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     environment["ROS_LOCALHOST_ONLY"] = "1"

@@ -15,6 +15,8 @@ from typing import Any
 import yaml
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import InvalidTopicNameException, ParameterException
+from rclpy.expand_topic_name import expand_topic_name
+from rclpy.validate_full_topic_name import validate_full_topic_name
 from rclpy.validate_topic_name import validate_topic_name
 
 from ..config import SETTINGS, Setting, check, check_value
@@ -64,7 +66,8 @@ def check_topic(name: str, topic: str) -> None:
     """Raises ConfigError if what the parameter ``name`` holds is no topic name."""
     try:
         validate_topic_name(topic)
-    except InvalidTopicNameException as error:
+        validate_full_topic_name(expand_topic_name(topic, "node", "/"))      # a//b is found only here
+    except (InvalidTopicNameException, ValueError) as error:
         raise ConfigError(f"{name} is '{topic}', which is no topic name: {' '.join(str(error).split())}") from error
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -188,3 +189,14 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(HandPoseError, match="--out .*file"):
         demo.make_folder(tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize("command", ["demo", "teleop-demo"])
+@pytest.mark.parametrize("option, value, said", [
+    ("--domain", "999", "domain is 999; it must be 0 to 232"), ("--domain", "-1", "0 to 232"),
+    ("--seconds", "-1", "not .*below 0"), ("--seconds", "nan", "not .*below 0")])
+def test_a_domain_or_a_length_that_cannot_be_is_refused_before_anything_starts(tmp_path, command, option, value, said):
+    done = subprocess.run([sys.executable, "-m", "hand_pose_ros", command, option, value, "--out", str(tmp_path)],
+                          capture_output=True, text=True, timeout=60, cwd=Path(__file__).parents[2])
+    assert done.returncode and re.search(said, done.stderr) and len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stdout == "" and not list(tmp_path.iterdir())

@@ -101,6 +101,13 @@ def test_what_the_node_only_warns_of_is_a_warning(changes, subject, text):
     assert not any(finding.level == doctor.FAULT for finding in findings)
 
 
+@pytest.mark.parametrize("image, info, said", [("bad topic", "", "--image is 'bad topic'"),
+                                               ("/eye/image_raw", "/eye//info", "--camera-info is '/eye//info'")])
+def test_a_topic_that_is_none_is_named_and_no_bug(image, info, said):
+    (finding,) = doctor.ros_graph(image, 0.1, info)
+    assert finding.level == doctor.FAULT and said in finding.text and "bug" not in finding.fix and finding.fix
+
+
 def test_a_part_of_the_sensor_explains_another_size():
     region = CameraInfo().roi
     region.width, region.height = 64, 48

@@ -375,6 +375,14 @@ def test_ranges_reach_the_descriptor():
     assert real.floating_point_range[0].to_value == 6.0 and real.description == "X. [s]"
 
 
+@pytest.mark.parametrize("topic", ["my topic", "/eye//image", "{eye}/image", "/eye/", "1st"])
+def test_a_topic_that_ros_would_refuse_later_is_refused(topic):
+    with pytest.raises(ConfigError, match="image_topic is '.*', which is no topic name"):
+        parameters.check_topic("image_topic", topic)
+    for good in ("image", "/eye/image_raw", "~/image", "{node}/image"):
+        parameters.check_topic("image_topic", good)
+
+
 LIMITS = (Setting("gripper_speed_m_s", 0.15, "Speed."), Setting("max_hand_speed_m_s", 4.0, "Speed of a hand."))
 
 
