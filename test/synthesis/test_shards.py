@@ -165,7 +165,8 @@ def test_a_contact_sheet_that_the_disk_does_not_take_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("words, variable, said", [
-    (("--kind", "bag", "--width", "100", "--start", "0", "--depth"), {}, "--start --width --depth cannot be chosen"),
+    (("--kind", "bag", "--width", "100", "--start", "0", "--depth", "--seconds", "0.04"), {},
+     "--start --width --depth cannot be chosen"),
     (("--count", "3"), {"RANK": "abc"}, "RANK is 'abc'")])
 def test_what_would_not_be_heeded_is_refused(tmp_path, monkeypatch, capsys, words, variable, said):
     for name, value in variable.items():
