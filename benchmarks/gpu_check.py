@@ -17,7 +17,7 @@ lines still count. For a host without network fetch the wheels elsewhere, for it
     pip wheel --no-deps -w wheels tensorrt-rtx==1.4.0.76 tensorrt-rtx-cu13==1.4.0.76       # published as source only
     pip install --no-index --no-deps --target site wheels/*.whl && export PYTHONPATH=$PWD/site      # on the host
 
-A host whose calls are limited to 64 MiB takes them in two halves of 32 MB. Before the first call:
+A host whose calls are limited to 64 MiB takes them in two halves of 31 MB. Before the first call:
 
     pip install --no-index --no-deps --no-compile --only-binary=:all: --python-version 3.12 \\
         --platform manylinux_2_28_x86_64 --target site wheels/*.whl
