@@ -13,7 +13,8 @@ S is small across the ray and as large along it as the relative depth within the
 size is, one error for all views that assumed the same hand length. The weighted least squares are linear; X is
 eliminated first (Schur complement), as in bundle adjustment (Triggs et al., Vision Algorithms 1999, section 6.1), and
 Huber's psi weakens joints on which the views disagree. Cameras that look from different sides thus measure the scale;
-with one view, or along one line of sight, the result is what that view said, with its own uncertainty.
+with one view, or along one line of sight, the result is what that view said, with its own uncertainty. What several
+cameras have found out about a hand's size stays with its track, so that nothing jumps when one of them loses sight.
 
 Nothing here reads a clock, a topic or a transform. Cameras need not be synchronised: each is carried on to the wanted
 time at its joints' speed, and what that may be wrong by widens its uncertainty.
@@ -47,6 +48,8 @@ SAME_HAND = 12.0
 """Mean squared whitened residual up to which two views may be of one hand; 1 where all sigmas are right."""
 KNOWN_PAIR, OTHER_SIDE = 0.25, 4.0
 """Factors on it for views that were of one hand before, and for hands of which one says left and one right."""
+LENGTH_SIGMA = 0.01
+"""Relative standard deviation of a hand's length, however often it was measured, at least."""
 MEASURES_SCALE = 0.7
 """The scale counts as measured by the cameras if they leave less than this share of its former uncertainty."""
 SPEED_SIGMA = 0.5
@@ -79,6 +82,14 @@ class View:
     sigma_m: float = 0.0
 
 
+@dataclass(frozen=True)
+class Length:
+    """The true length of a hand, as several cameras have measured it."""
+
+    log_m: float                                    # logarithm of its metres
+    sigma: float                                    # relative standard deviation
+
+
 @dataclass(frozen=True, eq=False)
 class Combination:
     """What several views say together, in the frame of the first camera."""
@@ -94,9 +105,10 @@ class Combination:
     log_scale_whitened: np.ndarray                  # (V,) the same of log k
 
 
-def combine(views: Sequence[View]) -> Combination:
+def combine(views: Sequence[View], length: Length | None = None) -> Combination:
     """The weighted least squares of the module's text. Each view's hand must have finite joints and sigmas for at
-    least one joint; raises ValueError if there is no view."""
+    least one joint; length: what several cameras found out about this hand before. Raises ValueError if there is no
+    view."""
     if not views:
         raise ValueError("no view to combine")
     P = np.array([view.hand.joints_m for view in views], float)                          # (V, 21, 3)
@@ -121,11 +133,11 @@ def combine(views: Sequence[View]) -> Combination:
     outer = np.einsum("vja,vjb->vjab", d, d)
     information = usable[..., None, None] * (np.eye(3) / beside[..., None, None]
                                              + outer * (1.0 / along - 1.0 / beside)[..., None, None])
-    Q = _scale_covariance(views, prior)
-    weight, X, log_scale = np.ones(usable.shape), None, np.zeros(len(views))
+    mean, Q = _scale_prior(views, prior, length)
+    weight, X, log_scale = np.ones(usable.shape), None, mean
     for _ in range(STEPS):
         L = weight[..., None, None] * information
-        X, log_scale, A_inverse, scale_covariance, G = _improve(X, log_scale, L, Y, c, Q)
+        X, log_scale, A_inverse, scale_covariance, G = _improve(X, log_scale, L, Y, c, mean, Q)
         residual = Y - (X - c[:, None]) / np.exp(log_scale)[:, None, None]
         squared = np.einsum("vja,vjab,vjb->vj", residual, information, residual)
         weight = np.minimum(1.0, HUBER / np.sqrt(np.maximum(squared, 1e-12)))
@@ -142,28 +154,34 @@ def combine(views: Sequence[View]) -> Combination:
     apart = np.linalg.norm(residual, axis=-1)[:, shared][usable[:, shared]]
     return Combination(X, covariance, np.exp(log_scale), np.sqrt(np.diag(scale_covariance)), np.sqrt(np.diag(Q)), misfit,
                        float(np.median(apart)) if len(apart) else float("nan"), whitened,
-                       np.linalg.solve(np.linalg.cholesky(Q), log_scale))
+                       np.linalg.solve(np.linalg.cholesky(Q), log_scale - mean))
 
 
-def _scale_covariance(views: Sequence[View], prior: np.ndarray) -> np.ndarray:
-    """(V, V) of the scales: views that assumed a hand length assumed the same one, so that its error is one error."""
+def _scale_prior(views: Sequence[View], prior: np.ndarray, length: Length | None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (V,) and covariance (V, V) of log k: views that assumed a hand length assumed the same one, so that its
+    error is one error, and less of it is left once the length was measured."""
     assumed = np.array([view.hand.scale_source == ScaleSource.ASSUMED for view in views])
     own = np.where(assumed, np.maximum(prior**2 - ASSUMED_LENGTH_SIGMA**2, FIT_SIGMA**2),
                    np.maximum(prior**2, MEASURED_SIGMA**2))
-    return np.diag(own) + ASSUMED_LENGTH_SIGMA**2 * np.outer(assumed, assumed)
+    mean, sigma = np.zeros(len(views)), ASSUMED_LENGTH_SIGMA
+    if length is not None:
+        mean = np.where(assumed, length.log_m - np.log([view.hand.hand_length_m for view in views]), 0.0)
+        sigma = length.sigma
+    return mean, np.diag(own) + sigma**2 * np.outer(assumed, assumed)
 
 
-def _improve(X: np.ndarray | None, log_scale: np.ndarray, L: np.ndarray, Y: np.ndarray, c: np.ndarray, Q: np.ndarray):
+def _improve(X: np.ndarray | None, log_scale: np.ndarray, L: np.ndarray, Y: np.ndarray, c: np.ndarray, mean: np.ndarray,
+             Q: np.ndarray):
     """One Gauss-Newton step on r_vj = Y_vj - (X_j - c_v) / k_v and the prior of log k, X eliminated first.
 
     The noise lies in what the views say (Y), so the model must be turned this way round: fitting k Y to X instead would
     shrink k, since a smaller hand has smaller residuals. X (21, 3) or None at the start, log_scale (V,), L (V, 21, 3,
-    3), Y (V, 21, 3), c (V, 3), Q (V, V) -> X, log_scale, inverse of X's own information (21, 3, 3), covariance of
+    3), Y (V, 21, 3), c (V, 3), mean (V,) and Q (V, V) of log k -> X, log_scale, inverse of X's own information (21, 3, 3), covariance of
     log_scale (V, V), dX/dlog_scale (21, 3, V).
     """
     if X is None:
         A = L.sum(0) + TINY * np.eye(3)                     # a joint that no view has: anything, but finite
-        X = np.linalg.solve(A, np.einsum("vjab,vjb->ja", L, Y + c[:, None])[..., None])[..., 0]
+        X = np.linalg.solve(A, np.einsum("vjab,vjb->ja", L, np.exp(mean)[:, None, None] * Y + c[:, None])[..., None])[..., 0]
     k = np.exp(log_scale)[:, None, None]
     Z = (X - c[:, None]) / k
     Lr, LZ = np.einsum("vjab,vjb->vja", L, Y - Z), np.einsum("vjab,vjb->vja", L, Z)
@@ -172,7 +190,7 @@ def _improve(X: np.ndarray | None, log_scale: np.ndarray, L: np.ndarray, Y: np.n
     prior = np.linalg.inv(Q)
     S = np.diag(np.einsum("vja,vja->v", LZ, Z)) - np.einsum("vja,jaw->vw", LZ / k, G) + prior
     pull = (Lr / k).sum(0)
-    g = np.einsum("jav,ja->v", G, pull) - np.einsum("vja,vja->v", Z, Lr) - prior @ log_scale
+    g = np.einsum("jav,ja->v", G, pull) - np.einsum("vja,vja->v", Z, Lr) - prior @ (log_scale - mean)
     scale_covariance = np.linalg.inv(S)
     step = scale_covariance @ g
     return (X + np.einsum("jab,jb->ja", A_inverse, pull) + G @ step, log_scale + step, A_inverse, scale_covariance, G)
@@ -198,6 +216,8 @@ class FusionState:
     numbers: Mapping[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
     """(camera, its track id): (fused track id, stamp of its last use)."""
     last_number: int = 0
+    lengths: Mapping[int, Length] = field(default_factory=dict)
+    """Fused track id: its hand's true length, as far as several cameras have seen it together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +236,7 @@ def observe(state: FusionState, camera: str, stamp_ns: int, hands: Sequence[Hand
     if last is not None and stamp_ns == last.stamp_ns:
         return state
     if last is not None and stamp_ns < last.stamp_ns:
-        return FusionState({camera: Seen(stamp_ns, tuple(hands))}, {}, state.last_number)
+        return FusionState({camera: Seen(stamp_ns, tuple(hands))}, last_number=state.last_number)
     seen = Seen(stamp_ns, tuple(hands)) if last is None else Seen(stamp_ns, tuple(hands), last.stamp_ns, last.hands)
     return replace(state, cameras={**state.cameras, camera: seen})
 
@@ -236,7 +256,7 @@ def fuse(state: FusionState, stamp_ns: int, poses: Mapping[str, Pose], config: F
         views = [(camera, hand, View(carried(seen, hand, stamp_ns), R, t, _sigma(seen, stamp_ns, config)))
                  for hand in seen.hands if _metric(hand)]
         _join(groups, views, state)
-    numbers, last_number, out = dict(state.numbers), state.last_number, []
+    numbers, last_number, lengths, out = dict(state.numbers), state.last_number, dict(state.lengths), []
     taken: set[int] = set()
     for group in groups:
         known = sorted({numbers[camera, hand.track_id][0] for camera, hand, _ in group
@@ -246,13 +266,17 @@ def fuse(state: FusionState, stamp_ns: int, poses: Mapping[str, Pose], config: F
         for camera, hand, _ in group:
             numbers[camera, hand.track_id] = number, stamp_ns
         views = [view for _, _, view in group]
-        combination = combine(views)
+        combination = combine(views, lengths.get(number))
+        if _measures(combination):
+            lengths[number] = _learnt(lengths.get(number), combination, views)
         first = next(iter(poses))
         own = next((hand for camera, hand, _ in group if camera == first), None)
-        out.append(FusedHand(_hand(combination, views, own, number), tuple(camera for camera, _, _ in group),
-                             combination))
+        out.append(FusedHand(_hand(combination, views, own, number, number in lengths),
+                             tuple(camera for camera, _, _ in group), combination))
     numbers = {key: value for key, value in numbers.items() if stamp_ns - value[1] < FORGET_NS}
-    return replace(state, numbers=numbers, last_number=last_number), tuple(out)
+    alive = {number for number, _ in numbers.values()}
+    lengths = {number: length for number, length in lengths.items() if number in alive}
+    return replace(state, numbers=numbers, last_number=last_number, lengths=lengths), tuple(out)
 
 
 def _join(groups: list, views: list, state: FusionState) -> None:
@@ -271,11 +295,12 @@ def _join(groups: list, views: list, state: FusionState) -> None:
 
 
 def _cost(group: list, view: tuple[str, Hand, View], state: FusionState) -> float:
-    misfit = combine([*(other for _, _, other in group), view[2]]).misfit
+    numbers = {state.numbers.get((name, other.track_id), (0,))[0] for name, other, _ in group}
+    length = next((state.lengths[number] for number in sorted(numbers) if number in state.lengths), None)
+    misfit = combine([*(other for _, _, other in group), view[2]], length).misfit
     if not np.isfinite(misfit):
         return np.inf
     camera, hand, _ = view
-    numbers = {state.numbers.get((name, other.track_id), (0,))[0] for name, other, _ in group}
     if state.numbers.get((camera, hand.track_id), (-1,))[0] in numbers:
         misfit *= KNOWN_PAIR
     right = [other.right_probability for _, other, _ in group]
@@ -303,16 +328,37 @@ def _sigma(seen: Seen, stamp_ns: int, config: FusionConfig) -> float:
     return float(np.hypot(config.extrinsics_sigma_m, SPEED_SIGMA * abs(stamp_ns - seen.stamp_ns) * 1e-9))
 
 
-def _hand(combination: Combination, views: Sequence[View], own: Hand | None, number: int) -> Hand:
-    """A Hand as one camera would report it. Pixels and box are the first camera's own, NaN if it does not see it."""
+def _measures(combination: Combination) -> bool:
+    """Whether the views together, not what was assumed of each, tell the scale."""
+    return len(combination.scale) > 1 and \
+        combination.scale_sigma.min() < max(MEASURES_SCALE * combination.prior_sigma.min(), LENGTH_SIGMA)
+
+
+def _learnt(before: Length | None, combination: Combination, views: Sequence[View]) -> Length:
+    """The hand's length after one more measurement: errors of neighbouring images are alike, so it never gets surer
+    than LENGTH_SIGMA."""
+    sigma = max(float(combination.scale_sigma.min()), 2.0 * LENGTH_SIGMA)
+    log_m = float(np.log(_length_m(combination, views)))
+    if before is None:
+        return Length(log_m, sigma)
+    weight = before.sigma**2 / (before.sigma**2 + sigma**2)
+    return Length(before.log_m + weight * (log_m - before.log_m), max(before.sigma * (1 - weight)**0.5, LENGTH_SIGMA))
+
+
+def _length_m(combination: Combination, views: Sequence[View]) -> float:
+    return float(np.average([view.hand.hand_length_m * k for view, k in zip(views, combination.scale)],
+                            weights=combination.scale_sigma**-2))
+
+
+def _hand(combination: Combination, views: Sequence[View], own: Hand | None, number: int, measured: bool) -> Hand:
+    """A Hand as one camera would report it. Pixels and box are the first camera's own, NaN if it does not see it.
+    measured: several cameras have told its size, now or before."""
     joints, covariance = combination.joints_m, combination.covariance
     distance = np.linalg.norm(joints, axis=-1, keepdims=True)
     d = joints / np.maximum(distance, 1e-9)
     along = np.einsum("ja,jab,jb->j", d, covariance, d)
     across = np.maximum(np.trace(covariance, axis1=1, axis2=2) - along, 0.0) / 2.0
     hands = [view.hand for view in views]
-    measured = len(views) > 1 and combination.scale_sigma.min() < MEASURES_SCALE * combination.prior_sigma.min()
-    weight = combination.scale_sigma**-2
     states = np.array([hand.state for hand in hands])
     state = np.take_along_axis(states, np.argsort(_BEST_FIRST[states], axis=0, kind="stable")[:1], axis=0)[0]
     return Hand(score=max(hand.score for hand in hands),
@@ -321,6 +367,5 @@ def _hand(combination: Combination, views: Sequence[View], own: Hand | None, num
                 joints_m=joints, joints_rel_m=joints - joints[0],
                 confidence=np.max([hand.confidence for hand in hands], axis=0), state=state.astype(np.uint8),
                 sigma_ray_m=np.sqrt(along), sigma_across_m=np.sqrt(across),
-                hand_length_m=float(np.average([hand.hand_length_m * k for hand, k in zip(hands, combination.scale)],
-                                               weights=weight)),
+                hand_length_m=_length_m(combination, views),
                 scale_source=ScaleSource.MULTI_VIEW if measured else (own or hands[0]).scale_source, track_id=number)

@@ -139,6 +139,29 @@ def test_cameras_that_are_not_synchronised_meet_at_one_time(speed):
     assert np.all(late.hand.sigma_across_m > 1.5 * fused.hand.sigma_across_m)
 
 
+def test_what_two_cameras_found_out_stays_when_one_loses_sight():
+    """A child's hand, 20 % smaller than assumed: alone a camera puts it 16 cm too far away. It must not jump there."""
+    rng, poses, small = np.random.default_rng(12), {"a": pose(0.0), "b": pose(60.0)}, np.log(0.8)
+    X, state, off = shape(rng), fusion.FusionState(), []
+    for k in range(40):
+        for name, where in poses.items():
+            if name == "a" or not 20 <= k < 30:
+                state = fusion.observe(state, name, 10**9 + k * 3 * PERIOD_NS, [seen(X, where, rng, small)])
+        state, (fused,) = fusion.fuse(state, 10**9 + k * 3 * PERIOD_NS, poses, fusion.FusionConfig(max_skew_s=0.05))
+        assert fused.cameras == (("a",) if 20 <= k < 30 else ("a", "b"))
+        assert fused.hand.scale_source == ScaleSource.MULTI_VIEW and fused.hand.track_id == 1
+        off.append(error(fused.hand, X))
+        assert abs(np.log(fused.hand.hand_length_m / 0.186) - small) < 0.06
+    assert max(off[:20]) < 0.02 and np.mean(off[20:30]) < 0.03 and max(off[20:30]) < 0.06
+    assert error(seen(X, poses["a"], rng, small), X) > 0.1
+    assert state.lengths[1].sigma == pytest.approx(fusion.LENGTH_SIGMA)
+    alone = fused.hand.sigma_ray_m
+    state = fusion.observe(state, "a", 2 * 10**10, [seen(X, poses["a"], rng, small, track_id=9)])
+    state, (other,) = fusion.fuse(state, 2 * 10**10, poses)                 # another track may be another person
+    assert other.hand.scale_source == ScaleSource.ASSUMED and np.all(other.hand.sigma_ray_m > 2 * alone)
+    assert 1 not in state.lengths                                           # forgotten with its track
+
+
 def test_hands_keep_their_numbers_while_they_cross_and_while_one_camera_is_blind():
     rng, poses = np.random.default_rng(5), {"a": pose(0.0), "b": pose(60.0)}
     shapes = [joints(0.4, 0.1) + PLACE, joints(0.2, 0.9) + PLACE]
