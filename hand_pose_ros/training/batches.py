@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from hand_pose_ros.errors import DataError
+from hand_pose_ros.errors import DataError, FrameError
 from hand_pose_ros.training import shards
 from hand_pose_ros.training.detector_samples import detector_sample
 from hand_pose_ros.training.pose_samples import pose_sample
@@ -86,20 +86,25 @@ def make_batch(pool: shards.Pool, settings: Settings, rank: int, n: int, size, c
             return pose_sample(pool, crops or frames, size[0], rng, settings.augmentation, frames)
         return detector_sample(pool, frames, crops, size, rng, settings.augmentation)
 
-    return {**collate([_readable(draw) for _ in range(settings.batch)]), "batch": n}
+    return {**collate([readable(draw, pool) for _ in range(settings.batch)]), "batch": n}
 
 
-def _readable(draw) -> dict:
-    """A sample; another one where a picture or label is damaged. Raises DataError if that goes on."""
+def readable(draw, pool: shards.Pool) -> dict:
+    """A sample of ``draw``, which takes pictures from the pool; another one where a picture or label is damaged or no
+    crop can be made of it. Raises DataError if that goes on."""
     for left in reversed(range(MAX_DAMAGED)):
+        pool.first = None
         try:
             return draw()
-        except DataError as error:
+        except (DataError, FrameError) as error:
+            text = str(error)
+            if isinstance(error, FrameError):           # knows no shard; the picture of the hand is drawn first
+                text = "picture {1} of shard {0}: ".format(*pool.first) + text
             if not left:
-                raise
-            if str(error) not in _told:
-                _told.add(str(error))
-                _log.warning("left out: %s", error)
+                raise DataError(text) from error
+            if text not in _told:
+                _told.add(text)
+                _log.warning("left out: %s", text)
 
 
 _told: set[str] = set()

@@ -156,9 +156,9 @@ class Trainer:
         while not self._over(late):
             steps = [self._learn(next(stream), module, mixed) for _ in range(self._steps_at_once())]
             rows = torch.stack([torch.stack(list(step.values())) for step in steps]).tolist()   # waits for the GPU
-            wrong = [loss for norm, loss, *_ in rows if not math.isfinite(norm + loss)]
+            wrong = [k for k, (norm, loss, *_) in enumerate(rows) if not math.isfinite(norm + loss)]
             if wrong:
-                self._roll_back(wrong[0])
+                self._roll_back(rows[wrong[0]][1], self.step - len(rows) + wrong[0])
                 stream = self._stream()
                 continue
             now = time.monotonic()
@@ -278,15 +278,16 @@ class Trainer:
             floats = [k for k, v in target.items() if v.dtype.is_floating_point]
             torch._foreach_lerp_([target[k] for k in floats], [source[k] for k in floats], 1.0 - decay)
 
-    def _roll_back(self, loss: float) -> None:
+    def _roll_back(self, loss: float, batch: int) -> None:
+        what = f"the {'gradient' if math.isfinite(loss) else 'loss'} is not finite in batch {batch}"
+        remedy = "lower learning_rate, or look at the shards"
         self.rollbacks += 1
         if self.rollbacks > MAX_ROLLBACKS:
-            raise ModelError(f"the loss is {loss} again after {MAX_ROLLBACKS} returns to the last checkpoint: lower "
-                             "learning_rate, or look at the shards")
+            raise ModelError(f"{what}, after {MAX_ROLLBACKS} returns to the last checkpoint: {remedy}")
         step, seconds = self.step, self.seconds
-        _log.warning("the loss is %s before step %d: going back to the last checkpoint", loss, step)
+        _log.warning("%s: going back to the last checkpoint", what)
         if not self.resume():
-            raise ModelError(f"the loss is {loss} by step {step}, before the first checkpoint: lower learning_rate")
+            raise ModelError(f"{what}, before the first checkpoint: {remedy}")
         # Other batches than those that led here; the time is spent all the same.
         self.step, self.seconds = step, seconds
 

@@ -14,7 +14,7 @@ from hand_pose_ros import crop as crops
 from hand_pose_ros.errors import DataError
 from hand_pose_ros.skeleton import bone_knuckles
 from hand_pose_ros.training import detector_samples, pose_samples, shards
-from hand_pose_ros.training.batches import collate
+from hand_pose_ros.training.batches import collate, readable
 from hand_pose_ros.types import Camera, Detection
 
 JITTER = pose_samples.PoseAugmentation(scale=(0.9, 1.1), shift=0.05, roll_deg=15.0, any_roll=0.0, wrong_side=0.0,
@@ -23,14 +23,16 @@ JITTER = pose_samples.PoseAugmentation(scale=(0.9, 1.1), shift=0.05, roll_deg=15
 
 
 def held_out(kind: str, paths, size, count: int) -> dict:
-    """A fixed batch of ``count`` held-out samples: the same for the same shards."""
+    """A fixed batch of ``count`` held-out samples: the same for the same shards. Raises DataError if hardly one of them
+    can be read."""
     pool, rng = shards.Pool(), np.random.default_rng(0)
-    if kind == "pose":
-        rows = [pose_samples.pose_sample(pool, paths, size[0], rng, JITTER) for _ in range(count)]
-    else:
-        rows = [detector_samples.detector_sample(pool, paths, (), size, rng, detector_samples.EXACT)
-                for _ in range(count)]
-    return collate(rows)
+
+    def draw() -> dict:
+        if kind == "pose":
+            return pose_samples.pose_sample(pool, paths, size[0], rng, JITTER)
+        return detector_samples.detector_sample(pool, paths, (), size, rng, detector_samples.EXACT)
+
+    return collate([readable(draw, pool) for _ in range(count)])
 
 
 @torch.no_grad()

@@ -10,18 +10,24 @@ import logging
 import os
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 
-from hand_pose_ros.errors import DataError
-from hand_pose_ros.skeleton import NUM_JOINTS
-from hand_pose_ros.types import Camera
+from hand_pose_ros import camera as cameras
+from hand_pose_ros.errors import DataError, FrameError
+from hand_pose_ros.skeleton import NUM_JOINTS, hand_length
+from hand_pose_ros.types import Camera, JointState
 
 _log = logging.getLogger(__name__)
 
 MAX_TRIES = 16
 """Draws of a picture without hands."""
+APART_PX = 0.5
+"""How far joints_px may be from the projection of joints_m; what the renderer rounds makes less than 0.01 of it."""
+NEAR = 0.25
+"""Joints up to this share of the picture's sides outside it are compared: a lens says nothing of those further off."""
 
 
 class Shard:
@@ -39,6 +45,8 @@ class Shard:
         except (OSError, tarfile.TarError) as error:
             raise DataError(f"shard {self.path} cannot be read ({error}): render it again") from error
         self._members = [v for _, v in sorted(members.items()) if "jpg" in v and "json" in v]
+        self._sound = bytearray(len(self._members))     # 1 for labels that were looked through: once is enough
+        self._size = {}                                 # width and height by the label that was read last
         if not self._members:
             raise DataError(f"shard {self.path} holds no <index>.jpg with <index>.json: render it again")
         size = os.path.getsize(self.path)
@@ -51,11 +59,18 @@ class Shard:
     def label(self, k: int) -> dict:
         """{"camera", "hands": [{"joints_m" (21, 3), "joints_px" (21, 2), "state" (21,), "is_right"}],
         "unseen": boxes (n, 4) px of hands that are in the picture but not labelled, "complete": whether these are all
-        that it shows} of picture k. Raises DataError if it is damaged."""
-        return self._label(k)
+        that it shows} of picture k. Raises DataError if it is damaged, or says what no camera can have seen."""
+        label = self._label(k)
+        for hand in () if self._sound[k] else label["hands"]:
+            if fault := _fault(label["camera"], hand["joints_m"], hand["joints_px"], hand["state"]):
+                raise DataError(f"label {k} of shard {self.path} has {fault}: render it again")
+        self._sound[k] = True
+        self._size = {k: (label["camera"].width, label["camera"].height)}
+        return label
 
     def image(self, k: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB of picture k."""
+        """(H, W, 3) uint8 RGB of picture k. Raises DataError if it is damaged, or of another size than the label, read
+        just before, says."""
         return cv2.cvtColor(self._decode(k, "jpg", cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
     def mask(self, k: int) -> np.ndarray | None:
@@ -76,27 +91,61 @@ class Shard:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
         if image is None:
             raise DataError(f"picture {k} ({kind}) of shard {self.path} cannot be decoded: render it again")
+        size = image.shape[1::-1]
+        if self._size.get(k, size) != size:
+            raise DataError(f"picture {k} ({kind}) of shard {self.path} has {size[0]} x {size[1]} pixels, its label "
+                            f"says {self._size[k][0]} x {self._size[k][1]}: render it again")
         return image
 
     def _label(self, k: int) -> dict:
         try:
             record = json.loads(self._bytes(k, "json"))
-            K = np.array(record["K"], np.float64).reshape(3, 3)
-            camera = Camera(int(record["width"]), int(record["height"]), K,
-                            record.get("distortion_model") or "plumb_bob", np.array(record.get("D") or [], np.float64))
+            width, height = int(record["width"]), int(record["height"])
+            camera = cameras.from_camera_info(SimpleNamespace(
+                width=width, height=height, K=np.array(record["K"], np.float64), D=record.get("D") or (),
+                distortion_model=record.get("distortion_model")), width, height)
             hands = [{"joints_m": np.array(h["joints_m"], np.float64).reshape(NUM_JOINTS, 3),
                       "joints_px": np.array(h["joints_px"], np.float64).reshape(NUM_JOINTS, 2),
-                      "state": np.array(h["state"], np.uint8).reshape(NUM_JOINTS),
+                      "state": np.array(h["state"], np.int64).reshape(NUM_JOINTS),
                       "is_right": bool(h["is_right"])} for h in record["hands"]]
             # Crops of before these were noted show a second hand of which nothing is said.
             complete = bool(record.get("others_boxed") or not record.get("other_hand"))
             unseen = np.array(record.get("unseen_boxes") or [], np.float64).reshape(-1, 4)
-        except (KeyError, TypeError, ValueError) as error:
+            if not np.isfinite(unseen).all():
+                raise ValueError(f"unseen_boxes {unseen.tolist()}")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"label {k} of shard {self.path} is not complete ({error!r}): render it again") from error
-        for hand in hands:
-            if not np.isfinite(hand["joints_m"]).all() or not (hand["joints_m"][:, 2] > 0).all():
-                raise DataError(f"label {k} of shard {self.path} has joints that are not in front of the camera")
+        except FrameError as error:
+            raise DataError(f"label {k} of shard {self.path} has no usable camera ({error}): render it again") from error
         return {"camera": camera, "hands": hands, "unseen": unseen, "complete": complete}
+
+
+def _fault(camera: Camera, joints_m: np.ndarray, joints_px: np.ndarray, state: np.ndarray) -> str:
+    """What a hand's label has that no camera can have seen, empty if nothing: it would teach nonsense, or spoil the
+    loss."""
+    lens_px = cameras.project(camera, joints_m)                                         # NaN where it has no pixel
+    apart = np.abs(joints_px - lens_px).max(-1)
+    end = np.array((camera.width, camera.height)) - 0.5
+    if not (apart <= APART_PX).all():
+        if not (np.isfinite(joints_m).all() and (joints_m[:, 2] > 0).all()):
+            return "joints that are not in front of the camera"
+        if not np.isfinite(joints_px).all():
+            return "joints_px that are not finite"
+        margin = NEAR * (end + 0.5)
+        near = ((joints_px > -margin) & (joints_px < end + margin)).all(-1) & np.isfinite(apart)
+        seen, shown = (((px > -0.5) & (px < end)).all(-1) for px in (joints_px, lens_px))
+        wrong = ~(apart <= APART_PX) & (near | seen | shown)
+        if wrong.any():
+            j = int(np.argmax(wrong))
+            return (f"joints_px {joints_px[j].round(1).tolist()} for joint {j}, which its camera sees at "
+                    f"{lens_px[j].round(1).tolist()}")
+    if (joints_px.max(0) < -0.5).any() or (joints_px.min(0) > end).any():
+        return "a hand outside its picture"
+    if not hand_length(joints_m) > 0:
+        return "a hand without any length"
+    if state.min() < 0 or state.max() > max(JointState):
+        return f"joint states from {state.min()} to {state.max()}, known are 0 to {max(JointState):d}"
+    return ""
 
 
 class Pool:
@@ -104,6 +153,7 @@ class Pool:
 
     def __init__(self):
         self._open = {}
+        self.first = None                               # (shard, picture) drawn first since this was last None
 
     def get(self, path: str) -> Shard | None:
         """The shard, or None if it is corrupt."""
@@ -120,7 +170,9 @@ class Pool:
         for k in rng.permutation(len(paths)):
             shard = self.get(paths[k])
             if shard is not None:
-                return shard, int(rng.integers(len(shard)))
+                picture = int(rng.integers(len(shard)))
+                self.first = self.first or (shard.path, picture)
+                return shard, picture
         raise DataError(f"none of the {len(paths)} shards can be read: render them again")
 
 

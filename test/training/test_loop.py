@@ -12,8 +12,8 @@ import standin_hands
 import torch
 
 from hand_pose_ros import models, networks
-from hand_pose_ros.errors import ConfigError, ModelError
-from hand_pose_ros.training import batches, checkpoint, curve, loop, losses, measure, settings, shards
+from hand_pose_ros.errors import ConfigError, DataError, FrameError, ModelError
+from hand_pose_ros.training import batches, checkpoint, curve, loop, losses, measure, pose_samples, settings, shards
 from hand_pose_ros.training.export import export
 
 POSE = {"architecture": "pose_light", "options": {"width": 0.4, "neck": 16}, "size": [64, 64], "batch": 8,
@@ -151,7 +151,8 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_last_checkpoint(folder, tmp_
     run.resume()
     with caplog.at_level(logging.WARNING):
         run.run()
-    assert run.step == 8 and run.images == 8 * (8 - at_once) and "going back" in caplog.text
+    assert run.step == 8 and run.images == 8 * (8 - at_once)
+    assert f"the loss is not finite in batch {at_once + 1}: going back" in caplog.text
     assert all(torch.isfinite(p).all() for p in run.network.parameters())
     monkeypatch.setitem(loop.LOSSES, "pose", lambda *a: (real(*a)[0] * float("nan"), real(*a)[1]))
     again = trainer(folder, tmp_path, {**POSE, "steps": 60})
@@ -216,6 +217,27 @@ def test_a_damaged_picture_is_left_out_and_named_once(tmp_path, caplog):
     again = batches.make_batch(shards.Pool(), chosen, 0, 0, (64, 64), (path,), ())
     assert all(torch.equal(batch[name], again[name]) for name in batch if name != "batch")
     assert sum("picture 2 (jpg)" in record.message for record in caplog.records) == 1
+
+
+def test_a_picture_of_which_no_crop_can_be_made_is_left_out_and_named(folder, monkeypatch, caplog):
+    real, calls, wrong = pose_samples.crops.plan, [], range(2, 3)
+
+    def plan(*args):
+        calls.append(1)
+        if len(calls) in wrong:
+            raise FrameError("box off the lens")
+        return real(*args)
+
+    monkeypatch.setattr(pose_samples.crops, "plan", plan)
+    found, held = shards.find(folder, "crops")
+    batch = batches.make_batch(shards.Pool(), settings.from_dict(POSE), 0, 0, (64, 64), found, ())
+    assert len(batch["image"]) == 8 and f"shard {found[0]}: box off the lens" in caplog.text
+    calls.clear()
+    assert len(measure.held_out("pose", held, (64, 64), 8)["image"]) == 8
+    assert f"shard {held[0]}: box off the lens" in caplog.text
+    wrong = range(1000)
+    with pytest.raises(DataError, match="picture .* of shard .*crops-0.tar: box off the lens"):
+        batches.make_batch(shards.Pool(), settings.from_dict(POSE), 0, 0, (64, 64), found, ())
 
 
 def test_many_shards_keep_no_file_open(tmp_path):

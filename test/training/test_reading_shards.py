@@ -2,13 +2,16 @@
 import io
 import json
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import standin_hands
 
+from hand_pose_ros import camera as cameras
 from hand_pose_ros.errors import DataError
 from hand_pose_ros.training import shards
+from hand_pose_ros.types import Camera
 
 
 def packed(path, members):
@@ -76,15 +79,84 @@ def test_a_damaged_picture_and_a_missing_label_are_named(path, tmp_path):
             shards.Shard(packed(tmp_path / "crops-2.tar", without)).label(2)
 
 
-def test_a_label_behind_the_camera_is_refused(path, tmp_path):
-    def behind(data):
-        record = json.loads(data)
-        record["hands"][0]["joints_m"][4][2] = -0.1
-        return json.dumps(record).encode()
+def joints(change):
+    """A change of joints_px (21, 2) and joints_m (21, 3) of the only hand, in place."""
+    def changed(record):
+        hand = record["hands"][0]
+        px, m = np.array(hand["joints_px"]), np.array(hand["joints_m"])
+        change(px, m)
+        hand.update(joints_px=px.tolist(), joints_m=m.tolist())
+    return changed
 
-    changed = [(n, behind(d) if "0.json" in n else d) for n, d in members(path)]
-    with pytest.raises(DataError, match="in front of the camera"):
-        shards.Shard(packed(tmp_path / "crops-1.tar", changed)).label(0)
+
+def far_out(px, m):
+    m[:, 0] += 20.0
+    px[:, 0] += 20.0 * 1.1 * 192 / m[:, 2]
+
+
+def one_point(px, m):
+    m[:], px[:] = m[0], px[0]
+
+
+@pytest.mark.parametrize("change, says", [
+    (joints(lambda px, m: m.__setitem__((4, 2), -0.1)), "in front of the camera"),
+    (joints(lambda px, m: m.fill(np.nan)), "in front of the camera"),
+    (joints(lambda px, m: px.__iadd__(3000)), "joints_px .* for joint 0, which its camera sees at"),
+    (joints(lambda px, m: px.__setitem__((7, 1), px[7, 1] + 0.6)), "joints_px .* for joint 7, which its camera sees"),
+    (joints(lambda px, m: px.__setitem__((7, 1), np.nan)), "joints_px that are not finite"),
+    (joints(far_out), "a hand outside its picture"),
+    (joints(one_point), "a hand without any length"),
+    (lambda r: r["hands"][0]["state"].__setitem__(3, -1), "states from -1 to"),
+    (lambda r: r["hands"][0]["state"].__setitem__(3, 9), "states from 1 to 9, known are 0 to 5"),
+    (lambda r: r["hands"][0]["state"].__setitem__(3, 10**30), "is not complete"),
+    (lambda r: r.update(K=np.zeros((3, 3)).tolist()), "no usable camera .*calibrat"),
+    (lambda r: r["K"][0].__setitem__(0, np.nan), "no usable camera .*not finite"),
+    (lambda r: r.update(distortion_model="fish"), "no usable camera .*'fish' is not known"),
+    (lambda r: r.update(D=[0.1, np.inf, 0, 0, 0]), "no usable camera .*not finite"),
+    (lambda r: r.update(D=[-2.0, 0, 0, 0, 0], K=[[90.0, 0, 300], [0, 90, 300], [0, 0, 1]]), "which its camera sees at"),
+    (lambda r: r.update(unseen_boxes=[[1, 2, np.nan, 4]]), "unseen_boxes"),
+])
+def test_a_label_of_what_no_camera_has_seen_is_named(path, tmp_path, change, says):
+    record = json.loads(dict(members(path))["000002.json"])
+    change(record)
+    new = [(n, json.dumps(record).encode() if n == "000002.json" else d) for n, d in members(path)]
+    shard = shards.Shard(packed(tmp_path / "crops-1.tar", new))
+    for _ in range(2):                                                  # also when it is drawn again
+        with pytest.raises(DataError, match=f"label 2 of shard .*crops-1.tar.*{says}.*render it again"):
+            shard.label(2)
+    assert shard.label(1)["hands"]
+
+
+def test_joints_that_a_lens_cannot_show_are_compared_in_the_picture_alone(path, tmp_path):
+    """Of a hand partly out of view: beyond where the lens folds back joints_px are what a pinhole gives."""
+    record = json.loads(dict(members(path))["000000.json"])
+    camera = Camera(192, 192, np.array(record["K"]), "plumb_bob", np.array([-0.85, 0.0, 0.0, 0.0, 0.0]))
+    m = np.array(record["hands"][0]["joints_m"])
+    m[12, :2] = 0.66 * m[12, 2], 0.0
+    lens = cameras.project(camera, m)
+    assert np.isnan(lens[12]).all() and np.isfinite(np.delete(lens, 12, 0)).all()
+    pinhole = cameras.project(replace(camera, D=np.zeros(5)), m[12])
+    assert 192 < pinhole[0] < 192 * (1 + shards.NEAR)
+    for at, fine in ((pinhole, True), (pinhole + 3000, True), ((180.0, 96.0), False)):
+        record["hands"][0].update(joints_m=m.tolist(), joints_px=np.where(np.isnan(lens), at, lens).tolist())
+        record.update(D=camera.D.tolist())
+        new = [(n, json.dumps(record).encode() if n == "000000.json" else d) for n, d in members(path)]
+        shard = shards.Shard(packed(tmp_path / "crops-1.tar", new))
+        if fine:
+            assert len(shard.label(0)["hands"]) == 1
+        else:
+            with pytest.raises(DataError, match="joint 12, which its camera sees at .nan, nan"):
+                shard.label(0)
+
+
+def test_a_picture_of_another_size_than_its_label_is_named(path, tmp_path):
+    record = {**json.loads(dict(members(path))["000001.json"]), "width": 200}
+    new = [(n, json.dumps(record).encode() if n == "000001.json" else d) for n, d in members(path)]
+    shard = shards.Shard(packed(tmp_path / "crops-1.tar", new))
+    assert shard.label(1)["camera"].width == 200
+    with pytest.raises(DataError, match="picture 1 .*crops-1.tar has 192 x 192 pixels, its label says 200 x 192"):
+        shard.image(1)
+    assert shard.label(0) and shard.image(0).shape == (192, 192, 3)
 
 
 def test_the_pool_passes_over_a_corrupt_shard_and_names_it_once(path, tmp_path, caplog):
