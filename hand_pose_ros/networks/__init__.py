@@ -49,8 +49,11 @@ def build(card: dict):
     _, module, cls = _entry(name)
     try:
         network = getattr(importlib.import_module(module), cls)(**options)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"options {options} do not fit the network {name!r}: {error}; correct the card") from error
+        if not all(parameter.numel() for parameter in network.parameters()):
+            raise ValueError("they leave it layers without any channel")
+    except (TypeError, ValueError, RuntimeError) as error:      # RuntimeError: of torch, for sizes that cannot be
+        raise ModelError(f"options {options} do not fit the network {name!r}: {error}; correct the card or settings"
+                         ) from error
     return network.eval()
 
 
@@ -73,6 +76,6 @@ def load(name: str, root: str | Path | None = None):
 
 
 def _entry(name):
-    if name not in NETWORKS:
+    if not isinstance(name, str) or name not in NETWORKS:
         raise ModelError(f"unknown network {name!r}; choose one of {', '.join(NETWORKS)}")
     return NETWORKS[name]

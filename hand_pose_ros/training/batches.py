@@ -47,8 +47,10 @@ class Shelf:
             free = [p for p in found if p not in held]
             used[:] = [p for p in used if p in free] + [p for p in free if p not in used]
         if not (self.state["crops"] or self.state["frames"]):
-            raise DataError(f"{self.folder} holds no crops*.tar or frames*.tar to train on, beside those held out: "
-                            "render some")
+            held = ", ".join(self.state["held_crops"] + self.state["held_frames"]) or "none"
+            raise DataError(f"{self.folder} holds no crops*.tar or frames*.tar to train on beside those held out "
+                            f"({held}): render more. At least two of a kind are needed, since the first is held out; "
+                            "one holds 500 pictures as rendered")
 
 
 class _Keys(Sampler):

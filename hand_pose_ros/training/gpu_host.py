@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from hand_pose_ros import limits
 from hand_pose_ros.errors import ConfigError, DataError
 from hand_pose_ros.training import shards
 
@@ -25,25 +26,31 @@ END_S = 60.0
 def add_arguments(parser) -> None:
     """Options of ``hand-pose gpu-train``."""
     parser.add_argument("settings", help="YAML file, or the name of one in config/training/")
-    parser.add_argument("--state", required=True, help="folder that stays from call to call; an old run is resumed")
-    parser.add_argument("--result", metavar="FOLDER", help="folder for weights, card, log and curve, at each "
-                        "checkpoint and at the end (default: models/NAME in --state)")
+    parser.add_argument("--state", type=limits.folder, required=True,
+                        help="folder that stays from call to call; an old run is resumed")
+    parser.add_argument("--result", type=limits.folder, metavar="FOLDER", help="folder for weights, card, log and "
+                        "curve, at each checkpoint and at the end (default: models/NAME in --state)")
     parser.add_argument("--from-model", metavar="NAME", help="begin with the weights of this model or folder with a "
                         "card, such as an earlier --result, instead of what the settings say")
-    parser.add_argument("--shards", required=True, help="folder for rendered shards on this machine; may start empty")
-    parser.add_argument("--limit", type=float, default=540.0, metavar="S", help="seconds this call may take")
-    parser.add_argument("--minutes", type=float, default=120.0, help="training minutes of the whole plan")
+    parser.add_argument("--shards", type=limits.folder, required=True,
+                        help="folder for rendered shards on this machine; may start empty")
+    parser.add_argument("--limit", type=limits.number(0.0), default=540.0, metavar="S",
+                        help="seconds this call may take")
+    parser.add_argument("--minutes", type=limits.number(0.001), default=120.0,
+                        help="training minutes of the whole plan")
     parser.add_argument("--kind", choices=("crops", "frames"), default="crops", help="what to render")
-    parser.add_argument("--count", type=int, default=200000, help="pictures to render at most in this call")
-    parser.add_argument("--seed", type=int, default=0, help="pictures depend on seed and index alone")
-    parser.add_argument("--start", type=int, default=0, help="first picture; a new range gives new hands")
-    parser.add_argument("--render-workers", type=int, default=max(1, (os.cpu_count() or 2) * 3 // 4),
+    parser.add_argument("--count", type=limits.whole(1), default=200000,
+                        help="pictures to render at most in this call")
+    parser.add_argument("--seed", type=limits.whole(0), default=0, help="pictures depend on seed and index alone")
+    parser.add_argument("--start", type=limits.whole(0), default=0, help="first picture; a new range gives new hands")
+    parser.add_argument("--render-workers", type=limits.whole(1), default=max(1, (os.cpu_count() or 2) * 3 // 4),
                         help="processes that render (default: three quarters of the cores)")
-    parser.add_argument("--loader-workers", type=int, default=max(1, (os.cpu_count() or 2) // 4),
+    parser.add_argument("--loader-workers", type=limits.whole(0), default=max(1, (os.cpu_count() or 2) // 4),
                         help="processes that prepare batches (default: a quarter of the cores)")
     parser.add_argument("--eval", help="folder with annotations.jsonl and photographs")
-    parser.add_argument("--eval-every", type=float, default=300.0, metavar="S", help="seconds between measurements")
-    parser.add_argument("--held-out", type=int, default=512, help="virtual images held out for measuring")
+    parser.add_argument("--eval-every", type=limits.number(0.0), default=300.0, metavar="S",
+                        help="seconds between measurements")
+    parser.add_argument("--held-out", type=limits.whole(1), default=512, help="virtual images held out for measuring")
 
 
 def main(args) -> int:

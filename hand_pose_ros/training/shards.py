@@ -116,7 +116,8 @@ class Shard:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"label {k} of shard {self.path} is not complete ({error!r}): render it again") from error
         except FrameError as error:
-            raise DataError(f"label {k} of shard {self.path} has no usable camera ({error}): render it again") from error
+            raise DataError(f"label {k} of shard {self.path} has no usable camera ({error}): render it "
+                            "again") from error
         return {"camera": camera, "hands": hands, "unseen": unseen, "complete": complete}
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from hand_pose_ros import models, networks, resources
+from hand_pose_ros import limits, models, networks, resources
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.training import curve, imagenet, measure
 from hand_pose_ros.training.export import export
 from hand_pose_ros.training.loop import Trainer, is_begun
-from hand_pose_ros.training.settings import from_dict, load
+from hand_pose_ros.training.settings import find, from_dict, load
 
 
 def add_arguments(parser) -> None:
@@ -20,23 +20,29 @@ def add_arguments(parser) -> None:
     parser.add_argument("settings", help="YAML file, or the name of one in config/training/")
     parser.add_argument("--shards", required=True,
                         help="folder with crops*.tar and frames*.tar, and val/ with the same; new ones join")
-    parser.add_argument("--out", required=True, help="folder of checkpoint, log and curve; an old run in it is resumed")
-    parser.add_argument("--minutes", type=float, help="plan by the clock: the schedule ends after so many minutes")
-    parser.add_argument("--steps", type=int, help="plan by steps instead of those in the settings")
-    parser.add_argument("--stop-after", type=float, metavar="S", help="stop after S seconds, to be resumed")
+    parser.add_argument("--out", type=limits.folder, required=True,
+                        help="folder of checkpoint, log and curve; an old run in it is resumed")
+    parser.add_argument("--minutes", type=limits.number(0.001),
+                        help="plan by the clock: the schedule ends after so many minutes")
+    parser.add_argument("--steps", type=limits.whole(1), help="plan by steps instead of those in the settings")
+    parser.add_argument("--stop-after", type=limits.number(0.0), metavar="S",
+                        help="stop after S seconds, to be resumed")
     parser.add_argument("--eval", help="folder with annotations.jsonl and photographs, measured but never trained on")
-    parser.add_argument("--eval-every", type=float, default=300.0, metavar="S", help="seconds between measurements")
-    parser.add_argument("--eval-images", type=int, default=150, help="photographs measured each time, 0: all")
+    parser.add_argument("--eval-every", type=limits.number(0.0), default=300.0, metavar="S",
+                        help="seconds between measurements")
+    parser.add_argument("--eval-images", type=limits.whole(0), default=150,
+                        help="photographs measured each time, 0: all")
     parser.add_argument("--from-model", metavar="NAME",
                         help="start from those weights of this model that fit, instead of what the settings say; a "
                              "training that is resumed keeps its own")
     parser.add_argument("--export", metavar="NAME", help="write models/NAME (or the path NAME) at the end")
-    parser.add_argument("--result", metavar="FOLDER", help="write weights (in files below 16 MB), card, log and curve "
-                        "there, at each checkpoint and at the end")
+    parser.add_argument("--result", type=limits.folder, metavar="FOLDER", help="write weights (in files below 16 MB), "
+                        "card, log and curve there, at each checkpoint and at the end")
     parser.add_argument("--export-only", action="store_true", help="do not train: export the checkpoint in --out")
-    parser.add_argument("--threads", type=int, default=1, help="of torch; loader processes come on top")
-    parser.add_argument("--workers", type=int, default=1, help="loader processes")
-    parser.add_argument("--held-out", type=int, default=512, help="virtual images held out for measuring")
+    parser.add_argument("--threads", type=limits.whole(1), default=1, help="of torch; loader processes come on top")
+    parser.add_argument("--workers", type=limits.whole(0), default=1, help="loader processes")
+    parser.add_argument("--held-out", type=limits.whole(1), default=512,
+                        help="virtual images held out for measuring")
     parser.add_argument("--pieces", action="store_true", help="checkpoint in files below 16 MB")
 
 
@@ -44,7 +50,7 @@ def main(args) -> int:
     """Train, measure, plot, export. Raises ConfigError, DataError or ModelError naming what is wrong."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(args.threads)
-    settings = load(_settings_file(args.settings))
+    settings = load(find(args.settings))
     if args.steps is not None:
         settings = from_dict({**settings.as_dict(), "steps": args.steps})
     begun = is_begun(args.out)
@@ -113,7 +119,3 @@ def data_of(before: dict) -> str:
         began, training = training["before"].get("name"), training["before"]
     photographs = f"; the backbone began as {began}, learnt on ImageNet" if began == imagenet.CARD["name"] else ""
     return f"virtual hands, rendered by hand_pose_ros.synthesis{photographs}"
-
-
-def _settings_file(name: str) -> Path:
-    return Path(name) if os.path.exists(name) else resources.folder("config") / "training" / f"{name}.yaml"

@@ -111,6 +111,9 @@ def test_half_precision_runs_with_the_same_uint8_input():
 @pytest.mark.parametrize("card, words", [
     ({"architecture": "pose_huge"}, "unknown network 'pose_huge'; choose one of pose_light"),
     ({"architecture": None}, "unknown network None"),
+    ({"architecture": ["pose_light"]}, "unknown network .'pose_light'."),
+    ({"architecture": "pose_light", "options": {"width": 0}}, "without any channel"),
+    ({"architecture": "pose_light", "options": {"width": -1}}, "negative dimension"),
     ({"architecture": "pose_light", "options": {"stages": "round"}}, "plain, inverted"),
     ({"architecture": "pose_light", "options": {"colour": 3}}, "colour"),
     ({"architecture": "pose_resnet", "options": {"depth": 19}}, "18, 34, 50"),

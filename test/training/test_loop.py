@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import standin_hands
 import torch
+import yaml
 
 from hand_pose_ros import models, networks
 from hand_pose_ros.errors import ConfigError, DataError, FrameError, ModelError
@@ -333,11 +334,51 @@ def test_the_schedule_warms_up_and_ends_low(folder, tmp_path):
     assert rates[-1] == pytest.approx(0.002 * 0.01, rel=0.01) and np.argmax(rates) in range(8, 12)
 
 
-@pytest.mark.parametrize("change, words", [({"sise": 3}, "sise"), ({"size": [100, 100]}, "multiples of 32"),
-                                           ({"augmentation": {"rol": 1}}, "rol"), ({"architecture": "x"}, "unknown")])
-def test_settings_with_a_mistake_are_refused(change, words):
+@pytest.mark.parametrize("change, words", [
+    ({"sise": 3}, "sise"), ({"architecture": "x"}, "unknown network 'x'"), ({"architecture": ["x"]}, "unknown network"),
+    ({"size": [100, 100]}, "multiples of 32"), ({"size": 64}, "multiples of 32"), ({"size": [64, 96]}, "square"),
+    ({"sizes": [[0, 50, 50]]}, "multiples of 32"), ({"sizes": [[0, 64, 96]]}, "square"),
+    ({"sizes": [[0.0]]}, "must be .progress, height, width."), ({"sizes": [64, 64]}, "must be .progress, height"),
+    ({"sizes": [[0.5, 64, 64], [0.0, 96, 96]]}, "must rise"), ({"sizes": [[1.5, 64, 64]]}, "progress in sizes is 1.5"),
+    ({"batch": 0}, "batch is 0; it must be 1 to"), ({"batch": -1}, "batch is -1"), ({"batch": 2.5}, "batch is 2.5"),
+    ({"steps": 0}, "steps is 0; it must be 1 to"), ({"seed": -3}, "seed is -3"), ({"clip": 0}, "clip is 0"),
+    ({"learning_rate": -1}, "learning_rate is -1"), ({"learning_rate": "fast"}, "learning_rate is 'fast'"),
+    ({"learning_rate": float("nan")}, "learning_rate is nan"), ({"ema": 2.0}, "ema is 2.0"), ({"ema": 1}, "ema is 1"),
+    ({"bf16": 1}, "bf16 is 1; it must be true or false"), ({"initial": ["x"]}, "initial"),
+    ({"frozen": "backbone.*"}, "frozen is 'backbone.*'; it must be a list"), ({"frozen": [3]}, "list of patterns"),
+    ({"options": [3]}, "options is .3.; it must be names"), ({"augmentation": 3}, "augmentation is 3"),
+    ({"augmentation": {"rol": 1}}, "rol"), ({"augmentation": {"negatives": 7}}, "negatives is 7.0; it must be 0 to 1"),
+    ({"augmentation": {"strength": -1}}, "strength is -1.0"), ({"augmentation": {"roll_deg": 270}}, "roll_deg is 270"),
+    ({"augmentation": {"scale": [1.3, 0.8]}}, "scale is .1.3, 0.8.; it must be two numbers .*the smaller one first"),
+    ({"augmentation": {"scale": [-1, 1]}}, "scale is .-1.0, 1.0.; it must be two numbers from 0.1 to 10"),
+    ({"augmentation": {"scale": 1}}, "scale is 1; it must be 2 numbers"),
+])
+def test_settings_with_a_mistake_are_refused(change, words, tmp_path):
     with pytest.raises((ConfigError, ModelError), match=words):
         settings.from_dict({**POSE, **change})
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump({**POSE, **change}))
+    with pytest.raises(ConfigError, match=f"wrong.yaml: .*{words}"):
+        settings.load(tmp_path / "wrong.yaml")
+
+
+def test_settings_come_back_from_their_plain_values():
+    chosen = settings.from_dict({**POSE, "sizes": [[0, 32, 32], [0.5, 64, 64]], "frozen": ["a.*"], "clip": "1e-3",
+                                 "augmentation": {"scale": [1, 2], "negatives": 0}})
+    assert settings.from_dict(chosen.as_dict()) == chosen == settings.from_dict(json.loads(json.dumps(chosen.as_dict())))
+    assert chosen.size_at(0.2) == (32, 32) and chosen.size_at(0.5) == (64, 64) and chosen.augmentation.scale == (1, 2)
+    assert chosen.clip == 1e-3, "YAML takes a number without a point for text"
+
+
+def test_settings_that_are_not_there_name_those_that_are(tmp_path):
+    assert settings.find("pose_light").name == "pose_light.yaml"
+    with pytest.raises(ConfigError, match="no training settings 'pose_lite': .*detector_light, .*pose_light, "):
+        settings.find("pose_lite")
+
+
+def test_a_lonely_shard_is_named_with_what_is_missing(tmp_path):
+    path = standin_hands.write(tmp_path / "crops-0.tar", 2)
+    with pytest.raises(DataError, match=f"beside those held out .{path}.: render more. At least two"):
+        trainer(str(tmp_path), tmp_path / "out").run()
 
 
 def test_all_settings_that_ship_can_be_read():

@@ -61,6 +61,16 @@ def test_only_a_training_that_begins_needs_the_weights_to_begin_with(run, tmp_pa
     assert all(torch.equal(kept[name], whole[name]) for name in whole if name.startswith("backbone.s8.0.0."))
 
 
+@pytest.mark.parametrize("words", [("--held-out", 0), ("--held-out", -3), ("--minutes", 0), ("--minutes", "nan"),
+                                   ("--steps", 0), ("--stop-after", -1), ("--workers", -1), ("--threads", 0),
+                                   ("--eval-every", "nan"), ("--eval-images", -1), ("--out", __file__)])
+def test_values_that_cannot_work_are_refused_before_anything_is_written(run, tmp_path, capsys, words):
+    with pytest.raises(SystemExit):
+        run(*words)
+    assert f"argument {words[0]}: '{words[1]}' is not allowed: " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_result_is_flat_small_and_whole(run, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "PIECE_BYTES", 200_000)
     result = tmp_path / "result"
