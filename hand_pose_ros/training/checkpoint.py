@@ -4,11 +4,12 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 from pathlib import Path
 
 import torch
 
-from hand_pose_ros.errors import ModelError
+from hand_pose_ros.errors import DataError, ModelError
 
 PIECE_BYTES = 15_000_000
 """Pieces stay below 16 MB, what some GPU hosts carry in one file."""
@@ -18,6 +19,7 @@ def save(path: str | Path, state: dict, pieces: bool = False) -> None:
     """Write ``state`` atomically to ``path``, or to ``path``.0.000, .0.001, ... of PIECE_BYTES each and ``path``.count.
 
     Pieces of a checkpoint never take the place of those of the one before (.1.000, ...): a cut leaves that one whole.
+    Raises DataError if it cannot be written, as on a full disk; then, too, the one before stays.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,8 +71,15 @@ def load(path: str | Path) -> dict | None:
 
 def _write(path: Path, fill) -> None:
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        fill(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:            # RuntimeError: how torch tells that a write fell short
+        raise DataError(f"{path} cannot be written ({str(error).splitlines()[0]}); is there no space left? "
+                        f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB are free: free some and start the same "
+                        "command again, it goes on from the checkpoint before") from error
+    finally:
+        temporary.unlink(missing_ok=True)               # part of one would fill the disk further

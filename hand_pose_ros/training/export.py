@@ -55,10 +55,14 @@ def _stored(name: str, value: torch.Tensor) -> torch.Tensor:
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
     """All beside their places first, so that a cut leaves old ones or new ones that belong together."""
-    for name, data in files.items():
-        (folder / f"{name}.tmp").write_bytes(data)
-    for name in files:
-        os.replace(folder / f"{name}.tmp", folder / name)
+    try:
+        for name, data in files.items():
+            (folder / f"{name}.tmp").write_bytes(data)
+        for name in files:
+            os.replace(folder / f"{name}.tmp", folder / name)
+    finally:
+        for name in files:
+            (folder / f"{name}.tmp").unlink(missing_ok=True)
 
 
 def _commit() -> str:

@@ -2,6 +2,7 @@
 import json
 import logging
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -206,6 +207,27 @@ def test_a_checkpoint_in_pieces_that_is_cut_off_while_written_leaves_the_one_bef
         checkpoint.load(tmp_path / "last.pt")
 
 
+@pytest.mark.parametrize("pieces, limit, error", [(True, 100_000, OSError), (False, 100_000, OSError),
+                                                  (False, 300, RuntimeError)])
+def test_a_full_disk_is_said_and_the_checkpoint_before_stays(folder, tmp_path, monkeypatch, pieces, limit, error):
+    """Played by a limit for the size of files: writes fall short as on a full disk, of which torch tells in two ways."""
+    monkeypatch.setattr(checkpoint, "PIECE_BYTES", 200_000)
+    run = trainer(folder, tmp_path, pieces=pieces)
+    run.run(stop_after_s=0.0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(DataError, match="last.pt.* cannot be written .*no space left.*free some and start the same"
+                           ) as caught:
+            run.run(stop_after_s=0.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert isinstance(caught.value.__cause__, error)
+    assert not list(tmp_path.glob("*.tmp"))
+    again = trainer(folder, tmp_path, pieces=pieces)
+    assert again.resume() and again.step == 1
+
+
 def test_a_damaged_picture_is_left_out_and_named_once(tmp_path, caplog):
     path = standin_hands.write(tmp_path / "crops-0.tar", 6)
     whole = shards.Shard(path)
@@ -382,8 +404,8 @@ def test_a_lonely_shard_is_named_with_what_is_missing(tmp_path):
 
 
 def test_all_settings_that_ship_can_be_read():
-    from hand_pose_ros.resources import folder as resource
-    files = sorted((resource("config") / "training").glob("*.yaml"))
+    from hand_pose_ros.resources import folder as resources
+    files = sorted((resources("config") / "training").glob("*.yaml"))
     assert {f.stem for f in files} >= {"pose_light", "detector_light", "pose_resnet18", "pose_hrnet_w18"}
     for file in files:
         networks.build({"architecture": settings.load(file).architecture, "options": settings.load(file).options})
