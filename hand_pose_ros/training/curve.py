@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 MIN_HANDS = 10
 
@@ -55,9 +58,19 @@ def points(folder: str | Path, before=()) -> list[dict]:
 
 
 def _lines(folder: Path) -> list[dict]:
-    """None of a training that is still young: its checkpoint may come before its first line."""
-    log = folder / "log.jsonl"
-    return [json.loads(line) for line in log.read_text().splitlines() if line.strip()] if log.is_file() else []
+    """None of a training that is still young: its checkpoint may come before its first line. Those that were cut off
+    while they were written are named and left out."""
+    log, lines = folder / "log.jsonl", []
+    for number, text in enumerate(log.read_text(errors="replace").splitlines() if log.is_file() else (), 1):
+        try:
+            line = json.loads(text)
+        except ValueError:
+            line = None
+        if isinstance(line, dict) and "kind" in line:
+            lines.append(line)
+        elif text.strip():
+            _log.warning("left out: line %d of %s is not whole", number, log)
+    return lines
 
 
 def _number(row: dict) -> float:

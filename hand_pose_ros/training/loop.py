@@ -297,8 +297,10 @@ class Trainer:
         line = {"step": self.step, "images": self.images, "minutes": round(self.seconds / 60, 2),
                 "progress": round(self.progress, 4), **line}
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "log.jsonl", "a") as file:
-            file.write(json.dumps(line) + "\n")
+        with open(self.folder / "log.jsonl", "ab+") as file:
+            file.seek(max(0, file.tell() - 1))
+            begin = b"" if file.read() in (b"", b"\n") else b"\n"                       # the line before was cut off
+            file.write(begin + json.dumps(line).encode() + b"\n")
         _log.info("%s", json.dumps(line))
 
 

@@ -210,7 +210,7 @@ def test_a_checkpoint_in_pieces_that_is_cut_off_while_written_leaves_the_one_bef
 @pytest.mark.parametrize("pieces, limit, error", [(True, 100_000, OSError), (False, 100_000, OSError),
                                                   (False, 300, RuntimeError)])
 def test_a_full_disk_is_said_and_the_checkpoint_before_stays(folder, tmp_path, monkeypatch, pieces, limit, error):
-    """Played by a limit for the size of files: writes fall short as on a full disk, of which torch tells in two ways."""
+    """Played by a limit for the size of files: writes fall short as on a full disk; torch tells of it in two ways."""
     monkeypatch.setattr(checkpoint, "PIECE_BYTES", 200_000)
     run = trainer(folder, tmp_path, pieces=pieces)
     run.run(stop_after_s=0.0)
@@ -289,6 +289,17 @@ def test_a_detectors_curve_holds_the_photographs_with_hands(tmp_path):
     line = {"kind": "measure", "images": 32, "virtual": {"recall": 63.0, "false": 2.0}, "photographs": sets}
     (tmp_path / "log.jsonl").write_text(json.dumps(line) + "\n")
     assert curve.points(tmp_path) == [{"images": 32, "virtual": 63.0, "photographs": {"ge_real": 98.4}}]
+
+
+def test_a_line_of_the_log_that_was_cut_off_costs_itself_alone(folder, tmp_path, caplog):
+    run = trainer(folder, tmp_path)
+    run.run(stop_after_s=0.0)
+    with open(tmp_path / "log.jsonl", "ab") as file:
+        file.write(b'7\n\n{"step": 1, "images": 8, "\xc3')
+    run.run(stop_after_s=0.0)
+    assert [point["images"] for point in curve.points(tmp_path)] == [8, 16]
+    assert sum("is not whole" in record.message for record in caplog.records) == 2
+    assert "line 4 of" in caplog.text and curve.plot(tmp_path).is_file()
 
 
 def test_two_processes_end_together_and_learn_the_same(folder, tmp_path):
@@ -386,7 +397,8 @@ def test_settings_with_a_mistake_are_refused(change, words, tmp_path):
 def test_settings_come_back_from_their_plain_values():
     chosen = settings.from_dict({**POSE, "sizes": [[0, 32, 32], [0.5, 64, 64]], "frozen": ["a.*"], "clip": "1e-3",
                                  "augmentation": {"scale": [1, 2], "negatives": 0}})
-    assert settings.from_dict(chosen.as_dict()) == chosen == settings.from_dict(json.loads(json.dumps(chosen.as_dict())))
+    for plain in (chosen.as_dict(), json.loads(json.dumps(chosen.as_dict()))):
+        assert settings.from_dict(plain) == chosen
     assert chosen.size_at(0.2) == (32, 32) and chosen.size_at(0.5) == (64, 64) and chosen.augmentation.scale == (1, 2)
     assert chosen.clip == 1e-3, "YAML takes a number without a point for text"
 
