@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 
 import cv2
 import numpy as np
@@ -122,6 +123,11 @@ def stream(settings: Settings, shelf: Shelf, first: int, size_of, workers: int, 
     to a GPU while it computes."""
     loader = DataLoader(_Samples(settings, rank), batch_size=None, sampler=_Keys(shelf, first, size_of),
                         num_workers=workers, prefetch_factor=4 if workers else None, persistent_workers=False,
-                        pin_memory=pinned)
+                        pin_memory=pinned, worker_init_fn=_leave_interrupts)
     return iter(loader)
+
+
+def _leave_interrupts(_) -> None:
+    """Ctrl-C reaches workers too, but is the trainer's, which may need their batch to come to its checkpoint."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 

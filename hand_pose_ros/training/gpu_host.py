@@ -78,7 +78,11 @@ def main(args) -> int:
         for child in children:
             child.terminate()
         for child in children:
-            child.wait()
+            try:
+                child.wait(END_S)                       # the trainer writes a checkpoint first
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
         signal.signal(signal.SIGTERM, before)
 
 

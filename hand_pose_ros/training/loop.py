@@ -27,6 +27,8 @@ CHECK_STEPS = {"cuda": 10}
 """Steps, by kind of device, before their losses are looked at: a GPU would stand still at each look. Else 1."""
 LOG_BATCHES = 50
 MAX_ROLLBACKS = 5
+STATE = {"settings", "network", "average", "optimizer", "step", "images", "seconds", "shelf", "torch_rng"}
+"""What every checkpoint holds."""
 
 
 def is_begun(folder: str | Path) -> bool:
@@ -71,6 +73,8 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(_groups(self.network, settings.weight_decay), lr=settings.learning_rate,
                                            betas=(0.9, 0.99), fused=True)
         self.step, self.images, self.seconds, self.rollbacks = 0, 0, 0.0, 0
+        self.kept = 0                                   # the step of the last checkpoint
+        self.signals = []                               # those that ask to write a checkpoint and end
         self.before = {}                                # "training" and "curve" of the card of the initial weights
         self.shelf = batches.Shelf(shard_folder)
         self.photographs, self.held_out_count, self.held_out = photographs, held_out, None
@@ -98,6 +102,8 @@ class Trainer:
         for path in (self._path(), self._path(".old")):
             try:
                 state = checkpoint.load(path)
+                if state is not None and not (isinstance(state, dict) and STATE <= set(state)):
+                    raise ModelError(f"{path} is no checkpoint of a training: remove it to begin anew")
             except ModelError as error:
                 _log.warning("%s", error)
                 damaged = damaged or error
@@ -118,22 +124,37 @@ class Trainer:
                 "torch_rng": torch.get_rng_state()}
 
     def load_state(self, state: dict) -> None:
-        """The inverse of ``state``. Raises ModelError if it belongs to another network."""
-        if state["settings"]["architecture"] != self.settings.architecture or \
-                state["settings"]["options"] != self.settings.options:
-            raise ModelError(f"the checkpoint in {self.folder} is of {state['settings']['architecture']} "
-                             f"{state['settings']['options']}: use another --out folder")
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        """The inverse of ``state``; settings that differ are those of now from here on, and are logged. Raises
+        ModelError if it belongs to another network or to other frozen parts."""
+        before, now = state["settings"], self.settings.as_dict()
+        for name in ("architecture", "options", "frozen"):
+            if before.get(name) != now[name]:
+                raise ModelError(f"the checkpoint in {self.folder} is of {name} {before.get(name)}, the settings say "
+                                 f"{now[name]}: use another --out folder; --from-model takes weights along")
+        old, new = ({**values, **values["augmentation"], "augmentation": None} for values in (before, now))
+        for name, value in new.items():
+            if old.get(name) != value:
+                _log.warning("%s was %s before, from here on it is %s", name, old.get(name), value)
+        decays = [group["weight_decay"] for group in self.optimizer.param_groups]
+        try:
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise ModelError(f"the checkpoint in {self.folder} does not fit this network "
+                             f"({str(error).splitlines()[-1].strip()}): it is of another version of the package; use "
+                             "another --out folder") from error
+        for group, decay in zip(self.optimizer.param_groups, decays):
+            group["weight_decay"] = decay
         self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]
+        self.kept = self.step
         self.before = state.get("before") or self.before
         self.shelf.state = copy.deepcopy(state["shelf"])
         torch.set_rng_state(state["torch_rng"])
 
     def run(self, stop_after_s: float | None = None, publish=lambda accuracy: None) -> dict:
-        """Train to the end of the plan, or for ``stop_after_s`` seconds; the last measurement is returned, {} if it
-        failed.
+        """Train to the end of the plan, for ``stop_after_s`` seconds, or until ``signals`` holds one; the last
+        measurement is returned, {} if it failed or was not waited for.
 
         publish: called by the first process when a checkpoint is written, with {}, and when its weights are measured.
 
@@ -180,7 +201,12 @@ class Trainer:
                 self.save()
                 publish({})
                 saved = last = time.monotonic()
-            late = stop_after_s is not None and time.monotonic() - began > stop_after_s
+            late = bool(self.signals) or stop_after_s is not None and time.monotonic() - began > stop_after_s
+        if self.signals:
+            if self.rank == 0 and self.step != self.kept:
+                self.save()
+                publish({})
+            return {}
         return self._save_and_measure(publish) if self.rank == 0 else {}
 
     def _learn(self, batch: dict, module, mixed: bool) -> dict:
@@ -251,6 +277,7 @@ class Trainer:
         if not self.pieces and path.is_file():
             os.replace(path, self._path(".old"))
         checkpoint.save(path, self.state(), self.pieces)
+        self.kept = self.step
 
     def _hold_out(self) -> None:
         """Read the held-out samples, once."""

@@ -1,8 +1,10 @@
 """``hand-pose train``: learn one network from shards of virtual hands, and export it."""
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 from pathlib import Path
 
 import torch
@@ -73,7 +75,8 @@ def main(args) -> int:
         result = trainer.measure()
         publish(result)
     else:
-        result = trainer.run(args.stop_after, publish)
+        with _ended_by_signals(trainer):
+            result = trainer.run(args.stop_after, publish)
     if trainer.rank:
         return 0
     curve.plot(args.out)
@@ -82,6 +85,30 @@ def main(args) -> int:
         _export(trainer, folder, result)
         print(f"exported to {folder}")
     return 0
+
+
+@contextlib.contextmanager
+def _ended_by_signals(trainer: Trainer):
+    """SIGINT and SIGTERM do what they do once the next checkpoint is written: at once if there is nothing new to write,
+    or when they come again. Those that are ignored stay so."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+
+    def ask(number, _) -> None:
+        signal.signal(number, before[number])
+        if trainer.step == trainer.kept:
+            signal.raise_signal(number)
+        trainer.signals.append(number)
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if trainer.signals:
+        signal.raise_signal(trainer.signals[0])
 
 
 def write_result(trainer: Trainer, folder: str | Path, name: str, accuracy: dict) -> None:

@@ -324,6 +324,40 @@ def test_a_checkpoint_of_another_network_is_refused(folder, tmp_path):
         trainer(folder, tmp_path, {**POSE, "options": {"width": 0.5}}).resume()
 
 
+def test_a_file_of_something_else_is_no_checkpoint(folder, tmp_path, caplog):
+    for _ in range(2):
+        run = trainer(folder, tmp_path)
+        run.resume()
+        run.run(stop_after_s=0.0)
+    for other in ({"weights": torch.zeros(3)}, torch.zeros(3), [1]):
+        torch.save(other, tmp_path / "last.pt")
+        run = trainer(folder, tmp_path)
+        assert run.resume() and run.step == 1, "the one before it"
+    assert "last.pt is no checkpoint of a training: remove it to begin anew" in caplog.text
+    torch.save([1], tmp_path / "last.pt.old")
+    with pytest.raises(ModelError, match="last.pt is no checkpoint"):
+        trainer(folder, tmp_path).resume()
+
+
+def test_settings_that_differ_from_the_checkpoints_are_told(folder, tmp_path, caplog):
+    weights = networks.build(POSE).state_dict()
+    trainer(folder, tmp_path, initial=weights).run(stop_after_s=0.0)
+    with caplog.at_level(logging.WARNING):
+        assert trainer(folder, tmp_path).resume() and not caplog.text
+        run = trainer(folder, tmp_path, {**POSE, "weight_decay": 0.3, "batch": 4, "augmentation": {"strength": 0.5}})
+        assert run.resume() and run.optimizer.param_groups[0]["weight_decay"] == 0.3
+    assert "weight_decay was 0.02 before, from here on it is 0.3" in caplog.text
+    assert len(caplog.records) == 3 and "batch was 8 before" in caplog.text
+    assert "strength was 1.0 before, from here on it is 0.5" in caplog.text
+    with pytest.raises(ModelError, match=r"is of frozen \(\), the settings say \('backbone.*another --out folder"):
+        trainer(folder, tmp_path, {**POSE, "frozen": ["backbone.s8.*"]}).resume()
+    state = torch.load(tmp_path / "last.pt", weights_only=False)
+    state["network"].popitem()
+    torch.save(state, tmp_path / "last.pt")
+    with pytest.raises(ModelError, match="does not fit this network .*Missing key.* another --out folder"):
+        trainer(folder, tmp_path).resume()
+
+
 def test_a_corrupt_shard_does_not_stop_the_training(tmp_path, caplog):
     for k in range(3):
         standin_hands.write(tmp_path / f"crops-{k}.tar", 8, k)

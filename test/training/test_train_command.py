@@ -1,6 +1,10 @@
 """``hand-pose train``: what it needs to go on, and what it leaves for a host that gives back few and small files."""
 import argparse
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,6 +111,76 @@ def test_a_training_that_is_killed_has_left_the_weights_of_its_last_checkpoint(r
         run("--result", tmp_path / "result")
     assert {path.name for path in (tmp_path / "result").iterdir()} == RESULT
     assert models.card(str(tmp_path / "result"))["training"]["steps"] == 2 and networks.load(str(tmp_path / "result"))
+
+
+def ended_at(monkeypatch, *signals):
+    """Sends the signals to this process in the middle of its third step."""
+    real, steps = loop.LOSSES["pose"], []
+
+    def loss(*args):
+        steps.append(1)
+        for number in signals if len(steps) == 3 else ():
+            os.kill(os.getpid(), number)
+        return real(*args)
+
+    monkeypatch.setitem(loop.LOSSES, "pose", loss)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_that_is_told_to_end_writes_a_checkpoint_first(run, tmp_path, monkeypatch, number):
+    def end(*_):
+        raise KeyboardInterrupt
+
+    ended_at(monkeypatch, number)
+    before = signal.signal(number, end)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run("--result", tmp_path / "result")
+        assert signal.getsignal(number) is end
+    finally:
+        signal.signal(number, before)
+    assert checkpoint.load(tmp_path / "out" / loop.CHECKPOINT)["step"] == 3
+    assert models.card(str(tmp_path / "result"))["training"]["steps"] == 3
+    assert not (tmp_path / "out" / "log.jsonl").exists(), "nothing was measured"
+
+
+def test_ctrl_c_which_reaches_the_loaders_too_ends_with_a_checkpoint(folder, tmp_path):
+    (tmp_path / "small.yaml").write_text(json.dumps({**SMALL, "steps": 100000}))
+    call = subprocess.Popen([sys.executable, "-m", "hand_pose_ros", "train", str(tmp_path / "small.yaml"), "--shards",
+                             str(folder), "--out", str(tmp_path / "out"), "--held-out", "4"], start_new_session=True,
+                            env={**os.environ, "PYTHONPATH": str(Path(loop.__file__).parents[2])},
+                            stderr=subprocess.PIPE, text=True)
+    try:
+        next(line for line in call.stderr if '"kind": "train"' in line)
+        os.killpg(call.pid, signal.SIGINT)
+        assert call.wait(60) == 130, call.stderr.read()
+    finally:
+        call.kill()
+    assert checkpoint.load(tmp_path / "out" / loop.CHECKPOINT)["step"] >= loop.LOG_BATCHES
+
+
+def test_a_signal_that_comes_again_or_finds_nothing_new_ends_at_once(run, tmp_path, monkeypatch):
+    ended_at(monkeypatch, signal.SIGINT, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert not loop.is_begun(tmp_path / "out")
+    after = []
+    monkeypatch.setattr(loop.Trainer, "measure", lambda self: after.append(os.kill(os.getpid(), signal.SIGINT)))
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert not after, "the measurement went on"
+    assert checkpoint.load(tmp_path / "out" / loop.CHECKPOINT)["step"] == 4
+
+
+def test_a_signal_that_is_ignored_stays_so(run, tmp_path, monkeypatch):
+    """As SIGINT is for what a script starts with ``&``."""
+    ended_at(monkeypatch, signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert run() == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert checkpoint.load(tmp_path / "out" / loop.CHECKPOINT)["step"] == 4
 
 
 def test_weights_and_card_that_do_not_belong_together_are_never_left(tmp_path, monkeypatch):
