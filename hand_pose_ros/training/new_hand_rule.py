@@ -1,6 +1,6 @@
 """Fits the rule by which the pipeline takes what its detector proposes for a hand, on virtual whole frames.
 
-    python3 -m hand_pose_ros.training.new_hand_rule SHARDS [--images 600]
+    python3 -m hand_pose_ros.training.new_hand_rule SHARDS [--images 600] [--detector-model NAME] [--pose-model NAME]
 
 prints EVIDENCE_WEIGHTS and EVIDENCE_NEEDED for ``pipeline.py``. To be run again when a network changes; the frames must
 be none that the detector was trained on.
@@ -13,9 +13,9 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
+from hand_pose_ros import config as configs
 from hand_pose_ros import crop as crops
 from hand_pose_ros import limits, pipeline
-from hand_pose_ros.config import Config
 from hand_pose_ros.detect import iou
 from hand_pose_ros.errors import DataError, HandPoseError
 from hand_pose_ros.training import shards
@@ -79,9 +79,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shards", help="folder with frames*.tar")
     parser.add_argument("--images", type=limits.whole(1), default=600)
+    configs.add_arguments(parser, ("detector_model", "pose_model"))
     args = parser.parse_args()
-    config = Config()
     try:
+        config = configs.from_arguments(args)
         features, truth = candidates(pipeline.load(config), args.shards, args.images, config)
         weights, even = fit(features, truth)
     except HandPoseError as error:

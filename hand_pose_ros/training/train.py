@@ -38,6 +38,7 @@ def add_arguments(parser) -> None:
                         help="start from those weights of this model that fit, instead of what the settings say; a "
                              "training that is resumed keeps its own")
     parser.add_argument("--export", metavar="NAME", help="write models/NAME (or the path NAME) at the end")
+    parser.add_argument("--overwrite", action="store_true", help="--export may take the place of a model that is there")
     parser.add_argument("--result", type=limits.folder, metavar="FOLDER", help="write weights (in files below 16 MB), "
                         "card, log and curve there, at each checkpoint and at the end")
     parser.add_argument("--export-only", action="store_true", help="do not train: export the checkpoint in --out")
@@ -55,6 +56,11 @@ def main(args) -> int:
     settings = load(find(args.settings))
     if args.steps is not None:
         settings = from_dict({**settings.as_dict(), "steps": args.steps})
+    exported = args.export and (Path(args.export) if os.sep in args.export else
+                                resources.folder("models") / args.export)
+    if exported and (exported / models.CARD).exists() and not args.overwrite:
+        raise ConfigError(f"--export {args.export}: {exported} holds a model already; give another name, or "
+                          "--overwrite to replace it")
     begun = is_begun(args.out)
     if args.export_only and not begun:
         raise ConfigError(f"--export-only needs a checkpoint in {args.out}")
@@ -80,10 +86,9 @@ def main(args) -> int:
     if trainer.rank:
         return 0
     curve.plot(args.out)
-    if args.export:
-        folder = args.export if os.sep in args.export else resources.folder("models") / args.export
-        _export(trainer, folder, result)
-        print(f"exported to {folder}")
+    if exported:
+        _export(trainer, exported, result)
+        print(f"exported to {exported}")
     return 0
 
 

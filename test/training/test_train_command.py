@@ -75,6 +75,18 @@ def test_values_that_cannot_work_are_refused_before_anything_is_written(run, tmp
     assert not (tmp_path / "out").exists()
 
 
+def test_a_model_that_is_there_is_replaced_only_if_that_is_meant(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.resources, "folder", lambda name: tmp_path / name)
+    for name in ("mine", str(tmp_path / "models" / "mine")):
+        run("--export", name, *(["--overwrite"] if loop.is_begun(tmp_path / "out") else []))
+        before = models.card(str(tmp_path / "models" / "mine"))
+        with monkeypatch.context() as patch, \
+                pytest.raises(ConfigError, match=f"--export {name}: .*mine holds a model already; .*--overwrite"):
+            patch.setattr(train, "Trainer", None)                       # refused before it trains
+            run("--export", name)
+        assert models.card(str(tmp_path / "models" / "mine")) == before
+
+
 def test_the_result_is_flat_small_and_whole(run, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "PIECE_BYTES", 200_000)
     result = tmp_path / "result"
