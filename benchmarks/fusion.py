@@ -57,7 +57,7 @@ def film(chain, stage, moving, seconds: float, seed: int, start_ns: int):
     config, state, out = Config(runtime="onnxruntime"), pipeline.PipelineState(), []
     for frame, truth in sequence.render_sequence(moving, fps=RATE_HZ, duration_s=seconds, seed=seed, start_ns=start_ns,
                                                  stage=stage):
-        state, result = chain.step(state, frame, config)
+        state, result = chain.step(state, replace(frame, depth=None), config)
         out.append((frame.stamp_ns, result.hands, truth))
     return out
 
@@ -135,7 +135,7 @@ def main() -> None:
         joined = np.array([line[1:] for line in lines if line[0]])
         cells = [f"{a:.1f} / {b:.1f}" for a, b in zip(joined[:, :3].mean(0), joined[:, 3:6].mean(0))]
         rows.append(f"| {angle:g} deg | {len(lines)} | {100 * len(joined) / len(lines):.0f} % | {' | '.join(cells)} | "
-                    f"{np.median(joined[:, 6]):.1f} | {np.median(joined[:, 7]):.0f} |")
+                    f"{joined[:, 6].mean():.1f} | {np.median(joined[:, 7]):.0f} |")
     work.close()
     weights = ", ".join(f"{name} {models.card(name)['sha256'][:8]}" for name in ("detector_light", "pose_light"))
     text = "\n".join([*rows, "", f"Weights: {weights}."])

@@ -83,7 +83,8 @@ def solve(found: Sequence[tuple[Hand, Hand]]) -> Extrinsics:
     """
     if len(found) < MIN_PAIRS:
         raise DataError(f"both cameras saw the hand in {len(found)} images at the same time; {MIN_PAIRS} are needed: "
-                        "move one hand slowly where both see it")
+                        "move one hand slowly where both see it, and let their clocks agree within "
+                        f"{MAX_SKEW_NS / 1e6:.0f} ms")
     chosen = [found[k] for k in np.unique(np.linspace(0, len(found) - 1, MOST_PAIRS).round().astype(int))]
     extent = spread_m(chosen)
     if not extent > MIN_SPREAD_M:

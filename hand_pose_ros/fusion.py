@@ -7,10 +7,11 @@ One camera knows well where a joint is across its viewing ray, and the hand's sh
 the hand's true size is known: scaling a scene about the camera's centre changes no pixel. So each view brings one
 unknown scale k, and each joint j one unknown place X:
 
-    R_v p_vj = (X_j - c_v) / k_v + e_vj,   e ~ N(0, S_vj),   log k ~ N(0, Q)
+    R_v p_vj = (X_j - c_v - o_v) / k_v + e_vj,   e ~ N(0, S_vj),   log k ~ N(0, Q),   o_v ~ N(0, sigma_v^2)
 
 S is small across the ray and as large along it as the relative depth within the hand is unsure; Q holds how unsure the
-size is, one error for all views that assumed the same hand length. The weighted least squares are linear; X is
+size is, one error for all views that assumed the same hand length; o is what may be wrong with the camera's place and
+with the time that passed, the same for all joints. The weighted least squares are linear; X is
 eliminated first (Schur complement), as in bundle adjustment (Triggs et al., Vision Algorithms 1999, section 6.1), and
 Huber's psi weakens joints on which the views disagree. Cameras that look from different sides thus measure the scale;
 with one view, or along one line of sight, the result is what that view said, with its own uncertainty. What several
@@ -26,7 +27,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hand_pose_ros.lift import ASSUMED_LENGTH_SIGMA
+from hand_pose_ros.lift import ASSUMED_LENGTH_SIGMA, CALIBRATED_LENGTH_SIGMA
 from hand_pose_ros.types import Hand, JointState, ScaleSource
 
 Pose = tuple[np.ndarray, np.ndarray]
@@ -38,26 +39,48 @@ ACROSS_SHARE says of the network)."""
 FIT_SIGMA = 0.02
 """Relative standard deviation of a view's distance beside that of an assumed hand length, at least."""
 MEASURED_SIGMA = 0.005
-"""The same for a calibrated hand or a depth image."""
+"""The same for a depth image."""
 STEPS = 5
 """Gauss-Newton steps: from hands 15 % too large or too small they come within a hundredth of a millimetre."""
 TINY = 1e-9
 HUBER = 2.5
 """Whitened residual above which a joint's weight falls."""
-SAME_HAND = 12.0
-"""Mean squared whitened residual up to which two views may be of one hand; 1 where all sigmas are right."""
+SAME_HAND, SAME_PLACE_M = 12.0, 0.05
+"""Mean squared whitened residual (1 where all sigmas are right) and median distance of the joints from the common ones
+up to which two views may be of one hand."""
+SHARED_JOINTS = 6
+"""Joints that two views must see to be compared by those alone."""
+MOST_SURPRISE, LIKELY_SURPRISE = 5.0, 1.5
+"""Standard deviations that a common size may be from what the views assume: of hands that are new, children's among
+them, and of two hands that have numbers of their own. Two hands whose rays cross by chance pass for one of another size
+somewhere else."""
+CONFIRMED = 8
+"""Images in a row in which two hands with numbers of their own must fit before they become one: one image alone in
+which somebody else's hand happens to fit must not hand over a number that a robot follows."""
 KNOWN_PAIR, OTHER_SIDE = 0.25, 4.0
 """Factors on it for views that were of one hand before, and for hands of which one says left and one right."""
 LENGTH_SIGMA = 0.01
 """Relative standard deviation of a hand's length, however often it was measured, at least."""
+LEARNING = 0.1
+"""Share of each new measurement in it."""
 MEASURES_SCALE = 0.7
 """The scale counts as measured by the cameras if they leave less than this share of its former uncertainty."""
 SPEED_SIGMA = 0.5
 """Metres a second by which a joint's speed may be wrong while its place is carried on."""
 SPEED_GAP_NS = 200_000_000
 """Images further apart than this tell no speed."""
-FORGET_NS = 5_000_000_000
-"""A track unseen for this long has no number any more."""
+FASTEST_M_S = 4.0
+"""No joint is carried on faster than this."""
+SHORTEST_GAP_NS = 10_000_000
+"""Images closer together than this tell noise, no speed."""
+CARRIED_NS = 60_000_000
+"""What an image further away than this says is extrapolated: nobody should act on it."""
+FORGET_NS = 1_000_000_000
+"""A track unseen for this long has no number any more: its node gives a new one itself, and one that was started anew
+begins to count at 1 again."""
+SMALLEST_SIGMA_M = 1e-4
+SHORTEST_M, LONGEST_M = 0.05, 0.4
+"""Hands outside these lengths are none."""
 _SIDE_SURE = 0.8
 _BEST_FIRST = np.array([5, 0, 1, 1, 3, 4])
 """Rank of each JointState: a joint that one camera sees is seen."""
@@ -73,13 +96,14 @@ class FusionConfig:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One hand as one camera sees it. ``sigma_m``: standard deviation [m], in every direction, of what is not the
-    camera's own error: its place, and the time that passed."""
+    """One hand as one camera sees it. ``sigma_m``: standard deviation [m], in every direction, of what is wrong with all
+    joints alike: the camera's place, and the time that passed."""
 
     hand: Hand
     R: np.ndarray                                   # (3, 3) from the camera to the first one
     t: np.ndarray                                   # (3,) m
     sigma_m: float = 0.0
+    age_ns: int = 0                                 # by how much it was carried on
 
 
 @dataclass(frozen=True)
@@ -103,12 +127,17 @@ class Combination:
     disagreement_m: float                           # median distance of the views' joints from the common ones
     whitened: np.ndarray                            # (V, 21, 3) residuals in standard deviations, weakened by Huber
     log_scale_whitened: np.ndarray                  # (V,) the same of log k
+    surprise: float                                 # standard deviations of the views' common log k from its prior
+    used: np.ndarray                                # (V, 21) bool: the view had a part in the joint
 
 
-def combine(views: Sequence[View], length: Length | None = None) -> Combination:
+def combine(views: Sequence[View], length: Length | None = None, carried_too: bool = False) -> Combination:
     """The weighted least squares of the module's text. Each view's hand must have finite joints and sigmas for at
-    least one joint; length: what several cameras found out about this hand before. Raises ValueError if there is no
-    view."""
+    least one joint.
+
+    length: what several cameras found out about this hand before. carried_too: use joints that a view only extrapolates
+    although another one sees them. Raises ValueError if there is no view.
+    """
     if not views:
         raise ValueError("no view to combine")
     P = np.array([view.hand.joints_m for view in views], float)                          # (V, 21, 3)
@@ -116,84 +145,108 @@ def combine(views: Sequence[View], length: Length | None = None) -> Combination:
     across = np.array([view.hand.sigma_across_m for view in views], float)
     with np.errstate(invalid="ignore"):
         usable = np.isfinite(P).all(-1) & (ray > 0) & (across > 0) & np.isfinite(ray) & np.isfinite(across)
-    carried = np.array([view.hand.state for view in views]) == JointState.EXTRAPOLATED
-    seen = usable & ~carried
-    usable = np.where(seen.any(0), seen, usable)                                         # carried on: only if all are
-    P, ray, across = (np.where(usable[..., None] if a.ndim == 3 else usable, a, 1.0) for a in (P, ray, across))
-    distance = np.linalg.norm(P, axis=-1)
+    seen = usable & (np.array([_states(view) for view in views]) != JointState.EXTRAPOLATED)
+    usable = usable if carried_too else np.where(seen.any(0), seen, usable)
+    P = np.where(usable[..., None], P, 1.0)
+    ray, across = (np.maximum(np.where(usable, a, 1.0), SMALLEST_SIGMA_M) for a in (ray, across))
+    distance = np.maximum(np.linalg.norm(P, axis=-1), SMALLEST_SIGMA_M)
     prior = np.min(np.where(usable, ray / distance, np.inf), axis=1)                     # (V,) of the scale
     prior = np.where(np.isfinite(prior), prior, ASSUMED_LENGTH_SIGMA)
 
     Y = np.einsum("vab,vjb->vja", np.array([view.R for view in views], float), P)
     c = np.array([view.t for view in views], float)                                      # (V, 3)
     d = Y / distance[..., None]
-    extra = np.array([view.sigma_m for view in views])[:, None] ** 2
-    along = np.maximum(ray**2 - (prior[:, None] * distance)**2, (SHAPE_ALONG * across)**2) + extra
-    beside = across**2 + extra
+    along, beside = np.maximum(ray**2 - (prior[:, None] * distance)**2, (SHAPE_ALONG * across)**2), across**2
     outer = np.einsum("vja,vjb->vjab", d, d)
     information = usable[..., None, None] * (np.eye(3) / beside[..., None, None]
                                              + outer * (1.0 / along - 1.0 / beside)[..., None, None])
     mean, Q = _scale_prior(views, prior, length)
-    weight, X, log_scale = np.ones(usable.shape), None, mean
+    offsets = np.maximum([view.sigma_m for view in views], SMALLEST_SIGMA_M)
+    weight, X, log_scale, o = np.ones(usable.shape), None, mean, np.zeros((len(views), 3))
     for _ in range(STEPS):
         L = weight[..., None, None] * information
-        X, log_scale, A_inverse, scale_covariance, G = _improve(X, log_scale, L, Y, c, mean, Q)
-        residual = Y - (X - c[:, None]) / np.exp(log_scale)[:, None, None]
+        X, log_scale, o, A_inverse, C, G = _improve(X, log_scale, o, L, Y, c, mean, Q, offsets)
+        residual = Y - (X - c[:, None] - o[:, None]) / np.exp(log_scale)[:, None, None]
         squared = np.einsum("vja,vjab,vjb->vj", residual, information, residual)
         weight = np.minimum(1.0, HUBER / np.sqrt(np.maximum(squared, 1e-12)))
     whitened = residual / np.sqrt(beside)[..., None]
     whitened += d * ((d * residual).sum(-1) * (along**-0.5 - beside**-0.5))[..., None]
     whitened *= np.sqrt(weight * usable)[..., None]
-    covariance = A_inverse + np.einsum("jak,kl,jbl->jab", G, scale_covariance, G)
+    covariance = A_inverse + np.einsum("jak,kl,jbl->jab", G, C, G)
     known = usable.any(0)
     X = np.where(known[:, None], X, np.nan)
     covariance = np.where(known[:, None, None], covariance, np.nan)
     shared = usable.sum(0) > 1
     freedom = 3 * (usable.sum(0) - 1)[shared].sum()
     misfit = float(squared[:, shared][usable[:, shared]].sum() / freedom) if freedom else float("nan")
-    apart = np.linalg.norm(residual, axis=-1)[:, shared][usable[:, shared]]
-    return Combination(X, covariance, np.exp(log_scale), np.sqrt(np.diag(scale_covariance)), np.sqrt(np.diag(Q)), misfit,
+    apart = np.linalg.norm(residual + o[:, None], axis=-1)[:, shared][usable[:, shared]]
+    return Combination(X, covariance, np.exp(log_scale), np.sqrt(np.diag(C)[:len(views)]), np.sqrt(np.diag(Q)), misfit,
                        float(np.median(apart)) if len(apart) else float("nan"), whitened,
-                       np.linalg.solve(np.linalg.cholesky(Q), log_scale - mean))
+                       np.linalg.solve(np.linalg.cholesky(Q), log_scale - mean),
+                       float(abs((log_scale - mean).sum()) / np.sqrt(Q.sum())), usable)
+
+
+def _states(view: View) -> np.ndarray:
+    """(21,) JointState of a view at the time it was carried on to."""
+    if abs(view.age_ns) <= CARRIED_NS:
+        return view.hand.state
+    return np.where(view.hand.state == JointState.UNKNOWN, JointState.UNKNOWN, JointState.EXTRAPOLATED)
 
 
 def _scale_prior(views: Sequence[View], prior: np.ndarray, length: Length | None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (V,) and covariance (V, V) of log k: views that assumed a hand length assumed the same one, so that its
-    error is one error, and less of it is left once the length was measured."""
-    assumed = np.array([view.hand.scale_source == ScaleSource.ASSUMED for view in views])
-    own = np.where(assumed, np.maximum(prior**2 - ASSUMED_LENGTH_SIGMA**2, FIT_SIGMA**2),
-                   np.maximum(prior**2, MEASURED_SIGMA**2))
-    mean, sigma = np.zeros(len(views)), ASSUMED_LENGTH_SIGMA
-    if length is not None:
-        mean = np.where(assumed, length.log_m - np.log([view.hand.hand_length_m for view in views]), 0.0)
-        sigma = length.sigma
-    return mean, np.diag(own) + sigma**2 * np.outer(assumed, assumed)
+    """Mean (V,) and covariance (V, V) of log k. Views that assumed a hand length assumed the same one, so that its error
+    is one error, likewise those that were told a calibrated one; less of it is left once the cameras have measured the
+    length, and then it is one error of both."""
+    sources = np.array([view.hand.scale_source for view in views])
+    assumed, calibrated = sources == ScaleSource.ASSUMED, sources == ScaleSource.CALIBRATED_HAND
+    common = np.where(assumed, ASSUMED_LENGTH_SIGMA, np.where(calibrated, CALIBRATED_LENGTH_SIGMA, 0.0))
+    own = np.maximum(prior**2 - common**2, np.where(common > 0, FIT_SIGMA, MEASURED_SIGMA)**2)
+    mean = np.zeros(len(views))
+    if length is None:
+        shared = (common[:, None] == common) * np.outer(common, common)
+        if assumed.any():                                   # different assumptions about one hand: the truth is between
+            log_m = np.log([view.hand.hand_length_m for view in views])
+            mean = np.where(assumed, log_m[assumed].mean() - log_m, 0.0)
+    else:
+        told = common > 0
+        shared = length.sigma**2 * np.outer(told, told)
+        mean = np.where(told, length.log_m - np.log([view.hand.hand_length_m for view in views]), 0.0)
+    return mean, np.diag(own) + shared
 
 
-def _improve(X: np.ndarray | None, log_scale: np.ndarray, L: np.ndarray, Y: np.ndarray, c: np.ndarray, mean: np.ndarray,
-             Q: np.ndarray):
-    """One Gauss-Newton step on r_vj = Y_vj - (X_j - c_v) / k_v and the prior of log k, X eliminated first.
+def _improve(X: np.ndarray | None, log_scale: np.ndarray, o: np.ndarray, L: np.ndarray, Y: np.ndarray, c: np.ndarray,
+             mean: np.ndarray, Q: np.ndarray, offsets: np.ndarray):
+    """One Gauss-Newton step on r_vj = Y_vj - (X_j - c_v - o_v) / k_v and the priors of log k and o, X eliminated first.
 
     The noise lies in what the views say (Y), so the model must be turned this way round: fitting k Y to X instead would
-    shrink k, since a smaller hand has smaller residuals. X (21, 3) or None at the start, log_scale (V,), L (V, 21, 3,
-    3), Y (V, 21, 3), c (V, 3), mean (V,) and Q (V, V) of log k -> X, log_scale, inverse of X's own information (21, 3, 3), covariance of
-    log_scale (V, V), dX/dlog_scale (21, 3, V).
+    shrink k, since a smaller hand has smaller residuals. X (21, 3) or None at the start, log_scale (V,), o (V, 3), L (V,
+    21, 3, 3), Y (V, 21, 3), c (V, 3), mean (V,) and Q (V, V) of log k, offsets (V,) m -> X, log_scale, o, inverse of X's
+    own information (21, 3, 3), covariance (4V, 4V) of all log k and then all o, and dX/d(those) (21, 3, 4V).
     """
+    V = len(Y)
     if X is None:
         A = L.sum(0) + TINY * np.eye(3)                     # a joint that no view has: anything, but finite
-        X = np.linalg.solve(A, np.einsum("vjab,vjb->ja", L, np.exp(mean)[:, None, None] * Y + c[:, None])[..., None])[..., 0]
+        X = np.linalg.solve(A, np.einsum("vjab,vjb->ja", L, np.exp(mean)[:, None, None] * Y + c[:, None])[..., None])
+        X = X[..., 0]
     k = np.exp(log_scale)[:, None, None]
-    Z = (X - c[:, None]) / k
-    Lr, LZ = np.einsum("vjab,vjb->vja", L, Y - Z), np.einsum("vjab,vjb->vja", L, Z)
+    Z = (X - c[:, None] - o[:, None]) / k
+    B = np.zeros(Y.shape + (4 * V,))                        # dr/d(log k, o); a view knows only its own
+    for v in range(V):
+        B[v, :, :, v] = Z[v]
+        B[v, :, :, V + 3 * v:V + 3 * v + 3] = np.eye(3) / k[v]
+    Lr, LB = np.einsum("vjab,vjb->vja", L, Y - Z), L @ B
     A_inverse = np.linalg.inv((L / k[..., None]**2).sum(0) + TINY * np.eye(3))
-    G = np.einsum("jab,vjb->jav", A_inverse, LZ / k)
-    prior = np.linalg.inv(Q)
-    S = np.diag(np.einsum("vja,vja->v", LZ, Z)) - np.einsum("vja,jaw->vw", LZ / k, G) + prior
-    pull = (Lr / k).sum(0)
-    g = np.einsum("jav,ja->v", G, pull) - np.einsum("vja,vja->v", Z, Lr) - prior @ (log_scale - mean)
-    scale_covariance = np.linalg.inv(S)
-    step = scale_covariance @ g
-    return (X + np.einsum("jab,jb->ja", A_inverse, pull) + G @ step, log_scale + step, A_inverse, scale_covariance, G)
+    pull, lever = (Lr / k).sum(0), (LB / k[..., None]).sum(0)                            # (21, 3), (21, 3, 4V)
+    G = A_inverse @ lever
+    prior = np.zeros((4 * V, 4 * V))
+    prior[:V, :V], prior[V:, V:] = np.linalg.inv(Q), np.diag(np.repeat(offsets**-2.0, 3))
+    S = np.einsum("vjap,vjaq->pq", B, LB) - np.einsum("jap,jaq->pq", lever, G) + prior
+    now = np.concatenate([log_scale - mean, o.ravel()])
+    g = np.einsum("jap,ja->p", G, pull) - np.einsum("vjap,vja->p", B, Lr) - prior @ now
+    C = np.linalg.inv(S)
+    step = C @ g
+    X = X + np.einsum("jab,jb->ja", A_inverse, pull) + G @ step
+    return X, log_scale + step[:V], o + step[V:].reshape(V, 3), A_inverse, C, G
 
 
 # ------------------------------------------------------------------------------------------------ cameras over time
@@ -218,6 +271,8 @@ class FusionState:
     last_number: int = 0
     lengths: Mapping[int, Length] = field(default_factory=dict)
     """Fused track id: its hand's true length, as far as several cameras have seen it together."""
+    fitting: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    """Two fused track ids: in how many images in a row they could have been one hand."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,18 +282,19 @@ class FusedHand:
     hand: Hand
     cameras: tuple[str, ...]                        # that saw it
     combination: Combination
+    surprise: float                                 # of the views without what was learnt before
 
 
 def observe(state: FusionState, camera: str, stamp_ns: int, hands: Sequence[Hand]) -> FusionState:
-    """Remembers what a camera saw. Stamps that go back (a bag that starts again) begin anew with all cameras; one that
-    repeats changes nothing."""
+    """Remembers what a camera saw. A stamp that goes back (a bag that starts again) begins anew with that camera; one
+    that repeats changes nothing."""
     last = state.cameras.get(camera)
     if last is not None and stamp_ns == last.stamp_ns:
         return state
-    if last is not None and stamp_ns < last.stamp_ns:
-        return FusionState({camera: Seen(stamp_ns, tuple(hands))}, last_number=state.last_number)
-    seen = Seen(stamp_ns, tuple(hands)) if last is None else Seen(stamp_ns, tuple(hands), last.stamp_ns, last.hands)
-    return replace(state, cameras={**state.cameras, camera: seen})
+    if last is None or stamp_ns < last.stamp_ns:
+        numbers = {key: value for key, value in state.numbers.items() if key[0] != camera}
+        return replace(state, cameras={**state.cameras, camera: Seen(stamp_ns, tuple(hands))}, numbers=numbers)
+    return replace(state, cameras={**state.cameras, camera: Seen(stamp_ns, tuple(hands), last.stamp_ns, last.hands)})
 
 
 def fuse(state: FusionState, stamp_ns: int, poses: Mapping[str, Pose], config: FusionConfig = FusionConfig()
@@ -248,41 +304,65 @@ def fuse(state: FusionState, stamp_ns: int, poses: Mapping[str, Pose], config: F
     poses: R and t from each camera that may be used to the first, which is the first key. A camera whose last image is
     more than ``max_skew_s`` away, or of which no pose is given, is left out. Hands without metres are left out, too.
     """
-    groups: list[list[tuple[str, Hand, View]]] = []
+    first, groups, fitting = next(iter(poses)), [], {}
     for camera, (R, t) in poses.items():
         seen = state.cameras.get(camera)
         if seen is None or abs(stamp_ns - seen.stamp_ns) > config.max_skew_s * 1e9:
             continue
-        views = [(camera, hand, View(carried(seen, hand, stamp_ns), R, t, _sigma(seen, stamp_ns, config)))
-                 for hand in seen.hands if _metric(hand)]
-        _join(groups, views, state)
-    numbers, last_number, lengths, out = dict(state.numbers), state.last_number, dict(state.lengths), []
+        age_ns = stamp_ns - seen.stamp_ns
+        sigma = np.hypot(0.0 if camera == first else config.extrinsics_sigma_m, SPEED_SIGMA * abs(age_ns) * 1e-9)
+        views = [(camera, hand, View(carried(seen, hand, stamp_ns), R, t, float(sigma), age_ns))
+                 for hand in seen.hands if _usable(hand)]
+        _join(groups, views, state, fitting)
+    numbers, last_number, lengths = dict(state.numbers), state.last_number, dict(state.lengths)
+    named: list[tuple[int, list]] = []
     taken: set[int] = set()
-    for group in groups:
-        known = sorted({numbers[camera, hand.track_id][0] for camera, hand, _ in group
-                        if (camera, hand.track_id) in numbers} - taken)
-        number = known[0] if known else (last_number := last_number + 1)
+    for group in sorted(groups, key=_seen_joints, reverse=True):                # who sees best keeps the number
+        known = {state.numbers[camera, hand.track_id][0] for camera, hand, _ in group
+                 if (camera, hand.track_id) in state.numbers} - taken
+        number = min(known) if known else (last_number := last_number + 1)
         taken.add(number)
+        for other in known - {number}:                                          # one hand from now on
+            if other in lengths and (number not in lengths or lengths[other].sigma < lengths[number].sigma):
+                lengths[number] = lengths[other]
         for camera, hand, _ in group:
             numbers[camera, hand.track_id] = number, stamp_ns
+        named.append((number, group))
+    out = []
+    for number, group in named:
         views = [view for _, _, view in group]
-        combination = combine(views, lengths.get(number))
-        if _measures(combination):
-            lengths[number] = _learnt(lengths.get(number), combination, views)
-        first = next(iter(poses))
+        free = combine(views)
+        if _measures(free):
+            lengths[number] = _learnt(lengths.get(number), free, views)
+        combination = combine(views, lengths[number]) if number in lengths else free
         own = next((hand for camera, hand, _ in group if camera == first), None)
         out.append(FusedHand(_hand(combination, views, own, number, number in lengths),
-                             tuple(camera for camera, _, _ in group), combination))
-    numbers = {key: value for key, value in numbers.items() if stamp_ns - value[1] < FORGET_NS}
+                             tuple(camera for camera, _, _ in group), combination,
+                             free.surprise))
+    numbers = {key: value for key, value in numbers.items() if abs(stamp_ns - value[1]) < FORGET_NS}
     alive = {number for number, _ in numbers.values()}
     lengths = {number: length for number, length in lengths.items() if number in alive}
-    return replace(state, numbers=numbers, last_number=last_number, lengths=lengths), tuple(out)
+    return replace(state, numbers=numbers, last_number=last_number, lengths=lengths, fitting=fitting), tuple(out)
 
 
-def _join(groups: list, views: list, state: FusionState) -> None:
-    """Puts each view of one camera into the group that it fits best, one per group, or into one of its own."""
-    costs = [(cost, g, v) for g, group in enumerate(groups) for v, view in enumerate(views)
-             if (cost := _cost(group, view, state)) <= SAME_HAND]
+def _join(groups: list, views: list, state: FusionState, fitting: dict) -> None:
+    """Puts each view of one camera into the group that it fits best, one per group, or into one of its own. Hands that
+    fit, but have different numbers, are noted in ``fitting``, and join when they have fitted for long enough."""
+    costs: list[tuple[float, int, int]] = []
+    for g, group in enumerate(groups):
+        for v, view in enumerate(views):
+            cost, surprise = _cost(group, view, state)
+            if cost > SAME_HAND or surprise > MOST_SURPRISE:
+                continue
+            ours, theirs = _numbers(group, state), _numbers([view], state)
+            if ours and theirs and not ours & theirs:
+                if surprise > LIKELY_SURPRISE:
+                    continue
+                pair = (min(ours), min(theirs))
+                fitting[pair] = state.fitting.get(pair, 0) + 1
+                if fitting[pair] < CONFIRMED:
+                    continue
+            costs.append((cost, g, v))
     placed: dict[int, int] = {}
     for _, g, v in sorted(costs):
         if v not in placed and g not in placed.values():
@@ -294,38 +374,61 @@ def _join(groups: list, views: list, state: FusionState) -> None:
             groups.append([view])
 
 
-def _cost(group: list, view: tuple[str, Hand, View], state: FusionState) -> float:
-    numbers = {state.numbers.get((name, other.track_id), (0,))[0] for name, other, _ in group}
-    length = next((state.lengths[number] for number in sorted(numbers) if number in state.lengths), None)
-    misfit = combine([*(other for _, _, other in group), view[2]], length).misfit
-    if not np.isfinite(misfit):
-        return np.inf
-    camera, hand, _ = view
-    if state.numbers.get((camera, hand.track_id), (-1,))[0] in numbers:
+def _numbers(group: Sequence[tuple[str, Hand, View]], state: FusionState) -> set[int]:
+    """The fused track ids that the views of a group have had."""
+    return {state.numbers[camera, hand.track_id][0] for camera, hand, _ in group
+            if (camera, hand.track_id) in state.numbers}
+
+
+def _seen_joints(group: Sequence[tuple[str, Hand, View]]) -> int:
+    states = np.array([_states(view) for _, _, view in group])
+    return int(((states != JointState.EXTRAPOLATED) & (states != JointState.UNKNOWN)).any(0).sum())
+
+
+def _cost(group: list, view: tuple[str, Hand, View], state: FusionState) -> tuple[float, float]:
+    """How badly a view fits a group, and how surprising the sizes are that make it fit. What may have happened since its image widens the fused hand's uncertainty, but is
+    no reason to take a hand that is further away for the same one."""
+    ours = _numbers(group, state)
+    length = next((state.lengths[number] for number in sorted(ours) if number in state.lengths), None)
+    views = [*(other for _, _, other in group), view[2]]
+    both = combine(views, length)
+    if (both.used.sum(0) > 1).sum() < SHARED_JOINTS:        # one of them only carries its hand on
+        both = combine(views, length, carried_too=True)
+    if not np.isfinite(both.misfit) or both.disagreement_m > SAME_PLACE_M:
+        return np.inf, np.inf
+    misfit = both.misfit
+    if ours & _numbers([view], state):
         misfit *= KNOWN_PAIR
     right = [other.right_probability for _, other, _ in group]
-    if abs(np.mean(right) - hand.right_probability) > _SIDE_SURE:
+    if abs(np.mean(right) - view[1].right_probability) > _SIDE_SURE:
         misfit *= OTHER_SIDE
-    return misfit
+    return misfit, both.surprise
 
 
-def _metric(hand: Hand) -> bool:
+def _usable(hand: Hand) -> bool:
+    """Whether the hand has metres, a size that hands have, and says what it is."""
     with np.errstate(invalid="ignore"):
-        return bool((np.isfinite(hand.joints_m).all(-1) & (hand.sigma_ray_m > 0) & (hand.sigma_across_m > 0)).any())
+        placed = np.isfinite(hand.joints_m).all(-1) & (hand.sigma_ray_m > 0) & (hand.sigma_across_m > 0)
+    return bool(placed.any() and SHORTEST_M <= hand.hand_length_m <= LONGEST_M
+                and np.isfinite([hand.score, hand.right_probability]).all())
 
 
 def carried(seen: Seen, hand: Hand, stamp_ns: int) -> Hand:
-    """The hand at another time than its image's, at the speed it had between the last two images."""
+    """The hand at another time than its image's, at the speed it had between the last two images; what noise in both
+    does to it is added to its sigmas."""
     before = next((other for other in seen.before if other.track_id == hand.track_id), None)
-    if before is None or not 0 < seen.stamp_ns - seen.before_ns <= SPEED_GAP_NS:
+    if before is None or not SHORTEST_GAP_NS <= seen.stamp_ns - seen.before_ns <= SPEED_GAP_NS:
         return hand
     share = (stamp_ns - seen.stamp_ns) / (seen.stamp_ns - seen.before_ns)
-    moved = hand.joints_m + share * (hand.joints_m - before.joints_m)
-    return replace(hand, joints_m=np.where(np.isfinite(moved), moved, hand.joints_m))
-
-
-def _sigma(seen: Seen, stamp_ns: int, config: FusionConfig) -> float:
-    return float(np.hypot(config.extrinsics_sigma_m, SPEED_SIGMA * abs(stamp_ns - seen.stamp_ns) * 1e-9))
+    step = hand.joints_m - before.joints_m
+    fastest = FASTEST_M_S * 1e-9 * (seen.stamp_ns - seen.before_ns)
+    with np.errstate(invalid="ignore"):
+        step = step * np.minimum(1.0, fastest / np.maximum(np.linalg.norm(step, axis=-1, keepdims=True), 1e-9))
+        known = np.isfinite(step).all(-1) & (hand.state != JointState.EXTRAPOLATED) \
+            & (before.state != JointState.EXTRAPOLATED)
+    noise = np.where(known, np.hypot(1.0 + share, share) if share > 0 else 1.0, 1.0)
+    return replace(hand, joints_m=np.where(known[:, None], hand.joints_m + share * step, hand.joints_m),
+                   sigma_across_m=hand.sigma_across_m * noise)
 
 
 def _measures(combination: Combination) -> bool:
@@ -334,15 +437,14 @@ def _measures(combination: Combination) -> bool:
         combination.scale_sigma.min() < max(MEASURES_SCALE * combination.prior_sigma.min(), LENGTH_SIGMA)
 
 
-def _learnt(before: Length | None, combination: Combination, views: Sequence[View]) -> Length:
-    """The hand's length after one more measurement: errors of neighbouring images are alike, so it never gets surer
-    than LENGTH_SIGMA."""
-    sigma = max(float(combination.scale_sigma.min()), 2.0 * LENGTH_SIGMA)
-    log_m = float(np.log(_length_m(combination, views)))
+def _learnt(before: Length | None, free: Combination, views: Sequence[View]) -> Length:
+    """The hand's length after one more measurement, ``free`` of what was learnt before. Errors of neighbouring images
+    are alike, those of the cameras' places stay, so it never gets surer than one image is, nor than LENGTH_SIGMA."""
+    sigma = max(float(free.scale_sigma.min()), LENGTH_SIGMA)
+    log_m = float(np.log(_length_m(free, views)))
     if before is None:
         return Length(log_m, sigma)
-    weight = before.sigma**2 / (before.sigma**2 + sigma**2)
-    return Length(before.log_m + weight * (log_m - before.log_m), max(before.sigma * (1 - weight)**0.5, LENGTH_SIGMA))
+    return Length(before.log_m + LEARNING * (log_m - before.log_m), before.sigma + LEARNING * (sigma - before.sigma))
 
 
 def _length_m(combination: Combination, views: Sequence[View]) -> float:
@@ -359,13 +461,17 @@ def _hand(combination: Combination, views: Sequence[View], own: Hand | None, num
     along = np.einsum("ja,jab,jb->j", d, covariance, d)
     across = np.maximum(np.trace(covariance, axis1=1, axis2=2) - along, 0.0) / 2.0
     hands = [view.hand for view in views]
-    states = np.array([hand.state for hand in hands])
+    states = np.where(combination.used, [np.minimum(_states(view), len(_BEST_FIRST) - 1) for view in views],
+                      JointState.UNKNOWN)
     state = np.take_along_axis(states, np.argsort(_BEST_FIRST[states], axis=0, kind="stable")[:1], axis=0)[0]
+    confidence = np.max(np.where(combination.used, [np.nan_to_num(hand.confidence) for hand in hands], 0.0), axis=0)
+    told = any(hand.scale_source in (ScaleSource.ASSUMED, ScaleSource.CALIBRATED_HAND) for hand in hands)
+    measured = measured and (told or len(views) > 1)
     return Hand(score=max(hand.score for hand in hands),
                 right_probability=float(np.mean([hand.right_probability for hand in hands])),
                 box=own.box if own else np.full(4, np.nan), joints_px=own.joints_px if own else np.full((21, 2), np.nan),
                 joints_m=joints, joints_rel_m=joints - joints[0],
-                confidence=np.max([hand.confidence for hand in hands], axis=0), state=state.astype(np.uint8),
+                confidence=confidence, state=state.astype(np.uint8),
                 sigma_ray_m=np.sqrt(along), sigma_across_m=np.sqrt(across),
                 hand_length_m=_length_m(combination, views),
                 scale_source=ScaleSource.MULTI_VIEW if measured else (own or hands[0]).scale_source, track_id=number)

@@ -6,6 +6,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
@@ -84,10 +85,12 @@ def listen(topics: tuple[str, str], seconds: float, timeout_s: float, ros_args: 
         except DataError as error:
             unusable[number] = str(error)
             return
-        if hands and not info.metric:
+        if not info.metric and any(np.isfinite(hand.joints_m).any() for hand in hands):
             unusable[number] = "its camera is not calibrated; publish camera_info"
             return
         frames[number] = message.header.frame_id
+        if frames[0] == frames[1]:
+            raise DataError(f"both cameras call their frame '{frames[0]}'; give each a frame_id of its own in its driver")
         seen[number].append((messages.stamp_ns(message.header), hands))
 
     for number, topic in enumerate(topics):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -32,10 +32,13 @@ from .transforms import transform_messages
 NODE_NAME = "hand_pose_fusion"
 LEAD_S = 0.3
 """While the first camera is silent for longer than this, the images of the others set the pace."""
-DISAGREE_M = 0.04
-"""Median distance between what the views say and the fused joints above which their places are doubted."""
+DISAGREE_M, SURPRISE = 0.015, 2.5
+"""Median distance between what the views say and the fused joints, and median surprise at the hand's size, above which
+the cameras' places are doubted."""
 REMEMBERED = 60
-"""Fused hands of which that median is taken."""
+"""Fused hands of which those medians are taken."""
+SKEWED = 10
+"""Results in a row without a camera that sends, but stamps of another time, until that is said."""
 
 SETTINGS = (
     Setting("hands_topics", "", "HandPose21Array of two or more cameras, separated by commas, e.g. "
@@ -82,13 +85,16 @@ class FusionNode(Node):
         self._parameters_.frozen = True
         values = self._values
         self._topics = [self.resolve_topic_name(topic) for topic in listed(values.hands_topics)]
+        if len(set(self._topics)) < len(self._topics):
+            raise ConfigError(f"hands_topics '{values.hands_topics}' name {self._topics[0]} twice here; give different "
+                              "topics")
         self._measured = extrinsics.load(values.extrinsics_file) if values.extrinsics_file else {}
         self._state = fusion.FusionState()
         self._frames: dict[str, str] = {}                       # topic: frame_id of its camera
         self._heard_ns: dict[str, int] = {}                     # topic: when, steady clock
-        self._guessed: set[str] = set()                         # topics whose metres are a guess
         self._pending: tuple[Any, int, messages.ArrayInfo] | None = None       # of the leader: waits for the others
-        self._apart_m: deque[float] = deque(maxlen=REMEMBERED)
+        self._agreement: deque[tuple[float, float]] = deque(maxlen=REMEMBERED)        # metres apart, surprise
+        self._skewed: dict[str, int] = {}                       # topic: results without it because of its stamps
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._started_ns = self._steady.now().nanoseconds
         self._hands = self.create_publisher(HandPose21Array, "~/hands", qos.RESULTS)
@@ -118,16 +124,22 @@ class FusionNode(Node):
         except DataError as error:
             self._monitor.problem("hands", f"a message on {topic} is not used: {error}")
             return
-        self._heard_ns[topic], self._frames[topic] = now_ns, message.header.frame_id
-        self._note_metres(topic, bool(hands) and not info.metric)
-        if topic in self._guessed:
-            hands = ()
         stamp_ns = messages.stamp_ns(message.header)
+        if not stamp_ns:
+            self._monitor.problem("stamp", f"{topic} has no time stamp (0) and is not used; make its camera's driver "
+                                  "fill header.stamp")
+            return
         last = self._state.cameras.get(topic)
         if last is not None and stamp_ns == last.stamp_ns:
             return
+        self._heard_ns[topic], self._frames[topic] = now_ns, message.header.frame_id
+        guessed = not info.metric and any(np.isfinite(hand.joints_m).any() for hand in hands)
+        if guessed:
+            self._monitor.problem("metres", f"{topic}: its camera is not calibrated, so its rays are a guess and are not "
+                                  "used; publish its camera_info")
+            hands = ()
         leads = topic == self._leader(topic, now_ns)
-        if leads:
+        if leads or last is not None and stamp_ns < last.stamp_ns:
             self._send_pending()
         self._state = fusion.observe(self._state, topic, stamp_ns, hands)
         if leads:
@@ -148,14 +160,6 @@ class FusionNode(Node):
             pending, self._pending = self._pending, None
             self._publish(*pending)
 
-    def _note_metres(self, topic: str, guessed: bool) -> None:
-        if not guessed:
-            self._guessed.discard(topic)
-            return
-        self._guessed.add(topic)
-        self._monitor.problem("metres", f"{topic}: its camera is not calibrated, so its rays are a guess and are not "
-                              "used; publish its camera_info")
-
     def _leader(self, topic: str, now_ns: int) -> str:
         """The first camera, or while it is silent the first of the others that is not. Nobody before the first one was
         heard, since the frame of the results is its."""
@@ -171,14 +175,19 @@ class FusionNode(Node):
             pose = self._pose(topic, stamp_ns)
             if pose is not None:
                 poses[topic] = pose
+        self._note_skew(poses, stamp_ns)
         config = FusionConfig(values.max_skew_s, values.extrinsics_sigma_m)
-        self._state, fused = fusion.fuse(self._state, stamp_ns, poses, config)
+        try:
+            self._state, fused = fusion.fuse(self._state, stamp_ns, poses, config)
+        except np.linalg.LinAlgError as error:
+            self._monitor.problem("hands", f"what the cameras say cannot be fused ({error}); no result for this image")
+            return
         self._judge(fused)
         hands = tuple(one.hand for one in fused)
         header.frame_id = self._frames[first]
         now_ns = self.get_clock().now().nanoseconds
         age_ns = now_ns - stamp_ns
-        info = replace(info, metric=True, runtime=f"fusion of {len(poses)} cameras, {info.runtime}", dropped=0,
+        info = replace(info, metric=True, runtime=f"fusion of {self._in_time(poses, stamp_ns)} cameras, {info.runtime}", dropped=0,
                        latency_publish_ns=age_ns if info.latency_receive_ns >= 0 and age_ns >= 0 else -1)
         self._hands.publish(messages.fill_array(HandPose21Array(), hands, header, HandPose21, info))
         if self._transforms is not None and stamp_ns and header.frame_id:
@@ -189,12 +198,36 @@ class FusionNode(Node):
             self._markers.publish(self._marker_maker.message(header, hands))
         self._monitor.published({"age at publication": age_ns / 1e6}, 0)
 
+    def _in_time(self, topics: Iterable[str], stamp_ns: int) -> int:
+        """How many of these cameras have an image near enough to that time."""
+        stamps = [self._state.cameras[topic].stamp_ns for topic in topics if topic in self._state.cameras]
+        return sum(abs(stamp - stamp_ns) <= self._values.max_skew_s * 1e9 for stamp in stamps)
+
+    def _note_skew(self, poses: Mapping[str, fusion.Pose], stamp_ns: int) -> None:
+        """A camera that sends, but whose stamps are of another time, would be left out without a word."""
+        now_ns = self._steady.now().nanoseconds
+        for topic in poses:
+            seen = self._state.cameras.get(topic)
+            if seen is None or now_ns - self._heard_ns[topic] > LEAD_S * 1e9 or self._in_time([topic], stamp_ns):
+                self._skewed[topic] = 0
+                continue
+            self._skewed[topic] = self._skewed.get(topic, 0) + 1
+            if self._skewed[topic] >= SKEWED:
+                self._monitor.problem("skew", f"{topic} is not used: its stamps are "
+                                      f"{(seen.stamp_ns - stamp_ns) * 1e-9:+.3f} s from those of the leading camera "
+                                      f"(max_skew_s {self._values.max_skew_s:g}); synchronise the clocks (chrony, PTP) "
+                                      "or use one use_sim_time for all")
+
     def _pose(self, topic: str, stamp_ns: int) -> fusion.Pose | None:
         """From this camera to the first at that time, None if it was not heard yet or TF does not connect the two."""
         if topic not in self._frames:
             return None
         first, own = self._frames[self._topics[0]], self._frames[topic]
-        if self._measured:
+        if own == first or not own:
+            self._monitor.problem("extrinsics", f"{topic} is not used: its frame_id is '{own}', that of the first camera "
+                                  f"'{first}'; give every camera a frame_id of its own in its driver", ERROR)
+            return None
+        if self._values.extrinsics_file:
             pose = self._measured.get((first, own))
             if pose is None:
                 self._monitor.problem("extrinsics", f"{topic} is not used: extrinsics_file does not tell where {own} is "
@@ -217,11 +250,17 @@ class FusionNode(Node):
     def _judge(self, fused: Sequence[fusion.FusedHand]) -> None:
         """Wrong extrinsics or clocks show in views that do not meet."""
         self._monitor.fact("hands seen by several cameras", str(sum(len(one.cameras) > 1 for one in fused)))
-        self._apart_m.extend(one.combination.disagreement_m for one in fused if len(one.cameras) > 1)
-        apart_m = float(np.median(self._apart_m)) if len(self._apart_m) >= REMEMBERED // 2 else 0.0
-        if apart_m > DISAGREE_M:
-            self._monitor.problem("agreement", f"the cameras' joints are {1e3 * apart_m:.0f} mm from the fused ones: "
-                                  "check the transforms between the cameras, and that their clocks agree")
+        together = [one for one in fused if len(one.cameras) > 1]
+        self._agreement.extend((one.combination.disagreement_m, one.surprise) for one in together)
+        if together and len(self._agreement) >= REMEMBERED // 2:
+            apart_m, surprise = np.median(self._agreement, axis=0)
+            if apart_m > DISAGREE_M:
+                self._monitor.problem("agreement", f"the cameras' joints are {1e3 * apart_m:.0f} mm from the fused ones: "
+                                      "check the transforms between the cameras, and that their clocks agree")
+            if surprise > SURPRISE:
+                self._monitor.problem("size", f"together the cameras see a hand of {together[0].hand.hand_length_m:.3f} m, "
+                                      f"{surprise:.1f} standard deviations from what each assumes; if it is not such a "
+                                      "hand, check the distance between the cameras")
         alone = [one for one in fused if len(one.cameras) == 1]
         for k, one in enumerate(alone):
             for other in alone[k + 1:]:

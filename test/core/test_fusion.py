@@ -36,7 +36,8 @@ def seen(X: np.ndarray, camera: fusion.Pose, rng, length_error: float = 0.0, tra
     off = rng.normal(0, ACROSS_M, p.shape)
     off += d * (rng.normal(0, ALONG_M, (21, 1)) - (off * d).sum(-1, keepdims=True))
     p = (p + noise * off) * np.exp(-length_error + noise * rng.normal(0, FIT))
-    sigma = np.sqrt(ALONG_M**2 + (np.linalg.norm(p, axis=-1) * np.hypot(0.07, FIT))**2)
+    length_sigma = 0.03 if changes.get("scale_source") == ScaleSource.CALIBRATED_HAND else 0.07
+    sigma = np.sqrt(ALONG_M**2 + (np.linalg.norm(p, axis=-1) * np.hypot(length_sigma, FIT))**2)
     values = dict(score=0.9, right_probability=right, box=np.array([0.0, 0, 9, 9]), joints_px=rng.normal(size=(21, 2)),
                   joints_m=p, joints_rel_m=p - p[0], confidence=np.full(21, 0.8),
                   state=np.full(21, JointState.VISIBLE, np.uint8), sigma_ray_m=sigma,
@@ -160,6 +161,136 @@ def test_what_two_cameras_found_out_stays_when_one_loses_sight():
     state, (other,) = fusion.fuse(state, 2 * 10**10, poses)                 # another track may be another person
     assert other.hand.scale_source == ScaleSource.ASSUMED and np.all(other.hand.sigma_ray_m > 2 * alone)
     assert 1 not in state.lengths                                           # forgotten with its track
+
+
+def film(poses, images, where, late=(), lost=(), **changes):
+    """The tracks [(cameras, number, wrist)] of each image: ``where``(k) gives {camera: [(X, track id), ...]}; the camera
+    "b" does not send in images ``late``, camera "a" sees nothing in images ``lost``."""
+    rng, state, out = np.random.default_rng(20), fusion.FusionState(), []
+    for k in range(images):
+        for name, hands in where(k).items():
+            if name == "b" and k in late:
+                continue
+            hands = [] if name == "a" and k in lost else hands
+            state = fusion.observe(state, name, 10**9 + k * PERIOD_NS, [
+                seen(X, poses[name], rng, track_id=number, **changes) for X, number in hands])
+        state, fused = fusion.fuse(state, 10**9 + k * PERIOD_NS, poses)
+        out.append([(one.cameras, one.hand.track_id, one.hand.joints_m[0]) for one in fused])
+    return out
+
+
+@pytest.mark.parametrize("apart_m", [0.12, 0.25])
+def test_a_bystander_never_gets_the_operators_number(apart_m):
+    """The second camera loses images, so that its hands may be anywhere, and then the first one loses the operator."""
+    X = joints(0.4, 0.3) + PLACE
+    out = film({"a": pose(0.0), "b": pose(60.0)}, 45, lambda k: {
+        "a": [(X, 1)], "b": [(X + [0.0, apart_m, 0.0], 2)]}, late=(28, 29, 31), lost=range(33, 45))
+    operator = {number for hands in out[:28] for cameras, number, _ in hands if "a" in cameras}
+    assert len(operator) == 1
+    for hands in out:
+        for cameras, number, wrist in hands:
+            assert number not in operator or np.linalg.norm(wrist - X[0]) < 0.1, (cameras, wrist - X[0])
+
+
+def test_two_numbers_of_one_hand_become_one_when_it_fits_for_long_enough():
+    """Two cameras whose hands were too far apart to be one, by a transform that was mended meanwhile."""
+    X = joints(0.4, 0.3) + PLACE
+    out = film({"a": pose(0.0), "b": pose(60.0)}, 30, lambda k: {
+        "a": [(X, 1)], "b": [(X + [0.0, 0.3 if k < 10 else 0.0, 0.0], 2)]})
+    assert all(len(hands) == 2 for hands in out[:10])
+    assert [len(hands) for hands in out[10:]] == [2] * (fusion.CONFIRMED - 1) + [1] * (21 - fusion.CONFIRMED)
+    assert out[-1][0][:2] == (("a", "b"), 1)
+
+
+def test_a_hand_that_one_camera_only_carries_on_stays_one_hand_with_its_number():
+    rng, poses = np.random.default_rng(21), {"a": pose(0.0), "b": pose(60.0)}
+    X, state = shape(rng), fusion.FusionState()
+    for k in range(6):
+        for name, where in poses.items():
+            carried_on = name == "a" and k >= 3
+            state = fusion.observe(state, name, 10**9 + k * PERIOD_NS, [seen(
+                X, where, rng, state=np.full(21, JointState.EXTRAPOLATED if carried_on else JointState.VISIBLE,
+                                             np.uint8))])
+        state, fused = fusion.fuse(state, 10**9 + k * PERIOD_NS, poses)
+        assert [(one.hand.track_id, one.cameras) for one in fused] == [(1, ("a", "b"))]
+        assert (fused[0].hand.state == JointState.VISIBLE).all() and error(fused[0].hand, X) < 0.04
+
+
+def test_what_is_only_carried_on_is_never_called_visible():
+    rng, poses = np.random.default_rng(22), {"a": pose(0.0), "b": pose(60.0)}
+    X = shape(rng)
+    a, b = (seen(X, where, rng) for where in poses.values())
+    lost, state = a.joints_m.copy(), b.state.copy()
+    lost[8], state[8] = np.nan, JointState.EXTRAPOLATED                     # a says visible, but not where
+    _, (fused,) = fuse_once({"a": [replace(a, joints_m=lost)], "b": [replace(b, state=state)]}, poses)
+    assert fused.hand.state[8] == JointState.EXTRAPOLATED and fused.hand.state[7] == JointState.VISIBLE
+    state[:] = JointState.EXTRAPOLATED
+    _, (fused,) = fuse_once({"a": [replace(a, state=state, confidence=np.full(21, 0.8))],
+                             "b": [replace(b, confidence=np.full(21, 0.02))]}, poses)
+    assert (fused.hand.confidence == 0.02).all()                            # of the camera that has a part in it
+    old = fusion.observe(fusion.FusionState(), "b", 10**9, [b])
+    old = fusion.observe(old, "a", 10**9 + 80_000_000, [])
+    _, (fused,) = fusion.fuse(old, 10**9 + 80_000_000, poses)               # nobody saw it in this image
+    assert (fused.hand.state == JointState.EXTRAPOLATED).all()
+
+
+@pytest.mark.parametrize("degrees", [10.0, 20.0, 45.0])
+def test_what_is_wrong_with_a_cameras_place_does_not_average_away_over_the_joints(degrees):
+    rng, squared, lengths = np.random.default_rng(23), [], []
+    for _ in range(60):
+        poses = {"a": pose(0.0), "b": pose(degrees)}
+        X = shape(rng)
+        hands = {name: [seen(X, where, rng)] for name, where in poses.items()}
+        R, t = poses["b"]
+        state, (fused,) = fuse_once(hands, {"a": poses["a"], "b": (R, t + rng.normal(0, 0.01, 3))},
+                                    fusion.FusionConfig(extrinsics_sigma_m=0.01))
+        off = fused.hand.joints_m - X
+        squared.append(np.einsum("ja,jab,jb->j", off, np.linalg.inv(fused.combination.covariance), off).mean() / 3)
+        if state.lengths:
+            lengths.append((np.log(fused.hand.hand_length_m / 0.186)) / state.lengths[1].sigma)
+    assert 0.5 < np.mean(squared) < 1.4
+    assert len(lengths) < 5 or np.sqrt(np.mean(np.square(lengths))) < 1.5
+
+
+def test_a_calibrated_hand_does_not_jump_either_when_one_camera_loses_sight():
+    rng, poses = np.random.default_rng(24), {"a": pose(0.0), "b": pose(60.0)}
+    X, state, off = shape(rng), fusion.FusionState(), []
+    for k in range(24):
+        for name, where in poses.items():
+            if name == "a" or k < 15:
+                state = fusion.observe(state, name, 10**9 + k * 4 * PERIOD_NS, [
+                    seen(X, where, rng, 0.06, scale_source=ScaleSource.CALIBRATED_HAND)])
+        state, (fused,) = fusion.fuse(state, 10**9 + k * 4 * PERIOD_NS, poses)
+        off.append(error(fused.hand, X))
+    assert max(off[:15]) < 0.02 and np.mean(off[15:]) < 0.03
+
+
+def test_calibrated_cameras_on_one_line_of_sight_measure_nothing():
+    rng, places = np.random.default_rng(25), {name: pose(0.0) for name in "abcd"}
+    X = shape(rng)
+    hands = {name: [seen(X, where, rng, scale_source=ScaleSource.CALIBRATED_HAND)] for name, where in places.items()}
+    _, (fused,) = fuse_once(hands, places)
+    assert fused.hand.scale_source == ScaleSource.CALIBRATED_HAND
+
+
+@pytest.mark.parametrize("change", [dict(hand_length_m=float("nan")), dict(hand_length_m=0.0), dict(hand_length_m=-0.1),
+                                    dict(score=float("nan")), dict(right_probability=float("nan"))])
+def test_a_hand_that_does_not_say_what_it_is_is_left_out(change):
+    rng, poses = np.random.default_rng(26), {"a": pose(0.0), "b": pose(60.0)}
+    X = shape(rng)
+    state, (fused,) = fuse_once({"a": [seen(X, poses["a"], rng)], "b": [seen(X, poses["b"], rng, **change)]}, poses)
+    assert fused.cameras == ("a",) and not state.lengths
+
+
+def test_images_in_quick_succession_and_jumps_tell_no_speed():
+    rng, pose_a = np.random.default_rng(27), {"a": pose(0.0)}
+    X = shape(rng)
+    for gap_ns, jump_m, most_m in ((3_000_000, 0.0, 0.02), (PERIOD_NS, 3.0, 0.25)):
+        state = fusion.observe(fusion.FusionState(), "a", 10**9 - gap_ns, [seen(X - [jump_m, 0, 0], pose_a["a"], rng)])
+        now = seen(X, pose_a["a"], rng)
+        state = fusion.observe(state, "a", 10**9, [now])
+        _, (fused,) = fusion.fuse(state, 10**9 + 50_000_000, pose_a)
+        assert np.linalg.norm(fused.hand.joints_m - now.joints_m, axis=-1).max() < most_m
 
 
 def test_hands_keep_their_numbers_while_they_cross_and_while_one_camera_is_blind():
