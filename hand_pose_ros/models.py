@@ -1,7 +1,8 @@
 """models/<name>/: weights.safetensors and card.json, which says what they are; read with their checksum, or not at all.
 
 card.json: name, kind (pose | detector), architecture and options (networks.NETWORKS), input [height, width, 3],
-version, sha256 of the weights, licence, data, training (steps, images, commit ...), accuracy (tables as measured).
+version, sha256 of the weights, licence, data, training (steps, images, commit ...), accuracy (tables as measured) and,
+where it was measured, latency (ms of one input, with processor, runtime and threads).
 """
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from hand_pose_ros.resources import folder
 VERSION = 1
 """Of the interface between weights, networks and the steps round them; a card of another version is refused."""
 WEIGHTS, CARD = "weights.safetensors", "card.json"
-_NEEDED = ("name", "kind", "architecture", "options", "input", "version", "sha256", "licence", "data")
+_NEEDED = {"name": str, "kind": str, "architecture": str, "options": dict, "input": list, "version": int, "sha256": str,
+           "licence": str, "data": str}
 
 
 def path(name: str, root: str | Path | None = None) -> Path:
@@ -47,6 +49,14 @@ def card(name: str, root: str | Path | None = None) -> dict:
     if values["version"] != VERSION:
         raise ModelError(f"{where} is of version {values['version']}, this package needs {VERSION}: take model and "
                          "package of the same release")
+    for key, kind in _NEEDED.items():
+        if not isinstance(values[key], kind):
+            raise ModelError(f"{where} has {key} {values[key]!r}, which is no {kind.__name__}: export the model again")
+    size = values["input"]
+    if len(size) != 3 or size[2] != 3 or any(not isinstance(n, int) or n <= 0 or n % 32 for n in size[:2]) or \
+            values["kind"] == "pose" and size[0] != size[1]:
+        raise ModelError(f"{where} has input {size}; it must be [height, width, 3], both multiples of 32 and of a pose "
+                         "network the same: export the model again")
     return values
 
 
@@ -87,6 +97,9 @@ def source(kind: str, name: str, root: str | Path | None = None):
     values = card(name, root)
     if values["kind"] != kind:
         raise ConfigError(f"model {name!r} is a {values['kind']} network, not a {kind} network: choose another model")
+    if networks.kind(values["architecture"]) != kind:
+        raise ModelError(f"the card of model {name!r} says {kind}, its architecture {values['architecture']} is none: "
+                         "export the model again")
     where = path(name, root) / WEIGHTS
     load_weights(name, root)
     return NetworkSource(kind, name, tuple(values["input"]), lambda: networks.load(str(where.parent)),

@@ -1,28 +1,39 @@
 """Averaged weights of a training -> models/<name>/: half precision safetensors and the card that vouches for them."""
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
+import statistics
 import subprocess
+import time
 from pathlib import Path
 
 import torch
 from safetensors.torch import save as safetensors_bytes
 
 from hand_pose_ros import models, networks
+from hand_pose_ros.errors import ModelError
+from hand_pose_ros.runtimes import host, ort
+from hand_pose_ros.runtimes.agreement import drawn_hands
+from hand_pose_ros.runtimes.base import Options
+from hand_pose_ros.runtimes.source import NetworkSource
 from hand_pose_ros.training import checkpoint
 from hand_pose_ros.training.settings import Settings
+
+LATENCY_RUNS = 60
 
 
 def export(network: torch.nn.Module, settings: Settings, folder: str | Path, *, training: dict, accuracy: dict,
            curve: list = (), data: str = "virtual hands, rendered by hand_pose_ros.synthesis", name: str = "",
-           pieces: bool = False) -> Path:
+           pieces: bool = False, latency: dict | None = None) -> Path:
     """Write weights.safetensors and card.json of ``network`` into ``folder``, each whole or not at all.
 
     accuracy: what was measured with these weights; curve: what was measured on the way to them (``curve.points``).
     name: of the model, by default the folder's. pieces: weights of more than ``checkpoint.PIECE_BYTES`` are cut into
-    weights.safetensors.000 and so on, which ``cat weights.safetensors.* > weights.safetensors`` joins.
+    weights.safetensors.000 and so on, which ``cat weights.safetensors.* > weights.safetensors`` joins. latency: as
+    ``latency_of`` gives it.
 
     The weights are stored in half precision; batch statistics, whose range it may not hold, stay in single precision.
     """
@@ -36,7 +47,7 @@ def export(network: torch.nn.Module, settings: Settings, folder: str | Path, *, 
         "version": models.VERSION,
         "sha256": hashlib.sha256(data_bytes).hexdigest(), "licence": "Apache-2.0", "data": data,
         "parameters": sum(p.numel() for p in network.parameters()), "training": {**training, "commit": _commit()},
-        "accuracy": accuracy, "curve": list(curve),
+        "accuracy": accuracy, "curve": list(curve), **({"latency": latency} if latency else {}),
     }
     files = {models.WEIGHTS: data_bytes}
     if pieces and len(data_bytes) > checkpoint.PIECE_BYTES:
@@ -46,6 +57,24 @@ def export(network: torch.nn.Module, settings: Settings, folder: str | Path, *, 
         if old.name not in files:
             old.unlink()
     return folder
+
+
+def latency_of(network: torch.nn.Module, settings: Settings) -> dict:
+    """What one input takes this processor, for the card: "ms", the median through ONNX Runtime with one thread, and on
+    what it was measured. Raises ModelError if ONNX Runtime is not installed or the network cannot be exported to it."""
+    if problem := ort.onnx_problem():
+        raise ModelError(f"latency is measured through ONNX Runtime: {problem}")
+    still = copy.deepcopy(network).cpu().eval()
+    source = NetworkSource(networks.kind(settings.architecture), settings.architecture, (*settings.size, 3),
+                           lambda: still)
+    runtime = ort.OnnxRuntime(source, ort.export(source), Options(threads=1), "CPUExecutionProvider", "onnxruntime")
+    picture, times = drawn_hands(*settings.size, 1), []
+    for _ in range(LATENCY_RUNS):
+        began = time.perf_counter()
+        runtime(picture)
+        times.append(1e3 * (time.perf_counter() - began))
+    return {"ms": round(statistics.median(times), 2), "batch": 1, "threads": 1, "processor": host.cpu_name(),
+            "runtime": f"onnxruntime {host.version('onnxruntime')}"}
 
 
 def _stored(name: str, value: torch.Tensor) -> torch.Tensor:

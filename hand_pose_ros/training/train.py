@@ -12,9 +12,11 @@ import torch
 from hand_pose_ros import limits, models, networks, resources
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.training import curve, imagenet, measure
-from hand_pose_ros.training.export import export
+from hand_pose_ros.training.export import export, latency_of
 from hand_pose_ros.training.loop import Trainer, is_begun
 from hand_pose_ros.training.settings import find, from_dict, load
+
+_log = logging.getLogger(__name__)
 
 
 def add_arguments(parser) -> None:
@@ -87,7 +89,12 @@ def main(args) -> int:
         return 0
     curve.plot(args.out)
     if exported:
-        _export(trainer, exported, result)
+        latency = None
+        try:
+            latency = latency_of(trainer.average, settings)
+        except Exception as error:                      # whatever it is, it must not cost the model
+            _log.warning("the card says no latency: %s", error)
+        _export(trainer, exported, result, latency=latency)
         print(f"exported to {exported}")
     return 0
 

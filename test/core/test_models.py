@@ -75,6 +75,25 @@ def test_cards_of_other_versions_are_refused(root, values, words):
         models.card("some_pose", root)
 
 
+@pytest.mark.parametrize("values, words", [
+    ({"input": "foo"}, "input 'foo', which is no list"), ({"input": [100, 100, 3]}, "input .100, 100, 3.; it must be"),
+    ({"input": [128, 128]}, "it must be .height, width, 3."), ({"input": [128, 160, 3]}, "of a pose network the same"),
+    ({"input": [0, 0, 3]}, "it must be"), ({"input": [128.0, 128.0, 3]}, "it must be"),
+    ({"architecture": ["pose_light"]}, "architecture .'pose_light'., which is no str"),
+    ({"options": 3}, "options 3, which is no dict"),
+])
+def test_cards_of_what_no_network_takes_are_refused(root, values, words):
+    change(root, **values)
+    with pytest.raises(ModelError, match=f"card.json has .*{words}"):
+        models.card("some_pose", root)
+
+
+def test_a_card_whose_architecture_is_of_another_kind_is_refused(root):
+    change(root, architecture="detector_light")
+    with pytest.raises(ModelError, match="'some_pose' says pose, its architecture detector_light is none"):
+        models.source("pose", "some_pose", root)
+
+
 def test_a_card_that_is_not_json_is_refused(root):
     (root / "some_pose" / models.CARD).write_text("{")
     with pytest.raises(ModelError, match="card.json cannot be read"):

@@ -14,6 +14,7 @@ import torch
 from hand_pose_ros import models, networks
 from hand_pose_ros.errors import ConfigError, ModelError
 from hand_pose_ros.training import checkpoint, imagenet, loop, train
+from hand_pose_ros.training import export as exporting
 from hand_pose_ros.training.export import export
 from hand_pose_ros.training.settings import from_dict
 
@@ -60,6 +61,7 @@ def test_only_a_training_that_begins_needs_the_weights_to_begin_with(run, tmp_pa
     run(**started)
     run("--export-only", "--export", str(tmp_path / "model"), **started)
     card = models.card(str(tmp_path / "model"))
+    assert 0 < card["latency"]["ms"] < 1000 and {"processor", "runtime", "batch", "threads"} < set(card["latency"])
     assert card["training"]["steps"] == 4 and card["training"]["before"]["name"] == imagenet.CARD["name"]
     kept = checkpoint.load(tmp_path / "out" / loop.CHECKPOINT)["network"]
     assert all(torch.equal(kept[name], whole[name]) for name in whole if name.startswith("backbone.s8.0.0."))
@@ -73,6 +75,12 @@ def test_values_that_cannot_work_are_refused_before_anything_is_written(run, tmp
         run(*words)
     assert f"argument {words[0]}: '{words[1]}' is not allowed: " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_is_exported_without_onnx_runtime_too(run, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(exporting.ort, "onnx_problem", lambda: "onnxruntime is not installed")
+    run("--export", tmp_path / "model")
+    assert "latency" not in models.card(str(tmp_path / "model")) and "onnxruntime is not installed" in caplog.text
 
 
 def test_a_model_that_is_there_is_replaced_only_if_that_is_meant(run, tmp_path, monkeypatch):
