@@ -76,6 +76,9 @@ SETTINGS = (
 )
 """In the order of the README's table."""
 
+PATH_BEGINNINGS = ("/", "./", "~/")
+"""Of a model that is given by the path of its folder instead of its name below models/."""
+
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
@@ -113,8 +116,11 @@ def check(values: Mapping[str, Any]) -> None:
     """Raises ConfigError if known settings cannot work together. Names that are not of the core are not looked at."""
     for name in ("detector_model", "pose_model"):
         value = values.get(name)
-        if value is not None and (not value or "/" in value or "\\" in value or value.startswith(".")):
-            raise ConfigError(f"{name} is '{value}'; give the name of a folder below models/, without a path")
+        if value is None or value.startswith(PATH_BEGINNINGS):          # a folder given by path: models.path looks
+            continue
+        if not value or "/" in value or "\\" in value or value.startswith("."):
+            raise ConfigError(f"{name} is '{value}'; give the name of a folder below models/, or a path to a model's "
+                              f"folder that begins with {', '.join(PATH_BEGINNINGS)}")
 
 
 class _Checked:

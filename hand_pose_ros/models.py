@@ -24,15 +24,18 @@ _NEEDED = {"name": str, "kind": str, "architecture": str, "options": dict, "inpu
 
 def path(name: str, root: str | Path | None = None) -> Path:
     """The folder of model ``name``: below ``root`` (default: the models/ that belongs to the code), or ``name`` itself
-    if it is a path to a folder with a card. Raises ModelError, naming the models there are, if there is none."""
-    if (Path(name) / CARD).is_file():
-        return Path(name)
+    if it is a path (with a /, perhaps from ~ on) to a folder with a card. Raises ModelError, naming the models there
+    are, if there is none."""
+    given = Path(name).expanduser().absolute()
+    if "/" in name and (given / CARD).is_file():
+        return given
     base = Path(root) if root is not None else folder("models")
     found = base / name
     if not (found / CARD).is_file():
         there = sorted(p.parent.name for p in base.glob("*/" + CARD))
+        hint = f" (the folder here: ./{name})" if (given / CARD).is_file() else ""
         raise ModelError(f"no model {name!r} in {base} (there: {', '.join(there) or 'none'}): reinstall the package, "
-                         "or name another one")
+                         f"name another one, or give the path of a folder with {CARD} and {WEIGHTS}{hint}")
     return found
 
 
@@ -70,7 +73,9 @@ def load_weights(name: str, root: str | Path | None = None) -> dict[str, np.ndar
     try:
         data = where.read_bytes()
     except OSError as error:
-        raise ModelError(f"{where} cannot be read ({error}): reinstall the package") from error
+        remedy = f"join its pieces (cat {where}.* > {where})" if Path(f"{where}.000").is_file() else \
+            "reinstall the package"
+        raise ModelError(f"{where} cannot be read ({error}): {remedy}") from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != values["sha256"]:
         raise ModelError(f"{where} ({len(data)} bytes, sha256 {digest[:12]}...) is not the file that its card "

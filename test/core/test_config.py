@@ -31,11 +31,20 @@ def test_defaults_pass_their_own_checks_and_have_help():
     ({"max_hand": 2}, "there is no setting 'max_hand'; choices: detector_model, "),
     ({"pose_model": "../secret"}, "pose_model is '../secret'; give the name of a folder below models/"),
     ({"pose_model": ""}, "pose_model is ''"),
+    ({"pose_model": "runs/pose"}, "pose_model is 'runs/pose'; give the name of a folder below models/, or a path to a "
+     "model's folder that begins with /, ./, ~/"),
+    ({"detector_model": ".hidden"}, "detector_model is '.hidden'"),
+    ({"detector_model": "a\\b"}, "detector_model is 'a\\b'"),
 ])
 def test_bad_values_are_named_with_what_is_allowed(values, says):
     with pytest.raises(ConfigError) as error:
         Config.from_dict(values)
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize("path", ["/somewhere/pose", "./pose", "~/runs/pose"])
+def test_a_model_may_be_given_by_its_path(path):
+    assert Config.from_dict({"pose_model": path}).pose_model == path
 
 
 def test_whole_numbers_do_for_numbers():

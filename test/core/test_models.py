@@ -40,6 +40,25 @@ def test_an_absent_model_names_those_there_are(root):
         models.card("other", root)
 
 
+def test_a_model_is_found_by_name_or_by_path_and_a_name_is_no_path(root, monkeypatch):
+    monkeypatch.setenv("HOME", str(root))
+    monkeypatch.chdir(root)
+    for path in (root / "some_pose", "./some_pose", "~/some_pose"):
+        assert models.source("pose", str(path)).input_shape == (128, 128, 3)
+        assert models.path(str(path)) == root / "some_pose" and models.path(str(models.path(str(path))))
+    with pytest.raises(ModelError, match="no model 'some_pose'.*the folder here: ./some_pose"):
+        models.card("some_pose")
+    with pytest.raises(ModelError, match="no model './other'.*the path of a folder with card.json and weights.saf"):
+        models.card("./other")
+
+
+def test_weights_in_pieces_are_told_how_to_be_joined(root):
+    weights = root / "some_pose" / models.WEIGHTS
+    weights.rename(f"{weights}.000")
+    with pytest.raises(ModelError, match=f"join its pieces .cat {weights}.* > {weights}."):
+        models.load_weights("some_pose", root)
+
+
 @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:50], lambda b: b"", lambda b: b[:-1] + b"\x7f"])
 def test_a_changed_weight_file_is_refused(root, damage):
     file = root / "some_pose" / models.WEIGHTS
