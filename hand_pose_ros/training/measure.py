@@ -91,9 +91,9 @@ class Photographs:
 
 @torch.no_grad()
 def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
-    """By set: nme, pa_mm, presence and right (%, of the crops and of their mirror images), with the box given and one
-    refinement from the network's own joints, as the tracker does; the first crop is not turned, since boxes do not
-    tell which way a hand points."""
+    """By set: nme, pa_mm, presence and right (%, of the crops and of their mirror images) and uv_calibration (as of
+    ``pose_on_samples``), with the box given and one refinement from the network's own joints, as the tracker does; the
+    first crop is not turned, since boxes do not tell which way a hand points."""
     rows = defaultdict(lambda: defaultdict(list))
     for record in photographs.records:
         image = None
@@ -109,7 +109,7 @@ def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
             for _ in range(2):
                 geometry = crops.plan(camera, detection, size, mirrored)
                 batch = torch.from_numpy(crops.sample(image, camera, geometry)[None].copy())
-                uv, xyz, _, _, _, presence, right = (o[0].numpy() for o in _answer(network, batch))
+                uv, xyz, uv_sigma, _, _, presence, right = (o[0].numpy() for o in _answer(network, batch))
                 px = crops.crop_to_image(geometry, camera, bone_knuckles(uv))
                 if np.isfinite(px).all():
                     detection = Detection(detection.box, 1.0, np.nan, crops.from_joints(px).up)
@@ -117,6 +117,9 @@ def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
             row = rows[record["dataset"]]
             span = np.ptp(truth[valid], axis=0).max()
             row["nme"].append(100 * np.linalg.norm(px - truth, axis=-1)[valid].mean() / span)
+            off = np.abs(bone_knuckles(uv) - crops.image_to_crop(geometry, camera, truth))[valid]
+            row["uv_error"].extend(off.mean(-1))
+            row["uv_expected"].extend(uv_sigma[valid] * 2 ** -0.5)
             row["presence"].append(100.0 * (presence > 0.5))
             mirror_right = _answer(network, batch.flip(2))[6].item()
             row["right"].append(50.0 * (right > 0.5) + 50.0 * (mirror_right < 0.5))
@@ -126,8 +129,12 @@ def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
                 shape = bone_knuckles(xyz) * ((-1, 1, 1) if mirrored else (1, 1, 1)) @ geometry.R_camera_crop.T
                 if known.sum() >= 8:
                     row["pa_mm"].append(_aligned_error(shape[known], mm[known]))
-    return {name: {"hands": len(row["nme"]), **{k: float(np.nanmean(v)) for k, v in row.items()}}
-            for name, row in sorted(rows.items())}
+    result = {}
+    for name, row in sorted(rows.items()):
+        means = {k: float(np.nanmean(v)) for k, v in row.items()}
+        result[name] = {"hands": len(row["nme"]), "uv_calibration": means.pop("uv_error") / means.pop("uv_expected"),
+                        **means}
+    return result
 
 
 @torch.no_grad()

@@ -90,7 +90,38 @@ def test_a_network_on_a_gpu_is_measured_as_one_on_the_cpu(folder, tmp_path, gpu,
     expected = run.measure()
     run.average, run.device, run.held_out = NetworkOnGpu(run.average), GPU, None
     assert json.dumps(run.measure()) == json.dumps(expected)
-    assert set(expected["photographs"]["sticks"]) >= ({"nme", "pa_mm"} if kind == "pose" else {"recall", "false"})
+    wanted = {"nme", "pa_mm", "uv_calibration"} if kind == "pose" else {"recall", "false"}
+    assert set(expected["photographs"]["sticks"]) >= wanted
+
+
+class Constant(torch.nn.Module):
+    """Says the same of every crop: all joints at ``at`` (u, v), with a standard deviation of ``sigma`` pixels."""
+
+    def __init__(self, at, sigma):
+        super().__init__()
+        self.at, self.sigma = torch.nn.Parameter(torch.tensor(at)), sigma
+
+    def forward(self, images):
+        n = len(images)
+        return (self.at.expand(n, 21, 2), torch.zeros(n, 21, 3), torch.full((n, 21), self.sigma),
+                torch.ones(n, 21), torch.ones(n, 21), torch.ones(n), torch.ones(n))
+
+
+def test_calibration_on_photographs_is_the_error_over_the_expected_one(tmp_path):
+    """Hands round the camera's axis, where a crop pixel is 1.5 * 40 / 64 pixels: the error can be told by hand."""
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((100, 100, 3), 99, np.uint8))
+    pixel, lines = 1.5 * 40 / 64, []
+    for side, sign in (("right", 1), ("left", -1)):
+        joints = np.tile([49.5 + sign * 8.0 * pixel, 49.5], (21, 1))    # the network says 3 crop pixels: 5 too few
+        joints[0, 1] += 21.0 * pixel
+        joints[20] = 1000.0
+        lines.append({"image": "grey.png", "dataset": side, "truth": "fitted", "width": 100, "height": 100, "hands": [{
+            "bbox": [29.5, 29.5, 40, 40], "joints_2d": joints.tolist(), "valid_2d": [1] * 20 + [0], "handedness": side,
+            "K": [[120, 0, 49.5], [0, 120, 49.5], [0, 0, 1]]}]})
+    (tmp_path / "annotations.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    found = measure.pose_on_photographs(Constant([31.5 + 3.0, 31.5], 4.0), measure.Photographs(tmp_path), 64)
+    for side in ("right", "left"):
+        assert found[side]["uv_calibration"] == pytest.approx((20 * 5.0 + 21.0) / 40 / (4.0 * 0.5 ** 0.5), rel=1e-4)
 
 
 def test_measuring_that_fails_costs_no_training(folder, tmp_path, monkeypatch, caplog):
