@@ -29,7 +29,7 @@ def path(name: str, root: str | Path | None = None) -> Path:
     given = Path(name).expanduser().absolute()
     if "/" in name and (given / CARD).is_file():
         return given
-    base = Path(root) if root is not None else folder("models")
+    base = Path(root).absolute() if root is not None else folder("models")
     found = base / name
     if not (found / CARD).is_file():
         there = sorted(p.parent.name for p in base.glob("*/" + CARD))

@@ -7,7 +7,6 @@ import pytest
 import standin_hands
 import torch
 
-from hand_pose_ros import networks
 from hand_pose_ros.training import checkpoint, loop, measure, settings
 
 KINDS = {"pose": {"architecture": "pose_light", "options": {"width": 0.4, "neck": 16}, "size": [64, 64]},
