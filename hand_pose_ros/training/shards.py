@@ -61,10 +61,9 @@ class Shard:
         "unseen": boxes (n, 4) px of hands that are in the picture but not labelled, "complete": whether these are all
         that it shows} of picture k. Raises DataError if it is damaged, or says what no camera can have seen."""
         label = self._label(k)
-        for hand in () if self._sound[k] else label["hands"]:
-            if fault := _fault(label["camera"], hand["joints_m"], hand["joints_px"], hand["state"]):
-                raise DataError(f"label {k} of shard {self.path} has {fault}: render it again")
-        self._sound[k] = True
+        if not self._sound[k]:
+            self._look_through(f"label {k} of shard {self.path}", label["camera"], label["hands"])
+            self._sound[k] = True
         self._size = {k: (label["camera"].width, label["camera"].height)}
         return label
 
@@ -100,10 +99,10 @@ class Shard:
     def _label(self, k: int) -> dict:
         try:
             record = json.loads(self._bytes(k, "json"))
-            width, height = int(record["width"]), int(record["height"])
-            camera = cameras.from_camera_info(SimpleNamespace(
-                width=width, height=height, K=np.array(record["K"], np.float64), D=record.get("D") or (),
-                distortion_model=record.get("distortion_model")), width, height)
+            K = np.array(record["K"], np.float64).reshape(3, 3)
+            camera = Camera(int(record["width"]), int(record["height"]), K,
+                            str(record.get("distortion_model") or "plumb_bob"),
+                            np.array(record.get("D") or [], np.float64))
             hands = [{"joints_m": np.array(h["joints_m"], np.float64).reshape(NUM_JOINTS, 3),
                       "joints_px": np.array(h["joints_px"], np.float64).reshape(NUM_JOINTS, 2),
                       "state": np.array(h["state"], np.int64).reshape(NUM_JOINTS),
@@ -115,10 +114,20 @@ class Shard:
                 raise ValueError(f"unseen_boxes {unseen.tolist()}")
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"label {k} of shard {self.path} is not complete ({error!r}): render it again") from error
-        except FrameError as error:
-            raise DataError(f"label {k} of shard {self.path} has no usable camera ({error}): render it "
-                            "again") from error
         return {"camera": camera, "hands": hands, "unseen": unseen, "complete": complete}
+
+    @staticmethod
+    def _look_through(name: str, camera: Camera, hands: list[dict]) -> None:
+        """Raises DataError for a label that says what no camera can have seen."""
+        info = SimpleNamespace(width=camera.width, height=camera.height, K=camera.K)
+        try:
+            cameras.check_distortion(camera.distortion_model, camera.D)
+            cameras.from_camera_info(info, camera.width, camera.height)
+        except FrameError as error:
+            raise DataError(f"{name} has no usable camera ({error}): render it again") from error
+        for hand in hands:
+            if fault := _fault(camera, hand["joints_m"], hand["joints_px"], hand["state"]):
+                raise DataError(f"{name} has {fault}: render it again")
 
 
 def _fault(camera: Camera, joints_m: np.ndarray, joints_px: np.ndarray, state: np.ndarray) -> str:
