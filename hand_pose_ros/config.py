@@ -36,8 +36,10 @@ class Setting:
 
 
 SETTINGS = (
-    Setting("detector_model", "detector_light", "Folder below models/ of the network that finds hands in the image."),
-    Setting("pose_model", "pose_light", "Folder below models/ of the network that finds 21 joints in a crop."),
+    Setting("detector_model", "detector_light", "Network that finds hands in the image: a folder "
+            "below models/, or the path of one that begins with /, ./ or ~/."),
+    Setting("pose_model", "pose_light", "Network that finds 21 joints in a crop: a folder below models/, or "
+            "a path."),
     Setting("runtime", "auto", "What runs the networks; auto: the fastest that works here.",
             choices=("auto", "tensorrt", "cuda", "onnxruntime", "onnxruntime-int8", "onnxruntime-cuda", "cpu")),
     Setting("max_hands", 2, "Most hands that are followed at a time.", low=1, high=6, live=True),
