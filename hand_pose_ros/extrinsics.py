@@ -1,7 +1,7 @@
 """Where one camera stands relative to another, from a hand that both see moving: no board, no tape.
 
-``pairs`` collects what both saw at the same time, ``solve`` finds the transform. Each pair of hands gives 21 points; the
-least squares are those of fusion.py, in which the joints and each view's scale are eliminated (variable projection:
+``pairs`` collects what both saw at the same time, ``solve`` finds the transform. Each pair of hands gives 21 points;
+the least squares are those of fusion.py, in which the joints and each view's scale are eliminated (variable projection:
 Golub and Pereyra, SIAM J. Numer. Anal. 1973), so that six numbers are left: a rotation and a translation. Cameras that
 see a hand of assumed size know the distance between them as well as that size: calibrate the hand first (`hand-pose
 calibrate`), or measure that distance.
@@ -88,8 +88,8 @@ def solve(found: Sequence[tuple[Hand, Hand]]) -> Extrinsics:
     chosen = [found[k] for k in np.unique(np.linspace(0, len(found) - 1, MOST_PAIRS).round().astype(int))]
     extent = spread_m(chosen)
     if not extent > MIN_SPREAD_M:
-        raise DataError(f"the hand moved through {100 * extent:.0f} cm only across its way; {100 * MIN_SPREAD_M:.0f} cm "
-                        "are needed: move it left and right, up and down, near and far")
+        raise DataError(f"the hand moved through {100 * extent:.0f} cm only across its way; {100 * MIN_SPREAD_M:.0f} "
+                        "cm are needed: move it left and right, up and down, near and far")
     R, t = _aligned(chosen)
     R, t = _refined(chosen, R, t)
     apart = np.array([_combined(pair, R, t).disagreement_m for pair in chosen])
@@ -119,8 +119,8 @@ def save(path: str | Path, first_frame: str, second_frame: str, found: Extrinsic
     path = Path(path).expanduser()
     known = load(path) if path.exists() else {}
     if known and {first for first, _ in known} != {first_frame}:
-        raise ConfigError(f"{path} holds cameras relative to {next(iter(known))[0]}, not to {first_frame}; give another "
-                          "file")
+        raise ConfigError(f"{path} holds cameras relative to {next(iter(known))[0]}, not to {first_frame}; give "
+                          "another file")
     entry = {"translation_m": np.round(found.t, 6).tolist(), "rotation_xyzw": np.round(quaternion(found.R), 8).tolist(),
              "disagreement_mm": round(1e3 * found.disagreement_m, 1), "pairs": found.pairs}
     before = json.loads(path.read_text())["cameras"] if known else {}

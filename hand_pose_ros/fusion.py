@@ -96,8 +96,8 @@ class FusionConfig:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One hand as one camera sees it. ``sigma_m``: standard deviation [m], in every direction, of what is wrong with all
-    joints alike: the camera's place, and the time that passed."""
+    """One hand as one camera sees it. ``sigma_m``: standard deviation [m], in every direction, of what is wrong with
+    all joints alike: the camera's place, and the time that passed."""
 
     hand: Hand
     R: np.ndarray                                   # (3, 3) from the camera to the first one
@@ -194,9 +194,9 @@ def _states(view: View) -> np.ndarray:
 
 
 def _scale_prior(views: Sequence[View], prior: np.ndarray, length: Length | None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (V,) and covariance (V, V) of log k. Views that assumed a hand length assumed the same one, so that its error
-    is one error, likewise those that were told a calibrated one; less of it is left once the cameras have measured the
-    length, and then it is one error of both."""
+    """Mean (V,) and covariance (V, V) of log k. Views that assumed a hand length assumed the same one, so that its
+    error is one error, likewise those that were told a calibrated one; less of it is left once the cameras have
+    measured the length, and then it is one error of both."""
     sources = np.array([view.hand.scale_source for view in views])
     assumed, calibrated = sources == ScaleSource.ASSUMED, sources == ScaleSource.CALIBRATED_HAND
     common = np.where(assumed, ASSUMED_LENGTH_SIGMA, np.where(calibrated, CALIBRATED_LENGTH_SIGMA, 0.0))
@@ -219,9 +219,9 @@ def _improve(X: np.ndarray | None, log_scale: np.ndarray, o: np.ndarray, L: np.n
     """One Gauss-Newton step on r_vj = Y_vj - (X_j - c_v - o_v) / k_v and the priors of log k and o, X eliminated first.
 
     The noise lies in what the views say (Y), so the model must be turned this way round: fitting k Y to X instead would
-    shrink k, since a smaller hand has smaller residuals. X (21, 3) or None at the start, log_scale (V,), o (V, 3), L (V,
-    21, 3, 3), Y (V, 21, 3), c (V, 3), mean (V,) and Q (V, V) of log k, offsets (V,) m -> X, log_scale, o, inverse of X's
-    own information (21, 3, 3), covariance (4V, 4V) of all log k and then all o, and dX/d(those) (21, 3, 4V).
+    shrink k, since a smaller hand has smaller residuals. X (21, 3) or None at the start, log_scale (V,), o (V, 3),
+    L (V, 21, 3, 3), Y (V, 21, 3), c (V, 3), mean (V,) and Q (V, V) of log k, offsets (V,) m -> X, log_scale, o, inverse
+    of X's own information (21, 3, 3), covariance (4V, 4V) of all log k and then all o, and dX/d(those) (21, 3, 4V).
     """
     V = len(Y)
     if X is None:
@@ -386,8 +386,9 @@ def _seen_joints(group: Sequence[tuple[str, Hand, View]]) -> int:
 
 
 def _cost(group: list, view: tuple[str, Hand, View], state: FusionState) -> tuple[float, float]:
-    """How badly a view fits a group, and how surprising the sizes are that make it fit. What may have happened since its image widens the fused hand's uncertainty, but is
-    no reason to take a hand that is further away for the same one."""
+    """How badly a view fits a group, and how surprising the sizes are that make it fit. What may have happened
+    since its image widens the fused hand's uncertainty, but is no reason to take a hand that is further away for
+    the same one."""
     ours = _numbers(group, state)
     length = next((state.lengths[number] for number in sorted(ours) if number in state.lengths), None)
     views = [*(other for _, _, other in group), view[2]]
@@ -469,7 +470,8 @@ def _hand(combination: Combination, views: Sequence[View], own: Hand | None, num
     measured = measured and (told or len(views) > 1)
     return Hand(score=max(hand.score for hand in hands),
                 right_probability=float(np.mean([hand.right_probability for hand in hands])),
-                box=own.box if own else np.full(4, np.nan), joints_px=own.joints_px if own else np.full((21, 2), np.nan),
+                box=own.box if own else np.full(4, np.nan),
+                joints_px=own.joints_px if own else np.full((21, 2), np.nan),
                 joints_m=joints, joints_rel_m=joints - joints[0],
                 confidence=confidence, state=state.astype(np.uint8),
                 sigma_ray_m=np.sqrt(along), sigma_across_m=np.sqrt(across),

@@ -1,4 +1,4 @@
-"""``hand-pose calibrate-cameras``: measure where a second camera is, by a hand that both see, and store it in a file."""
+"""``hand-pose calibrate-cameras``: measure where a second camera is, by a hand that both see; store it in a file."""
 from __future__ import annotations
 
 import argparse
@@ -56,8 +56,8 @@ def main(args: argparse.Namespace) -> int:
     extrinsics.save(out, *frames, found)
     x, y, z = found.t
     qx, qy, qz, qw = quaternion(found.R)
-    print(f"{frames[1]} is at ({x:.3f}, {y:.3f}, {z:.3f}) m in {frames[0]}; the joints of {found.pairs} images agree within "
-          f"{1e3 * found.disagreement_m:.0f} mm; stored in {out}\n"
+    print(f"{frames[1]} is at ({x:.3f}, {y:.3f}, {z:.3f}) m in {frames[0]}; the joints of {found.pairs} images agree "
+          f"within {1e3 * found.disagreement_m:.0f} mm; stored in {out}\n"
           f"use it: hand-pose fuse {args.first} {args.second} --ros-args -p extrinsics_file:={out.resolve()}\n"
           f"or for all of TF: ros2 run tf2_ros static_transform_publisher --frame-id {frames[0]} --child-frame-id "
           f"{frames[1]} --x {x:.4f} --y {y:.4f} --z {z:.4f} --qx {qx:.6f} --qy {qy:.6f} --qz {qz:.6f} --qw {qw:.6f}")
@@ -90,7 +90,8 @@ def listen(topics: tuple[str, str], seconds: float, timeout_s: float, ros_args: 
             return
         frames[number] = message.header.frame_id
         if frames[0] == frames[1]:
-            raise DataError(f"both cameras call their frame '{frames[0]}'; give each a frame_id of its own in its driver")
+            raise DataError(f"both cameras call their frame '{frames[0]}'; give each a frame_id of its own in its "
+                            "driver")
         seen[number].append((messages.stamp_ns(message.header), hands))
 
     for number, topic in enumerate(topics):
@@ -107,7 +108,7 @@ def listen(topics: tuple[str, str], seconds: float, timeout_s: float, ros_args: 
                 return seen, frames
             if both_s is None and now_s - began_s > timeout_s:
                 raise DataError("; ".join(
-                    f"{topic}: {unusable[k] or ('no hand' if seen[k] else 'no message; is its hand pose node running?')}"
+                    f"{topic}: {unusable[k] or ('no hand' if seen[k] else 'no message; does its hand pose node run?')}"
                     for k, topic in enumerate(topics) if not with_hands[k]))
             if now_s - said_s > REPORT_S:
                 said_s = now_s

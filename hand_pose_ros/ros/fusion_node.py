@@ -43,14 +43,14 @@ SKEWED = 10
 SETTINGS = (
     Setting("hands_topics", "", "HandPose21Array of two or more cameras, separated by commas, e.g. "
             "/cam_left/hand_pose/hands,/cam_right/hand_pose/hands. Results are in the first one's frame."),
-    Setting("max_skew_s", 0.1, "Hands of a camera whose image is further than this from that of the first are not used.",
-            "s", 0.001, 1.0, live=True),
-    Setting("wait_s", 0.02, "How long a result waits for the other cameras' images of the same time; 0: not at all, they "
-            "are carried on from their last ones.", "s", 0.0, 0.5),
-    Setting("extrinsics_sigma_m", 0.005, "How well the places of the cameras are known: standard deviation at the hand.",
-            "m", 0.0, 0.2, live=True),
-    Setting("extrinsics_file", "", "File of hand-pose calibrate-cameras: where the cameras are; its transforms are used "
-            "instead of TF's. Empty: TF."),
+    Setting("max_skew_s", 0.1, "Hands of a camera whose image is further than this from that of the first are not "
+            "used.", "s", 0.001, 1.0, live=True),
+    Setting("wait_s", 0.02, "How long a result waits for the other cameras' images of the same time; 0: not at all, "
+            "they are carried on from their last ones.", "s", 0.0, 0.5),
+    Setting("extrinsics_sigma_m", 0.005, "How well the places of the cameras are known: standard deviation at the "
+            "hand.", "m", 0.0, 0.2, live=True),
+    Setting("extrinsics_file", "", "File of hand-pose calibrate-cameras: where the cameras are; its transforms are "
+            "used instead of TF's. Empty: TF."),
     Setting("publish_tf", True, "Send TF frames of wrists and fingertips."),
     Setting("tf_prefix", "fused/", "Put before every TF frame name."),
     Setting("silence_warning_s", 2.0, "Time without hands of a camera after which diagnostics say so.", "s", 0.1,
@@ -135,8 +135,8 @@ class FusionNode(Node):
         self._heard_ns[topic], self._frames[topic] = now_ns, message.header.frame_id
         guessed = not info.metric and any(np.isfinite(hand.joints_m).any() for hand in hands)
         if guessed:
-            self._monitor.problem("metres", f"{topic}: its camera is not calibrated, so its rays are a guess and are not "
-                                  "used; publish its camera_info")
+            self._monitor.problem("metres", f"{topic}: its camera is not calibrated, so its rays are a guess and are "
+                                  "not used; publish its camera_info")
             hands = ()
         leads = topic == self._leader(topic, now_ns)
         if leads or last is not None and stamp_ns < last.stamp_ns:
@@ -187,7 +187,8 @@ class FusionNode(Node):
         header.frame_id = self._frames[first]
         now_ns = self.get_clock().now().nanoseconds
         age_ns = now_ns - stamp_ns
-        info = replace(info, metric=True, runtime=f"fusion of {self._in_time(poses, stamp_ns)} cameras, {info.runtime}", dropped=0,
+        info = replace(info, metric=True, runtime=f"fusion of {self._in_time(poses, stamp_ns)} cameras, {info.runtime}",
+                       dropped=0,
                        latency_publish_ns=age_ns if info.latency_receive_ns >= 0 and age_ns >= 0 else -1)
         self._hands.publish(messages.fill_array(HandPose21Array(), hands, header, HandPose21, info))
         if self._transforms is not None and stamp_ns and header.frame_id:
@@ -224,14 +225,14 @@ class FusionNode(Node):
             return None
         first, own = self._frames[self._topics[0]], self._frames[topic]
         if own == first or not own:
-            self._monitor.problem("extrinsics", f"{topic} is not used: its frame_id is '{own}', that of the first camera "
-                                  f"'{first}'; give every camera a frame_id of its own in its driver", ERROR)
+            self._monitor.problem("extrinsics", f"{topic} is not used: its frame_id is '{own}', that of the first "
+                                  f"camera '{first}'; give every camera a frame_id of its own in its driver", ERROR)
             return None
         if self._values.extrinsics_file:
             pose = self._measured.get((first, own))
             if pose is None:
-                self._monitor.problem("extrinsics", f"{topic} is not used: extrinsics_file does not tell where {own} is "
-                                      f"relative to {first}; run hand-pose calibrate-cameras for it", ERROR)
+                self._monitor.problem("extrinsics", f"{topic} is not used: extrinsics_file does not tell where {own} "
+                                      f"is relative to {first}; run hand-pose calibrate-cameras for it", ERROR)
             return pose
         try:
             rotation, translation, _ = self._lookup(first, own, stamp_ns)
@@ -255,12 +256,13 @@ class FusionNode(Node):
         if together and len(self._agreement) >= REMEMBERED // 2:
             apart_m, surprise = np.median(self._agreement, axis=0)
             if apart_m > DISAGREE_M:
-                self._monitor.problem("agreement", f"the cameras' joints are {1e3 * apart_m:.0f} mm from the fused ones: "
-                                      "check the transforms between the cameras, and that their clocks agree")
+                self._monitor.problem("agreement", f"the cameras' joints are {1e3 * apart_m:.0f} mm from the fused "
+                                      "ones: check the transforms between the cameras, and that their clocks agree")
             if surprise > SURPRISE:
-                self._monitor.problem("size", f"together the cameras see a hand of {together[0].hand.hand_length_m:.3f} m, "
-                                      f"{surprise:.1f} standard deviations from what each assumes; if it is not such a "
-                                      "hand, check the distance between the cameras")
+                length_m = together[0].hand.hand_length_m
+                self._monitor.problem("size", f"together the cameras see a hand of {length_m:.3f} m, {surprise:.1f} "
+                                      "standard deviations from what each assumes; if it is not such a hand, check the "
+                                      "distance between the cameras")
         alone = [one for one in fused if len(one.cameras) == 1]
         for k, one in enumerate(alone):
             for other in alone[k + 1:]:
@@ -276,8 +278,8 @@ class FusionNode(Node):
                   if now_ns - self._heard_ns.get(topic, self._started_ns) > limit_s * 1e9]
         if silent:
             until = "" if self._topics[0] in self._frames else "; nothing is sent before the first camera was heard"
-            self._monitor.problem("silence", f"no hands on {', '.join(silent)}; start the hand pose node of that camera "
-                                  f"or set hands_topics{until}", standing=True)
+            self._monitor.problem("silence", f"no hands on {', '.join(silent)}; start the hand pose node of that "
+                                  f"camera or set hands_topics{until}", standing=True)
         else:
             self._monitor.clear("silence")
         self._diagnostics.publish(diagnostics.to_message(

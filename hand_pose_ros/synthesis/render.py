@@ -244,7 +244,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=limits.whole(1), default=os.cpu_count() or 1,
                         help="processes, each with its own renderer")
     parser.add_argument("--width", type=limits.whole(32, 4096), help="pixels (default: crops 192, frames 320)")
-    parser.add_argument("--height", type=limits.whole(32, 4096), help="pixels (default: crops as wide as high, frames 4:3)")
+    parser.add_argument("--height", type=limits.whole(32, 4096), help="pixels (default: crops square, frames 4:3)")
     parser.add_argument("--poses", default="", metavar="A,B", help="crops: only these poses, by name or kind "
                         "(count, grasp, rest, sign), bare hands seen from anywhere")
     parser.add_argument("--motion", default="pinch", help="bag: which motion (see synthesis/motions.py)")

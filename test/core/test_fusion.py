@@ -164,7 +164,7 @@ def test_what_two_cameras_found_out_stays_when_one_loses_sight():
 
 
 def film(poses, images, where, late=(), lost=(), **changes):
-    """The tracks [(cameras, number, wrist)] of each image: ``where``(k) gives {camera: [(X, track id), ...]}; the camera
+    """The tracks [(cameras, number, wrist)] of each image: ``where``(k) gives {camera: [(X, track id), ...]}; camera
     "b" does not send in images ``late``, camera "a" sees nothing in images ``lost``."""
     rng, state, out = np.random.default_rng(20), fusion.FusionState(), []
     for k in range(images):
