@@ -6,7 +6,7 @@ Virtual hands of different owners (so of different true sizes) are filmed by two
 sides and are not synchronised: the second one's images come half a period later. Each has its own pipeline with the
 networks that ship; `hand_pose_ros.fusion` gets what they say. Printed are mean errors over all joints of the hands that
 both see: in the frame of the first camera, relative to the wrist, and of the hand length; whether the uncertainty is
-right (mean squared error in units of its own covariance, 1 is right); and how often two views were taken for one hand.
+right (squared error in units of its own covariance, 1 is right); and how often two views were taken for one hand.
 """
 from __future__ import annotations
 
@@ -112,7 +112,8 @@ def main() -> None:
     args = parser.parse_args()
     chain, stage = pipeline.load(Config(runtime="onnxruntime")), sequence.Stage(sequence.DEFAULT_CAMERA)
     rows = ["| angle | pairs | taken for one hand | camera frame, mm: one camera / fused | relative to the wrist, mm | "
-            "hand length, % | squared error / own covariance | views apart, mm |", "|---|---|---|---|---|---|---|---|"]
+            "hand length, % | squared error / own covariance, mean / median | views apart, mm |",
+            "|---|---|---|---|---|---|---|---|"]
     work = tqdm(total=(len(args.angles) + 1) * len(args.motions), desc="films", disable=None)
     films = {}
     for number, name in enumerate(args.motions):
@@ -135,7 +136,7 @@ def main() -> None:
         joined = np.array([line[1:] for line in lines if line[0]])
         cells = [f"{a:.1f} / {b:.1f}" for a, b in zip(joined[:, :3].mean(0), joined[:, 3:6].mean(0))]
         rows.append(f"| {angle:g} deg | {len(lines)} | {100 * len(joined) / len(lines):.0f} % | {' | '.join(cells)} | "
-                    f"{joined[:, 6].mean():.1f} | {np.median(joined[:, 7]):.0f} |")
+                    f"{joined[:, 6].mean():.1f} / {np.median(joined[:, 6]):.1f} | {np.median(joined[:, 7]):.0f} |")
     work.close()
     weights = ", ".join(f"{name} {models.card(name)['sha256'][:8]}" for name in ("detector_light", "pose_light"))
     text = "\n".join([*rows, "", f"Weights: {weights}."])
