@@ -27,6 +27,7 @@ ARGUMENTS = {
     "namespace": ("", "namespace of the node, for one camera"),
     "cameras": ("", "several cameras: their namespaces, separated by commas, e.g. /cam_left,/cam_right"),
     "fuse": ("false", "with cameras: fuse their hands, on /hand_pose_fusion/hands in the frame of the first"),
+    "extrinsics_file": ("", "with fuse: file of hand-pose calibrate-cameras, where the cameras are; empty: TF"),
     "use_sim_time": ("", "true for bags that are played with --clock; empty: as in the config file"),
     "autostart": ("", "true: configure and activate at once; false: wait for a lifecycle manager; empty: as in the "
                       "config file"),
@@ -67,6 +68,8 @@ def nodes(context):
         for namespace in namespaces]
     if is_true("fuse", given["fuse"]):
         actions.append(fusion(given, cameras, config))
+    elif given["extrinsics_file"]:
+        raise ValueError(f"extrinsics_file:={given['extrinsics_file']} has no effect without fuse:=true")
     if is_true("rviz", given["rviz"]):
         actions += views(given, namespaces, config, share)
     if wants_profile():
@@ -108,6 +111,8 @@ def fusion(given, cameras, config):
     topics = ",".join(f"{camera.rstrip('/')}/hand_pose/hands" for camera in cameras)
     return Node(package="hand_pose_ros", executable="fusion_node", name="hand_pose_fusion", namespace="",
                 output="screen", parameters=[{"hands_topics": ParameterValue(topics, value_type=str),
+                                              "extrinsics_file": ParameterValue(given["extrinsics_file"],
+                                                                                value_type=str),
                                               "use_sim_time": on_sim_time(given, cameras[0], config)}],
                 arguments=["--ros-args", "--log-level", given["log_level"]])
 

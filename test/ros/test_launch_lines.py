@@ -227,7 +227,7 @@ def test_fusion_gets_the_hands_of_all_cameras_in_their_order(nodes):
     *cameras, fusion = nodes("hand_pose", cameras=" /cam_right/, cam_left,/x/cam", fuse="true", log_level="debug")
     assert len(cameras) == 3 and (fusion.package, fusion.executable) == ("hand_pose_ros", "fusion_node")
     (parameters,) = fusion.parameters
-    assert parameters == {"use_sim_time": False, "hands_topics":
+    assert parameters == {"use_sim_time": False, "extrinsics_file": "", "hands_topics":
                           "/cam_right/hand_pose/hands,cam_left/hand_pose/hands,/x/cam/hand_pose/hands"}
     name, *topics = fusion.topics(*parameters["hands_topics"].split(","))
     assert name == "/hand_pose_fusion"
@@ -240,6 +240,10 @@ def test_fusion_gets_the_hands_of_all_cameras_in_their_order(nodes):
         fusion = nodes("hand_pose", cameras="/a,/b", fuse="true", **arguments)[-1]
         assert fusion.parameters[0]["use_sim_time"] is simulated
     assert not [node for node in nodes("hand_pose", cameras="/a,/b") if node.executable == "fusion_node"]
+    given = nodes("hand_pose", cameras="/a,/b", fuse="true", extrinsics_file="/x.json")[-1].parameters[0]
+    assert given["extrinsics_file"] == "/x.json"
+    with pytest.raises(ValueError, match="extrinsics_file:=/x.json has no effect"):
+        nodes("hand_pose", cameras="/a,/b", extrinsics_file="/x.json")
 
 
 @pytest.mark.parametrize("arguments", [{}, {"cameras": "/cam_left"}, {"namespace": "cam_left"}])
