@@ -23,11 +23,11 @@ A host whose calls are limited to 64 MiB takes them in two halves of 31 MB. Befo
         --platform manylinux_2_28_x86_64 --target site wheels/*.whl
     tar -C site -cf - . | xz -9 > site.tar.xz && split -n 2 -d site.tar.xz half. && rm site.tar.xz    # half.00, half.01
 
-The first call brings half.00, the second half.01 and this repository, before what lies in /tmp is gone:
+The first call brings half.00, the second half.01 and this repository, before what the first has left is gone:
 
-    cp half.00 /tmp/                                                                        # all of the first call
-    cat /tmp/half.00 half.01 > /tmp/site.tar.xz && python3 -m tarfile -e /tmp/site.tar.xz /tmp/site &&
-        PYTHONPATH=/tmp/site python3 benchmarks/gpu_check.py --out report.json              # the second
+    cp half.00 ~/                                                                           # all of the first call
+    cat ~/half.00 half.01 > ~/site.tar.xz && python3 -m tarfile -e ~/site.tar.xz ~/site &&
+        PYTHONPATH=~/site python3 benchmarks/gpu_check.py --out report.json                 # the second
 """
 from __future__ import annotations
 

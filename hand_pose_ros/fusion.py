@@ -11,11 +11,11 @@ unknown scale k, and each joint j one unknown place X:
 
 S is small across the ray and as large along it as the relative depth within the hand is unsure; Q holds how unsure the
 size is, one error for all views that assumed the same hand length; o is what may be wrong with the camera's place and
-with the time that passed, the same for all joints. The weighted least squares are linear; X is
-eliminated first (Schur complement), as in bundle adjustment (Triggs et al., Vision Algorithms 1999, section 6.1), and
-Huber's psi weakens joints on which the views disagree. Cameras that look from different sides thus measure the scale;
-with one view, or along one line of sight, the result is what that view said, with its own uncertainty. What several
-cameras have found out about a hand's size stays with its track, so that nothing jumps when one of them loses sight.
+with the time that passed, the same for all joints. A few Gauss-Newton steps solve the weighted least squares; in each X
+is eliminated first (Schur complement), as in bundle adjustment (Triggs et al., Vision Algorithms 1999, section 6.1),
+and Huber's psi weakens joints on which the views disagree. Cameras that look from different sides thus measure the
+scale; with one view, or along one line of sight, the result is what that view said, with its own uncertainty. What
+several cameras have found out about a hand's size stays with its track, so that nothing jumps when one loses sight.
 
 Nothing here reads a clock, a topic or a transform. Cameras need not be synchronised: each is carried on to the wanted
 time at its joints' speed, and what that may be wrong by widens its uncertainty.
@@ -43,11 +43,12 @@ MEASURED_SIGMA = 0.005
 STEPS = 5
 """Gauss-Newton steps: from hands 15 % too large or too small they come within a hundredth of a millimetre."""
 TINY = 1e-9
+"""Information [1/m^2] that keeps the matrices of joints that no view has from being singular."""
 HUBER = 2.5
 """Whitened residual above which a joint's weight falls."""
 SAME_HAND, SAME_PLACE_M = 12.0, 0.05
-"""Mean squared whitened residual (1 where all sigmas are right) and median distance of the joints from the common ones
-up to which two views may be of one hand."""
+"""Mean squared whitened residual (1 where all sigmas are right) and ``Combination.disagreement_m`` up to which two
+views may be of one hand."""
 SHARED_JOINTS = 6
 """Joints that two views must see to be compared by those alone."""
 MOST_SURPRISE, LIKELY_SURPRISE = 5.0, 1.5
@@ -79,9 +80,11 @@ FORGET_NS = 1_000_000_000
 """A track unseen for this long has no number any more: its node gives a new one itself, and one that was started anew
 begins to count at 1 again."""
 SMALLEST_SIGMA_M = 1e-4
+"""No joint and no camera's place is better known than this."""
 SHORTEST_M, LONGEST_M = 0.05, 0.4
 """Hands outside these lengths are none."""
 _SIDE_SURE = 0.8
+"""Difference of the probabilities of a right hand from which two views contradict each other."""
 _BEST_FIRST = np.array([5, 0, 1, 1, 3, 4])
 """Rank of each JointState: a joint that one camera sees is seen."""
 
@@ -124,7 +127,7 @@ class Combination:
     scale_sigma: np.ndarray                         # (V,) what is left of its uncertainty
     prior_sigma: np.ndarray                         # (V,) and what it was
     misfit: float                                   # mean squared whitened residual per degree of freedom, NaN: 1 view
-    disagreement_m: float                           # median distance of the views' joints from the common ones
+    disagreement_m: float                           # largest of the views' median distances from the common joints
     whitened: np.ndarray                            # (V, 21, 3) residuals in standard deviations, weakened by Huber
     log_scale_whitened: np.ndarray                  # (V,) the same of log k
     surprise: float                                 # standard deviations of the views' common log k from its prior
@@ -179,9 +182,12 @@ def combine(views: Sequence[View], length: Length | None = None, carried_too: bo
     shared = usable.sum(0) > 1
     freedom = 3 * (usable.sum(0) - 1)[shared].sum()
     misfit = float(squared[:, shared][usable[:, shared]].sum() / freedom) if freedom else float("nan")
-    apart = np.linalg.norm(residual + o[:, None], axis=-1)[:, shared][usable[:, shared]]
-    return Combination(X, covariance, np.exp(log_scale), np.sqrt(np.diag(C)[:len(views)]), np.sqrt(np.diag(Q)), misfit,
-                       float(np.median(apart)) if len(apart) else float("nan"), whitened,
+    k = np.exp(log_scale)
+    # Without o: a camera that is believed to stand elsewhere disagrees all the same.
+    apart = np.linalg.norm(c[:, None] + k[:, None, None] * Y - X, axis=-1)
+    apart = [np.median(row[use]) for row, use in zip(apart, usable & shared) if use.any()]
+    return Combination(X, covariance, k, np.sqrt(np.diag(C)[:len(views)]), np.sqrt(np.diag(Q)), misfit,
+                       float(max(apart)) if apart else float("nan"), whitened,
                        np.linalg.solve(np.linalg.cholesky(Q), log_scale - mean),
                        float(abs((log_scale - mean).sum()) / np.sqrt(Q.sum())), usable)
 
@@ -337,8 +343,7 @@ def fuse(state: FusionState, stamp_ns: int, poses: Mapping[str, Pose], config: F
         combination = combine(views, lengths[number]) if number in lengths else free
         own = next((hand for camera, hand, _ in group if camera == first), None)
         out.append(FusedHand(_hand(combination, views, own, number, number in lengths),
-                             tuple(camera for camera, _, _ in group), combination,
-                             free.surprise))
+                             tuple(camera for camera, _, _ in group), combination, free.surprise))
     numbers = {key: value for key, value in numbers.items() if abs(stamp_ns - value[1]) < FORGET_NS}
     alive = {number for number, _ in numbers.values()}
     lengths = {number: length for number, length in lengths.items() if number in alive}
@@ -415,8 +420,8 @@ def _usable(hand: Hand) -> bool:
 
 
 def carried(seen: Seen, hand: Hand, stamp_ns: int) -> Hand:
-    """The hand at another time than its image's, at the speed it had between the last two images; what noise in both
-    does to it is added to its sigmas."""
+    """The hand at another time than its image's, at the speed it had between the last two images; what the noise of
+    both does to it widens its sigma across the ray (along it, the size is what is unsure, the same in both)."""
     before = next((other for other in seen.before if other.track_id == hand.track_id), None)
     if before is None or not SHORTEST_GAP_NS <= seen.stamp_ns - seen.before_ns <= SPEED_GAP_NS:
         return hand
@@ -462,8 +467,7 @@ def _hand(combination: Combination, views: Sequence[View], own: Hand | None, num
     along = np.einsum("ja,jab,jb->j", d, covariance, d)
     across = np.maximum(np.trace(covariance, axis1=1, axis2=2) - along, 0.0) / 2.0
     hands = [view.hand for view in views]
-    states = np.where(combination.used, [np.minimum(_states(view), len(_BEST_FIRST) - 1) for view in views],
-                      JointState.UNKNOWN)
+    states = np.where(combination.used, [_states(view) for view in views], JointState.UNKNOWN)
     state = np.take_along_axis(states, np.argsort(_BEST_FIRST[states], axis=0, kind="stable")[:1], axis=0)[0]
     confidence = np.max(np.where(combination.used, [np.nan_to_num(hand.confidence) for hand in hands], 0.0), axis=0)
     told = any(hand.scale_source in (ScaleSource.ASSUMED, ScaleSource.CALIBRATED_HAND) for hand in hands)

@@ -13,7 +13,7 @@ import numpy as np
 
 from hand_pose_ros.errors import DataError
 from hand_pose_ros.skeleton import NUM_JOINTS
-from hand_pose_ros.types import Camera, Hand, ScaleSource
+from hand_pose_ros.types import Camera, Hand, JointState, ScaleSource
 
 SIDE_UNKNOWN, SIDE_LEFT, SIDE_RIGHT = 0, 1, 2
 """Same numbers as the constants of HandPose21.msg."""
@@ -105,7 +105,8 @@ def read_array(message: Any) -> tuple[tuple[Hand, ...], ArrayInfo]:
 
 
 def read_hand(message: Any) -> Hand:
-    """The Hand in a HandPose21. Raises DataError for arrays of the wrong length and for an unknown scale source."""
+    """The Hand in a HandPose21. Raises DataError for arrays of the wrong length, an unknown scale source and unknown
+    joint states."""
     probability = float(message.side_probability)
     if int(message.scale_source) not in ScaleSource.__members__.values():
         raise DataError(f"scale_source {message.scale_source} of a HandPose21 is none of {list(map(int, ScaleSource))}")
@@ -117,7 +118,7 @@ def read_hand(message: Any) -> Hand:
         joints_m=_read_points("joints_camera", message.joints_camera),
         joints_rel_m=_read_points("joints_wrist", message.joints_wrist),
         confidence=_array("confidence", message.confidence, (NUM_JOINTS,), np.float64),
-        state=_array("state", message.state, (NUM_JOINTS,), np.uint8),
+        state=_states(message.state),
         sigma_ray_m=_array("sigma_ray", message.sigma_ray, (NUM_JOINTS,), np.float64),
         sigma_across_m=_array("sigma_across", message.sigma_across, (NUM_JOINTS,), np.float64),
         hand_length_m=float(message.hand_length),
@@ -137,6 +138,13 @@ def _side(right_probability: float) -> tuple[int, float]:
     if np.isnan(right):
         return SIDE_UNKNOWN, right
     return (SIDE_RIGHT, right) if right >= 0.5 else (SIDE_LEFT, 1.0 - right)
+
+
+def _states(values: Any) -> np.ndarray:
+    state = _array("state", values, (NUM_JOINTS,), np.uint8)
+    if state.max() > max(JointState):
+        raise DataError(f"state {state.max()} of a joint of a HandPose21 is none of {list(map(int, JointState))}")
+    return state
 
 
 def _array(name: str, values: Any, shape: tuple[int, ...], dtype: type) -> np.ndarray:

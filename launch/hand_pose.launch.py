@@ -16,6 +16,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from hand_pose_ros.ros.environment import FASTDDS_PROFILE, profile_variable, wants_profile
+from hand_pose_ros.ros.launch_arguments import is_true, listed
 from hand_pose_ros.ros.parameters import sections
 
 ARGUMENTS = {
@@ -164,16 +165,3 @@ def own_parameters(given):
            for name, parameter in SETTINGS.items() if given[name]}
     own.update({name: is_true(name, given[name]) for name in ("autostart", "use_sim_time") if given[name]})
     return own
-
-
-def listed(text):
-    """The parts of a launch argument that are separated by commas."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def is_true(name, text):
-    """A launch argument, which is text, as a switch. Raises ValueError for all that is neither true nor false."""
-    word = text.strip().lower()
-    if word not in ("true", "1", "yes", "on", "false", "0", "no", "off"):
-        raise ValueError(f"{name}:={text} is neither true (1, yes, on) nor false (0, no, off)")
-    return word in ("true", "1", "yes", "on")

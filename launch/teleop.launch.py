@@ -17,6 +17,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from hand_pose_ros.ros.launch_arguments import is_true
 from hand_pose_ros.ros.parameters import check_file
 
 ARGUMENTS = {
@@ -97,11 +98,3 @@ def view(given, simulated_time):
     return Node(package="rviz2", executable="rviz2", name="rviz2", namespace=given["namespace"], output="log",
                 arguments=["-d", str(path), *(["-f", given["base_frame"]] if given["base_frame"] else [])],
                 remappings=topics, parameters=[{"use_sim_time": simulated_time}])
-
-
-def is_true(name, text):
-    """A launch argument, which is text, as a switch. Raises ValueError for all that is neither true nor false."""
-    word = text.strip().lower()
-    if word not in ("true", "1", "yes", "on", "false", "0", "no", "off"):
-        raise ValueError(f"{name}:={text} is neither true (1, yes, on) nor false (0, no, off)")
-    return word in ("true", "1", "yes", "on")

@@ -18,11 +18,8 @@ def main(args: argparse.Namespace) -> int:
     """Run until Ctrl-C. Raises ConfigError for a parameter file that says nothing to this node."""
     from .fusion_node import NODE_NAME
     from .fusion_node import main as run_node
-    from .parameters import check_file
-    ros = list(args.ros_args)
-    if args.config:
-        check_file(args.config, NODE_NAME, ros)
-        ros = ["--params-file", args.config, *ros]
+    from .parameters import with_file
+    ros = with_file(args.config, NODE_NAME, args.ros_args)
     if args.hands_topics:
         ros += ["-p", f"hands_topics:={','.join(args.hands_topics)}"]
     return run_node(["fuse", *(["--ros-args", *ros] if ros else [])])

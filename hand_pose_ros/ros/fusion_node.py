@@ -25,6 +25,7 @@ from ..errors import ConfigError, DataError
 from ..fusion import FusionConfig
 from . import compat, diagnostics, process, qos
 from .diagnostics import ERROR, Monitor, log_of
+from .launch_arguments import listed
 from .markers import HandMarkers
 from .parameters import Parameters, check_tf_prefix, check_topic
 from .transforms import transform_messages
@@ -68,11 +69,6 @@ def check(values: Mapping[str, Any]) -> None:
     for topic in topics:
         check_topic("hands_topics", topic)
     check_tf_prefix(values["tf_prefix"])
-
-
-def listed(text: str) -> list[str]:
-    """The parts of a text that are separated by commas."""
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 class FusionNode(Node):

@@ -199,6 +199,15 @@ def check_file(path: str, name: str, ros_args: Sequence[str]) -> None:
                           "ros__parameters")
 
 
+def with_file(path: str | None, name: str, ros_args: Sequence[str]) -> list[str]:
+    """What follows --ros-args, with the parameter file of ``--config`` before it, if there is one, so that single
+    parameters overrule it. Raises ConfigError as check_file does."""
+    if not path:
+        return list(ros_args)
+    check_file(path, name, ros_args)
+    return ["--params-file", path, *ros_args]
+
+
 def descriptor(setting: Setting) -> ParameterDescriptor:
     """What `ros2 param describe` shows."""
     unit = f" [{setting.unit}]" if setting.unit else ""

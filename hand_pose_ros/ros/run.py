@@ -22,11 +22,8 @@ def main(args: argparse.Namespace) -> int:
     use_large_image_profile()
     from .node import NODE_NAME
     from .node import main as run_node
-    from .parameters import check_file
-    ros = list(args.ros_args)
-    if args.config:
-        check_file(args.config, NODE_NAME, ros)
-        ros = ["--params-file", args.config, *ros]
+    from .parameters import with_file
+    ros = with_file(args.config, NODE_NAME, args.ros_args)
     for name, topic in (("image_topic", args.image), ("camera_info_topic", args.camera_info)):
         if topic:
             ros += ["-p", f"{name}:={topic}"]

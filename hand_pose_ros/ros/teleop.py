@@ -19,13 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run until Ctrl-C. Raises ConfigError for a parameter file that says nothing to this node."""
-    from .parameters import check_file
+    from .parameters import with_file
     from .teleop_node import NODE_NAME
     from .teleop_node import main as run_node
-    ros = list(args.ros_args)
-    if args.config:
-        check_file(args.config, NODE_NAME, ros)
-        ros = ["--params-file", args.config, *ros]
+    ros = with_file(args.config, NODE_NAME, args.ros_args)
     dry_run = "true" if args.dry_run else ""
     for name, value in (("gripper_output", args.gripper), ("arm_output", args.arm), ("dry_run", dry_run)):
         if value:

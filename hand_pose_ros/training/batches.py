@@ -130,4 +130,3 @@ def stream(settings: Settings, shelf: Shelf, first: int, size_of, workers: int, 
 def _leave_interrupts(_) -> None:
     """Ctrl-C reaches workers too, but is the trainer's, which may need their batch to come to its checkpoint."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-

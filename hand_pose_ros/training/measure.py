@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,8 +18,7 @@ from hand_pose_ros.training import detector_samples, pose_samples, shards
 from hand_pose_ros.training.batches import collate, readable
 from hand_pose_ros.types import Camera, Detection
 
-JITTER = pose_samples.PoseAugmentation(scale=(0.9, 1.1), shift=0.05, roll_deg=15.0, any_roll=0.0, wrong_side=0.0,
-                                       negatives=0.1, parts=0.0, occluders=0.0, backgrounds=0.0, strength=0.0)
+JITTER = replace(pose_samples.EXACT, scale=(0.9, 1.1), shift=0.05, roll_deg=15.0, negatives=0.1)
 """What a good detector or tracker leaves wrong; validation boxes."""
 
 

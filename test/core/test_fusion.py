@@ -252,6 +252,17 @@ def test_what_is_wrong_with_a_cameras_place_does_not_average_away_over_the_joint
     assert len(lengths) < 5 or np.sqrt(np.mean(np.square(lengths))) < 1.5
 
 
+def test_views_disagree_by_what_a_cameras_place_is_wrong_also_where_that_is_expected():
+    rng, R, t = np.random.default_rng(28), *pose(60.0)
+    X = shape(rng)
+    views = [fusion.View(seen(X, pose(0.0), rng, noise=0.0), *pose(0.0)),
+             fusion.View(seen(X, (R, t), rng, noise=0.0), R, t + [0.0, 0.06, 0.0], sigma_m=0.2)]
+    together = fusion.combine(views)
+    assert together.misfit < 0.1 and together.disagreement_m == pytest.approx(0.06, abs=0.01)
+    right = fusion.combine([views[0], fusion.View(views[1].hand, R, t, sigma_m=0.2)])
+    assert right.disagreement_m < 0.002
+
+
 def test_a_calibrated_hand_does_not_jump_either_when_one_camera_loses_sight():
     rng, poses = np.random.default_rng(24), {"a": pose(0.0), "b": pose(60.0)}
     X, state, off = shape(rng), fusion.FusionState(), []

@@ -160,6 +160,10 @@ def test_a_message_that_is_damaged_is_refused_when_read():
     message.scale_source = 99
     with pytest.raises(DataError, match="99"):
         messages.read_hand(message)
+    message = messages.fill_hand(MAKERS["rosbags"]["HandPose21"](), example_hand(), header_of(MAKERS["rosbags"]))
+    message.state[4] = 7
+    with pytest.raises(DataError, match="state 7"):
+        messages.read_hand(message)
 
 
 def test_the_middleware_reads_what_we_wrote():

@@ -5,24 +5,18 @@ import argparse
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TransformStamped
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
 sys.path.append(str(Path(__file__).parents[1] / "core"))
 from test_fusion import error, pose, seen, shape  # noqa: E402
+from two_contexts import LATCHED, TwoContexts  # noqa: E402
 
 from hand_pose_ros import messages  # noqa: E402
 from hand_pose_ros.config import markdown_table  # noqa: E402
@@ -32,27 +26,16 @@ from hand_pose_ros.msg import HandPose21, HandPose21Array  # noqa: E402
 from hand_pose_ros.ros import calibrate_cameras, fusion_node  # noqa: E402
 from hand_pose_ros.types import ScaleSource  # noqa: E402
 
-WAIT_S = 25.0
 TOPICS = {"left": "/cam_left/hand_pose/hands", "right": "/cam_right/hand_pose/hands"}
 POSES = {"left": pose(0.0), "right": pose(60.0)}
-LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-class Bench:
-    """The node, and two cameras with a listener, in contexts of their own so that DDS lies between them."""
+class Bench(TwoContexts):
+    """The fusion, and two cameras with a listener."""
 
-    def __init__(self, parameters):
-        self.contexts = Context(), Context()
-        for context in self.contexts:
-            rclpy.init(context=context)
-        self.executors = [SingleThreadedExecutor(context=context) for context in self.contexts]
-        values = {"hands_topics": ",".join(TOPICS.values()), "diagnostics_period_s": 0.2, **parameters}
-        self.fusion = fusion_node.FusionNode(
-            context=self.contexts[0], use_global_arguments=False,
-            parameter_overrides=[Parameter(name, value=value) for name, value in values.items()])
-        self.rig = Node("cameras", context=self.contexts[1], use_global_arguments=False)
-        for executor, node in zip(self.executors, (self.fusion, self.rig)):
-            executor.add_node(node)
+    def __init__(self, **parameters):
+        super().__init__(fusion_node.FusionNode, {"hands_topics": ",".join(TOPICS.values()),
+                                                  "diagnostics_period_s": 0.2, **parameters}, "cameras")
         self.got, self.tf, self.markers, self.reports = [], [], [], []
         for kind, topic, kept in ((HandPose21Array, "/hand_pose_fusion/hands", self.got), (TFMessage, "/tf", self.tf),
                                   (MarkerArray, "/hand_pose_fusion/markers", self.markers),
@@ -81,35 +64,13 @@ class Bench:
             hand = seen(self.X, POSES[name], self.rng, 0.08, track_id=1)
             self.cameras[name].publish(messages.fill_array(HandPose21Array(), [hand], header, HandPose21, info))
 
-    def until(self, condition, what, action=lambda: None):
-        end_s = time.monotonic() + WAIT_S
-        while not (value := condition()):
-            assert time.monotonic() < end_s, f"waited in vain for {what}; {self.problems()}"
-            action()
-            for executor in self.executors:
-                for _ in range(20):
-                    executor.spin_once(timeout_sec=0.002)
-        return value
-
     def problems(self):
         own = [status for report in self.reports[-2:] for status in report.status
                if status.name.startswith("/hand_pose_fusion: ") and status.level != b"\0"]
         return {status.name.split(": ", 1)[1]: status.message for status in own}
 
-    def close(self):
-        for executor, node, context in zip(self.executors, (self.fusion, self.rig), self.contexts):
-            executor.shutdown()
-            node.destroy_node()
-            rclpy.shutdown(context=context)
-
-
-@contextmanager
-def bench(**parameters):
-    made = Bench(parameters)
-    try:
-        yield made
-    finally:
-        made.close()
+    def said(self):
+        return self.problems()
 
 
 def fused(b):
@@ -122,7 +83,7 @@ def fused(b):
 
 
 def test_two_cameras_give_one_hand_in_true_metres_with_tf_and_markers():
-    with bench() as b:
+    with Bench() as b:
         b.connect()
         message, (hand,), info = b.until(lambda: fused(b), "a fused hand", b.send)
         assert message.header.frame_id == message.hands[0].header.frame_id == "left_optical"
@@ -140,7 +101,7 @@ def test_two_cameras_give_one_hand_in_true_metres_with_tf_and_markers():
 
 
 def test_without_the_transform_the_second_camera_is_not_used_and_that_is_said():
-    with bench() as b:
+    with Bench() as b:
         b.until(lambda: "right_optical" in b.problems().get("extrinsics", ""), "the missing transform", b.send)
         assert "static" in b.problems()["extrinsics"]
         hands, info = messages.read_array(b.got[-1])
@@ -150,7 +111,7 @@ def test_without_the_transform_the_second_camera_is_not_used_and_that_is_said():
 
 
 def test_the_others_go_on_in_the_first_cameras_frame_while_it_is_silent():
-    with bench(silence_warning_s=0.5) as b:
+    with Bench(silence_warning_s=0.5) as b:
         b.connect()
         b.until(lambda: TOPICS["left"] in b.problems().get("silence", ""), "a word on silence", lambda: b.send("right"))
         assert not b.got and "before the first camera" in b.problems()["silence"]
@@ -168,7 +129,7 @@ def test_a_moved_hand_tells_where_the_cameras_are_and_the_node_takes_it_instead_
     parser = argparse.ArgumentParser()
     calibrate_cameras.add_arguments(parser)
     args = parser.parse_args([*TOPICS.values(), "--out", str(path), "--seconds", "3"])
-    with bench() as b:
+    with Bench() as b:
         work = threading.Thread(target=lambda: ended.append(calibrate_cameras.main(args)), daemon=True)
         X, ended, began_s = b.X, [], time.monotonic()
         work.start()
@@ -183,10 +144,10 @@ def test_a_moved_hand_tells_where_the_cameras_are_and_the_node_takes_it_instead_
         assert ended == [0]
     said = capsys.readouterr().out
     assert "right_optical is at" in said and "static_transform_publisher --frame-id left_optical" in said
-    with bench(extrinsics_file=str(path)) as b:
+    with Bench(extrinsics_file=str(path)) as b:
         _, (hand,), _ = b.until(lambda: fused(b), "a fused hand without any TF", b.send)
         assert np.linalg.norm(hand.joints_rel_m - (b.X - b.X[0]), axis=-1).mean() < 0.015
-    with bench(extrinsics_file=str(path), hands_topics=f"{TOPICS['right']},{TOPICS['left']}") as b:
+    with Bench(extrinsics_file=str(path), hands_topics=f"{TOPICS['right']},{TOPICS['left']}") as b:
         b.until(lambda: "does not tell where left_optical is" in b.problems().get("extrinsics", ""), "a word on it",
                 b.send)
 
@@ -204,7 +165,7 @@ def test_a_calibration_that_hears_nothing_names_the_topic(tmp_path):
 
 
 def test_guessed_metres_are_not_fused():
-    with bench() as b:
+    with Bench() as b:
         b.connect()
         b.until(lambda: "not calibrated" in b.problems().get("metres", ""), "a word on guessed metres",
                 lambda: (b.send("left"), b.send("right", metric=False)))
@@ -212,7 +173,7 @@ def test_guessed_metres_are_not_fused():
 
 
 def test_views_that_never_meet_are_reported():
-    with bench() as b:
+    with Bench() as b:
         R, t = POSES["right"]
         POSES["right"] = R, t + [0.0, 0.3, 0.0]
         try:
@@ -228,7 +189,7 @@ def test_views_that_never_meet_are_reported():
     ({"hands_topics": "/a,b c"}, "no topic name"), ({"tf_prefix": "/x"}, "tf_prefix"), ({"max_skew_s": 5.0}, "0.001")])
 def test_settings_that_cannot_work_are_refused(values, words):
     with pytest.raises(ConfigError, match=words):
-        with bench(**values):
+        with Bench(**values):
             pass
 
 

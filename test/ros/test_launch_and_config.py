@@ -78,7 +78,7 @@ def test_launch_runs_where_it_is_installed(arguments, names):
         imported = {node.module for node in ast.walk(tree()) if isinstance(node, ast.ImportFrom)}
         assert imported == {"pathlib", "ament_index_python.packages", "launch", "launch.actions", "launch_ros.actions",
                             "launch_ros.parameter_descriptions", "hand_pose_ros.ros.environment",
-                            "hand_pose_ros.ros.parameters"}
+                            "hand_pose_ros.ros.launch_arguments", "hand_pose_ros.ros.parameters"}
         return
     from launch import LaunchContext
     scope = {}

@@ -1,22 +1,14 @@
 """The simulated robot over DDS: it takes the teleoperation's commands, shows where it is, and halts without them."""
 from __future__ import annotations
 
-import time
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
-import rclpy
 from geometry_msgs.msg import PoseStamped, TwistStamped
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray, String
 from tf2_msgs.msg import TFMessage
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from two_contexts import LATCHED, TwoContexts
 
 from hand_pose_ros import arm_model
 from hand_pose_ros.errors import ConfigError
@@ -25,26 +17,16 @@ from hand_pose_ros.resources import folder
 from hand_pose_ros.ros import gripper_outputs
 from hand_pose_ros.ros.sim_robot import HALT_S, HOME, SimRobot
 
-WAIT_S = 25.0
-LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 MODEL = arm_model.load(folder("config") / "sim" / "arm_gripper.urdf")
 TYPES = {"joint_state": JointState, "float64": Float64, "float64_multi_array": Float64MultiArray,
          "joint_trajectory": JointTrajectory}
 
 
-class Bench:
-    """The robot and somebody who commands it, in contexts of their own."""
+class Bench(TwoContexts):
+    """The robot and somebody who commands it."""
 
-    def __init__(self, parameters):
-        self.contexts = Context(), Context()
-        for context in self.contexts:
-            rclpy.init(context=context)
-        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
-        self.robot = SimRobot(context=self.contexts[0], parameter_overrides=overrides, use_global_arguments=False)
-        self.rig = Node("commander", context=self.contexts[1], use_global_arguments=False)
-        self.executors = [SingleThreadedExecutor(context=context) for context in self.contexts]
-        for executor, node in zip(self.executors, (self.robot, self.rig)):
-            executor.add_node(node)
+    def __init__(self, **parameters):
+        super().__init__(SimRobot, parameters, "commander")
         self.joints, self.frames, self.static, self.description = {}, {}, {}, []
         self.rig.create_subscription(JointState, "/joint_states",
                                      lambda m: self.joints.update(zip(m.name, m.position)), 10)
@@ -53,41 +35,16 @@ class Bench:
                 {t.child_frame_id: (t.header.frame_id, t.transform) for t in m.transforms}), profile)
         self.rig.create_subscription(String, "/robot_description", lambda m: self.description.append(m.data), LATCHED)
 
-    def close(self):
-        for executor, node, context in zip(self.executors, (self.robot, self.rig), self.contexts):
-            executor.shutdown()
-            node.destroy_node()
-            rclpy.shutdown(context=context)
-
-    def until(self, condition, what, action=lambda: None):
-        end_s = time.monotonic() + WAIT_S
-        while not condition():
-            assert time.monotonic() < end_s, f"waited in vain for {what}; joints: {self.joints}"
-            action()
-            self.spin(0.02)
-
-    def spin(self, seconds):
-        end_s = time.monotonic() + seconds
-        while time.monotonic() < end_s:
-            for executor in self.executors:
-                executor.spin_once(timeout_sec=0.002)
+    def said(self):
+        return f"joints: {self.joints}"
 
     def tool(self):
         return arm_model.links(MODEL, {joint.name: self.joints[joint.name] for joint in MODEL.moving})["tool0"]
 
 
-@contextmanager
-def bench(**parameters):
-    made = Bench(parameters)
-    try:
-        yield made
-    finally:
-        made.close()
-
-
 @pytest.mark.parametrize("kind", sorted(TYPES))
 def test_the_gripper_takes_every_kind_of_topic_and_stays_within_its_range(kind):
-    with bench(gripper_input=kind) as b:
+    with Bench(gripper_input=kind) as b:
         send = b.rig.create_publisher(TYPES[kind], "/teleop/gripper", 10)
 
         def command(value):
@@ -101,7 +58,7 @@ def test_the_gripper_takes_every_kind_of_topic_and_stays_within_its_range(kind):
 
 
 def test_the_arm_follows_a_pose_and_halts_when_commands_end():
-    with bench(arm_input="pose", camera_frame="camera", world_frame="world") as b:
+    with Bench(arm_input="pose", camera_frame="camera", world_frame="world") as b:
         b.until(lambda: len(b.joints) == 9 and "finger_left" in b.frames and b.description, "the robot")
         assert b.joints["joint3"] == HOME["joint3"] and "<robot" in b.description[0]
         assert b.static["camera"][0] == "base_link" and b.static["base_link"][0] == "world" and "tool0" in b.static
@@ -123,7 +80,7 @@ def test_the_arm_follows_a_pose_and_halts_when_commands_end():
 
 
 def test_the_arm_follows_a_twist():
-    with bench(arm_input="twist") as b:
+    with Bench(arm_input="twist") as b:
         b.until(lambda: len(b.joints) == 9, "the robot")
         before, message = b.tool()[1], TwistStamped()
         message.twist.linear.y = 0.2
@@ -135,8 +92,8 @@ def test_the_arm_follows_a_twist():
 
 def test_a_joint_that_the_robot_does_not_have_is_refused():
     with pytest.raises(ConfigError, match="gripper_joint 'claw'.*choices: joint1"):
-        with bench(gripper_joint="claw"):
+        with Bench(gripper_joint="claw"):
             pass
     with pytest.raises(ConfigError, match="tool_frame 'nosuch'.*tool0"):
-        with bench(tool_frame="nosuch"):
+        with Bench(tool_frame="nosuch"):
             pass

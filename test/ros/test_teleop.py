@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,10 +11,9 @@ import pytest
 import rclpy
 from geometry_msgs.msg import PoseArray, PoseStamped, TransformStamped, TwistStamped
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64, Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
@@ -25,6 +23,7 @@ from visualization_msgs.msg import MarkerArray
 
 sys.path.append(str(Path(__file__).parents[1] / "core"))
 from test_gripper import R_BASE_CAMERA, hand  # noqa: E402
+from two_contexts import LATCHED, WAIT_S, TwoContexts  # noqa: E402
 
 from hand_pose_ros import messages  # noqa: E402
 from hand_pose_ros.errors import ConfigError  # noqa: E402
@@ -35,8 +34,7 @@ from hand_pose_ros.ros.teleop_node import TeleopNode  # noqa: E402
 from hand_pose_ros.teleop_settings import SETTINGS  # noqa: E402
 from hand_pose_ros.types import JointState as JointState21  # noqa: E402
 
-CAMERA, WAIT_S = "camera_optical_frame", 25.0
-LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+CAMERA = "camera_optical_frame"
 TYPES = {"joint_state": JointState, "float64": Float64, "float64_multi_array": Float64MultiArray,
          "joint_trajectory": JointTrajectory}
 VALUE = {"joint_state": lambda m: m.position[0], "float64": lambda m: m.data,
@@ -44,22 +42,13 @@ VALUE = {"joint_state": lambda m: m.position[0], "float64": lambda m: m.data,
          "joint_trajectory": lambda m: m.points[0].positions[0]}
 
 
-class Bench:
-    """The node, and an operator with a robot round it, in contexts of their own so that DDS lies between them."""
+class Bench(TwoContexts):
+    """The teleoperation, and an operator with a robot round it."""
 
-    def __init__(self, parameters, clutch="/teleop/clutch"):
-        self.contexts = Context(), Context()
-        for context in self.contexts:
-            rclpy.init(context=context)
-        self.executors = [SingleThreadedExecutor(context=context) for context in self.contexts]
+    def __init__(self, clutch_topic="/teleop/clutch", **parameters):
         values = {"gripper_output": "float64", "clutch": "topic", "stale_s": 2.0, "command_rate_hz": 50.0,
                   "joint_states_topic": "", "gripper_start_m": 0.04, **parameters}
-        overrides = [Parameter(name, value=value) for name, value in values.items()]
-        self.teleop = TeleopNode(context=self.contexts[0], parameter_overrides=overrides, use_global_arguments=False,
-                                 cli_args=["--ros-args", "-r", f"~/clutch:={clutch}"])
-        self.rig = Node("operator", context=self.contexts[1], use_global_arguments=False)
-        for executor, node in zip(self.executors, (self.teleop, self.rig)):
-            executor.add_node(node)
+        super().__init__(TeleopNode, values, "operator", cli_args=["--ros-args", "-r", f"~/clutch:={clutch_topic}"])
         self.got, self.metric = {}, True
         for topic, kind in {"gripper": TYPES[values["gripper_output"]], "target_pose": PoseStamped,
                             "target_twist": TwistStamped, "preview": MarkerArray, "retarget": PoseArray}.items():
@@ -68,31 +57,14 @@ class Bench:
         self.states = []
         self.rig.create_subscription(String, "/teleop/state", lambda m: self.states.append(m.data), LATCHED)
         self.hands = self.rig.create_publisher(HandPose21Array, "/hand_pose/hands", 10)
-        self.clutch = self.rig.create_publisher(Bool, clutch, 10)
+        self.clutch = self.rig.create_publisher(Bool, clutch_topic, 10)
         self.emergency = self.rig.create_publisher(Bool, "/teleop/emergency_stop", 10)
         self.static = self.rig.create_publisher(TFMessage, "/tf_static", LATCHED)
         self.until(lambda: self.hands.get_subscription_count() and self.clutch.get_subscription_count()
                    and self.emergency.get_subscription_count() and self.states, "discovery")
 
-    def close(self):
-        for executor, node, context in zip(self.executors, (self.teleop, self.rig), self.contexts):
-            executor.shutdown()
-            node.destroy_node()
-            rclpy.shutdown(context=context)
-
-    def spin(self, seconds):
-        end_s = time.monotonic() + seconds
-        while time.monotonic() < end_s:
-            for executor in self.executors:
-                executor.spin_once(timeout_sec=0.002)
-
-    def until(self, condition, what, action=lambda: None, timeout_s=WAIT_S):
-        end_s = time.monotonic() + timeout_s
-        while not (value := condition()):
-            assert time.monotonic() < end_s, f"waited in vain for {what}; states: {self.states}"
-            action()
-            self.spin(0.02)
-        return value
+    def said(self):
+        return self.states
 
     def send(self, *hands, age_s=0.0, frame=CAMERA):
         message = HandPose21Array()
@@ -150,22 +122,13 @@ class Bench:
         assert self.commands() == before, f"{self.commands() - before} commands although: {self.states[-1]}"
 
 
-@contextmanager
-def bench(clutch_topic="/teleop/clutch", **parameters):
-    made = Bench(parameters, clutch_topic)
-    try:
-        yield made
-    finally:
-        made.close()
-
-
 ARM = {"arm_output": "both", "tool_frame": "tool0", "base_frame": "base_link"}
 ROBOT = (("base_link", CAMERA, R_BASE_CAMERA, (0, 0, 1)), ("base_link", "tool0", np.eye(3), (0.4, 0.0, 0.3)))
 
 
 @pytest.mark.parametrize("kind", sorted(TYPES))
 def test_every_gripper_output_follows_the_hand(kind):
-    with bench(gripper_output=kind) as b:
+    with Bench(gripper_output=kind) as b:
         b.engage(opening=0.335)
         assert not b.got["target_pose"] and not b.got["target_twist"]        # no arm was asked for
         value = VALUE[kind]
@@ -180,12 +143,12 @@ def test_missing_control_msgs_is_named_with_the_remedy():
     if "control_msgs" in sys.modules:
         pytest.fail("this test is about a machine without control_msgs")
     with pytest.raises(ConfigError, match=r"gripper_action.*control_msgs.*apt install.*float64"):
-        with bench(gripper_output="gripper_action"):
+        with Bench(gripper_output="gripper_action"):
             pass
 
 
 def test_arm_follows_from_where_the_tool_is_and_says_zero_once_when_lost():
-    with bench(hold_s=0.2, **ARM) as b:
+    with Bench(hold_s=0.2, **ARM) as b:
         b.transforms(*ROBOT)
         b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose")
         b.engage()
@@ -209,7 +172,7 @@ def test_arm_follows_from_where_the_tool_is_and_says_zero_once_when_lost():
 
 @pytest.mark.parametrize("known", [(), ROBOT[1:], ROBOT[:1]], ids=["no TF", "no camera", "no tool"])
 def test_nothing_is_computed_across_a_missing_transform(known):
-    with bench(**ARM) as b:
+    with Bench(**ARM) as b:
         b.transforms(*known)
         b.clutch.publish(Bool(data=False))
         b.spin(0.1)
@@ -220,7 +183,7 @@ def test_nothing_is_computed_across_a_missing_transform(known):
 
 
 def test_emergency_stop_is_latched_until_reset_and_leaves_the_clutch_open():
-    with bench() as b:
+    with Bench() as b:
         b.engage()
         b.emergency.publish(Bool(data=True))
         b.until(lambda: b.states[-1].startswith("stop"), "the stop", lambda: b.send(hand()))
@@ -236,7 +199,7 @@ def test_emergency_stop_is_latched_until_reset_and_leaves_the_clutch_open():
 
 
 def test_emergency_stop_before_the_robot_is_known_counts_too():
-    with bench(**ARM) as b:
+    with Bench(**ARM) as b:
         b.emergency.publish(Bool(data=True))
         b.spin(0.1)
         b.emergency.publish(Bool(data=False))
@@ -246,7 +209,7 @@ def test_emergency_stop_before_the_robot_is_known_counts_too():
 
 
 def test_an_arm_on_twists_is_told_to_stand_still_at_an_emergency_stop():
-    with bench(**ARM) as b:
+    with Bench(**ARM) as b:
         b.transforms(*ROBOT)
         b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose")
         b.engage()
@@ -269,7 +232,7 @@ def test_an_emergency_stop_is_heard_from_any_publisher(profile):
     try:
         button = guard.create_publisher(Bool, "/teleop/emergency_stop", profile)
         button.publish(Bool(data=True))                     # too early for all but the latched one
-        with bench() as b:
+        with Bench() as b:
             def act():                                      # a single best-effort message may be lost
                 if profile is not LATCHED:
                     button.publish(Bool(data=True))
@@ -281,7 +244,7 @@ def test_an_emergency_stop_is_heard_from_any_publisher(profile):
 
 
 def test_a_tool_whose_tf_has_ended_is_nowhere():
-    with bench(tool_max_age_s=1.0, **ARM) as b:
+    with Bench(tool_max_age_s=1.0, **ARM) as b:
         b.transforms(ROBOT[0])
         moving = b.rig.create_publisher(TFMessage, "/tf", 10)
         tool = TransformStamped()
@@ -301,7 +264,7 @@ def test_a_tool_whose_tf_has_ended_is_nowhere():
 
 
 def test_dry_run_shows_and_sends_nothing():
-    with bench(dry_run=True, retarget=True, **ARM) as b:
+    with Bench(dry_run=True, retarget=True, **ARM) as b:
         b.transforms(*ROBOT)
         b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose")
         b.engage()
@@ -312,7 +275,7 @@ def test_dry_run_shows_and_sends_nothing():
 
 
 def test_old_images_never_close_the_clutch():
-    with bench(stale_s=0.1) as b:
+    with Bench(stale_s=0.1) as b:
         b.clutch.publish(Bool(data=False))
         b.spin(0.05)
         b.clutch.publish(Bool(data=True))
@@ -321,7 +284,7 @@ def test_old_images_never_close_the_clutch():
 
 
 def test_clutch_service_closes_opens_and_refuses_when_a_gesture_decides():
-    with bench() as b:
+    with Bench() as b:
         b.send(hand())
         b.spin(0.1)
         assert b.call(SetBool, "/teleop/set_clutch", SetBool.Request(data=True)).success
@@ -329,7 +292,7 @@ def test_clutch_service_closes_opens_and_refuses_when_a_gesture_decides():
         assert b.call(SetBool, "/teleop/set_clutch", SetBool.Request(data=False)).success
         b.until(lambda: b.states[-1].startswith("idle"), "the clutch to open", lambda: b.send(hand()))
         b.silent(action=lambda: b.send(hand()))
-    with bench(clutch="gesture") as b:
+    with Bench(clutch="gesture") as b:
         answer = b.call(SetBool, "/teleop/set_clutch", SetBool.Request(data=True))
         assert not answer.success and "clutch:=topic" in answer.message
         b.clutch.publish(Bool(data=True))
@@ -337,7 +300,7 @@ def test_clutch_service_closes_opens_and_refuses_when_a_gesture_decides():
 
 
 def test_closing_starts_from_the_measured_opening():
-    with bench(joint_states_topic="/joint_states", gripper_joint="g") as b:
+    with Bench(joint_states_topic="/joint_states", gripper_joint="g") as b:
         states = b.rig.create_publisher(JointState, "/joint_states", 10)
         b.until(lambda: states.get_subscription_count(), "discovery")
         for _ in range(3):
@@ -351,13 +314,13 @@ def test_closing_starts_from_the_measured_opening():
 
 
 def test_a_gripper_of_which_nobody_tells_is_taken_to_be_open_and_never_sent_further():
-    with bench(joint_states_topic="/joint_states", gripper_start_m=float("nan"), gripper_open_m=0.04) as b:
+    with Bench(joint_states_topic="/joint_states", gripper_start_m=float("nan"), gripper_open_m=0.04) as b:
         b.engage(opening=0.5)
         b.until(lambda: b.got["gripper"] and b.got["gripper"][-1].data < 0.02, "a command",
                 lambda: b.send(hand(opening=0.2)))
         values = [message.data for message in b.got["gripper"]]
         assert 0.03 < values[0] and max(values) <= 0.04
-        problem = {status.name: status.summary for status in b.teleop._monitor.report()}["gripper opening"]
+        problem = {status.name: status.summary for status in b.tested._monitor.report()}["gripper opening"]
         assert "gripper_start_m (0.04)" in problem
 
 
@@ -365,12 +328,12 @@ def test_a_gripper_of_which_nobody_tells_is_taken_to_be_open_and_never_sent_furt
 @pytest.mark.parametrize("start_m", [3.0, -0.01, float("inf")])
 def test_a_start_outside_the_grippers_span_is_refused(span, start_m):
     with pytest.raises(ConfigError, match="gripper_start_m is .* from gripper_closed_m .* to gripper_open_m"):
-        with bench(gripper_start_m=start_m, **span):
+        with Bench(gripper_start_m=start_m, **span):
             pass
 
 
 def test_retargeting_joints_go_out_while_the_clutch_is_closed():
-    with bench(retarget=True) as b:
+    with Bench(retarget=True) as b:
         b.send(hand())
         b.spin(0.1)
         assert not b.got["retarget"]
@@ -391,7 +354,7 @@ def test_retargeting_joints_go_out_while_the_clutch_is_closed():
 
 
 def test_reasons_are_logged_once_each(capfd):
-    with bench() as b:
+    with Bench() as b:
         for _ in range(10):
             b.send()
             b.spin(0.03)
@@ -399,18 +362,18 @@ def test_reasons_are_logged_once_each(capfd):
 
 
 def test_parameters_are_described_and_checked():
-    with bench() as b:
+    with Bench() as b:
         for setting in SETTINGS:
-            described = b.teleop.describe_parameter(setting.name)
+            described = b.tested.describe_parameter(setting.name)
             assert described.description.startswith(setting.help[:20]) and len(setting.help) > 10
         for name, value in (("speed_m_s", 99.0), ("axes", [1.0, 0.0]), ("aperture_closed", 0.9),
                             ("workspace_min_m", [2.0] * 3), ("gripper_open_m", 0.02)):     # below gripper_start_m
-            assert not b.teleop.set_parameters([Parameter(name, value=value)])[0].successful, name
-        assert b.teleop.set_parameters([Parameter("scale", value=0.5)])[0].successful
-        refused = b.teleop.set_parameters([Parameter("dry_run", value=True)])[0]
+            assert not b.tested.set_parameters([Parameter(name, value=value)])[0].successful, name
+        assert b.tested.set_parameters([Parameter("scale", value=0.5)])[0].successful
+        refused = b.tested.set_parameters([Parameter("dry_run", value=True)])[0]
         assert not refused.successful
     with pytest.raises(ConfigError, match="hold_then_stop"):
-        with bench(lost_policy="open"):
+        with Bench(lost_policy="open"):
             pass
 
 
@@ -454,9 +417,9 @@ def test_actions_get_goals_when_the_opening_changes_and_a_cancel_at_the_stop(mon
 
 
 def test_an_emergency_stop_cancels_the_grippers_goal_although_the_clutch_is_open():
-    with bench() as b:
-        done, output = [], b.teleop._gripper
-        b.teleop._gripper = SimpleNamespace(send=output.send, stop=lambda: done.append("stop"))
+    with Bench() as b:
+        done, output = [], b.tested._gripper
+        b.tested._gripper = SimpleNamespace(send=output.send, stop=lambda: done.append("stop"))
         b.engage()
         b.clutch.publish(Bool(data=False))
         b.until(lambda: b.states[-1].startswith("idle"), "an open clutch", lambda: b.send(hand()))
@@ -469,7 +432,7 @@ def test_an_emergency_stop_cancels_the_grippers_goal_although_the_clutch_is_open
 
 def test_guessed_metres_move_no_arm_unless_asked():
     for accept in (False, True):
-        with bench(**ARM, accept_guessed_metres=accept) as b:
+        with Bench(**ARM, accept_guessed_metres=accept) as b:
             b.metric = False
             b.transforms(*ROBOT)
             b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose")
@@ -485,7 +448,7 @@ def test_guessed_metres_move_no_arm_unless_asked():
 
 @pytest.mark.parametrize("topic", ["/teleop/clutch", "/joy/dead_man"])
 def test_a_clutch_whose_publisher_is_gone_opens(topic):
-    with bench(clutch_topic=topic) as b:
+    with Bench(clutch_topic=topic) as b:
         b.engage()
         for _ in range(5):
             b.send(hand())
@@ -497,13 +460,13 @@ def test_a_clutch_whose_publisher_is_gone_opens(topic):
 
 
 def test_a_clutch_that_is_not_repeated_opens_if_that_is_asked():
-    with bench(clutch_timeout_s=4.0) as b:
+    with Bench(clutch_timeout_s=4.0) as b:
         b.engage()
         b.until(lambda: b.states[-1].startswith("idle"), "an open clutch", lambda: b.send(hand()))
 
 
 def test_a_gripper_whose_opening_is_not_told_keeps_the_clutch_open():
-    with bench(joint_states_topic="/joint_states", gripper_joint="g") as b:
+    with Bench(joint_states_topic="/joint_states", gripper_joint="g") as b:
         states = b.rig.create_publisher(JointState, "/joint_states", 10)
         b.until(lambda: states.get_subscription_count(), "discovery")
 

@@ -93,6 +93,16 @@ def test_a_network_on_a_gpu_is_measured_as_one_on_the_cpu(folder, tmp_path, gpu,
     assert set(expected["photographs"]["sticks"]) >= wanted
 
 
+def test_validation_sees_whole_and_undisturbed_hands(folder, monkeypatch):
+    """An augmentation that training gets later must not change what validation measures."""
+    samples, photometric = measure.pose_samples, measure.pose_samples.photometric
+    for module, name in ((samples, "cut_off"), (samples, "_part"), (photometric, "put_behind"),
+                         (photometric, "occlude"), (photometric, "distort")):
+        monkeypatch.setattr(module, name, lambda *_, name=name: pytest.fail(f"validation calls {name}"))
+    shards = [str(shard) for shard in sorted(folder.glob("crops-*.tar"))]
+    assert measure.held_out("pose", shards, (64, 64), 60)["presence"].mean() > 0.8
+
+
 class Constant(torch.nn.Module):
     """Says the same of every crop: all joints at ``at`` (u, v), with a standard deviation of ``sigma`` pixels."""
 
