@@ -62,6 +62,7 @@ def sample_skin(rng: np.random.Generator) -> tuple[SkinLook, float]:
     palm_melanin = melanin * rng.uniform(0.4, 0.75) if melanin > 0.35 else melanin * rng.uniform(0.35, 0.8)
     flush = rng.uniform(0.2, 1.0)
     palm = tone(palm_melanin) * hue * np.array([1.0, 1.0 - 0.18 * flush, 1.0 - 0.13 * flush])
+    palm *= 1.0 + melanin * np.array([-0.06, 0.08, 0.3])           # little melanin over blood: pink, not orange
     blood = np.array([0.97, 0.70, 0.68]) + melanin * np.array([-0.03, 0.08, 0.06])
     knuckle = (np.array([0.94, 0.70, 0.66]) - melanin * np.array([0.34, 0.18, 0.16])) ** rng.uniform(0.6, 1.4)
     nail = (0.65 * palm + 0.35 * back) * (np.array([1.2, 1.02, 1.02]) - 0.25 * melanin)
@@ -230,7 +231,7 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
     facing = np.nan_to_num(facing)
     up = facing[..., 2]
     palm_region, forearm = part == 2, part == 1
-    palm = _smooth(0.0, 0.55, -up) * palm_region
+    palm = _smooth(-0.1, 0.5, -up) * (palm_region | (part == 3))   # the thumb's part begins in the ball of the palm
     nail = np.zeros_like(up)
     blood = np.zeros_like(up)
     crease = np.zeros_like(up)
@@ -257,7 +258,8 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
             near = mine & (np.abs(side) < 0.016) & (np.abs(local @ dorsal) < 0.03)
             on_finger = near & (part == 3 + ray)
             inside = on_finger & (t > -0.3 * length) & (t < 1.4 * length)
-            palm = np.where(inside, _smooth(0.0, 0.6, -height), palm)
+            own = _smooth(-0.2, 0.5, -height)
+            palm = np.where(inside, np.maximum(palm, own) if k == 0 else own, palm)
             if k > 0 or ray == 0:
                 for offset, weight in ((-0.0012, 0.8), (0.0016, 0.6)) if k else ((0.001, 0.7),):
                     wobble = 0.0006 * np.sin(side * 700 + offset * 5000)
@@ -316,7 +318,8 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
             (0.5 * thumb + 0.5 * joints[2], 0.016, 0.5), (0.7 * little + 0.3 * wrist, 0.016, 0.4),
             (0.35 * little + 0.65 * wrist, 0.018, 0.4), (0.9 * middle + 0.1 * wrist, 0.02, 0.4)):
         blood = np.maximum(blood, strength * facing_palm * np.exp(-((p - centre) ** 2).sum(-1) / (2 * spread ** 2)))
-    palm = np.where(forearm, 0.35 * _smooth(0.2, 0.8, -up) * _smooth(-0.12, 0.0, at_wrist[..., 1]), palm)
+    palm *= _smooth(-0.016, 0.004, at_wrist[..., 1])               # it ends at the folds of the wrist
+    palm = np.where(forearm, np.maximum(palm, 0.3 * _smooth(0.2, 0.8, -up) * _smooth(-0.09, 0.0, at_wrist[..., 1])), palm)
     palm = cv2.GaussianBlur(palm.astype(np.float32), (0, 0), 4.0)
     blood = cv2.GaussianBlur(blood.astype(np.float32), (0, 0), 1.5)
     masks = np.stack([palm, nail, blood, np.clip(crease + wrinkle, 0, 1)], axis=-1)

@@ -128,5 +128,7 @@ def stream(settings: Settings, shelf: Shelf, first: int, size_of, workers: int, 
 
 
 def _leave_interrupts(_) -> None:
-    """Ctrl-C reaches workers too, but is the trainer's, which may need their batch to come to its checkpoint."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C and what ends a job reach workers too, but are the trainer's, which may need their batch to come to its
+    checkpoint; without it they end by themselves."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

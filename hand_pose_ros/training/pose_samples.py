@@ -25,7 +25,7 @@ class PoseAugmentation:
     parts: float = 0.03                 # share of crops of one finger, which are no hand either
     occluders: float = 0.25             # share with a thing in front
     backgrounds: float = 0.3            # share with another picture behind all that was rendered
-    cut: float = 0.15                   # share whose picture ends within the hand
+    cut: float = 0.22                   # share whose picture ends at the hand, mostly within it
     strength: float = 1.0               # of the photometric distortion
 
 
@@ -33,8 +33,9 @@ MIN_PART_PX, PART_OF_HAND = 12.0, 0.55
 """A finger is a part that must not pass for a hand if it is longer than the first and shorter than this of the hand."""
 JOINTS_OF_PART = 9
 """A crop of a finger that shows more joints than these is one of the hand."""
-CUT = (0.03, 0.45)
-"""Share of the hand's box that lies beyond the picture's end, uniform."""
+CUT = (-0.2, 0.45)
+"""Share of the hand's box that lies beyond the picture's end, uniform; below 0 all of the hand is seen, but not the arm
+that tells where the wrist is."""
 EXACT = PoseAugmentation(scale=(1.0, 1.0), shift=0.0, roll_deg=0.0, any_roll=0.0, wrong_side=0.0, negatives=0.0,
                          parts=0.0, occluders=0.0, backgrounds=0.0, cut=0.0, strength=0.0)
 """No augmentation: validation sees the box that fits."""
@@ -100,7 +101,7 @@ def hand_sample(image, camera, hand, size: int, rng, augmentation: PoseAugmentat
 
 
 def cut_off(image, camera, hand, detection: Detection, rng: np.random.Generator):
-    """The picture as a camera with less view would have taken it, whose border cuts the hand.
+    """The picture as a camera with less view would have taken it, whose border cuts the hand or the arm.
 
     Crops of virtual hands hold all of them, photographs do not: beyond its picture the robot's crop is black, and a
     detector's box ends there, a tracker's goes on. Returns (image, camera, detection, joints outside (21,) bool), all

@@ -92,9 +92,9 @@ def test_a_covered_joint_is_not_visible():
     assert hidden >= 2
 
 
-def test_a_picture_that_ends_within_the_hand_is_black_beyond_and_its_joints_there_are_not_visible():
+def test_a_picture_that_ends_at_the_hand_is_black_beyond_and_its_joints_there_are_not_visible():
     """As the robot's own crop of the picture that is left: same camera centre, same labels, other pixels."""
-    ended = hidden = 0
+    ended = whole = hidden = 0
     for seed in range(30):
         _, camera, hand = painted(8, 300 + seed)
         hand["state"] = np.ones(21, int)
@@ -111,10 +111,11 @@ def test_a_picture_that_ends_within_the_hand_is_black_beyond_and_its_joints_ther
         bright = np.zeros(21, bool)
         bright[inside] = sample["image"][at[inside, 1], at[inside, 0], 0] > 200
         assert (bright != (sample["visible"] > 0)).sum() <= 2                   # at the very border, either way
-        ended += (sample["image"] == 0).all(-1).any()
+        black = (sample["image"] == 0).all(-1).any()
+        ended, whole = ended + black, whole + (black and sample["visible"].all())
         hidden += (sample["visible"] == 0).sum()
         assert sample["presence"] == 1 and sample["known"].all()
-    assert ended > 25 and hidden > 60
+    assert ended > 25 and whole > 5 and hidden > 40                             # an arm can be all that is missing
 
 
 def test_another_scene_goes_behind_the_hand_and_not_over_it():

@@ -164,7 +164,8 @@ def test_a_training_that_is_told_to_end_writes_a_checkpoint_first(run, tmp_path,
     assert not (tmp_path / "out" / "log.jsonl").exists(), "nothing was measured"
 
 
-def test_ctrl_c_which_reaches_the_loaders_too_ends_with_a_checkpoint(folder, tmp_path):
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_what_ends_a_job_reaches_the_loaders_too_and_leaves_a_checkpoint(folder, tmp_path, number, status):
     (tmp_path / "small.yaml").write_text(json.dumps({**SMALL, "steps": 100000}))
     call = subprocess.Popen([sys.executable, "-m", "hand_pose_ros", "train", str(tmp_path / "small.yaml"), "--shards",
                              str(folder), "--out", str(tmp_path / "out"), "--held-out", "4"], start_new_session=True,
@@ -172,8 +173,8 @@ def test_ctrl_c_which_reaches_the_loaders_too_ends_with_a_checkpoint(folder, tmp
                             stderr=subprocess.PIPE, text=True)
     try:
         next(line for line in call.stderr if '"kind": "train"' in line)
-        os.killpg(call.pid, signal.SIGINT)
-        assert call.wait(60) == 130, call.stderr.read()
+        os.killpg(call.pid, number)
+        assert call.wait(60) == status, call.stderr.read()
     finally:
         call.kill()
     assert checkpoint.load(tmp_path / "out" / loop.CHECKPOINT)["step"] >= loop.LOG_BATCHES
