@@ -21,7 +21,7 @@ from hand_pose_ros import crop as crops  # noqa: E402
 from hand_pose_ros import lift as lifting  # noqa: E402
 from hand_pose_ros import runtimes  # noqa: E402
 from hand_pose_ros.estimate import Estimator  # noqa: E402
-from hand_pose_ros.skeleton import bone_knuckles, hand_length  # noqa: E402
+from hand_pose_ros.skeleton import joint_centres, hand_length  # noqa: E402
 from hand_pose_ros.training.shards import Shard  # noqa: E402
 from hand_pose_ros.types import Detection, Frame, ScaleSource  # noqa: E402
 
@@ -43,8 +43,8 @@ def measure(estimator, size: int, shards: list[str], count: int) -> dict[str, np
             crop = crops.take(frame, Detection(exact.box + shift, 1.0, np.nan, exact.up), size, not hand["is_right"])
             pose = estimator([crop])[0]
             length = float(hand_length(hand["joints_m"]))
-            truth = bone_knuckles(hand["joints_m"])
-            uv, xyz = map(bone_knuckles, lifting.label(hand["joints_m"], crop))
+            truth = joint_centres(hand["joints_m"])
+            uv, xyz = map(joint_centres, lifting.label(hand["joints_m"], crop))
             lifted = lifting.lift(crop, pose, camera, length, ScaleSource.CALIBRATED_HAND)
             ray = truth / np.linalg.norm(truth, axis=-1, keepdims=True)
             error = lifted.joints_m - truth

@@ -6,7 +6,7 @@ from typing import Callable, Sequence
 import numpy as np
 
 from hand_pose_ros.errors import ModelError
-from hand_pose_ros.skeleton import bone_knuckles
+from hand_pose_ros.skeleton import joint_centres
 from hand_pose_ros.types import Crop, CropPose
 
 
@@ -33,6 +33,6 @@ def split(outputs: Sequence[np.ndarray], count: int) -> list[CropPose]:
     if [np.shape(o) for o in outputs] != expected:
         raise ModelError(f"the pose network answered with shapes {[np.shape(o) for o in outputs]} instead of "
                          f"{expected}: this model belongs to another version")
-    return [CropPose(bone_knuckles(uv), bone_knuckles(xyz), uv_sigma.astype(np.float64),
+    return [CropPose(joint_centres(uv), joint_centres(xyz), uv_sigma.astype(np.float64),
                      xyz_sigma.astype(np.float64), visibility.astype(np.float64), float(presence), float(right))
             for uv, xyz, uv_sigma, xyz_sigma, visibility, presence, right in zip(*outputs)]

@@ -25,7 +25,7 @@ from hand_pose_ros import crop as crops
 from hand_pose_ros import tracking
 from hand_pose_ros.errors import FrameError
 from hand_pose_ros.lift import confidence, lift
-from hand_pose_ros.skeleton import KNUCKLES, WRIST, mano_knuckles
+from hand_pose_ros.skeleton import KNUCKLES, WRIST, mano_joints
 from hand_pose_ros.tracking import TrackerState
 from hand_pose_ros.types import Crop, CropPose, Detection, Frame, Hand, ScaleSource
 
@@ -245,7 +245,7 @@ class Look:
 
     def refined(self, camera) -> Detection:
         """The detection that the joints ask for, with the knuckles that the networks learnt."""
-        px = crops.crop_to_image(self.crop, camera, mano_knuckles(self.pose.uv))
+        px = crops.crop_to_image(self.crop, camera, mano_joints(self.pose.uv))
         return crops.from_joints(px, self.detection.score, self.detection.right_probability)
 
 

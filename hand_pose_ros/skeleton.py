@@ -22,18 +22,26 @@ FINGERS = ("thumb", "index", "middle", "ring", "little")
 FINGERTIPS = (4, 8, 12, 16, 20)
 KNUCKLES = (5, 9, 13, 17)
 """MCP joints of the index, middle, ring and little finger."""
+_MIDDLE = KNUCKLES[1]
 
 KNUCKLE_SETBACK = (0.04, 0.08, 0.07, 0.06)
 """How much nearer to the wrist joints are published than MANO has them, as a share of the way from the knuckle to the
 wrist, index .. little: there they turn. With it the virtual hands' proximal phalanges (35.7, 36.8, 34.9 and 27.4 mm of
 a 186 mm hand, like MANO's) get the lengths of X-rays (39.8, 44.6, 41.4 and 32.7 mm; Buryanov & Kotiuk 2010)."""
 
+WRIST_SETBACK = 0.08
+"""How much nearer to the published middle knuckle the wrist is published than MANO has it, as a share of the way: in the
+proximal third of the capitate, about which the hand turns (Youm et al. 1978), 16 mm behind the third metacarpal's base.
+So it is 81 mm behind the knuckle (metacarpal 64.6 mm, Buryanov & Kotiuk 2010), 0.88 of what lies in front of that, as
+in the virtual hands with this; without it they have 0.95, at the end of the forearm."""
+
 PARENTS = (-1, 0, 1, 2, 3, 0, 5, 6, 7, 0, 9, 10, 11, 0, 13, 14, 15, 0, 17, 18, 19)
 BONES = tuple((parent, child) for child, parent in enumerate(PARENTS) if parent >= 0)
 """20 (parent, child) pairs."""
 
 HAND_LENGTH_CHAIN = (0, 9, 10, 11, 12)
-"""Joints whose bone lengths add up to the hand length: wrist, then the middle finger to its tip."""
+"""Joints whose bone lengths add up to the hand length: MANO's wrist, which lies below the wrist's crease, then the middle
+finger to its tip."""
 
 ADULT_HAND_LENGTH_M = 0.186
 """Default hand length in metres: mean of adult men (193 mm) and women (179 mm)."""
@@ -42,8 +50,8 @@ ADULT_HAND_LENGTH_M = 0.186
 def hand_length(joints: np.ndarray) -> np.ndarray:
     """Hand length: wrist to middle fingertip along the bones, so it does not change when fingers bend.
 
-    joints: (..., 21, 3) in any length unit, with MANO's knuckles; of published ones (``bone_knuckles``) it is the same
-    for a flat hand and up to 4 % less for a bent one. Returns (...) in the same unit.
+    joints: (..., 21, 3) in any length unit, MANO's; of published ones (``joint_centres``) it is 4 % less for a flat hand
+    and up to 8 % less for a bent one. Returns (...) in the same unit.
     """
     chain = joints[..., HAND_LENGTH_CHAIN, :]                                            # (..., 5, 3)
     return np.linalg.norm(np.diff(chain, axis=-2), axis=-1).sum(axis=-1)
@@ -55,21 +63,21 @@ def bone_lengths(joints: np.ndarray) -> np.ndarray:
     return np.linalg.norm(joints[..., children, :] - joints[..., parents, :], axis=-1)
 
 
-def bone_knuckles(joints: np.ndarray) -> np.ndarray:
-    """Joints whose knuckles are MANO's -> joints as they are published: see ``KNUCKLE_SETBACK``.
+def joint_centres(joints: np.ndarray) -> np.ndarray:
+    """MANO's joints -> joints as they are published: see ``KNUCKLE_SETBACK`` and ``WRIST_SETBACK``.
 
     joints: (..., 21, d) in any unit, 3D or pixels. Returns (..., 21, d).
     """
-    return _moved(joints, np.array(KNUCKLE_SETBACK))
-
-
-def mano_knuckles(joints: np.ndarray) -> np.ndarray:
-    """The inverse of ``bone_knuckles``, for comparison with data sets whose truth is a fitted MANO hand."""
-    share = np.array(KNUCKLE_SETBACK)
-    return _moved(joints, -share / (1.0 - share))
-
-
-def _moved(joints: np.ndarray, share: np.ndarray) -> np.ndarray:
     out, knuckles = np.array(joints, dtype=float), list(KNUCKLES)
-    out[..., knuckles, :] += share[:, None] * (out[..., :1, :] - out[..., knuckles, :])
+    out[..., knuckles, :] += np.array(KNUCKLE_SETBACK)[:, None] * (out[..., :1, :] - out[..., knuckles, :])
+    out[..., WRIST, :] += WRIST_SETBACK * (out[..., _MIDDLE, :] - out[..., WRIST, :])
+    return out
+
+
+def mano_joints(joints: np.ndarray) -> np.ndarray:
+    """The inverse of ``joint_centres``, for bones that keep their length as drawn fingers bend, and for comparison with
+    data sets whose truth is a fitted MANO hand."""
+    out, knuckles, share = np.array(joints, dtype=float), list(KNUCKLES), np.array(KNUCKLE_SETBACK)[:, None]
+    out[..., WRIST, :] = (out[..., WRIST, :] - WRIST_SETBACK * out[..., _MIDDLE, :]) / (1.0 - WRIST_SETBACK)
+    out[..., knuckles, :] = (out[..., knuckles, :] - share * out[..., :1, :]) / (1.0 - share)
     return out

@@ -19,7 +19,7 @@ import numpy as np
 
 from hand_pose_ros import crop as crops
 from hand_pose_ros.filters import OneEuroState, one_euro
-from hand_pose_ros.skeleton import BONES, FINGERTIPS, NUM_JOINTS, WRIST, bone_knuckles, bone_lengths, mano_knuckles
+from hand_pose_ros.skeleton import BONES, FINGERTIPS, NUM_JOINTS, WRIST, joint_centres, bone_lengths, mano_joints
 from hand_pose_ros.types import Detection, Hand, JointState
 
 PALM = (0, 5, 9, 13, 17)
@@ -215,7 +215,7 @@ def _cost(track: Track, hand: Hand, stamp_ns: int) -> float:
 
 def _detection(track: Track, stamp_ns: int) -> Detection:
     """Where a track should be, with the knuckles that the networks learnt: their crops are made of these."""
-    px = mano_knuckles(_expected_px(track, stamp_ns))
+    px = mano_joints(_expected_px(track, stamp_ns))
     return crops.from_joints(px, track.hand.score, _probability(track.log_odds, track.is_right))
 
 
@@ -302,12 +302,13 @@ def _filter(track: Track, hand: Hand, stamp_ns: int, config) -> Track:
                         * (palm_m[2] / hand.hand_length_m)) if metric else None
     f_px = smooth(track.shape_px, shape_px, per_finger(size))
     f_m = smooth(track.shape_m, shape_m, per_finger(hand.hand_length_m))
-    lengths = bone_lengths(mano_knuckles(hand.joints_rel_m))        # bones of the same length however fingers bend
+    lengths = bone_lengths(mano_joints(hand.joints_rel_m))        # bones of the same length however fingers bend
     f_bones = one_euro(track.bones, lengths, stamp_ns, BONE_CUTOFF_HZ, 0.0) if config else \
         one_euro(None, lengths, stamp_ns, BONE_CUTOFF_HZ, 0.0)
 
     joints_px = f_place.value[:2] + f_px.value - f_px.value[palm].mean(0)
-    relative = bone_knuckles(with_bone_lengths(mano_knuckles(f_m.value), f_bones.value))
+    relative = joint_centres(with_bone_lengths(mano_joints(f_m.value), f_bones.value))
+    relative -= relative[WRIST]
     joints_m = np.full((NUM_JOINTS, 3), np.nan)
     if metric:
         z = np.exp(f_distance.value[0])

@@ -21,7 +21,7 @@ import numpy as np
 from .. import bags, detect, messages, resources
 from .. import crop as crops
 from ..errors import DataError, FrameError, ModelError
-from ..skeleton import mano_knuckles
+from ..skeleton import mano_joints
 from ..types import Camera, Frame
 from . import host, ort
 from .agreement import refuse_disagreement
@@ -185,4 +185,4 @@ def _of_bag(path: str) -> Iterator[tuple[Frame, list[tuple[np.ndarray, bool]]]]:
         for recorded in reader.frames():
             if recorded.frame.stamp_ns in truth:
                 hands, _ = messages.read_array(truth[recorded.frame.stamp_ns])
-                yield recorded.frame, [(mano_knuckles(hand.joints_px), hand.is_right) for hand in hands]
+                yield recorded.frame, [(mano_joints(hand.joints_px), hand.is_right) for hand in hands]

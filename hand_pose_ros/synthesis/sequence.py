@@ -9,7 +9,7 @@ import numpy as np
 from hand_pose_ros import bags, camera as camera_model, frames
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.messages import ArrayInfo
-from hand_pose_ros.skeleton import bone_knuckles
+from hand_pose_ros.skeleton import joint_centres
 from hand_pose_ros.synthesis import backgrounds, environment, labels, materials, motions, scene, sensor
 from hand_pose_ros.synthesis.lens import Lens
 from hand_pose_ros.synthesis.renderer import Raster, Renderer, View
@@ -98,7 +98,7 @@ def _frame(stage, moving, lighting, background, settings, look, owner, seed, ind
 def true_hand(camera: Camera, raster: Raster, hand: scene.PlacedHand, number: int) -> Hand:
     """Ground truth of one rendered hand as the pipeline would report it: joints as they are published, no uncertainty,
     track id ``number`` + 1."""
-    joints = bone_knuckles(hand.joints_m)
+    joints = joint_centres(hand.joints_m)
     px = camera_model.project(camera, joints)
     state = labels.joint_states(raster, hand.joints_m, camera_model.project(camera, hand.joints_m), number,
                                 hand.hand_length_m)

@@ -13,7 +13,7 @@ import torch
 from hand_pose_ros import camera as cameras
 from hand_pose_ros import crop as crops
 from hand_pose_ros.errors import DataError
-from hand_pose_ros.skeleton import bone_knuckles
+from hand_pose_ros.skeleton import joint_centres
 from hand_pose_ros.training import detector_samples, pose_samples, shards
 from hand_pose_ros.training.batches import collate, readable
 from hand_pose_ros.types import Camera, Detection
@@ -110,14 +110,14 @@ def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
                 geometry = crops.plan(camera, detection, size, mirrored)
                 batch = torch.from_numpy(crops.sample(image, camera, geometry)[None].copy())
                 uv, xyz, uv_sigma, _, _, presence, right = (o[0].numpy() for o in _answer(network, batch))
-                px = crops.crop_to_image(geometry, camera, bone_knuckles(uv))
+                px = crops.crop_to_image(geometry, camera, joint_centres(uv))
                 if np.isfinite(px).all():
                     detection = Detection(detection.box, 1.0, np.nan, crops.from_joints(px).up)
             truth = np.asarray(hand["joints_2d"], float)
             row = rows[record["dataset"]]
             span = np.ptp(truth[valid], axis=0).max()
             row["nme"].append(100 * np.linalg.norm(px - truth, axis=-1)[valid].mean() / span)
-            off = np.abs(bone_knuckles(uv) - crops.image_to_crop(geometry, camera, truth))[valid]
+            off = np.abs(joint_centres(uv) - crops.image_to_crop(geometry, camera, truth))[valid]
             row["uv_error"].extend(off.mean(-1))
             row["uv_expected"].extend(uv_sigma[valid] * 2 ** -0.5)
             row["presence"].append(100.0 * (presence > 0.5))
@@ -126,7 +126,7 @@ def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
             if hand.get("joints_3d") is not None and record["truth"] == "independent":
                 known = np.asarray(hand.get("valid_3d") or [1] * 21) > 0
                 mm = 1000 * np.asarray(hand["joints_3d"], float)
-                shape = bone_knuckles(xyz) * ((-1, 1, 1) if mirrored else (1, 1, 1)) @ geometry.R_camera_crop.T
+                shape = joint_centres(xyz) * ((-1, 1, 1) if mirrored else (1, 1, 1)) @ geometry.R_camera_crop.T
                 if known.sum() >= 8:
                     row["pa_mm"].append(_aligned_error(shape[known], mm[known]))
     result = {}

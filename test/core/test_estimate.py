@@ -4,7 +4,7 @@ import pytest
 
 from hand_pose_ros.errors import ModelError
 from hand_pose_ros.estimate import Estimator
-from hand_pose_ros.skeleton import bone_knuckles
+from hand_pose_ros.skeleton import joint_centres
 from hand_pose_ros.types import Crop
 
 
@@ -29,8 +29,8 @@ def test_knuckles_are_moved_from_where_the_network_learnt_them():
     answer = [np.random.default_rng(k).normal(size=(2, 21, *s)).astype(np.float32)
               for k, s in enumerate([(2,), (3,), (), (), ()])]
     poses = Estimator(lambda batch: (*answer, np.ones(2), np.ones(2)))([crop(0), crop(1)])
-    np.testing.assert_array_equal([pose.uv for pose in poses], bone_knuckles(answer[0]))
-    np.testing.assert_array_equal([pose.xyz for pose in poses], bone_knuckles(answer[1]))
+    np.testing.assert_array_equal([pose.uv for pose in poses], joint_centres(answer[0]))
+    np.testing.assert_array_equal([pose.xyz for pose in poses], joint_centres(answer[1]))
 
 
 def test_no_crop_does_not_ask_the_network():

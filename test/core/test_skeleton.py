@@ -1,26 +1,27 @@
 """Where the joints are published, against the definitions that networks learn."""
 import numpy as np
 
-from hand_pose_ros.skeleton import KNUCKLES, bone_knuckles, mano_knuckles
+from hand_pose_ros.skeleton import KNUCKLES, WRIST, joint_centres, mano_joints
 
 HANDS = np.random.default_rng(0).normal(size=(5, 21, 3))
 
 
-def test_only_knuckles_move_and_straight_towards_the_wrist():
-    moved = bone_knuckles(HANDS)
-    others = [j for j in range(21) if j not in KNUCKLES]
+def test_knuckles_move_straight_towards_the_wrist_and_the_wrist_towards_the_middle_one():
+    moved = joint_centres(HANDS)
+    others = [j for j in range(1, 21) if j not in KNUCKLES]
     np.testing.assert_array_equal(moved[:, others], HANDS[:, others])
     way, step = HANDS[:, :1] - HANDS[:, list(KNUCKLES)], moved[:, list(KNUCKLES)] - HANDS[:, list(KNUCKLES)]
     share = (way * step).sum(-1) / (way * way).sum(-1)
     np.testing.assert_allclose(step, share[..., None] * way, atol=1e-12)
     assert (share > 0).all() and (share < 0.1).all()
+    np.testing.assert_allclose(moved[:, WRIST] - HANDS[:, WRIST], 0.08 * (moved[:, 9] - HANDS[:, WRIST]), atol=1e-12)
 
 
 def test_there_and_back():
-    np.testing.assert_allclose(mano_knuckles(bone_knuckles(HANDS)), HANDS, atol=1e-12)
+    np.testing.assert_allclose(mano_joints(joint_centres(HANDS)), HANDS, atol=1e-12)
 
 
 def test_turning_moving_and_looking_from_afar_do_not_matter():
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
-    np.testing.assert_allclose(bone_knuckles(2 * HANDS @ turn + 3), 2 * bone_knuckles(HANDS) @ turn + 3, atol=1e-12)
-    np.testing.assert_allclose(bone_knuckles(HANDS[..., :2]), bone_knuckles(HANDS)[..., :2], atol=1e-12)
+    np.testing.assert_allclose(joint_centres(2 * HANDS @ turn + 3), 2 * joint_centres(HANDS) @ turn + 3, atol=1e-12)
+    np.testing.assert_allclose(joint_centres(HANDS[..., :2]), joint_centres(HANDS)[..., :2], atol=1e-12)

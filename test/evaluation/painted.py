@@ -10,7 +10,7 @@ import samples
 
 from hand_pose_ros import crop as crops
 from hand_pose_ros import pipeline
-from hand_pose_ros.skeleton import bone_knuckles
+from hand_pose_ros.skeleton import joint_centres
 from hand_pose_ros.types import Camera, Crop, CropPose, Detection, Frame, Hand, JointState, ScaleSource
 
 K = np.array([[300.0, 0, 159.5], [0, 300.0, 119.5], [0, 0, 1]])
@@ -132,7 +132,7 @@ class Published(pipeline.Pipeline):
     def estimate_in_box(self, frame: Frame, box, config) -> Hand:
         true = samples.hand_m()
         px = true @ frame.camera.K.T
-        joints, px = bone_knuckles(true), bone_knuckles(px[:, :2] / px[:, 2:])
+        joints, px = joint_centres(true), joint_centres(px[:, :2] / px[:, 2:])
         return Hand(1.0, 1.0, np.asarray(box), px, joints, joints - joints[0], np.ones(21),
                     np.full(21, JointState.VISIBLE, np.uint8), np.ones(21), np.ones(21), 0.186, ScaleSource.ASSUMED, 1)
 

@@ -11,7 +11,7 @@ from hand_pose_ros import config, detect, estimate, pipeline, runtimes
 from hand_pose_ros.errors import FrameError
 from hand_pose_ros.runtimes import Options, eager, gpu_frame
 from hand_pose_ros.runtimes.gpu_frame import DeviceDense, DeviceFrame, DeviceLook, Uploaded
-from hand_pose_ros.skeleton import bone_knuckles
+from hand_pose_ros.skeleton import joint_centres
 from hand_pose_ros.types import Camera, Detection, Frame
 
 K = np.array([[600.0, 0, 330.0], [0, 610.0, 236.0], [0, 0, 1]])
@@ -159,8 +159,8 @@ def test_a_frame_is_uploaded_once_and_every_hand_is_answered_in_order(look):
     assert len(uploaded) == 2
     twins = np.stack([crops.sample(frame.image, frame.camera, geometry) for geometry in geometries])
     for pose, uv, xyz in zip(poses, *runtime(twins)[:2]):
-        np.testing.assert_allclose(pose.uv, bone_knuckles(uv), atol=0.05)
-        np.testing.assert_allclose(pose.xyz, bone_knuckles(xyz), atol=0.001)
+        np.testing.assert_allclose(pose.uv, joint_centres(uv), atol=0.05)
+        np.testing.assert_allclose(pose.xyz, joint_centres(xyz), atol=0.001)
 
 
 def test_crops_are_made_on_the_cpu_while_the_network_is_still_there():

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from hand_pose_ros.errors import ConfigError
-from hand_pose_ros.skeleton import FINGERTIPS, JOINT_NAMES, bone_knuckles, hand_length
+from hand_pose_ros.skeleton import FINGERTIPS, JOINT_NAMES, joint_centres, hand_length
 from hand_pose_ros.synthesis import conventions
 from hand_pose_ros.synthesis.hand_model import HandModel
 
@@ -80,15 +80,20 @@ def test_knuckles_and_fingers_are_where_mano_has_them(model, bound):
     assert np.abs(bones - MANO_BONES).max() < bound
 
 
-def test_published_knuckles_give_the_fingers_xray_lengths():
-    """Proximal phalanges of Buryanov and Kotiuk 2010, table 2, against the mean of the two hands that are drawn."""
-    proximal = []
+def test_published_joints_give_the_bones_xray_lengths():
+    """Proximal phalanges and third metacarpal of Buryanov and Kotiuk 2010, table 2, against the mean of the two hands that
+    are drawn; the wrist in the capitate, 16 mm behind that metacarpal, with the finger's length as the common measure."""
+    proximal, ratio = [], []
     for model in ("makehuman", "webxr"):
         joints = HandModel.load(model).shape().skeleton.joints
-        published = bone_knuckles(joints)
+        published = joint_centres(joints)
         length = np.linalg.norm(published[[5, 9, 13, 17]] - published[[6, 10, 14, 18]], axis=1)
         proximal.append(186 * length / hand_length(joints))
+        bones = np.linalg.norm(np.diff(published[[0, 9, 10, 11, 12]], axis=0), axis=1)
+        ratio.append(bones[0] / bones[1:].sum())
     np.testing.assert_allclose(np.mean(proximal, axis=0), (39.78, 44.63, 41.37, 32.74), atol=0.6)
+    soft_tip = 3.84
+    assert np.mean(ratio) == pytest.approx((64.6 + 16.2) / (44.63 + 26.33 + 17.40 + soft_tip), abs=0.02)
 
 
 def test_mediapipe_tips_lie_inside_the_finger_and_its_wrist_in_the_palm():

@@ -4,7 +4,7 @@ import pytest
 
 from hand_pose_ros import bags, camera as camera_model, messages, resources
 from hand_pose_ros.errors import ConfigError
-from hand_pose_ros.skeleton import mano_knuckles
+from hand_pose_ros.skeleton import mano_joints
 from hand_pose_ros.synthesis import motions, rig, sequence
 from hand_pose_ros.synthesis.hand_model import HandModel
 from hand_pose_ros.types import Camera, JointState
@@ -61,7 +61,7 @@ def test_true_joints_are_those_that_are_published(bag):
     def spread(points):
         return np.ptp(np.linalg.norm(points[:, 5] - points[:, 6], axis=-1))
 
-    assert spread(mano_knuckles(joints)) < 1e-6 < spread(joints)
+    assert spread(mano_joints(joints)) < 1e-6 < spread(joints)
 
 
 @pytest.mark.parametrize("name", ["new", "virtual_hands", "teleop_hand"])
@@ -71,7 +71,7 @@ def test_true_hands_are_metres_that_an_arm_may_follow(name, bag):
         truths = [messages.read_array(recorded.message) for recorded in reader.messages([sequence.TOPICS["truth"]])]
     assert truths and all(info.metric for _, info in truths)
     joints = np.array([hand.joints_m for hands, _ in truths for hand in hands])
-    published = np.linalg.norm(mano_knuckles(joints)[:, 9] - joints[:, 9], axis=-1)
+    published = np.linalg.norm(mano_joints(joints)[:, 9] - joints[:, 9], axis=-1)
     assert np.all((0.002 < published) & (published < 0.015))
 
 
