@@ -27,7 +27,7 @@ class Estimator:
 
 
 def split(outputs: Sequence[np.ndarray], count: int) -> list[CropPose]:
-    """The network's outputs for ``count`` crops, one pose each, with the knuckles where they are published: networks
+    """The network's outputs for ``count`` crops, one pose each, with the joints where they are published: networks
     learn MANO's. Raises ModelError if they are not the agreed ones."""
     expected = [(count, *rest) for rest in ((21, 2), (21, 3), (21,), (21,), (21,), (), ())]
     if [np.shape(o) for o in outputs] != expected:

@@ -244,7 +244,7 @@ class Look:
     pose: CropPose
 
     def refined(self, camera) -> Detection:
-        """The detection that the joints ask for, with the knuckles that the networks learnt."""
+        """The detection that the joints ask for, MANO's as the networks learnt them."""
         px = crops.crop_to_image(self.crop, camera, mano_joints(self.pose.uv))
         return crops.from_joints(px, self.detection.score, self.detection.right_probability)
 

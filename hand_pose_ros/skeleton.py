@@ -30,18 +30,18 @@ wrist, index .. little: there they turn. With it the virtual hands' proximal pha
 a 186 mm hand, like MANO's) get the lengths of X-rays (39.8, 44.6, 41.4 and 32.7 mm; Buryanov & Kotiuk 2010)."""
 
 WRIST_SETBACK = 0.08
-"""How much nearer to the published middle knuckle the wrist is published than MANO has it, as a share of the way: in the
-proximal third of the capitate, about which the hand turns (Youm et al. 1978), 16 mm behind the third metacarpal's base.
-So it is 81 mm behind the knuckle (metacarpal 64.6 mm, Buryanov & Kotiuk 2010), 0.88 of what lies in front of that, as
-in the virtual hands with this; without it they have 0.95, at the end of the forearm."""
+"""How much nearer to the published middle knuckle the wrist is published than MANO has it, as a share of the way: in
+the proximal third of the capitate, about which the hand turns (Youm et al. 1978), 16 mm behind the third metacarpal. So
+it is 81 mm behind the knuckle (metacarpal 64.6 mm, Buryanov & Kotiuk 2010), 0.88 of what lies in front of that, as in
+the virtual hands with this; without it they have 0.95, at the end of the forearm."""
 
 PARENTS = (-1, 0, 1, 2, 3, 0, 5, 6, 7, 0, 9, 10, 11, 0, 13, 14, 15, 0, 17, 18, 19)
 BONES = tuple((parent, child) for child, parent in enumerate(PARENTS) if parent >= 0)
 """20 (parent, child) pairs."""
 
 HAND_LENGTH_CHAIN = (0, 9, 10, 11, 12)
-"""Joints whose bone lengths add up to the hand length: MANO's wrist, which lies below the wrist's crease, then the middle
-finger to its tip."""
+"""Joints whose bone lengths add up to the hand length: MANO's wrist, which lies below the wrist's crease, then the
+middle finger to its tip."""
 
 ADULT_HAND_LENGTH_M = 0.186
 """Default hand length in metres: mean of adult men (193 mm) and women (179 mm)."""
@@ -50,8 +50,8 @@ ADULT_HAND_LENGTH_M = 0.186
 def hand_length(joints: np.ndarray) -> np.ndarray:
     """Hand length: wrist to middle fingertip along the bones, so it does not change when fingers bend.
 
-    joints: (..., 21, 3) in any length unit, MANO's; of published ones (``joint_centres``) it is 4 % less for a flat hand
-    and up to 8 % less for a bent one. Returns (...) in the same unit.
+    joints: (..., 21, 3) in any length unit, MANO's; of published ones (``joint_centres``) it is 4 % less for a flat
+    hand and up to 8 % less for a bent one. Returns (...) in the same unit.
     """
     chain = joints[..., HAND_LENGTH_CHAIN, :]                                            # (..., 5, 3)
     return np.linalg.norm(np.diff(chain, axis=-2), axis=-1).sum(axis=-1)

@@ -30,7 +30,7 @@ from ..errors import DataError, FrameError
 from ..imaging import write_picture
 from ..messages import ArrayInfo, is_metric, read_array
 from ..pipeline import PipelineState, Result
-from ..skeleton import mano_joints
+from ..skeleton import WRIST, mano_joints
 from ..types import Camera, Frame, Hand
 from . import attributes, datasets, lanes, predictions, result_bag
 
@@ -232,7 +232,8 @@ def _images(unit: dict[str, Any], run: dict[str, Any], judge: Any) -> Part:
 
 
 def _as_mano(hand: Hand) -> Hand:
-    return replace(hand, **{name: mano_joints(getattr(hand, name)) for name in JOINT_FIELDS})
+    hand = replace(hand, **{name: mano_joints(getattr(hand, name)) for name in JOINT_FIELDS})
+    return replace(hand, joints_rel_m=hand.joints_rel_m - hand.joints_rel_m[WRIST])
 
 
 def still_frame(item: datasets.base.Item, config: Config) -> Frame:

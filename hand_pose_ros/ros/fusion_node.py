@@ -33,9 +33,9 @@ from .transforms import transform_messages
 NODE_NAME = "hand_pose_fusion"
 LEAD_S = 0.3
 """While the first camera is silent for longer than this, the images of the others set the pace."""
-DISAGREE_M, SURPRISE = 0.015, 2.5
-"""Median distance between what the views say and the fused joints, and median surprise at the hand's size, above which
-the cameras' places are doubted."""
+DISAGREE_M, SURPRISE = 0.025, 2.5
+"""Medians of ``Combination.disagreement_m`` (11 mm with exact transforms, benchmarks/fusion.py) and of the surprise at
+the hand's size above which the cameras' places are doubted."""
 REMEMBERED = 60
 """Fused hands of which those medians are taken."""
 SKEWED = 10

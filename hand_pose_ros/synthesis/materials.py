@@ -319,7 +319,8 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
             (0.35 * little + 0.65 * wrist, 0.018, 0.4), (0.9 * middle + 0.1 * wrist, 0.02, 0.4)):
         blood = np.maximum(blood, strength * facing_palm * np.exp(-((p - centre) ** 2).sum(-1) / (2 * spread ** 2)))
     palm *= _smooth(-0.016, 0.004, at_wrist[..., 1])               # it ends at the folds of the wrist
-    palm = np.where(forearm, np.maximum(palm, 0.3 * _smooth(0.2, 0.8, -up) * _smooth(-0.09, 0.0, at_wrist[..., 1])), palm)
+    inner = 0.3 * _smooth(0.2, 0.8, -up) * _smooth(-0.09, 0.0, at_wrist[..., 1])
+    palm = np.where(forearm, inner, palm)
     palm = cv2.GaussianBlur(palm.astype(np.float32), (0, 0), 4.0)
     blood = cv2.GaussianBlur(blood.astype(np.float32), (0, 0), 1.5)
     masks = np.stack([palm, nail, blood, np.clip(crease + wrinkle, 0, 1)], axis=-1)

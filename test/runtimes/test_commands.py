@@ -17,7 +17,7 @@ from hand_pose_ros import bags, cli, crop, messages
 from hand_pose_ros.errors import DataError, ModelError
 from hand_pose_ros.runtimes import Options, agreement, benchmark, build, host, int8, operations, ort
 from hand_pose_ros.runtimes.cache import EngineCache
-from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M
+from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M, mano_joints
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_without_shards_int8_is_calibrated_on_both_hands_of_the_sample_bag():
     hands, _ = messages.read_array(truth[frame.stamp_ns])
     assert len(hands) == 2 and {hand.is_right for hand in hands} == {True, False}
     for hand, picture in zip(hands, pictures):              # each upright, and mirrored if it is a left one
-        expected = crop.take(frame, crop.from_joints(hand.joints_px), 64, not hand.is_right).image
+        expected = crop.take(frame, crop.from_joints(mano_joints(hand.joints_px)), 64, not hand.is_right).image
         assert np.array_equal(picture, expected)
 
 

@@ -81,8 +81,8 @@ def test_knuckles_and_fingers_are_where_mano_has_them(model, bound):
 
 
 def test_published_joints_give_the_bones_xray_lengths():
-    """Proximal phalanges and third metacarpal of Buryanov and Kotiuk 2010, table 2, against the mean of the two hands that
-    are drawn; the wrist in the capitate, 16 mm behind that metacarpal, with the finger's length as the common measure."""
+    """Proximal phalanges and third metacarpal of Buryanov and Kotiuk 2010, table 2, against the mean of the two hands
+    that are drawn; the wrist in the capitate, 16 mm behind that metacarpal; the finger's length as common measure."""
     proximal, ratio = [], []
     for model in ("makehuman", "webxr"):
         joints = HandModel.load(model).shape().skeleton.joints
