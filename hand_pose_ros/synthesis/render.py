@@ -19,7 +19,7 @@ import numpy as np
 from hand_pose_ros import limits
 from hand_pose_ros.errors import ConfigError, DataError
 from hand_pose_ros.imaging import write_picture
-from hand_pose_ros.synthesis import labels, scene, sheets, shards
+from hand_pose_ros.synthesis import assets, labels, scene, sheets, shards
 from hand_pose_ros.synthesis.poses import sample_named
 
 KINDS = {"crops": 192, "frames": 320}
@@ -254,6 +254,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="bag: no raw images and no depth, so that it stays small")
     parser.add_argument("--no-sheet", action="store_true", help="do not make the contact sheet and the statistics page")
     parser.add_argument("--depth", action="store_true", help="store depth images too")
+    parser.add_argument("--cleared-assets", action="store_true",
+                        help="refuse assets that are not cleared for commercial use (today's all are)")
 
 
 def _from_environment(name: str, default: int) -> int:
@@ -267,6 +269,8 @@ def _from_environment(name: str, default: int) -> int:
 
 def main(args: argparse.Namespace) -> int:
     """``hand-pose render``. Raises ConfigError for options that do not fit together."""
+    if args.cleared_assets:
+        os.environ[assets.CLEARED_ONLY] = "1"
     if args.kind == "bag":
         from hand_pose_ros.synthesis import sequence
         if args.poses:

@@ -146,4 +146,20 @@ def test_a_download_that_fails_shows_the_command_that_failed(fake, monkeypatch):
 
 
 def test_only_licences_that_allow_commercial_use_are_fetched():
-    assert {package.licence for package in assets.PACKAGES} <= {"CC0-1.0", "MIT"}
+    assert {package.licence for package in assets.PACKAGES} <= set(assets.CLEARED)
+
+
+def test_an_asset_that_is_not_cleared_is_used_only_where_that_was_not_excluded(fake, monkeypatch):
+    packages, download = fake
+    packages = (packages[0], dataclasses.replace(packages[1], licence="CC-BY-NC-4.0"))
+    monkeypatch.setattr(assets, "PACKAGES", packages)
+    assets.fetch(packages, download, report=lambda line: None)
+    assert assets.path("light/lab.exr").read_bytes() and assets.names("light/")
+    monkeypatch.setenv(assets.CLEARED_ONLY, "1")
+    assert assets.names() == ("mesh/mesh.obj",) and assets.path("mesh/mesh.obj").is_file()
+    with pytest.raises(DataError, match="light/lab.exr.*CC-BY-NC-4.0.*commercial"):
+        assets.path("light/lab.exr")
+    with pytest.raises(DataError, match="no asset starts with 'light/'"):
+        assets.names("light/")
+    monkeypatch.setenv(assets.CLEARED_ONLY, "0")
+    assert assets.names("light/")
