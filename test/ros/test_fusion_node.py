@@ -91,7 +91,8 @@ def test_two_cameras_give_one_hand_in_true_metres_with_tf_and_markers():
         assert error(hand, b.X) < 0.015 < error(alone, b.X)
         assert info.metric and info.filtered and info.model == "m" and info.runtime == "fusion of 2 cameras, r"
         assert info.latency_publish_ns >= 0 and hand.track_id == 1
-        frames = b.until(lambda: {t.child_frame_id: t for m in b.tf for t in m.transforms}, "TF", b.send)
+        frames = b.until(lambda: {t.child_frame_id: t for m in b.tf for t in m.transforms
+                                  if t.header.stamp == message.header.stamp}, "TF of that result", b.send)
         tip = frames["fused/hand_right_1_index_tip"]
         assert tip.header.frame_id == "left_optical"
         where = tip.transform.translation
