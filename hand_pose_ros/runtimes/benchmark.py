@@ -170,9 +170,9 @@ def measured(runtime: str, args: argparse.Namespace) -> dict:
         result["network_ms"][f"pose {_size(pose)} x {batch}"] = _network_times(pose, batch, args.frames)
     result.update(_frame_times(detector, pose, args))
     result["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    if runtime in ("cuda", "tensorrt"):
+    if runtime in ("cuda", "tensorrt", "onnxruntime-cuda") and not host.cuda_problem():
         import torch
-        free, total = torch.cuda.mem_get_info()                 # TensorRT's memory is none of torch's
+        free, total = torch.cuda.mem_get_info()                 # what TensorRT and ONNX Runtime take is none of torch's
         result["gpu_memory_mb"] = (total - free) / 2**20
     return result
 

@@ -5,6 +5,7 @@ the crops, one replay, one download of all outputs (https://pytorch.org/docs/sta
 """
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable
@@ -28,7 +29,7 @@ WARM_UP_RUNS = 3
 
 
 class Eager(Runtime):
-    """The module as it is, float32: the reference that other runtimes are compared with, and on the CPU a rung."""
+    """The module as it is, float32: on the CPU the reference that other runtimes are compared with, and a rung."""
 
     name = "cpu"
 
@@ -85,6 +86,7 @@ class GraphedCuda(Runtime):
         self._forward = forward
         self._stream = torch.cuda.Stream()
         self._steps: dict[int, _Step] = {}
+        self._failed: list = []                      # graphs whose capture failed: torch may still point to them
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         import torch
@@ -140,16 +142,21 @@ class GraphedCuda(Runtime):
 
         replay, stream = forward, torch.cuda.current_stream()
         with CAPTURING:
+            graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
             try:
-                graph = torch.cuda.CUDAGraph()
                 # thread_local: another thread may be serving frames meanwhile, and may allocate
-                with torch.inference_mode(), torch.cuda.graph(graph, stream=self._stream,
+                with torch.inference_mode(), torch.cuda.graph(graph, pool=pool, stream=self._stream,
                                                               capture_error_mode="thread_local"):
                     forward()
                 replay = graph.replay
                 self.info["cuda_graphs"] = "yes"
             except RuntimeError as error:            # what a library does inside may be forbidden during capture
-                torch.cuda.set_stream(stream)        # torch 2.11 does not leave its own where the capture's end fails
+                # Where the capture's end fails, torch 2.11 leaves neither its own stream nor the graph's memory, and
+                # goes on asking the graph which allocations are its own.
+                torch.cuda.set_stream(stream)
+                self._failed.append(graph)
+                with contextlib.suppress(Exception):
+                    torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
                 torch.cuda.synchronize()
                 self.info["cuda_graphs"] = f"no: {str(error).splitlines()[0]}"
         return _Step(images, pinned, packed, torch.empty(packed.shape, pin_memory=True), shapes, replay)
@@ -174,7 +181,8 @@ def open_cuda(source: NetworkSource, options: Options) -> Runtime:
         raise ModelError(f"runtime cuda: {problem}")
     import torch
     torch.backends.cudnn.benchmark = True            # shapes are fixed, so trying the algorithms once pays
-    reference = Eager(source, options, "cuda")
+    torch.backends.cudnn.allow_tf32 = False          # float32 shall be that, with 24 bits of mantissa and not 11
+    reference = Eager(source, options)               # on the CPU: a GPU would agree with its own mistakes
     limit = source.batch_limit(options.max_batch)
     refused = ""
     if options.precision != "fp32":
@@ -188,7 +196,7 @@ def open_cuda(source: NetworkSource, options: Options) -> Runtime:
             if options.precision == "fp16":
                 raise
             refused = str(error)
-    runtime = GraphedCuda(source, reference.module, limit, "cuda")
+    runtime = GraphedCuda(source, Eager(source, options, "cuda").module, limit, "cuda")
     runtime.info["agreement"] = refuse_disagreement(runtime, reference)
     if refused:
         runtime.info["half_precision_refused"] = refused

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 NODE = 8
 """Crop pixels between the nodes where a lens model is evaluated on the CPU; the device interpolates between them."""
-NOWHERE = -1e4
-"""Source coordinate of a crop pixel that looks at nothing: far outside, so it becomes black."""
+NOWHERE = -10.0
+"""Sampling coordinate of a crop pixel that looks at nothing: far outside -1 to 1, so it becomes black."""
 
 
 class DeviceFrame:
@@ -47,7 +47,14 @@ class DeviceFrame:
     def crops(self, camera: Camera, geometries: Sequence[CropGeometry]) -> torch.Tensor:
         """What each virtual camera sees: (N, S, S, 3) uint8 on the device, N >= 1, all of one size."""
         import torch
-        cut = [self._crop(camera, geometry) for geometry in geometries]
+        factors = [crops.averaging_factor(camera, geometry) for geometry in geometries]
+        planes = [self._average(factor) for factor in factors]
+        # From source pixels to -1 and 1, the outer pixel edges of the averaged frame: the same in x and y, by matrices.
+        scales = [2.0 / (factor * np.array([plane.shape[3], plane.shape[2]])) for factor, plane in zip(factors, planes)]
+        make = _pinhole_grids if cameras.is_pinhole(camera) else _lens_grids
+        grids = make(camera, geometries, scales, self.planes.device)                    # (N, S, S, 2), one upload
+        cut = [torch.nn.functional.grid_sample(plane, grid[None], "bilinear", "zeros", align_corners=False)
+               for plane, grid in zip(planes, grids)]
         return torch.cat(cut).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
     def letterboxed(self, size: tuple[int, int]) -> torch.Tensor:
@@ -57,24 +64,12 @@ class DeviceFrame:
         (h, w), (top, left), scale, _ = detect.fitted((height, width), size)
         blocks = detect.whole_blocks((height, width), scale)
         if blocks == 1 and scale < 1:
-            rows, columns = (torch.from_numpy(area_weights(*pair)).to(self.planes.device)
-                             for pair in ((height, h), (width, w)))
+            rows, columns = (_on_device(*pair, self.planes.device) for pair in ((height, h), (width, w)))
             small = rows @ self.planes @ columns.T
         else:
             small = torch.nn.functional.interpolate(self._average(blocks), (h, w), mode="bilinear", align_corners=False)
         placed = torch.nn.functional.pad(small, (left, size[1] - w - left, top, size[0] - h - top))
         return placed.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-
-    def _crop(self, camera: Camera, geometry: CropGeometry) -> torch.Tensor:
-        import torch
-        pixels = source_pixels(camera, geometry, self.planes.device)                    # (S, S, 2)
-        if geometry.mirrored:
-            pixels = pixels.flip(1)
-        factor = crops.averaging_factor(camera, geometry)
-        planes = self._average(factor)
-        size = pixels.new_tensor([planes.shape[3], planes.shape[2]])
-        grid = (2 * (pixels + 0.5) / factor) / size - 1                                 # -1 and 1: outer pixel edges
-        return torch.nn.functional.grid_sample(planes, grid[None], "bilinear", "zeros", align_corners=False)
 
     def _average(self, factor: int) -> torch.Tensor:
         """The frame averaged over factor x factor blocks, black beyond its right and lower edge."""
@@ -153,31 +148,55 @@ def area_weights(source: int, target: int) -> np.ndarray:
     return (covered.clip(0) * (target / source)).astype(np.float32)
 
 
-def source_pixels(camera: Camera, geometry: CropGeometry, device) -> torch.Tensor:
-    """(S, S, 2) float32 on the device: where each crop pixel, before the flip, lies in the frame.
-
-    A pinhole needs one homography; for a lens the model is evaluated on a coarse grid and interpolated cubically.
-    """
+@functools.lru_cache(maxsize=8)
+def _on_device(source: int, target: int, device) -> torch.Tensor:
     import torch
-    size = geometry.size
-    if cameras.is_pinhole(camera):
-        homography = camera.K @ geometry.R_camera_crop @ np.linalg.inv(geometry.K)
-        at = torch.arange(size, device=device, dtype=torch.float32)
-        matrix = torch.from_numpy(homography).float().to(device)
-        points = at[None, :, None] * matrix[:, 0] + at[:, None, None] * matrix[:, 1] + matrix[:, 2]
-        in_front = points[..., 2:] > 1e-6
-        return torch.where(in_front, points[..., :2] / points[..., 2:].clamp(min=1e-6), NOWHERE)
+    return torch.from_numpy(area_weights(source, target)).to(device)
+
+
+def _uploaded(values: np.ndarray, device) -> torch.Tensor:
+    """float32 on the device, without waiting for what runs there."""
+    import torch
+    tensor = torch.from_numpy(np.ascontiguousarray(values, np.float32))
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _pinhole_grids(camera: Camera, geometries: Sequence[CropGeometry], scales, device) -> torch.Tensor:
+    """(N, S, S, 2) sampling coordinates of each crop's pixels: one homography each, mirroring included."""
+    import torch
+    size, matrices = geometries[0].size, []
+    for geometry, (x, y) in zip(geometries, scales):
+        flip = np.array([[-1.0, 0, size - 1], [0, 1, 0], [0, 0, 1]]) if geometry.mirrored else np.eye(3)
+        to_grid = np.array([[x, 0, 0.5 * x - 1], [0, y, 0.5 * y - 1], [0, 0, 1]])
+        matrices.append(to_grid @ camera.K @ geometry.R_camera_crop @ np.linalg.inv(geometry.K) @ flip)
+    m = _uploaded(np.array(matrices), device)[:, None, None]                            # (N, 1, 1, 3, 3)
+    at = torch.arange(size, device=device, dtype=torch.float32)
+    points = at[None, :, None] * m[..., 0] + at[:, None, None] * m[..., 1] + m[..., 2]
+    in_front = points[..., 2:] > 1e-6
+    return torch.where(in_front, points[..., :2] / points[..., 2:].clamp(min=1e-6), NOWHERE)
+
+
+def _lens_grids(camera: Camera, geometries: Sequence[CropGeometry], scales, device) -> torch.Tensor:
+    """The same through a lens model, which is evaluated on a coarse grid and interpolated cubically."""
+    import torch
+    size = geometries[0].size
     nodes = -(-size // NODE) + 4                            # two spare nodes on each side keep the borders interpolated
-    coarse = _projected(camera, geometry, (np.arange(nodes) - 1.5) * NODE - 0.5)
-    if not np.isfinite(coarse).all():                       # the lens ends inside the crop
-        exact = np.nan_to_num(_projected(camera, geometry, np.arange(size)), nan=NOWHERE)
-        return torch.from_numpy(exact.clip(NOWHERE, -NOWHERE)).float().to(device)
-    planes = torch.from_numpy(coarse).float().to(device).permute(2, 0, 1)[None]
+    coarse, exact = [], {}
+    for k, (geometry, scale) in enumerate(zip(geometries, scales)):
+        coarse.append((_projected(camera, geometry, (np.arange(nodes) - 1.5) * NODE - 0.5) + 0.5) * scale - 1.0)
+        if not np.isfinite(coarse[k]).all():                # the lens ends inside the crop
+            whole = (_projected(camera, geometry, np.arange(size)) + 0.5) * scale - 1.0
+            exact[k] = np.nan_to_num(whole, nan=NOWHERE).clip(NOWHERE, -NOWHERE)
+            coarse[k] = np.full_like(coarse[k], NOWHERE)
+    planes = _uploaded(np.array(coarse), device).permute(0, 3, 1, 2)
     # With antialias torch takes the cubic of a = -0.5, which keeps straight lines straight; without, a = -0.75, which
     # bends them by half a pixel.
     fine = torch.nn.functional.interpolate(planes, scale_factor=NODE, mode="bicubic", align_corners=False,
                                            antialias=True)
-    return fine[0, :, 2 * NODE:2 * NODE + size, 2 * NODE:2 * NODE + size].permute(1, 2, 0)
+    grids = [*fine[:, :, 2 * NODE:2 * NODE + size, 2 * NODE:2 * NODE + size].permute(0, 2, 3, 1)]
+    for k, values in exact.items():
+        grids[k] = _uploaded(values, device)
+    return torch.stack([grid.flip(1) if geometry.mirrored else grid for grid, geometry in zip(grids, geometries)])
 
 
 def _projected(camera: Camera, geometry: CropGeometry, at: np.ndarray) -> np.ndarray:

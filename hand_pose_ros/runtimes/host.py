@@ -71,7 +71,8 @@ def cuda_problem() -> str:
 
 
 def driver_version() -> str:
-    """NVIDIA kernel driver version, or the L4T release on a Jetson; "" if neither is found."""
+    """NVIDIA kernel driver version, or the L4T release on a Jetson; where the kernel tells neither (WSL2, gVisor) what
+    NVML says, or the newest CUDA that the driver knows; "" if nothing is found."""
     for path in ("/proc/driver/nvidia/version", "/etc/nv_tegra_release"):
         try:
             text = Path(path).read_text()
@@ -79,7 +80,29 @@ def driver_version() -> str:
             continue
         match = re.search(r"Module\s+(?:for \S+\s+)?(\d[\d.]+)", text)
         return match.group(1) if match else " ".join(text.split())[:80]
-    return ""
+    return _nvml_driver_version() or _driver_cuda()
+
+
+def _nvml_driver_version() -> str:
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return ""
+    text = ctypes.create_string_buffer(96)
+    if nvml.nvmlInit_v2():
+        return ""
+    try:
+        return text.value.decode() if nvml.nvmlSystemGetDriverVersion(text, len(text)) == 0 else ""
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _driver_cuda() -> str:
+    try:
+        driver, number = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(0)
+    except OSError:
+        return ""
+    return f"CUDA {number.value}" if driver.cuDriverGetVersion(ctypes.byref(number)) == 0 else ""
 
 
 def gpu_ingredients() -> dict[str, str]:

@@ -176,6 +176,8 @@ def open_cuda(source: NetworkSource, options: Options) -> Runtime:
     if problem:
         raise ModelError(f"runtime onnxruntime-cuda: {problem}")
     entry = built(source, options)
+    if hasattr(onnxruntime, "preload_dlls"):            # CUDA of pip wheels is found only if torch was imported, or so
+        onnxruntime.preload_dlls()
     runtime = OnnxRuntime(source, entry.payload, options, "CUDAExecutionProvider", "onnxruntime-cuda")
     runtime.info = {"agreement": refuse_disagreement(
         runtime, OnnxRuntime(source, entry.payload, options, "CPUExecutionProvider", "onnxruntime"))}

@@ -3,11 +3,18 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import host, ort, tensorrt
 from .cache import EngineCache
+
+
+TRY = ("from hand_pose_ros.runtimes import engine, tensorrt; engine.import_tensorrt(); "
+       "tensorrt.import_torch_tensorrt()")
+TRY_S = 120
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ def pieces(cache: EngineCache | None = None) -> list[Piece]:
              _package("torch", "pip install torch"),
              Piece("torch on the GPU", not host.cuda_problem(), host.cuda_problem() or _gpu()),
              _tensorrt(),
-             Piece("Torch-TensorRT", not tensorrt.engine_problem(), tensorrt.engine_problem() or _tensorrt_versions()),
+             _torch_tensorrt(),
              Piece("ONNX Runtime", not ort.onnx_problem(), ort.onnx_problem() or host.cpu_ingredients()["onnxruntime"])]
     return [*found, _folder(cache)]
 
@@ -55,6 +62,21 @@ def _tensorrt() -> Piece:
     there = host.version("tensorrt-rtx") if host.version("torch-tensorrt-rtx") else host.version("tensorrt")
     return Piece("TensorRT", bool(there), there or "not installed (comes with torch-tensorrt; on a Jetson with "
                                                    "nvidia-jetpack)")
+
+
+def _torch_tensorrt() -> Piece:
+    """What builds an engine. On a GPU it is tried, in a process of its own: versions that are there and do not fit are
+    the usual trouble, and whoever serves frames meanwhile would build in vain at every start."""
+    problem = tensorrt.engine_problem()
+    if not problem:
+        try:
+            done = subprocess.run([sys.executable, "-c", TRY], capture_output=True, text=True, timeout=TRY_S,
+                                  env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+            if done.returncode:
+                problem = (done.stderr.strip().splitlines() or [f"its import ended with {done.returncode}"])[-1]
+        except subprocess.TimeoutExpired:
+            problem = f"its import takes longer than {TRY_S} s"
+    return Piece("Torch-TensorRT", not problem, problem or _tensorrt_versions())
 
 
 def _package(name: str, remedy: str) -> Piece:

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import inspect
+import json
 import logging
 import os
 import shutil
@@ -110,14 +111,41 @@ def compile_engine(source: NetworkSource, options: Options, device: str = "cuda"
     options.report(f"{source.model}: TensorRT builds the engine ({precision(options)}, batch 1 to {limit})")
     convert = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine
     logged: collections.deque[str] = collections.deque(maxlen=ERRORS_KEPT)
-    try:
-        with _errors_logged(logged), _timings(options.cache.folder / "timing_cache.bin") as timings:
-            arguments = supported_arguments(convert, {**COMPILE_OPTIONS, "timing_cache_path": timings})
-            return bytes(convert(program, arg_inputs=[described_input(torch_tensorrt, source, options)], **arguments))
-    except Exception as error:
-        said = "; ".join([f"{type(error).__name__}: {error}", *logged])
-        kind = ModelError if isinstance(error, (OSError, ImportError)) else kind_of(said)     # else it is this machine
-        raise kind(f"runtime tensorrt: {source.model} does not compile ({said}); use runtime cuda") from error
+    kept = _timings_file(options.cache.folder)
+    while True:
+        known = kept.exists()
+        try:
+            with _errors_logged(logged), _timings(kept) as timings:
+                arguments = supported_arguments(convert, {**COMPILE_OPTIONS, "timing_cache_path": timings})
+                return bytes(convert(program, arg_inputs=[described_input(torch_tensorrt, source, options)],
+                                     **arguments))
+        except Exception as error:
+            said = "; ".join([f"{type(error).__name__}: {error}", *logged])
+            unsaid = isinstance(error, UnboundLocalError) and not logged                # 2.8 trips over its own error
+            kind = ModelError if unsaid or _is_passing(error) else kind_of(said)
+            if kind is not Refused or not known:
+                raise kind(f"runtime tensorrt: {source.model} does not compile ({said}); use runtime cuda") from error
+        # Torch-TensorRT trips over timings that TensorRT does not take: nothing is judged before it did without.
+        options.report(f"{source.model}: {said}; once more without the timings of earlier builds")
+        kept.unlink(missing_ok=True)
+
+
+def _is_passing(error: BaseException | None) -> bool:
+    """Whether the machine failed, not the network: Torch-TensorRT wraps what happens in its interpreter in
+    RuntimeErrors."""
+    while error is not None:
+        if isinstance(error, (OSError, ImportError, MemoryError)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _timings_file(folder: Path) -> Path:
+    """Where timings are kept: of this GPU and these versions alone, TensorRT takes no others."""
+    import torch
+    here = host.gpu_ingredients() if torch.cuda.is_available() else {name: host.version(name)
+                                                                     for name in host.TENSORRT_PACKAGES}
+    return folder / f"timing_cache.{hashlib.sha256(json.dumps(here, sort_keys=True).encode()).hexdigest()[:12]}.bin"
 
 
 @contextlib.contextmanager

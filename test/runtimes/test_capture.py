@@ -30,6 +30,11 @@ class Cuda:
         monkeypatch.setattr(torch.cuda, "Stream", self.new_stream)
         monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: None))
         monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+        self.pools, self.left = iter(range(100)), []        # handed out; ended after a capture that failed
+        monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, next(self.pools)))
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", lambda device, pool: self.left.append(pool),
+                            raising=False)
 
     def new_stream(self):
         return SimpleNamespace(synchronize=lambda: None, wait_stream=lambda other: None)
@@ -48,7 +53,7 @@ class Cuda:
         self.set_stream(before)
 
     @contextlib.contextmanager
-    def graph(self, graph, stream, capture_error_mode):
+    def graph(self, graph, pool, stream, capture_error_mode):
         """As in torch 2.11: does not leave the stream where the end of the capture fails."""
         before = self.current_stream()
         self.set_stream(stream)
@@ -81,7 +86,7 @@ def test_a_capture_that_fails_leaves_the_thread_on_its_own_stream_and_the_callab
     runtime = graphed()
     assert runtime(picture(7))[0][0, 0] == 7 and runtime(picture(9))[0][0, 0] == 9
     assert runtime.info["cuda_graphs"].startswith("no: CUDA error: operation failed")
-    assert cuda.current_stream() == "default"
+    assert cuda.current_stream() == "default" and cuda.left == [(0, 0)] and len(runtime._failed) == 1
 
 
 def test_no_two_threads_capture_at_once(cuda):

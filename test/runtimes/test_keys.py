@@ -90,3 +90,35 @@ def test_the_source_of_the_networks_is_part_of_the_key(tmp_path, monkeypatch):
 def test_driver_version_is_read_from_the_kernel_or_l4t(monkeypatch, text, expected):
     monkeypatch.setattr(host.Path, "read_text", lambda self: text)
     assert host.driver_version() == expected
+
+
+class Nvml:
+    """libnvidia-ml.so.1 and libcuda.so.1 as ctypes shows them; ``version`` b"" is an NVML that does not start."""
+
+    def __init__(self, version: bytes):
+        self.version = version
+
+    def nvmlInit_v2(self):
+        return 0 if self.version else 9
+
+    def nvmlShutdown(self):
+        return 0
+
+    def nvmlSystemGetDriverVersion(self, text, length):
+        text.value = self.version[:length - 1]
+        return 0
+
+    def cuDriverGetVersion(self, number):
+        number._obj.value = 13000
+        return 0
+
+
+@pytest.mark.parametrize("version, expected", [(b"580.95.05", "580.95.05"), (b"", "CUDA 13000")])
+def test_driver_version_comes_from_the_driver_where_the_kernel_does_not_tell(monkeypatch, version, expected):
+    """In gVisor and WSL2: without it an update of the driver would leave the keys of engines as they are."""
+    def missing(self):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(host.Path, "read_text", missing)
+    monkeypatch.setattr(host.ctypes, "CDLL", lambda name: Nvml(version))
+    assert host.driver_version() == expected

@@ -28,6 +28,18 @@ def test_what_is_there_says_its_version(tmp_path):
     assert found["ONNX Runtime"].there and found["engine cache"].there and "0 engines" in found["engine cache"].said
 
 
+def test_versions_that_do_not_load_together_are_not_there(tmp_path, monkeypatch):
+    """Their packages are all installed, so only an import tells; here that of TensorRT, which is not."""
+    monkeypatch.setattr(runtime_pieces.tensorrt, "engine_problem", lambda: "")
+    found = {piece.name: piece for piece in pieces(EngineCache(tmp_path))}["Torch-TensorRT"]
+    assert not found.there and "tensorrt does not load" in found.said and "docs/jetson.md" in found.said
+    monkeypatch.setattr(runtime_pieces, "TRY", "import hand_pose_ros.runtimes.tensorrt")
+    assert {piece.name: piece for piece in pieces(EngineCache(tmp_path))}["Torch-TensorRT"].there
+    monkeypatch.setattr(runtime_pieces, "TRY", "import time; time.sleep(60)")
+    monkeypatch.setattr(runtime_pieces, "TRY_S", 1)
+    assert "longer than 1 s" in {piece.name: piece for piece in pieces(EngineCache(tmp_path))}["Torch-TensorRT"].said
+
+
 def test_a_jetson_names_its_release_and_what_torch_lacks_there(tmp_path, monkeypatch):
     assert not any(piece.name in ("L4T", "cuSPARSELt") for piece in pieces(EngineCache(tmp_path)))
     (tmp_path / "nv_tegra_release").write_text("# R36 (release), REVISION: 4.0, GCID: 37537400, BOARD: generic\n")

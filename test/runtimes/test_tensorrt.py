@@ -6,6 +6,7 @@ where a test says so.
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -191,7 +192,7 @@ def compiler(monkeypatch):
 
 def test_timings_of_kernels_are_kept_whole_or_not_at_all(compiler, options):
     options.cache.folder.mkdir()
-    kept = options.cache.folder / "timing_cache.bin"
+    kept = tensorrt._timings_file(options.cache.folder)
     for times in (1, 2):
         assert tensorrt.compile_engine(standin.source(), options) == b"engine"
         assert kept.read_bytes() == b"timing " * times
@@ -203,6 +204,43 @@ def test_timings_of_kernels_are_kept_whole_or_not_at_all(compiler, options):
     with pytest.raises(KeyboardInterrupt):
         tensorrt.compile_engine(standin.source(), options)
     assert kept.read_bytes() == b"timing timing " and list(options.cache.folder.iterdir()) == [kept]
+
+
+def test_timings_that_tensorrt_does_not_take_cost_a_second_build_and_no_refusal(compiler, options):
+    """Torch-TensorRT then fails with what reads like a fault of the network: None has no attribute serialize."""
+    options.cache.folder.mkdir()
+    kept = tensorrt._timings_file(options.cache.folder)
+    kept.write_bytes(b"of another driver")
+
+    def trip():
+        if Path(compiler.timings).read_bytes().startswith(b"of another"):
+            raise AttributeError("'NoneType' object has no attribute 'serialize'")
+
+    compiler.act = trip
+    assert tensorrt.compile_engine(standin.source(), options) == b"engine"
+    assert kept.read_bytes() == b"timing "
+
+
+def test_timings_belong_to_versions_and_gpu(monkeypatch, tmp_path):
+    files = set()
+    for version in ("10.3", "10.7"):
+        monkeypatch.setattr(tensorrt.host, "version", lambda package, version=version: version)
+        files.add(tensorrt._timings_file(tmp_path))
+    assert len(files) == 2
+
+
+@pytest.mark.parametrize("cause", [OSError(24, "Too many open files"), MemoryError(), ImportError("libnvinfer")])
+def test_what_the_machine_failed_at_is_no_refusal_however_it_is_wrapped(compiler, options, cause):
+    def wrapped():
+        try:
+            raise cause
+        except BaseException as error:
+            raise RuntimeError("While interpreting the module got an error: ...") from error
+
+    compiler.act = wrapped
+    with pytest.raises(ModelError) as caught:
+        tensorrt.compile_engine(standin.source(), options)
+    assert not isinstance(caught.value, Refused)
 
 
 def test_a_folder_that_cannot_be_written_does_not_fail_the_build(compiler, tmp_path):
