@@ -26,6 +26,9 @@ FACING = math.cos(math.radians(40.0))
 """Cosine of the largest angle between the palm's normal and the viewing ray."""
 STILL = 0.08
 """Largest movement, in hand lengths, during the pose."""
+DEPTH_GAP_S = 0.3
+"""Images without depth that are passed over, as where depth comes with every second one."""
+NO_DEPTH = "no depth on the hand: give a depth image, or the distance from the camera to the palm"
 LONGEST, SHORTEST = 0.30, 0.08
 MAX_SPREAD = 0.05
 """Largest relative standard deviation of single images for a result to be given."""
@@ -48,6 +51,7 @@ class CalibrationState:
     """The pose so far: begins with the first good image, falls back to empty with the first bad one."""
 
     since_ns: int = 0
+    last_ns: int = 0                                # stamp of the last image that counted
     lengths_m: tuple[float, ...] = ()
     place: np.ndarray | None = None                 # (2,) middle of the palm in the first image [px]
 
@@ -67,6 +71,8 @@ def step(state: CalibrationState, hands: tuple[Hand, ...], stamp_ns: int, distan
     palm, NaN to use the depth image. Stamps must be of images that follow each other; one that goes back starts anew.
     """
     problem = _problem(state, hands, stamp_ns, distance_m)
+    if problem == NO_DEPTH and state.place is not None and (stamp_ns - state.last_ns) * 1e-9 < DEPTH_GAP_S:
+        return state, Progress(min((stamp_ns - state.since_ns) * 1e-9 / HOLD_S, 0.99), "hold still")
     if problem:
         return CalibrationState(), Progress(0.0, problem)
     hand = hands[0]
@@ -74,8 +80,8 @@ def step(state: CalibrationState, hands: tuple[Hand, ...], stamp_ns: int, distan
     if math.isfinite(distance_m):
         length *= distance_m / float(hand.joints_m[[0, 5, 9, 13, 17], 2].mean())
     if state.place is None:
-        state = CalibrationState(stamp_ns, (), hand.joints_px[[0, 5, 9, 13, 17]].mean(0))
-    state = CalibrationState(state.since_ns, (*state.lengths_m, length), state.place)
+        state = CalibrationState(stamp_ns, stamp_ns, (), hand.joints_px[[0, 5, 9, 13, 17]].mean(0))
+    state = CalibrationState(state.since_ns, stamp_ns, (*state.lengths_m, length), state.place)
     held_s = (stamp_ns - state.since_ns) * 1e-9
     if held_s < HOLD_S or len(state.lengths_m) < MIN_SAMPLES:
         return state, Progress(min(held_s / HOLD_S, 0.99), "hold still")
@@ -136,7 +142,7 @@ def _problem(state: CalibrationState, hands: tuple[Hand, ...], stamp_ns: int, di
     if not np.isfinite(hand.joints_m).all():
         return "no distance: the camera needs a calibration"
     if not math.isfinite(distance_m) and hand.scale_source != ScaleSource.DEPTH:
-        return "no depth on the hand: give a depth image, or the distance from the camera to the palm"
+        return NO_DEPTH
     lengths = dict(zip((child for _, child in BONES), bone_lengths(hand.joints_m)))
     for first in (5, 9, 13, 17):
         chain = sum(lengths[first + k] for k in (1, 2, 3))

@@ -13,6 +13,8 @@ command was not given. What is safe is decided here and nowhere else:
  * a hand counts as lost when its image is stale, it is not in the image, a joint needed is NaN, extrapolated, outside
    the image, of low confidence or uncertain, it has left the operator's region, turned into a hand of the other side,
    or moved or turned faster than a person can;
+ * an arm that does not follow its target, or of which nobody knows where it is, opens the clutch: else it would jump
+   after the hand once it is released;
  * a lost hand first holds (brakes at the acceleration limit), then the command stops and the clutch opens;
  * closing the clutch moves nothing: the target starts from where it is, and the gripper gets no command, so that what
    it holds stays held, until thumb and index move; from its own opening it then goes their way (``gripper_takeover``);
@@ -95,6 +97,7 @@ class TeleopConfig:
     min_confidence: float = 0.3
     max_sigma_across_m: float = 0.03
     max_sigma_ray_m: float = 0.15
+    max_following_error_m: float = 0.25    # between arm and target, from which the arm has stopped by itself
     max_hand_speed_m_s: float = 4.0
     max_hand_turn_rad_s: float = 25.0
     lost_policy: str = "hold_then_stop"    # hold_then_stop | stop
@@ -109,7 +112,7 @@ class TeleopConfig:
                 raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of: {', '.join(allowed)}")
         for name in ("gripper_speed_m_s", "speed_m_s", "acceleration_m_s2", "turn_rad_s", "turn_acceleration_rad_s2",
                      "min_cutoff_hz", "stale_s", "clutch_hold_s", "clutch_still_m", "scale", "max_hand_speed_m_s",
-                     "max_hand_turn_rad_s"):
+                     "max_hand_turn_rad_s", "max_following_error_m"):
             if not 0 < getattr(self, name) < np.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be a positive number")
         if not 0 <= self.aperture_closed < self.aperture_open:
@@ -148,13 +151,15 @@ class Observation:
     R_base_camera: np.ndarray | None               # (3, 3); None: the transform is missing
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Inputs:
     """What people and the robot say beside the hand itself."""
 
     clutch: bool = False                           # level of the clutch topic or service (clutch='topic')
     emergency_stop: bool = False
     reset: bool = False                            # ends a latched emergency stop
+    robot: str = ""                                # why it is not known where the robot is; "": it is
+    measured: Target | None = None                 # where the end effector is; None: not asked
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,6 +272,14 @@ def step(state: TeleopState, observation: Observation | None, now_ns: int, confi
     dt = 0.0 if state.now_ns is None else (now_ns - state.now_ns) * 1e-9
     state = replace(state, now_ns=now_ns)
 
+    stands = _standing(state, inputs, config) if state.closed else ""
+    if stands:
+        here = state.target if inputs.measured is None else Target(inputs.measured.position, inputs.measured.rotation)
+        state = replace(_open_clutch(replace(state, target=here)), armed=False, lost_reason="")
+        # A pose controller would go on to the last target once the arm is released: it is told to stay.
+        known = None if inputs.robot else state.target
+        return state, Command(Phase.HOLD if known else Phase.IDLE, target=known, withheld=f"clutch opened: {stands}")
+
     hand, reason = None, state.lost_reason
     if observation is not None:
         hand, reason = _usable_hand(state, observation, now_ns, config)
@@ -285,6 +298,16 @@ def step(state: TeleopState, observation: Observation | None, now_ns: int, confi
         state = _follow(state, hand, observation, config)
     state, command = _move(state, now_ns, dt, config)
     return state, replace(command, hand=hand) if steers and command.phase is Phase.FOLLOW else command
+
+
+def _standing(state: TeleopState, inputs: Inputs, config: TeleopConfig) -> str:
+    """Why the robot must not be sent further although the hand moves on, or ''."""
+    if inputs.robot or inputs.measured is None:
+        return inputs.robot
+    off = float(np.linalg.norm(inputs.measured.position - state.target.position))
+    return "" if off <= config.max_following_error_m else (
+        f"the arm is {off:.2f} m from where it was sent (max_following_error_m {config.max_following_error_m:g}); has "
+        "it stopped?")
 
 
 def _usable_hand(state: TeleopState, observation: Observation, now_ns: int, config: TeleopConfig

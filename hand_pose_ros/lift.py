@@ -16,7 +16,7 @@ The covariance follows the same steps and is checked by chi-square in the tests.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -100,6 +100,18 @@ def lift(crop: Crop, pose: CropPose, camera: Camera, hand_length_m: float = ADUL
     return Hand(score=float(pose.presence), right_probability=float(right), box=np.concatenate([low, high]),
                 joints_px=joints_px, joints_m=joints_m, joints_rel_m=relative, confidence=confidence(pose),
                 state=state, sigma_ray_m=ray, sigma_across_m=across, hand_length_m=float(length), scale_source=source)
+
+
+def rescaled(hand: Hand, hand_length_m: float, sigma: float, source: ScaleSource) -> Hand:
+    """A lifted hand as if its length were ``hand_length_m``, known to a relative standard deviation ``sigma`` from
+    ``source``: metres are proportional to it. hand: with scale source ASSUMED or CALIBRATED_HAND."""
+    ratio = hand_length_m / hand.hand_length_m
+    before = CALIBRATED_LENGTH_SIGMA if hand.scale_source == ScaleSource.CALIBRATED_HAND else ASSUMED_LENGTH_SIGMA
+    distance = np.linalg.norm(hand.joints_m, axis=-1)
+    ray = np.sqrt(np.maximum(hand.sigma_ray_m**2 - (before * distance)**2, 0.0) + (sigma * distance)**2)
+    return replace(hand, joints_m=hand.joints_m * ratio, joints_rel_m=hand.joints_rel_m * ratio,
+                   sigma_ray_m=ray * ratio, sigma_across_m=hand.sigma_across_m * ratio,
+                   hand_length_m=float(hand_length_m), scale_source=source)
 
 
 def label(joints_m: np.ndarray, crop: Crop | crops.CropGeometry) -> tuple[np.ndarray, np.ndarray]:

@@ -19,8 +19,9 @@ import numpy as np
 
 from hand_pose_ros import crop as crops
 from hand_pose_ros.filters import OneEuroState, one_euro
-from hand_pose_ros.skeleton import BONES, FINGERTIPS, NUM_JOINTS, WRIST, joint_centres, bone_lengths, mano_joints
-from hand_pose_ros.types import Detection, Hand, JointState
+from hand_pose_ros.lift import CALIBRATED_LENGTH_SIGMA, rescaled
+from hand_pose_ros.skeleton import BONES, FINGERTIPS, NUM_JOINTS, WRIST, bone_lengths, joint_centres, mano_joints
+from hand_pose_ros.types import Detection, Hand, JointState, ScaleSource
 
 PALM = (0, 5, 9, 13, 17)
 """Joints whose mean is the place of a hand: fingers do not move it."""
@@ -49,6 +50,8 @@ FASTEST_LOG_DISTANCE = 6.0
 HOLD_S = 0.12
 """A value that stays implausible for longer is the truth."""
 BONE_CUTOFF_HZ = 0.3
+LENGTH_LEARNING = 0.1
+"""Share of a newly measured hand length that a track takes over: neighbouring images have the same errors."""
 
 _PARENTS, _CHILDREN = np.array(BONES).T
 _FINGER_OF_JOINT = np.array([0, *np.repeat(np.arange(5), 4)])          # the wrist goes with the thumb; it is the origin
@@ -70,6 +73,7 @@ class Track:
     shape_m: OneEuroState | None                    # (21, 3) metres relative to the wrist
     bones: OneEuroState | None                      # (20,) metres
     trusted_ns: np.ndarray                          # (6,) stamps of the last believed fingers and distance
+    length_m: float = float("nan")                  # of the hand, as depth images have measured it; NaN: none yet
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,7 +250,9 @@ def _evidence(hand: Hand) -> float:
 def _start(track_id: int, hand: Hand, stamp_ns: int) -> Track:
     odds = _evidence(hand)
     raw = replace(hand, track_id=track_id)
-    track = Track(track_id, raw, raw, stamp_ns, odds, odds >= 0, None, None, None, None, None, np.full(6, stamp_ns))
+    hand, length_m = _of_known_length(hand, float("nan"))
+    track = Track(track_id, raw, raw, stamp_ns, odds, odds >= 0, None, None, None, None, None, np.full(6, stamp_ns),
+                  length_m)
     filtered = _filter(track, hand, stamp_ns, None)
     return replace(filtered, hand=replace(raw, right_probability=_probability(odds, odds >= 0)))
 
@@ -258,13 +264,28 @@ def _update(track: Track, hand: Hand, stamp_ns: int, timed: bool, config) -> Tra
     looks = min((stamp_ns - track.seen_ns) * 1e-9 * VOTE_PER_S, 1.0) if timed else 0.5
     odds = float(np.clip(track.log_odds + looks * _evidence(hand), -VOTE_LIMIT, VOTE_LIMIT))
     is_right = odds > -VOTE_FLIP if track.is_right else odds > VOTE_FLIP
-    track = replace(track, raw=raw, log_odds=odds, is_right=is_right)
+    hand, length_m = _of_known_length(hand, track.length_m)
+    track = replace(track, raw=raw, log_odds=odds, is_right=is_right, length_m=length_m)
     if not timed or not track.seen_ns:                  # no measured time step: start the filters anew
         out = _filter(replace(track, place=None, distance=None, shape_px=None, shape_m=None, bones=None,
                               trusted_ns=np.full(6, stamp_ns)), hand, stamp_ns, None)
     else:
         out = _filter(track, hand, stamp_ns, config)
     return replace(out, hand=replace(out.hand, right_probability=_probability(odds, is_right)), seen_ns=stamp_ns)
+
+
+def _of_known_length(hand: Hand, length_m: float) -> tuple[Hand, float]:
+    """The hand with the size that depth has told of its track, and that size with what this image's depth adds.
+
+    Depth may come with every second image, or stay away for a while: a hand whose size was assumed again in between
+    would jump by what the assumption is wrong, and a robot that follows it, too.
+    """
+    if hand.scale_source == ScaleSource.DEPTH:
+        known = hand.hand_length_m
+        return hand, known if np.isnan(length_m) else length_m + LENGTH_LEARNING * (known - length_m)
+    if np.isnan(length_m) or hand.scale_source not in (ScaleSource.ASSUMED, ScaleSource.CALIBRATED_HAND):
+        return hand, length_m
+    return rescaled(hand, length_m, CALIBRATED_LENGTH_SIGMA, ScaleSource.DEPTH), length_m
 
 
 def _filter(track: Track, hand: Hand, stamp_ns: int, config) -> Track:

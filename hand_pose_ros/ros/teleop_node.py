@@ -204,7 +204,8 @@ class TeleopNode(Node):
             if problem and not self._state.closed:       # a clutch must not close from where the robot once was
                 observation = None
             self._state = gripper.resync(self._state, target, opening)
-            inputs = gripper.Inputs(switches.clutch, switches.emergency or switches.stop_seen, switches.reset)
+            inputs = gripper.Inputs(switches.clutch, switches.emergency or switches.stop_seen, switches.reset, problem,
+                                    target if self._arm and not values.dry_run else None)
             switches.stop_seen = False
             self._state, command = gripper.step(self._state, observation, now_ns, config_from(vars(values)), inputs)
             if problem and command.phase is Phase.IDLE:

@@ -3,8 +3,9 @@
 Names    <prefix>hand_<left|right>_<track id>_<wrist|thumb_tip|index_tip|middle_tip|ring_tip|little_tip>
 Axes     see hand_pose_ros/frames.py: X along the last bone outward (wrist: to the middle knuckle), Z out of the nail
          side (wrist: out of the back of the hand)
-Sent     only what is known: a joint that is not finite, of unknown state, outside the image or extrapolated from
-         earlier images has no frame
+Sent     only what is known: a frame is made of its own joint and of those that turn it (wrist: index, middle and
+         little knuckle; fingertip: these, the wrist and its finger). If one of them is not finite, of unknown state,
+         outside the image or extrapolated from earlier images, the frame is not sent
 """
 from __future__ import annotations
 
@@ -15,11 +16,16 @@ from typing import Any
 import numpy as np
 
 from .. import frames
-from ..skeleton import FINGERS, FINGERTIPS, WRIST
+from ..skeleton import FINGERS, FINGERTIPS, KNUCKLES, NUM_JOINTS, WRIST
 from ..types import Hand, JointState
 
 FRAMES = ("wrist", *(f"{finger}_tip" for finger in FINGERS))
 _JOINTS = np.array((WRIST, *FINGERTIPS))
+_MADE_OF = np.zeros((len(FRAMES), NUM_JOINTS), bool)
+"""Which joints each frame needs: the palm's, and a finger's own."""
+_MADE_OF[:, [WRIST, *(KNUCKLES[k] for k in (0, 1, 3))]] = True
+for _row, _tip in enumerate(FINGERTIPS, 1):
+    _MADE_OF[_row, _tip - 3:_tip + 1] = True
 _SEEN = (JointState.VISIBLE, JointState.SELF_OCCLUDED, JointState.OBJECT_OCCLUDED)
 
 
@@ -44,7 +50,8 @@ def hand_frames(hands: Sequence[Hand]) -> list[list[tuple[str, np.ndarray, np.nd
     rotations = np.concatenate([frames.wrist_rotation(joints, is_right)[:, None],
                                 frames.fingertip_rotations(joints, is_right)], axis=1)
     poses = np.concatenate([joints[:, _JOINTS], frames.quaternion(rotations)], axis=2)
-    seen = np.isin([hand.state[_JOINTS] for hand in hands], _SEEN)
+    seen = np.isin([hand.state for hand in hands], _SEEN)
+    seen = (seen[:, None] | ~_MADE_OF).all(2)                                   # (hands, frames)
     return [[(name, pose[:3], pose[3:]) for name, pose, valid in zip(FRAMES, poses_of_hand, valids) if valid]
             for poses_of_hand, valids in zip(poses, seen & np.isfinite(poses).all(2))]
 

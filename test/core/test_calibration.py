@@ -53,6 +53,14 @@ def test_depth_gives_the_length():
     assert result.relative_sigma == pytest.approx(0.02, abs=0.01)
 
 
+def test_depth_with_every_second_image_is_enough_and_depth_that_ends_is_not():
+    truth = hand(bend=0.05, length_m=0.17)
+    result = run(lambda rng, k: (seen(truth, rng, depth=k % 2 == 0),))[-1].result
+    assert result.hand_length_m == pytest.approx(0.17, rel=0.01) and result.samples <= 32
+    steps = run(lambda rng, k: (seen(truth, rng, depth=k < 20),))
+    assert not any(s.result for s in steps) and "give a depth image" in steps[-1].message
+
+
 @pytest.mark.parametrize("hands, says", [
     (lambda rng, k: (), "show one hand"),
     (lambda rng, k: (seen(FLAT, rng),) * 2, "only"),

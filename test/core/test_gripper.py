@@ -435,6 +435,44 @@ def test_a_jump_of_the_hand_is_not_followed(run):
     assert command.phase is Phase.HOLD and "jumped" in command.withheld
 
 
+def go(run, x_m, arm):
+    """Moves the hand to x in small steps; arm(target) is where the arm then is. Returns the last command."""
+    for x in np.linspace(0.0, x_m, 60):
+        command = run.see(hand((x, 0.0, 0.6)), inputs=Inputs(measured=arm(run.state.target)))
+        if command.phase is not Phase.FOLLOW:
+            break
+    return command
+
+
+def test_an_arm_that_has_stopped_by_itself_opens_the_clutch_and_is_told_to_stay(run):
+    run.close()
+    command = go(run, 0.6, lambda target: HOME)
+    assert command.phase is Phase.HOLD and "0.2" in command.withheld and "has it stopped" in command.withheld
+    np.testing.assert_array_equal(command.target.position, HOME.position)
+    assert not command.target.velocity.any() and not command.target.turn.any() and command.gripper_m is None
+    sent = [c.target.position for c in run.commands if c.target is not None]
+    assert np.linalg.norm(np.array(sent) - HOME.position, axis=1).max() < 0.3
+    for _ in range(60):                                                    # closed by the gesture still, so not armed
+        assert run.see(hand((0.6, 0.0, 0.6)), inputs=Inputs(measured=HOME)).phase is Phase.IDLE
+
+
+def test_an_arm_that_lags_behind_is_followed_through(run):
+    run.close()
+    behind = [HOME.position]
+
+    def lagging(target):
+        behind.append(target.position)
+        return replace(HOME, position=behind[max(0, len(behind) - 8)])     # a quarter of a second
+    assert go(run, 0.6, lagging).phase is Phase.FOLLOW
+
+
+def test_a_robot_of_which_nobody_knows_where_it_is_opens_the_clutch(run):
+    run.close()
+    command = run.see(hand(), inputs=Inputs(robot="the pose of the tool is 1.2 s old"))
+    assert command.phase is Phase.IDLE and command.target is None and "1.2 s old" in command.withheld
+    assert not run.state.closed and not run.state.armed
+
+
 def test_emergency_stop_is_latched_until_reset_and_leaves_the_clutch_open(run):
     run.close()
     assert run.see(hand(), inputs=Inputs(emergency_stop=True)).phase is Phase.STOP

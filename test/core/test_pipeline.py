@@ -21,13 +21,13 @@ BLACK = np.zeros((480, 640, 3), np.uint8)
 MS = 1_000_000
 
 
-def play(oracle, scenes, config=CONFIG, dt_ms=33, **options):
-    """scenes: the hands of each image. Returns the results."""
+def play(oracle, scenes, config=CONFIG, dt_ms=33, depth=lambda k: None, **options):
+    """scenes: the hands of each image; depth: what image k has. Returns the results."""
     pipe = Pipeline(oracle.detect, oracle.estimate, oracle.size, **options)
     state, results = PipelineState(), []
     for k, scene in enumerate(scenes):
         oracle.hands = scene
-        state, result = pipe.step(state, Frame(BLACK, oracle.camera, (1000 + dt_ms * k) * MS), config)
+        state, result = pipe.step(state, Frame(BLACK, oracle.camera, (1000 + dt_ms * k) * MS, depth(k)), config)
         results.append(result)
     return results
 
@@ -413,6 +413,32 @@ def test_a_calibrated_hand_length_sets_scale_and_source():
     result = play(Oracle(make("pinhole")), [[(joints, True)]], calibrated_length_m=0.172)[0]
     assert result.hands[0].scale_source == ScaleSource.CALIBRATED_HAND
     assert np.abs(result.hands[0].joints_m - joints).max() < 2e-3
+
+
+@pytest.mark.parametrize("there", [lambda k: k % 2 == 0, lambda k: k % 7 == 0, lambda k: k < 10])
+@pytest.mark.parametrize("calibrated", [None, 0.178])
+def test_what_depth_told_of_a_hands_size_stays_where_images_have_none(there, calibrated):
+    """Else a still hand would jump by what the assumed size is wrong (6 cm here), back and forth, and say DEPTH."""
+    camera, true = make("pinhole"), hand(bend=0.05, length_m=0.168, at=(0, 0, 0.6))
+    flat = np.full((480, 640), true[:, 2].mean() - 0.008, np.float32)
+    results = play(Oracle(camera), [[(true, True)]] * 60, depth=lambda k: flat if there(k) else None,
+                   **({"calibrated_length_m": calibrated} if calibrated else {}))
+    late = [result.hands[0] for result in results[25:]]
+    assert all(hand.scale_source == ScaleSource.DEPTH and abs(hand.hand_length_m - 0.168) < 0.004 for hand in late)
+    off = [np.linalg.norm(hand.joints_m - true, axis=-1).mean() for hand in late]
+    assert max(off) < 0.02 and np.ptp([hand.joints_m[9, 2] for hand in late]) < 0.006
+    assert all(np.abs(hand.joints_m - true)[:, 2].mean() < 2 * hand.sigma_ray_m.mean() for hand in late)
+    raw = [result.raw[0] for result in results[25:]]
+    assert {hand.scale_source for hand in raw} > {ScaleSource.DEPTH} or not any(map(there, range(25, 60)))
+
+
+def test_another_hands_size_is_its_own():
+    camera, small, other = make("pinhole"), hand(length_m=0.16, at=(-0.12, 0, 0.6)), hand(at=(0.15, 0, 0.6))
+    near = np.full((480, 640), np.nan, np.float32)
+    near[:, :300] = 0.6 - 0.008
+    late = play(Oracle(camera), [[(small, True), (other, True)]] * 20, depth=lambda k: near if k < 10 else None)[-1].hands
+    lengths = sorted((hand.hand_length_m, hand.scale_source) for hand in late)
+    assert lengths[0][1] == ScaleSource.DEPTH and lengths[0][0] < 0.168 and lengths[1] == (0.186, ScaleSource.ASSUMED)
 
 
 def test_without_calibration_there_are_pixels_but_no_metres():

@@ -263,6 +263,20 @@ def test_a_tool_whose_tf_has_ended_is_nowhere():
         b.until(b.following, "the clutch to close now", lambda: (send(), b.send(hand())))
 
 
+def test_an_arm_that_stands_still_is_not_sent_further_and_stays_where_it_is():
+    with Bench(max_following_error_m=0.1, **ARM) as b:
+        b.transforms(*ROBOT)
+        b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose")
+        b.engage()
+        x = iter(np.linspace(0.0, 0.5, 2000))
+        b.until(lambda: any("has it stopped" in state for state in b.states), "the clutch to open",
+                lambda: b.send(hand((next(x), 0, 0.6))))
+        b.silent()
+        last = b.got["target_pose"][-1].pose.position
+        np.testing.assert_allclose([last.x, last.y, last.z], ROBOT[1][3], atol=1e-9)
+        assert not b.following() and b.got["target_twist"][-1].twist.linear.x == 0.0
+
+
 def test_dry_run_shows_and_sends_nothing():
     with Bench(dry_run=True, retarget=True, **ARM) as b:
         b.transforms(*ROBOT)
