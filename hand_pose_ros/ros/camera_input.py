@@ -149,7 +149,8 @@ class CameraInput:
             return
         if not source.publishers:
             monitor.problem("image source", f"nobody publishes images on {source.topic}; start the camera driver, or "
-                            "name the topic: --ros-args -r image:=/your/camera/image_raw", standing=True)
+                            "name its topic: ros2 launch ... image:=/camera/image_raw, hand-pose run --image "
+                            "/camera/image_raw, or the parameter image_topic", standing=True)
         elif monitor.silence_s() > self._values.silence_warning_s and not mismatches and self._starved():
             monitor.clear("image source")
             monitor.problem("processor", "no image arrives, but this node's own timer came more than "
@@ -269,6 +270,10 @@ class CameraInput:
             monitor.problem("calibration", f"camera_info names the frame '{info.header.frame_id}', the image "
                             f"'{frame_id}', which is used; check that camera_info_topic belongs to this image",
                             standing=True)
+        elif seems_rectified(self._source.topic, info) and not self._values.image_is_rectified:
+            monitor.problem("calibration", f"{self._source.topic} is rectified by its name, but camera_info has a lens "
+                            "distortion, which is taken out again: set image_is_rectified:=true, or take the raw "
+                            "image", standing=True)
         else:
             monitor.clear("calibration")
         return replace(lens, frame_id=frame_id)
@@ -281,6 +286,13 @@ class CameraInput:
         if self._lens is None or self._lens[0] != said:
             self._lens = said, camera.from_camera_info(info, width, height, self._values.image_is_rectified)
         return self._lens[1]
+
+
+def seems_rectified(topic: str, info: Any) -> bool:
+    """Whether images are rectified by the name of their topic (image_rect of image_proc) although their camera_info,
+    which is the raw images' one, has a distortion: taken for raw they would be undistorted twice."""
+    last = topic.removesuffix("/compressed").rpartition("/")[2]
+    return "rect" in last.split("_") and any(info.d)
 
 
 def has_part(info: Any) -> bool:

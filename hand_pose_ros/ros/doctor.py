@@ -32,6 +32,7 @@ DISCOVERY_S, SLOW_DISCOVERY_S = 1.5, 10.0
 BUILT = ("tensorrt", "onnxruntime-int8")
 """Runtimes that need something built on this machine first."""
 OLD_STAMP_S = 0.5
+PLAUSIBLE_AGE_S = 60.0
 TRIES = 5
 PACKAGES = {"cv2": "opencv-python-headless", "yaml": "PyYAML"}
 """Python modules whose package on PyPI has another name."""
@@ -60,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--camera-info", metavar="TOPIC", default="",
                         help="its camera_info topic, as the node's parameter camera_info_topic (default: beside the "
                              "image topic)")
+    parser.add_argument("--sim-time", action="store_true", help="take the time from /clock (bags played with --clock)")
+    parser.add_argument("--rectified", action="store_true",
+                        help="the images are rectified, as the node's parameter image_is_rectified")
     parser.add_argument("--seconds", type=float, default=4.0, help="how long to listen to ROS (default: %(default)s)")
     parser.add_argument("--no-networks", action="store_true", help="do not load the networks")
     config.add_arguments(parser, ("detector_model", "pose_model", "runtime"))
@@ -72,7 +76,8 @@ def main(args: argparse.Namespace) -> int:
         ("shared memory", shared_memory, set())]
     if not args.no_networks:
         checks.append(("networks", lambda: networks(config.from_arguments(args)), set()))
-    checks.append(("cameras and running nodes", lambda: ros_graph(args.image, args.seconds, args.camera_info),
+    checks.append(("cameras and running nodes", lambda: ros_graph(args.image, args.seconds, args.camera_info,
+                                                                        args.sim_time, args.rectified),
                    {"ros", "messages"}))
     findings: list[Finding] = []
     for what, check, needed in checks:
@@ -294,16 +299,20 @@ class _Heard:
         return (self.count - 1) / (self.last_s - self.first_s) if self.count > 1 else 0.0
 
 
-def ros_graph(wanted_image: str | None, seconds: float, info_topic: str = "") -> Iterator[Finding]:
+def ros_graph(wanted_image: str | None, seconds: float, info_topic: str = "", sim_time: bool = False,
+              rectified: bool = False) -> Iterator[Finding]:
     """Cameras with their QoS and calibration, a running node, its latency and TF.
 
     wanted_image: the only image topic to check (None: all). info_topic: where its camera_info is; "": beside the image.
+    sim_time: ages are told by /clock. rectified: lenses are judged by P, as the node does with image_is_rectified.
     """
     import rclpy
     from diagnostic_msgs.msg import DiagnosticArray
+    from rclpy.clock import Clock, ClockType
     from rclpy.context import Context
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.node import Node
+    from rclpy.parameter import Parameter
     from rclpy.qos import DurabilityPolicy, QoSProfile
     from sensor_msgs.msg import CameraInfo, CompressedImage, Image
     from tf2_msgs.msg import TFMessage
@@ -323,14 +332,15 @@ def ros_graph(wanted_image: str | None, seconds: float, info_topic: str = "") ->
     context = Context()
     try:
         rclpy.init(context=context)
-        node = Node("hand_pose_doctor", context=context)
+        node = Node("hand_pose_doctor", context=context,
+                    parameter_overrides=[Parameter("use_sim_time", value=True)] if sim_time else [])
     except process.ROS_ERRORS as error:
         yield Finding(FAULT, "ros", f"ROS does not start: {error}", process.ROS_REMEDY)
         return
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     punctuality = Punctuality(TICK_S)
-    node.create_timer(TICK_S, punctuality.tick)
+    node.create_timer(TICK_S, punctuality.tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def listen(for_s: float) -> None:
         end_s = time.monotonic() + for_s
@@ -371,7 +381,7 @@ def ros_graph(wanted_image: str | None, seconds: float, info_topic: str = "") ->
         for topic in sorted(set(infos.values())):
             subscribe(CameraInfo, topic, qos.matching(node.get_publishers_info_by_topic(topic)))
         for topic in results:
-            subscribe(HandPose21Array, topic, qos.RESULTS)
+            subscribe(HandPose21Array, topic, qos.matching(node.get_publishers_info_by_topic(topic), depth=5))
         frames: dict[str, set[str]] = {}
         reported: dict[str, tuple[int, str]] = {}
 
@@ -410,7 +420,8 @@ def ros_graph(wanted_image: str | None, seconds: float, info_topic: str = "") ->
             if starved and not heard[topic].count:
                 yield _too_busy("camera", topic)
                 continue
-            yield from _camera(node, topic, heard[topic], infos[topic], heard[infos[topic]], wanted_image)
+            yield from _camera(node, topic, heard[topic], infos[topic], heard[infos[topic]], wanted_image,
+                               rectified)
         if not results:
             yield Finding(NOTE, "node", "no hand_pose node is running", "hand-pose run --image <topic>")
         for topic in results:
@@ -438,10 +449,10 @@ def _info_topic(image_topic: str) -> str:
     return base.rpartition("/")[0] + "/camera_info"
 
 
-def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Heard, wanted: str | None
-            ) -> Iterator[Finding]:
+def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Heard, wanted: str | None,
+            rectified: bool = False) -> Iterator[Finding]:
     from . import qos
-    from .camera_input import has_part
+    from .camera_input import has_part, seems_rectified
     offered = "; ".join(f"{qos.endpoint_name(p)} offers {qos.describe(p.qos_profile)}"
                         for p in node.get_publishers_info_by_topic(topic))
     if not images.count:
@@ -471,7 +482,8 @@ def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Hear
         yield Finding(FAULT, "stamps", f"{topic}: images carry no stamp", "make the driver fill header.stamp")
     elif not -OLD_STAMP_S < age_s < OLD_STAMP_S:
         yield Finding(FAULT, "stamps", f"{topic}: images are {age_s:.2f} s old on arrival",
-                      "synchronise the clocks (chrony, PTP); for a recording use --clock and use_sim_time")
+                      "synchronise the clocks (chrony, PTP); for a recording play it with --clock, give the node "
+                      "use_sim_time, and this check --sim-time")
     else:
         yield Finding(OK, "stamps", f"{topic}: images are {age_s * 1e3:.0f} ms old on arrival")
     if not infos.count:
@@ -480,7 +492,7 @@ def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Hear
                       "set camera_info_topic (here: --camera-info)")
         return
     try:
-        lens = camera.from_camera_info(infos.message, width, height)
+        lens = camera.from_camera_info(infos.message, width, height, rectified)
     except FrameError as error:
         yield Finding(FAULT, "calibration", f"{info_topic}: {error}", "calibrate the camera again at this image size")
         return
@@ -494,6 +506,9 @@ def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Hear
                       f"'{frame_id}', which is used",
                       "check that this camera_info belongs to the image (camera_info_topic, here: --camera-info), and "
                       "set one frame for both in the driver")
+    if seems_rectified(topic, info) and not rectified:
+        yield Finding(WARN, "calibration", f"{topic} is rectified by its name, but {info_topic} has a lens distortion, "
+                      "which is taken out again", "set image_is_rectified:=true (here: --rectified)")
     fov_deg = 2 * math.degrees(math.atan(0.5 * width / lens.K[0, 0]))
     center_off = float(np.max(np.abs(lens.K[:2, 2] - ((width - 1) / 2, (height - 1) / 2)) / (width, height)))
     text = f"{info_topic}: {lens.distortion_model}, horizontal field of view {fov_deg:.0f} degrees"
@@ -514,6 +529,11 @@ def _results(topic: str, hands: _Heard) -> Iterator[Finding]:
                               f"runtime {info.runtime}")
     if info.latency_publish_ns >= 0:
         p50, p95 = np.percentile(np.array(hands.ages_s) * 1e3, (50, 95))
+        if abs(p50) > PLAUSIBLE_AGE_S * 1e3:
+            yield Finding(WARN, "latency", f"{topic}: by the clock of this check the results are {p50 / 1e3:.0f} s old",
+                          "of a recording that is played with --clock: give this check --sim-time; else let the "
+                          "clocks agree")
+            return
         yield Finding(OK, "latency", f"{topic}: {p50:.0f} ms from capture to arrival here (95 %: {p95:.0f} ms)")
 
 

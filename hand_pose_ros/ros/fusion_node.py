@@ -93,8 +93,10 @@ class FusionNode(Node):
         self._skewed: dict[str, int] = {}                       # topic: results without it because of its stamps
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._started_ns = self._steady.now().nanoseconds
-        self._hands = self.create_publisher(HandPose21Array, "~/hands", qos.RESULTS)
-        self._markers = self.create_publisher(MarkerArray, "~/markers", qos.RESULTS)
+        self._hands, self._markers = (
+            self.create_publisher(kind, topic, **qos.overridable())
+            for kind, topic in ((HandPose21Array, "~/hands"), (MarkerArray, "~/markers")))
+        qos.warn_of_unused_overrides(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._marker_maker = HandMarkers(MarkerArray, Marker, Point, ColorRGBA, values.tf_prefix)
         self._transforms = compat.transform_broadcaster(self) if values.publish_tf else None

@@ -84,15 +84,17 @@ class Outputs:
     def __init__(self, node: Any, prefix: str) -> None:
         create = node.create_lifecycle_publisher
         self._node, self._prefix = node, prefix
-        self._hands = create(HandPose21Array, "~/hands", qos.RESULTS)
-        self._hands_raw = create(HandPose21Array, "~/hands_raw", qos.RESULTS)
-        self._markers = create(MarkerArray, "~/markers", qos.RESULTS)
+        self._hands, self._hands_raw, self._markers = (
+            create(kind, topic, **qos.overridable())
+            for kind, topic in ((HandPose21Array, "~/hands"), (HandPose21Array, "~/hands_raw"),
+                                (MarkerArray, "~/markers")))
         self._debug = create(Image, "~/debug_image", qos.DEBUG)
         self._debug_compressed = create(CompressedImage, "~/debug_image/compressed", qos.DEBUG)
         self._marker_maker = HandMarkers(MarkerArray, Marker, Point, ColorRGBA, prefix)
         self._transforms = compat.transform_broadcaster(node)
         self._hand_messages, self._transform_messages = Reused(HandPose21), Reused(TransformStamped)
         self.guard = ClashGuard(prefix)
+        qos.warn_of_unused_overrides(node)
 
     def destroy(self) -> None:
         """Remove the publishers from the node."""

@@ -2,10 +2,12 @@
 impossible."""
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any, Iterable
 
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
@@ -17,6 +19,23 @@ DEBUG = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=Reliabi
 """Debug images: the newest one, heard by every viewer."""
 
 _RELIABILITY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
+
+
+def overridable() -> dict[str, Any]:
+    """Arguments for a publisher of RESULTS whose history, depth and reliability are also parameters,
+    qos_overrides.<topic>.publisher.<policy>. A copy: rclpy writes what was asked for into the profile."""
+    return {"qos_profile": copy.copy(RESULTS), "qos_overriding_options": QoSOverridingOptions.with_default_policies()}
+
+
+def warn_of_unused_overrides(node: Any) -> None:
+    """Logs each parameter qos_overrides.* that was given and that no publisher of the node has taken up; call it when
+    all are made. rclpy itself says nothing."""
+    given = getattr(node, "_parameter_overrides", {})                # rclpy since Humble; nothing public tells
+    for name in given:
+        if name.startswith("qos_overrides.") and not node.has_parameter(name):
+            node.get_logger().warning(f"'{name}' changes nothing: history, depth and reliability of the published "
+                                      "hands and markers can be overridden, with the topic's full name (qos_overrides."
+                                      f"{node.get_fully_qualified_name()}/hands.publisher.reliability)")
 
 
 def matching(publishers: Iterable[Any], reliability: str = "auto", depth: int = 1) -> QoSProfile:

@@ -138,6 +138,7 @@ VIEW = np.clip(cv2.resize(RNG.integers(0, 256, (30, 40, 3), np.uint8), (320, 240
                0, 255).astype(np.uint8)
 """Something with edges and noise, as a camera sees it."""
 GREY_BELOW = np.concatenate([VIEW[:120], np.full_like(VIEW[:120], 128)])
+SAMPLING = getattr(cv2, "IMWRITE_JPEG_SAMPLING_FACTOR", None)            # not in the OpenCV of Ubuntu 22.04 and 24.04
 RESTARTS, PROGRESSIVE = (cv2.IMWRITE_JPEG_RST_INTERVAL, 20), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
 
 
@@ -160,7 +161,7 @@ def app(kind: int, inside: bytes) -> bytes:
 @pytest.mark.parametrize("options", [
     (), (cv2.IMWRITE_JPEG_QUALITY, 1), (cv2.IMWRITE_JPEG_QUALITY, 100), (cv2.IMWRITE_JPEG_OPTIMIZE, 1), PROGRESSIVE,
     RESTARTS, (cv2.IMWRITE_JPEG_RST_INTERVAL, 1), (*RESTARTS, *PROGRESSIVE),
-    *((cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor) for factor in (0x111111, 0x211111, 0x121111, 0x221111, 0x411111))])
+    *((SAMPLING, factor) for factor in (0x111111, 0x211111, 0x121111, 0x221111, 0x411111) if SAMPLING)])
 def test_sound_jpegs_are_read(pixels, options):
     data = jpeg_of(pixels, *options)
     plain = imaging.decode(compressed(data))
@@ -197,8 +198,8 @@ def test_a_restart_out_of_turn_is_damage():
         imaging.decode(compressed(jpeg_of(VIEW)[:-2] + b"\xff\xd0\xff\xd9"))
 
 
-@pytest.mark.parametrize("options", [(), RESTARTS, (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111),
-                                     (cv2.IMWRITE_JPEG_OPTIMIZE, 1)])
+@pytest.mark.parametrize("options", [(), RESTARTS, (cv2.IMWRITE_JPEG_OPTIMIZE, 1),
+                                     *((SAMPLING, 0x111111) for _ in range(1) if SAMPLING)])
 @pytest.mark.parametrize("pixels", [VIEW, VIEW[..., 0]], ids=["colour", "grey"])
 def test_a_jpeg_without_its_middle_third_is_damaged(pixels, options):
     data = jpeg_of(pixels, *options)

@@ -117,6 +117,21 @@ def test_a_calibration_that_changes_is_used(world, change):
     ear.input.destroy()
 
 
+@pytest.mark.parametrize("topic, d, told, warned", [
+    ("image_rect", [0.1, 0.0, 0.0, 0.0, 0.0], False, True), ("image_rect_color", [0.1] + [0.0] * 4, False, True),
+    ("image_rect", [0.1] + [0.0] * 4, True, False), ("image_rect", [0.0] * 5, False, False),
+    ("image_raw", [0.1] + [0.0] * 4, False, False), ("direct", [0.1] + [0.0] * 4, False, False)])
+def test_images_that_are_rectified_by_their_name_are_not_undistorted_in_silence(world, topic, d, told, warned):
+    ear = Ear(world, f"/front/proc/{topic}", image_is_rectified=told)
+    ear.input.refresh()
+    ear.input._on_camera_info(CameraInfo(width=4, height=2, distortion_model="plumb_bob", d=d,
+                                         k=[4.0, 0.0, 2.0, 0.0, 4.0, 1.0, 0.0, 0.0, 1.0],
+                                         p=[4.0, 0.0, 2.0, 0.0, 0.0, 4.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0]))
+    ear.input.lens("eye", 4, 2)
+    assert any("image_is_rectified:=true" in text for text in ear.said) == warned
+    ear.input.destroy()
+
+
 def test_raw_is_preferred_and_compressed_found(world):
     ear = Ear(world, "/front/both/image")
     compressed = world.camera.create_publisher(CompressedImage, "/front/both/image/compressed", 5)

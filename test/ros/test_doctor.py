@@ -17,8 +17,9 @@ from rclpy.context import Context
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from hand_pose_ros import config
+from hand_pose_ros import config, messages
 from hand_pose_ros.errors import HandPoseError
+from hand_pose_ros.msg import HandPose21, HandPose21Array
 from hand_pose_ros.ros import doctor, images
 from hand_pose_ros.runtimes.base import NotBuilt
 
@@ -99,6 +100,36 @@ def test_what_the_node_only_warns_of_is_a_warning(changes, subject, text):
     warnings = [finding for finding in findings if finding.level == doctor.WARN]
     assert [f.subject for f in warnings] == [subject] and text in warnings[0].text and warnings[0].fix, findings
     assert not any(finding.level == doctor.FAULT for finding in findings)
+
+
+def test_images_rectified_by_their_name_and_what_only_p_says():
+    raw = {**SOUND, "d": [0.1, 0.0, 0.0, 0.0, 0.0]}
+    with Camera(raw, topic="/eye/image_rect"):
+        (warning,) = [f for f in doctor.ros_graph("/eye/image_rect", 0.5) if f.level == doctor.WARN]
+    assert "rectified by its name" in warning.text and "--rectified" in warning.fix
+    only_p = {"width": 64, "height": 48, "p": [60.0, 0.0, 32.0, 0.0, 0.0, 60.0, 24.0, 0.0, 0.0, 0.0, 1.0, 0.0]}
+    with Camera(only_p, topic="/eye/image_rect"):
+        found = list(doctor.ros_graph("/eye/image_rect", 0.5, rectified=True))
+    assert not any(f.level in (doctor.FAULT, doctor.WARN) for f in found), found
+
+
+@pytest.mark.parametrize("stamp_s, sim_time", [(1_700_000_000, False), (1_700_000_000, True)])
+def test_an_age_that_cannot_be_is_no_latency(stamp_s, sim_time):
+    """Results of a bag, against the wall clock; and against a simulated one that nobody sends."""
+    heard = doctor._Heard()
+    now_ns = 0 if sim_time else 1_763_000_000_000_000_000
+    message = hands_message(stamp_s)
+    heard.add(message, now_ns)
+    findings = list(doctor._results("/hand_pose/hands", heard))
+    (latency,) = [f for f in findings if f.subject == "latency"]
+    assert latency.level == doctor.WARN and "--sim-time" in latency.fix
+
+
+def hands_message(stamp_s):
+    message = HandPose21Array()
+    message.header.stamp.sec = stamp_s
+    return messages.fill_array(message, (), message.header, HandPose21, messages.ArrayInfo(
+        model="m", runtime="r", latency_receive_ns=1, latency_publish_ns=2))
 
 
 @pytest.mark.parametrize("image, info, said", [("bad topic", "", "--image is 'bad topic'"),

@@ -21,6 +21,7 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.qos import ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
 import hand_pose_ros
@@ -249,6 +250,19 @@ def test_two_nodes_of_one_name_and_two_cameras():
             rig.close()
         for process in processes:
             process.__exit__()
+
+
+def test_results_can_be_sent_in_another_quality_and_an_override_of_nothing_is_said():
+    """A listener over a bad radio link wants them best effort."""
+    name, wrong = "qos_overrides./hand_pose/hands.publisher.reliability", "qos_overrides./hand_pos/hands.publisher.depth"
+    with NodeProcess("-p", f"{name}:=best_effort", "-p", f"{wrong}:=1") as process, Rig() as rig:
+        def offered():
+            return {p.qos_profile.reliability for p in rig.node.get_publishers_info_by_topic("/hand_pose/hands")}
+        assert rig.until(offered, START_S, "the publisher") == {ReliabilityPolicy.BEST_EFFORT}
+        assert {p.qos_profile.reliability for p in rig.node.get_publishers_info_by_topic("/hand_pose/markers")} == {
+            ReliabilityPolicy.RELIABLE}
+        assert process.stop() == 0, process.output()
+        assert f"'{wrong}' changes nothing" in process.output() and f"'{name}'" not in process.output()
 
 
 def test_missing_camera_info_means_2d_until_it_comes():
