@@ -436,8 +436,8 @@ def test_another_hands_size_is_its_own():
     camera, small, other = make("pinhole"), hand(length_m=0.16, at=(-0.12, 0, 0.6)), hand(at=(0.15, 0, 0.6))
     near = np.full((480, 640), np.nan, np.float32)
     near[:, :300] = 0.6 - 0.008
-    late = play(Oracle(camera), [[(small, True), (other, True)]] * 20, depth=lambda k: near if k < 10 else None)[-1].hands
-    lengths = sorted((hand.hand_length_m, hand.scale_source) for hand in late)
+    results = play(Oracle(camera), [[(small, True), (other, True)]] * 20, depth=lambda k: near if k < 10 else None)
+    lengths = sorted((hand.hand_length_m, hand.scale_source) for hand in results[-1].hands)
     assert lengths[0][1] == ScaleSource.DEPTH and lengths[0][0] < 0.168 and lengths[1] == (0.186, ScaleSource.ASSUMED)
 
 

@@ -254,7 +254,8 @@ def test_two_nodes_of_one_name_and_two_cameras():
 
 def test_results_can_be_sent_in_another_quality_and_an_override_of_nothing_is_said():
     """A listener over a bad radio link wants them best effort."""
-    name, wrong = "qos_overrides./hand_pose/hands.publisher.reliability", "qos_overrides./hand_pos/hands.publisher.depth"
+    name = "qos_overrides./hand_pose/hands.publisher.reliability"
+    wrong = "qos_overrides./hand_pos/hands.publisher.depth"
     with NodeProcess("-p", f"{name}:=best_effort", "-p", f"{wrong}:=1") as process, Rig() as rig:
         def offered():
             return {p.qos_profile.reliability for p in rig.node.get_publishers_info_by_topic("/hand_pose/hands")}
