@@ -55,8 +55,9 @@ def main() -> int:
             print(name, flush=True)
             ready_s, first_s = demo(folder / "clone", environment)
             failed |= first_s > limit_s
-            print(f"{'PASS' if first_s <= limit_s else 'FAIL'}  {name}: first hands after {first_s:.0f} s, of which the "
-                  f"set-up {ready_s:.0f} s (limit {limit_s:.0f} s)", flush=True)
+            verdict = "FAIL" if first_s > limit_s else "PASS"
+            print(f"{verdict}  {name}: first hands after {first_s:.0f} s, of which the set-up {ready_s:.0f} s (limit "
+                  f"{limit_s:.0f} s)", flush=True)
     return int(failed)
 
 
