@@ -39,6 +39,12 @@ from .types import Hand, JointState
 
 PINCH_JOINTS = (4, 8)
 PALM_JOINTS = (0,) + KNUCKLES
+LAG_S = 1.0
+"""An arm may be where it was sent this long ago."""
+STANDS_M, STANDS_RAD = 0.005, 0.02
+"""Motion within LAG_S below which an arm stands."""
+OPENED = "clutch opened: "
+"""What the reason begins with when the robot, not the hand, ends the motion."""
 OPERATOR_MARGIN_M = 0.1
 """By so much another hand must be nearer before it replaces the candidate, else two hands side by side take turns."""
 SKEW_S = 0.005
@@ -98,6 +104,7 @@ class TeleopConfig:
     max_sigma_across_m: float = 0.03
     max_sigma_ray_m: float = 0.15
     max_following_error_m: float = 0.25    # between arm and target, from which the arm has stopped by itself
+    max_following_turn_rad: float = 0.6
     max_hand_speed_m_s: float = 4.0
     max_hand_turn_rad_s: float = 25.0
     lost_policy: str = "hold_then_stop"    # hold_then_stop | stop
@@ -112,7 +119,7 @@ class TeleopConfig:
                 raise ConfigError(f"{name} is '{getattr(self, name)}'; choose one of: {', '.join(allowed)}")
         for name in ("gripper_speed_m_s", "speed_m_s", "acceleration_m_s2", "turn_rad_s", "turn_acceleration_rad_s2",
                      "min_cutoff_hz", "stale_s", "clutch_hold_s", "clutch_still_m", "scale", "max_hand_speed_m_s",
-                     "max_hand_turn_rad_s", "max_following_error_m"):
+                     "max_hand_turn_rad_s", "max_following_error_m", "max_following_turn_rad"):
             if not 0 < getattr(self, name) < np.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be a positive number")
         if not 0 <= self.aperture_closed < self.aperture_open:
@@ -158,8 +165,8 @@ class Inputs:
     clutch: bool = False                           # level of the clutch topic or service (clutch='topic')
     emergency_stop: bool = False
     reset: bool = False                            # ends a latched emergency stop
-    robot: str = ""                                # why it is not known where the robot is; "": it is
-    measured: Target | None = None                 # where the end effector is; None: not asked
+    robot: str = ""                                # why it is not known where the arm is; "": it is, or there is none
+    measured: Target | None = None                 # where the end effector is; None: it need not be where it was sent
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,6 +230,7 @@ class TeleopState:
     wish_gripper_m: float | None = None            # None while thumb and index have not moved
     last_palm: np.ndarray | None = None            # (3,) and (3, 3) raw in the camera frame, for the speed checks
     last_wrist: np.ndarray | None = None
+    ways: tuple[tuple[int, Target, Target], ...] = ()      # time, where the arm was sent, where it was: last LAG_S
     lost_reason: str = ""
     hint: str = ""                                 # what the open clutch waits for
 
@@ -272,13 +280,15 @@ def step(state: TeleopState, observation: Observation | None, now_ns: int, confi
     dt = 0.0 if state.now_ns is None else (now_ns - state.now_ns) * 1e-9
     state = replace(state, now_ns=now_ns)
 
-    stands = _standing(state, inputs, config) if state.closed else ""
-    if stands:
-        here = state.target if inputs.measured is None else Target(inputs.measured.position, inputs.measured.rotation)
-        state = replace(_open_clutch(replace(state, target=here)), armed=False, lost_reason="")
-        # A pose controller would go on to the last target once the arm is released: it is told to stay.
-        known = None if inputs.robot else state.target
-        return state, Command(Phase.HOLD if known else Phase.IDLE, target=known, withheld=f"clutch opened: {stands}")
+    if state.closed:
+        state = _remember(state, inputs.measured, now_ns)
+        stopped = inputs.robot or _has_stopped(state, config)
+        if stopped:
+            # A pose controller would go on to the last target once the arm is released: an arm that stands is told to
+            # stay. One that moves is not, by the time it arrives it would be sent back.
+            stay = _standing_at(state) if not inputs.robot else None
+            state = replace(_open_clutch(state), armed=False, lost_reason="", target=stay or state.target)
+            return state, Command(Phase.HOLD if stay else Phase.IDLE, target=stay, withheld=f"{OPENED}{stopped}")
 
     hand, reason = None, state.lost_reason
     if observation is not None:
@@ -300,14 +310,47 @@ def step(state: TeleopState, observation: Observation | None, now_ns: int, confi
     return state, replace(command, hand=hand) if steers and command.phase is Phase.FOLLOW else command
 
 
-def _standing(state: TeleopState, inputs: Inputs, config: TeleopConfig) -> str:
-    """Why the robot must not be sent further although the hand moves on, or ''."""
-    if inputs.robot or inputs.measured is None:
-        return inputs.robot
-    off = float(np.linalg.norm(inputs.measured.position - state.target.position))
-    return "" if off <= config.max_following_error_m else (
-        f"the arm is {off:.2f} m from where it was sent (max_following_error_m {config.max_following_error_m:g}); has "
-        "it stopped?")
+def _remember(state: TeleopState, measured: Target | None, now_ns: int) -> TeleopState:
+    """The state with where the arm was sent and where it is, of the last LAG_S."""
+    if measured is None:
+        return replace(state, ways=())
+    return replace(state, ways=(*(way for way in state.ways if (now_ns - way[0]) * 1e-9 <= LAG_S),
+                                (now_ns, state.target, measured)))
+
+
+def _has_stopped(state: TeleopState, config: TeleopConfig) -> str:
+    """Why the arm must not be sent further although the hand moves on, or ''. It may be where it was sent a while ago:
+    arms lag, and so does their TF."""
+    if not state.ways:
+        return ""
+    measured = state.ways[-1][2]
+
+    def least(error, limit):                                        # the newest target first: it is mostly near enough
+        found = np.inf
+        for _, target, _ in reversed(state.ways):
+            found = min(found, float(error(target)))
+            if found <= limit:
+                break
+        return found
+
+    off = least(lambda target: np.linalg.norm(measured.position - target.position), config.max_following_error_m)
+    if off > config.max_following_error_m:
+        return (f"the arm is {off:.2f} m from where it was sent (max_following_error_m "
+                f"{config.max_following_error_m:g}); has it stopped?")
+    turn = least(lambda target: np.linalg.norm(rotation_vector(measured.rotation @ target.rotation.T)),
+                 config.max_following_turn_rad)
+    return "" if turn <= config.max_following_turn_rad else (
+        f"the arm is turned {turn:.2f} rad from where it was sent (max_following_turn_rad "
+        f"{config.max_following_turn_rad:g}); has it stopped?")
+
+
+def _standing_at(state: TeleopState) -> Target | None:
+    """Where the arm has stood for LAG_S, with no speed; None if it moved."""
+    now = state.ways[-1][2]
+    moved = max(float(np.linalg.norm(now.position - measured.position)) for _, _, measured in state.ways)
+    turned = max(float(np.linalg.norm(rotation_vector(now.rotation @ measured.rotation.T)))
+                 for _, _, measured in state.ways)
+    return Target(now.position, now.rotation) if moved < STANDS_M and turned < STANDS_RAD else None
 
 
 def _usable_hand(state: TeleopState, observation: Observation, now_ns: int, config: TeleopConfig
@@ -478,7 +521,7 @@ def _close_clutch(state: TeleopState, hand: Hand, observation: Observation) -> T
 
 def _open_clutch(state: TeleopState) -> TeleopState:
     return replace(state, closed=False, operator=0, signaller=0, latch=None, hand=None, opening=None, shown=None,
-                   wish=None, wish_gripper_m=None, held_since_ns=None, gone_since_ns=None, last_palm=None,
+                   ways=(), wish=None, wish_gripper_m=None, held_since_ns=None, gone_since_ns=None, last_palm=None,
                    last_wrist=None, hint="", target=replace(state.target, velocity=np.zeros(3), turn=np.zeros(3)))
 
 

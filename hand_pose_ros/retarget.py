@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ConfigError
+from .skeleton import mano_joints
 
 OPERATOR_TO_MANO = {
     True: np.array([[0.0, 0.0, -1.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]),
@@ -40,10 +41,11 @@ def operator_rotation(joints: np.ndarray) -> np.ndarray:
 
 
 def operator_joints(joints: np.ndarray, is_right: bool) -> np.ndarray:
-    """The joints in the MANO frame of dex-retargeting (see the module's text), metres, wrist at the origin.
+    """MANO's joints in the MANO frame of dex-retargeting (see the module's text), metres, wrist at the origin.
 
-    joints: (21, 3) metres in any right-handed frame. Returns (21, 3); NaN where the frame is not defined.
+    joints: (21, 3) metres as published, in any right-handed frame. Returns (21, 3); NaN where the frame is not defined.
     """
+    joints = mano_joints(joints)
     return (joints - joints[0]) @ operator_rotation(joints) @ OPERATOR_TO_MANO[bool(is_right)]
 
 

@@ -78,6 +78,7 @@ def mano_joints(joints: np.ndarray) -> np.ndarray:
     """The inverse of ``joint_centres``, for bones that keep their length as drawn fingers bend, and for comparison with
     data sets whose truth is a fitted MANO hand."""
     out, knuckles, share = np.array(joints, dtype=float), list(KNUCKLES), np.array(KNUCKLE_SETBACK)[:, None]
-    out[..., WRIST, :] = (out[..., WRIST, :] - WRIST_SETBACK * out[..., _MIDDLE, :]) / (1.0 - WRIST_SETBACK)
+    wrist = (out[..., WRIST, :] - WRIST_SETBACK * out[..., _MIDDLE, :]) / (1.0 - WRIST_SETBACK)
+    out[..., WRIST, :] = np.where(np.isnan(wrist), out[..., WRIST, :], wrist)       # an unknown knuckle costs itself
     out[..., knuckles, :] = (out[..., knuckles, :] - share * out[..., :1, :]) / (1.0 - share)
     return out

@@ -57,8 +57,10 @@ _FIELDS = {
     "min_score": ("Lowest score of a hand that steers.", "", 0.0, 1.0),
     "min_confidence": ("Lowest confidence of the joints that are used.", "", 0.0, 1.0),
     "max_sigma_across_m": ("Largest standard deviation of these joints across the viewing ray.", "m", 0.001, 1.0),
-    "max_following_error_m": ("Distance of the tool from its target, with the clutch closed, from which the arm is "
-                              "taken to have stopped by itself: the clutch opens.", "m", 0.01, 10.0),
+    "max_following_error_m": ("Distance of the tool from where it was sent within the last second, from which the arm "
+                              "is taken to have stopped by itself: the clutch opens. Not with arm_output twist, whose "
+                              "arm is sent to no place.", "m", 0.01, 10.0),
+    "max_following_turn_rad": ("The same of its orientation.", "rad", 0.05, 3.0),
     "max_sigma_ray_m": ("Largest standard deviation of these joints along the viewing ray.", "m", 0.001, 2.0),
     "max_hand_speed_m_s": ("A hand that moves faster has jumped and counts as lost.", "m/s", 0.1, 50.0),
     "max_hand_turn_rad_s": ("A hand that turns faster has flipped and counts as lost.", "rad/s", 1.0, 500.0),
@@ -87,7 +89,7 @@ ROS_SETTINGS = (
     Setting("tool_frame", "tool0", "End effector in TF: where the target starts each time the clutch closes. Not used "
             "with arm_output none."),
     Setting("tool_max_age_s", 0.5, "Age of TF and of joint states from which it is not known where tool and gripper "
-            "are: the clutch does not close, or opens.", "s", 0.02, 10.0),
+            "are: the clutch does not close, and that of an arm opens.", "s", 0.02, 10.0),
     Setting("accept_guessed_metres", False, "Let the arm follow hands of a camera without calibration, whose distances "
             "are a guess (metric_without_calibration of the hand pose node)."),
     Setting("clutch_timeout_s", 0.0, "With clutch topic: how long a true counts that is not repeated; 0: as long as "

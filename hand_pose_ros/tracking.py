@@ -218,7 +218,7 @@ def _cost(track: Track, hand: Hand, stamp_ns: int) -> float:
 
 
 def _detection(track: Track, stamp_ns: int) -> Detection:
-    """Where a track should be, with the knuckles that the networks learnt: their crops are made of these."""
+    """Where a track should be, with MANO's joints that the networks learnt: their crops are made of these."""
     px = mano_joints(_expected_px(track, stamp_ns))
     return crops.from_joints(px, track.hand.score, _probability(track.log_odds, track.is_right))
 
@@ -285,7 +285,7 @@ def _of_known_length(hand: Hand, length_m: float) -> tuple[Hand, float]:
         return hand, known if np.isnan(length_m) else length_m + LENGTH_LEARNING * (known - length_m)
     if np.isnan(length_m) or hand.scale_source not in (ScaleSource.ASSUMED, ScaleSource.CALIBRATED_HAND):
         return hand, length_m
-    return rescaled(hand, length_m, CALIBRATED_LENGTH_SIGMA, ScaleSource.DEPTH), length_m
+    return rescaled(hand, length_m, CALIBRATED_LENGTH_SIGMA, ScaleSource.CALIBRATED_HAND), length_m
 
 
 def _filter(track: Track, hand: Hand, stamp_ns: int, config) -> Track:

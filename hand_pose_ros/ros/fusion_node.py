@@ -94,7 +94,7 @@ class FusionNode(Node):
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._started_ns = self._steady.now().nanoseconds
         self._hands, self._markers = (
-            self.create_publisher(kind, topic, **qos.overridable())
+            qos.results_publisher(self.create_publisher, kind, topic)
             for kind, topic in ((HandPose21Array, "~/hands"), (MarkerArray, "~/markers")))
         qos.warn_of_unused_overrides(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)

@@ -85,7 +85,7 @@ class Outputs:
         create = node.create_lifecycle_publisher
         self._node, self._prefix = node, prefix
         self._hands, self._hands_raw, self._markers = (
-            create(kind, topic, **qos.overridable())
+            qos.results_publisher(create, kind, topic)
             for kind, topic in ((HandPose21Array, "~/hands"), (HandPose21Array, "~/hands_raw"),
                                 (MarkerArray, "~/markers")))
         self._debug = create(Image, "~/debug_image", qos.DEBUG)

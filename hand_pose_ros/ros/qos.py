@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any, Iterable
+from typing import Any, Callable, Iterable
 
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from ..errors import ConfigError
 
 IMAGE_TYPE = "sensor_msgs/msg/Image"
 COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
@@ -21,10 +23,16 @@ DEBUG = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=Reliabi
 _RELIABILITY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
 
 
-def overridable() -> dict[str, Any]:
-    """Arguments for a publisher of RESULTS whose history, depth and reliability are also parameters,
-    qos_overrides.<topic>.publisher.<policy>. A copy: rclpy writes what was asked for into the profile."""
-    return {"qos_profile": copy.copy(RESULTS), "qos_overriding_options": QoSOverridingOptions.with_default_policies()}
+def results_publisher(create: Callable[..., Any], kind: Any, topic: str) -> Any:
+    """A publisher of RESULTS whose history, depth and reliability are also parameters,
+    qos_overrides.<topic>.publisher.<policy>. create: the node's method. Raises ConfigError for values that are none."""
+    profile = copy.copy(RESULTS)                        # rclpy writes what was asked for into it
+    try:
+        return create(kind, topic, qos_profile=profile,
+                      qos_overriding_options=QoSOverridingOptions.with_default_policies())
+    except Exception as error:                          # of many types, by what is wrong
+        raise ConfigError(f"a parameter qos_overrides of {topic} is not possible ({error}): history is keep_last or "
+                          "keep_all, depth a whole number above 0, reliability reliable or best_effort") from error
 
 
 def warn_of_unused_overrides(node: Any) -> None:

@@ -195,7 +195,7 @@ class TeleopNode(Node):
         self._look_at_clutch(now_ns)
         target, problem = self._tool_pose(now_ns)
         opening, unknown = self._opening(now_ns)
-        problem = problem or unknown
+        lost, problem = problem, problem or unknown
         if self._state is None and target is not None:
             self._state = gripper.start(target, start_opening_m(vars(values)))
         if self._state is None:
@@ -204,11 +204,11 @@ class TeleopNode(Node):
             if problem and not self._state.closed:       # a clutch must not close from where the robot once was
                 observation = None
             self._state = gripper.resync(self._state, target, opening)
-            inputs = gripper.Inputs(switches.clutch, switches.emergency or switches.stop_seen, switches.reset, problem,
-                                    target if self._arm and not values.dry_run else None)
+            inputs = gripper.Inputs(switches.clutch, switches.emergency or switches.stop_seen, switches.reset, lost,
+                                    target if self._pose is not None and not values.dry_run else None)
             switches.stop_seen = False
             self._state, command = gripper.step(self._state, observation, now_ns, config_from(vars(values)), inputs)
-            if problem and command.phase is Phase.IDLE:
+            if problem and command.phase is Phase.IDLE and not command.withheld.startswith(gripper.OPENED):
                 command = Command(Phase.IDLE, withheld=problem)
         switches.reset = False
         self._send(command)

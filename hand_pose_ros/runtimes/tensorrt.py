@@ -112,10 +112,10 @@ def compile_engine(source: NetworkSource, options: Options, device: str = "cuda"
     convert = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine
     logged: collections.deque[str] = collections.deque(maxlen=ERRORS_KEPT)
     kept = _timings_file(options.cache.folder)
-    while True:
-        known = kept.exists()
+    for known in (kept.exists(), False):
+        logged.clear()
         try:
-            with _errors_logged(logged), _timings(kept) as timings:
+            with _errors_logged(logged), _timings(kept, known) as timings:
                 arguments = supported_arguments(convert, {**COMPILE_OPTIONS, "timing_cache_path": timings})
                 return bytes(convert(program, arg_inputs=[described_input(torch_tensorrt, source, options)],
                                      **arguments))
@@ -123,11 +123,13 @@ def compile_engine(source: NetworkSource, options: Options, device: str = "cuda"
             said = "; ".join([f"{type(error).__name__}: {error}", *logged])
             unsaid = isinstance(error, UnboundLocalError) and not logged                # 2.8 trips over its own error
             kind = ModelError if unsaid or _is_passing(error) else kind_of(said)
-            if kind is not Refused or not known:
+            # Torch-TensorRT trips over timings that TensorRT does not take: what can be that is judged only when it did
+            # without.
+            doubted = not logged or "timing" in said.lower() or isinstance(error, (AttributeError, TypeError))
+            if not (known and doubted and kind is Refused):
                 raise kind(f"runtime tensorrt: {source.model} does not compile ({said}); use runtime cuda") from error
-        # Torch-TensorRT trips over timings that TensorRT does not take: nothing is judged before it did without.
-        options.report(f"{source.model}: {said}; once more without the timings of earlier builds")
-        kept.unlink(missing_ok=True)
+            options.report(f"{source.model}: {said}; once more without the timings of earlier builds")
+    raise AssertionError("not reached")
 
 
 def _is_passing(error: BaseException | None) -> bool:
@@ -164,13 +166,14 @@ def _errors_logged(kept: collections.deque[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _timings(kept: Path) -> Iterator[str]:
-    """Where TensorRT notes how long its kernels took: a copy of what earlier builds noted, which replaces it whole
-    when all has gone well. A folder that cannot be written costs time only."""
+def _timings(kept: Path, known: bool) -> Iterator[str]:
+    """Where TensorRT notes how long its kernels took: a copy of what earlier builds noted, if those shall be ``known``,
+    which replaces it whole when all has gone well. A folder that cannot be written costs time only."""
     with tempfile.TemporaryDirectory() as scratch:
         used = Path(scratch) / kept.name
         with contextlib.suppress(OSError):
-            shutil.copyfile(kept, used)
+            if known:
+                shutil.copyfile(kept, used)
         yield str(used)
         with contextlib.suppress(OSError):
             partial = kept.with_name(f".{kept.name}.{os.getpid()}.partial")

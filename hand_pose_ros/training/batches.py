@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 
 MAX_DAMAGED = 20
 """Samples in a row that may be damaged."""
+LAST_BATCHES_S = 15
+"""Seconds that a loader goes on after SIGTERM."""
 RESCAN_BATCHES = 100
 """The shard folder is looked at again after this many batches."""
 
@@ -129,6 +131,7 @@ def stream(settings: Settings, shelf: Shelf, first: int, size_of, workers: int, 
 
 def _leave_interrupts(_) -> None:
     """Ctrl-C and what ends a job reach workers too, but are the trainer's, which may need their batch to come to its
-    checkpoint; without it they end by themselves."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    checkpoint. SIGTERM is also how a process ends its children at its own end, and waits for them: then a worker ends,
+    only later."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(LAST_BATCHES_S))

@@ -25,7 +25,7 @@ def test_poses_come_in_the_order_of_the_crops():
     assert all((p.uv == p.presence).all() and p.xyz.shape == (21, 3) and p.uv.dtype == np.float64 for p in poses)
 
 
-def test_knuckles_are_moved_from_where_the_network_learnt_them():
+def test_joints_are_moved_to_where_they_are_published():
     answer = [np.random.default_rng(k).normal(size=(2, 21, *s)).astype(np.float32)
               for k, s in enumerate([(2,), (3,), (), (), ()])]
     poses = Estimator(lambda batch: (*answer, np.ones(2), np.ones(2)))([crop(0), crop(1)])

@@ -418,18 +418,22 @@ def test_a_calibrated_hand_length_sets_scale_and_source():
 @pytest.mark.parametrize("there", [lambda k: k % 2 == 0, lambda k: k % 7 == 0, lambda k: k < 10])
 @pytest.mark.parametrize("calibrated", [None, 0.178])
 def test_what_depth_told_of_a_hands_size_stays_where_images_have_none(there, calibrated):
-    """Else a still hand would jump by what the assumed size is wrong (6 cm here), back and forth, and say DEPTH."""
+    """Else a still hand would jump by what the assumed size is wrong (6 cm here), back and forth, and say DEPTH. Its
+    error is then one error of all images, as a calibrated hand's, which fusion must know."""
     camera, true = make("pinhole"), hand(bend=0.05, length_m=0.168, at=(0, 0, 0.6))
     flat = np.full((480, 640), true[:, 2].mean() - 0.008, np.float32)
     results = play(Oracle(camera), [[(true, True)]] * 60, depth=lambda k: flat if there(k) else None,
                    **({"calibrated_length_m": calibrated} if calibrated else {}))
     late = [result.hands[0] for result in results[25:]]
-    assert all(hand.scale_source == ScaleSource.DEPTH and abs(hand.hand_length_m - 0.168) < 0.004 for hand in late)
+    sources = [ScaleSource.DEPTH if there(k) else ScaleSource.CALIBRATED_HAND for k in range(25, 60)]
+    assert [hand.scale_source for hand in late] == sources
+    assert all(abs(hand.hand_length_m - 0.168) < 0.004 for hand in late)
     off = [np.linalg.norm(hand.joints_m - true, axis=-1).mean() for hand in late]
     assert max(off) < 0.02 and np.ptp([hand.joints_m[9, 2] for hand in late]) < 0.006
     assert all(np.abs(hand.joints_m - true)[:, 2].mean() < 2 * hand.sigma_ray_m.mean() for hand in late)
     raw = [result.raw[0] for result in results[25:]]
-    assert {hand.scale_source for hand in raw} > {ScaleSource.DEPTH} or not any(map(there, range(25, 60)))
+    assumed = ScaleSource.CALIBRATED_HAND if calibrated else ScaleSource.ASSUMED
+    assert [hand.scale_source for hand in raw] == [ScaleSource.DEPTH if there(k) else assumed for k in range(25, 60)]
 
 
 def test_another_hands_size_is_its_own():
@@ -438,7 +442,8 @@ def test_another_hands_size_is_its_own():
     near[:, :300] = 0.6 - 0.008
     results = play(Oracle(camera), [[(small, True), (other, True)]] * 20, depth=lambda k: near if k < 10 else None)
     lengths = sorted((hand.hand_length_m, hand.scale_source) for hand in results[-1].hands)
-    assert lengths[0][1] == ScaleSource.DEPTH and lengths[0][0] < 0.168 and lengths[1] == (0.186, ScaleSource.ASSUMED)
+    assert lengths[0][1] == ScaleSource.CALIBRATED_HAND and lengths[0][0] < 0.168
+    assert lengths[1] == (0.186, ScaleSource.ASSUMED)
 
 
 def test_without_calibration_there_are_pixels_but_no_metres():

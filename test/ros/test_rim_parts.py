@@ -26,6 +26,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from hand_pose_ros import imaging
 from hand_pose_ros.config import Setting
 from hand_pose_ros.errors import ConfigError
+from hand_pose_ros.msg import HandPose21Array
 from hand_pose_ros.ros import compat, diagnostics, environment, images, parameters, qos, run, teleop, transforms
 from hand_pose_ros.ros.markers import HandMarkers
 from hand_pose_ros.ros.newest import Newest
@@ -499,3 +500,21 @@ def test_the_profile_does_not_open_interfaces_that_humble_was_told_to_close(monk
     variables = {"ROS_LOCALHOST_ONLY": localhost}
     environment.use_large_image_profile(variables)
     assert any(name in variables for name in environment.PROFILE_VARIABLES) == expected
+
+
+@pytest.mark.parametrize("value", ["reliability:=besteffort", "depth:='5'", "depth:=-1"])
+def test_an_override_of_quality_that_is_none_is_refused_by_name(value):
+    with started_node("-p", f"qos_overrides./probe/hands.publisher.{value}") as node:
+        with pytest.raises(ConfigError, match="qos_overrides of ~/hands is not possible"):
+            qos.results_publisher(node.create_publisher, HandPose21Array, "~/hands")
+    assert qos.RESULTS.depth == 5 and qos.RESULTS.reliability == ReliabilityPolicy.RELIABLE
+
+
+@contextmanager
+def started_node(*words):
+    context = Context()
+    rclpy.init(context=context)
+    node = Node("probe", context=context, cli_args=["--ros-args", *words])
+    yield node
+    node.destroy_node()
+    rclpy.shutdown(context=context)

@@ -268,7 +268,7 @@ def test_an_arm_that_stands_still_is_not_sent_further_and_stays_where_it_is():
         b.transforms(*ROBOT)
         b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose")
         b.engage()
-        x = iter(np.linspace(0.0, 0.5, 2000))
+        x = iter((*np.linspace(0.0, 0.3, 60), *[0.3] * 4000))
         b.until(lambda: any("has it stopped" in state for state in b.states), "the clutch to open",
                 lambda: b.send(hand((next(x), 0, 0.6))))
         b.silent()

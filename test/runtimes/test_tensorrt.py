@@ -212,13 +212,32 @@ def test_timings_that_tensorrt_does_not_take_cost_a_second_build_and_no_refusal(
     kept = tensorrt._timings_file(options.cache.folder)
     kept.write_bytes(b"of another driver")
 
+    builds = []
+
     def trip():
+        builds.append(compiler.timings)
         if Path(compiler.timings).read_bytes().startswith(b"of another"):
             raise AttributeError("'NoneType' object has no attribute 'serialize'")
 
     compiler.act = trip
     assert tensorrt.compile_engine(standin.source(), options) == b"engine"
-    assert kept.read_bytes() == b"timing "
+    assert kept.read_bytes() == b"timing " and len(builds) == 2
+
+
+def test_what_tensorrt_refuses_is_built_once_and_costs_no_timings(compiler, options):
+    options.cache.folder.mkdir()
+    kept, builds = tensorrt._timings_file(options.cache.folder), []
+    kept.write_bytes(b"earned by the other network ")
+
+    def refuse():
+        builds.append(1)
+        logging.getLogger("torch_tensorrt").error("no converter for aten.foo")
+        raise RuntimeError("the graph cannot be converted")
+
+    compiler.act = refuse
+    with pytest.raises(Refused):
+        tensorrt.compile_engine(standin.source(), options)
+    assert len(builds) == 1 and kept.read_bytes() == b"earned by the other network "
 
 
 def test_timings_belong_to_versions_and_gpu(monkeypatch, tmp_path):

@@ -180,6 +180,26 @@ def test_what_ends_a_job_reaches_the_loaders_too_and_leaves_a_checkpoint(folder,
     assert checkpoint.load(tmp_path / "out" / loop.CHECKPOINT)["step"] >= loop.LOG_BATCHES
 
 
+BREAKS = """
+import json
+from hand_pose_ros.training import batches, settings
+batches.LAST_BATCHES_S = 1
+chosen, shelf = settings.from_dict(json.loads({settings!r})), batches.Shelf({folder!r})
+shelf.rescan()
+stream = batches.stream(chosen, shelf, 0, lambda n: (64, 64), 1, 0)
+next(stream)
+raise RuntimeError("CUDA out of memory")
+"""
+
+
+def test_a_training_that_breaks_ends(folder):
+    """A process waits for its loaders at its end, having sent them SIGTERM, which is not to end them at once."""
+    script = BREAKS.format(settings=json.dumps(SMALL), folder=str(folder))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=40,
+                          env={**os.environ, "PYTHONPATH": str(Path(loop.__file__).parents[2])})
+    assert done.returncode == 1 and done.stderr.strip().endswith("CUDA out of memory")
+
+
 def test_a_signal_that_comes_again_or_finds_nothing_new_ends_at_once(run, tmp_path, monkeypatch):
     ended_at(monkeypatch, signal.SIGINT, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
