@@ -259,11 +259,12 @@ def test_results_can_be_sent_in_another_quality_and_an_override_of_nothing_is_sa
     with NodeProcess("-p", f"{name}:=best_effort", "-p", f"{wrong}:=1") as process, Rig() as rig:
         def offered():
             return {p.qos_profile.reliability for p in rig.node.get_publishers_info_by_topic("/hand_pose/hands")}
+        rig.until(lambda: f"'{wrong}' changes nothing" in process.output(), START_S, "all publishers")
         assert rig.until(offered, START_S, "the publisher") == {ReliabilityPolicy.BEST_EFFORT}
         assert {p.qos_profile.reliability for p in rig.node.get_publishers_info_by_topic("/hand_pose/markers")} == {
             ReliabilityPolicy.RELIABLE}
+        assert f"'{name}'" not in process.output()
         assert process.stop() == 0, process.output()
-        assert f"'{wrong}' changes nothing" in process.output() and f"'{name}'" not in process.output()
 
 
 def test_missing_camera_info_means_2d_until_it_comes():
