@@ -104,7 +104,7 @@ def lift(crop: Crop, pose: CropPose, camera: Camera, hand_length_m: float = ADUL
 
 def rescaled(hand: Hand, hand_length_m: float, sigma: float, source: ScaleSource) -> Hand:
     """A lifted hand as if its length were ``hand_length_m``, known to a relative standard deviation ``sigma`` from
-    ``source``: metres are proportional to it. hand: with scale source ASSUMED or CALIBRATED_HAND."""
+    ``source``: metres are proportional to it (step 3 above). hand: with scale source ASSUMED or CALIBRATED_HAND."""
     ratio = hand_length_m / hand.hand_length_m
     before = CALIBRATED_LENGTH_SIGMA if hand.scale_source == ScaleSource.CALIBRATED_HAND else ASSUMED_LENGTH_SIGMA
     distance = np.linalg.norm(hand.joints_m, axis=-1)

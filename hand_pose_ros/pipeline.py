@@ -44,8 +44,8 @@ EVIDENCE_WEIGHTS = (2.6, 0.35, 0.4)
 EVIDENCE_NEEDED = 1.3
 """Of the log-odds of ``evidence``, and what they must come to for a new hand to be as likely as not. Near the logistic
 fit to virtual frames, but trusting the pose network more: on such frames 88 % of the hands pass and 0.6 % of the
-detector's other proposals, the same ones from 1.2 to 1.8. No photograph without hands passes from 1.25 to 1.8, in 8
-bits neither (``python3 -m hand_pose_ros.training.new_hand_rule``)."""
+detector's other proposals, the same ones from 1.2 to 1.8. No photograph without hands passes from 1.25 to 1.8; in 8
+bits none does at 1.3 (``python3 -m hand_pose_ros.training.new_hand_rule``)."""
 SAME_BOX_IOU = 0.3
 OVERLAPPING_IOU = 0.6
 """A new detection that overlaps a followed hand by the first is that hand, unless another one fits it better; by the
