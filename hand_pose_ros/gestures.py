@@ -61,6 +61,10 @@ def _fist(s: np.ndarray) -> bool | None:
     return False if np.any(s[1:] >= STRAIGHT) else None
 
 
+JOINTS = {"three_fingers": tuple(range(9, 21)), "three_curled": tuple(range(9, 21)), "open_hand": tuple(range(5, 21)),
+          "fist": tuple(range(5, 21))}
+"""The joints that a gesture is told from."""
+
 GESTURES: dict[str, Callable[[np.ndarray], "bool | None"]] = {
     "three_fingers": _three_fingers,
     "three_curled": _three_curled,

@@ -10,9 +10,12 @@ command was not given. What is safe is decided here and nowhere else:
  * a gesture closes it only when held, the palm in one place, without a longer gap between images than ``stale_s``;
  * while it is closed one track of one side, the operator's, steers; another person cannot take over, and with the other
    hand as the clutch that hand is one track too;
+ * a gesture is read only from fingers that are seen as surely: one that is not keeps the clutch open, and opens it;
  * a hand counts as lost when its image is stale, it is not in the image, a joint needed is NaN, extrapolated, outside
    the image, of low confidence or uncertain, it has left the operator's region, turned into a hand of the other side,
-   or moved or turned faster than a person can;
+   moved or turned faster than a person can, or has suddenly another size, and so another distance, than was thought;
+ * settings that say where a hand sends the robot open the clutch when they change: else the robot would move with the
+   hand at rest;
  * an arm that does not follow its target, or of which nobody knows where it is, opens the clutch: else it would jump
    after the hand once it is released;
  * a lost hand first holds (brakes at the acceleration limit), then the command stops and the clutch opens;
@@ -49,6 +52,17 @@ OPERATOR_MARGIN_M = 0.1
 """By so much another hand must be nearer before it replaces the candidate, else two hands side by side take turns."""
 SKEW_S = 0.005
 """So far in the future an image's stamp may lie: clocks of two machines are never quite the same."""
+REARM_S = 1.0
+"""After a longer gap between images a hand must be seen with its gesture open anew: behind its number may be another
+hand, of a node that was started again."""
+RESIZED = 0.03
+"""Change of a hand's length from one image to the next, as a share, that a hand at rest would answer with a motion of
+as much of its distance: another camera or a depth image has told what had been assumed."""
+LENGTH_LEARNING = 0.1
+"""Share of the length seen now that is taken over for that comparison."""
+_MAPPING = ("scale", "axes", "rotate", "aperture_closed", "aperture_open", "gripper_closed_m", "gripper_open_m",
+            "gripper_takeover")
+"""Settings that say where a hand sends the robot."""
 _NOT_NEW = ("stale image", "repeated image")
 _USABLE = (JointState.VISIBLE, JointState.SELF_OCCLUDED, JointState.OBJECT_OCCLUDED)
 
@@ -156,6 +170,7 @@ class Observation:
     stamp_ns: int
     hands: tuple[Hand, ...]
     R_base_camera: np.ndarray | None               # (3, 3); None: the transform is missing
+    t_base_camera: np.ndarray = field(default_factory=lambda: np.zeros(3))     # (3,) m: cameras may be moved, too
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +182,7 @@ class Inputs:
     reset: bool = False                            # ends a latched emergency stop
     robot: str = ""                                # why it is not known where the arm is; "": it is, or there is none
     measured: Target | None = None                 # where the end effector is; None: it need not be where it was sent
+    tool: np.ndarray | None = None                 # (3,) m, where it is if it is sent speeds; None: it is not
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,6 +218,7 @@ class _Latch:
     hand_rotation: np.ndarray
     target: Target
     is_right: bool
+    mapping: tuple                                 # values of _MAPPING
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,6 +237,7 @@ class TeleopState:
     seen_ns: int = 0                               # stamp of the operator's last usable hand
     held_since_ns: int | None = None               # gesture held still since
     held_at: np.ndarray | None = None              # (3,) palm when the holding began, camera frame
+    shown_ns: int = 0                              # stamp of the last image that surely showed the gesture
     signaller: int = 0                             # track id of the hand that shows the gesture (clutch='other_hand')
     gone_since_ns: int | None = None               # gesture gone since
     latch: _Latch | None = None
@@ -230,6 +248,7 @@ class TeleopState:
     wish_gripper_m: float | None = None            # None while thumb and index have not moved
     last_palm: np.ndarray | None = None            # (3,) and (3, 3) raw in the camera frame, for the speed checks
     last_wrist: np.ndarray | None = None
+    length_m: float = 0.0                          # of the operator's hand while the clutch is closed
     ways: tuple[tuple[int, Target, Target], ...] = ()      # time, where the arm was sent, where it was: last LAG_S
     lost_reason: str = ""
     hint: str = ""                                 # what the open clutch waits for
@@ -282,11 +301,13 @@ def step(state: TeleopState, observation: Observation | None, now_ns: int, confi
 
     if state.closed:
         state = _remember(state, inputs.measured, now_ns)
-        stopped = inputs.robot or _has_stopped(state, config)
+        changed = [name for name, before, now in zip(_MAPPING, state.latch.mapping, _mapping(config)) if before != now]
+        ended = inputs.robot or (f"{', '.join(changed)} changed" if changed else "")
+        stopped = ended or _has_stopped(state, config)
         if stopped:
             # A pose controller would go on to the last target once the arm is released: an arm that stands is told to
             # stay. One that moves is not, by the time it arrives it would be sent back.
-            stay = _standing_at(state) if not inputs.robot else None
+            stay = _standing_at(state) if not ended else None
             state = replace(_open_clutch(state), armed=False, lost_reason="", target=stay or state.target)
             return state, Command(Phase.HOLD if stay else Phase.IDLE, target=stay, withheld=f"{OPENED}{stopped}")
 
@@ -307,7 +328,22 @@ def step(state: TeleopState, observation: Observation | None, now_ns: int, confi
     if steers:
         state = _follow(state, hand, observation, config)
     state, command = _move(state, now_ns, dt, config)
+    if command.target is not None and inputs.tool is not None:
+        command = replace(command, target=_kept_inside(command.target, inputs.tool, config))
     return state, replace(command, hand=hand) if steers and command.phase is Phase.FOLLOW else command
+
+
+def _mapping(config: TeleopConfig) -> tuple:
+    return tuple(tuple(value) if isinstance(value := getattr(config, name), (list, tuple)) else value
+                 for name in _MAPPING)
+
+
+def _kept_inside(target: Target, tool: np.ndarray, config: TeleopConfig) -> Target:
+    """The target with a velocity (3,) from which a tool at ``tool`` (3,) can still stop inside the workspace: an arm that
+    is sent speeds need not be where their sum is."""
+    room = np.stack([tool - config.workspace_min_m, np.asarray(config.workspace_max_m) - tool])         # (2, 3)
+    most = np.sqrt(2.0 * config.acceleration_m_s2 * np.maximum(room, 0.0))
+    return replace(target, velocity=np.clip(target.velocity, -most[0], most[1]))
 
 
 def _remember(state: TeleopState, measured: Target | None, now_ns: int) -> TeleopState:
@@ -363,7 +399,8 @@ def _usable_hand(state: TeleopState, observation: Observation, now_ns: int, conf
         return None, f"{_NOT_NEW[0]}: it is {age:.3f} s old"
     if observation.stamp_ns <= state.stamp_ns:
         return None, f"{_NOT_NEW[1]}: the camera or the network stands still"
-    if observation.R_base_camera is None or not np.all(np.isfinite(observation.R_base_camera)):
+    if observation.R_base_camera is None or not (np.all(np.isfinite(observation.R_base_camera))
+                                                 and np.all(np.isfinite(observation.t_base_camera))):
         return None, "the transform from the camera to the robot's base is missing"
     hands = observation.hands
     if state.closed:
@@ -383,6 +420,9 @@ def _usable_hand(state: TeleopState, observation: Observation, now_ns: int, conf
     hand = _choose(good, state, config)
     if hand is None:
         return None, "no hand in the operator's region"
+    if state.closed and abs(np.log(hand.hand_length_m / state.length_m)) > RESIZED:
+        return None, (f"the hand's length is {hand.hand_length_m:.3f} m now, not {state.length_m:.3f}: so its distance "
+                      "is another one, too")
     if state.closed and state.last_palm is not None:
         gap = max((observation.stamp_ns - state.seen_ns) * 1e-9, 1e-3)
         speed = float(np.linalg.norm(_palm(hand) - state.last_palm)) / gap
@@ -405,6 +445,8 @@ def fault(hand: Hand, config: TeleopConfig, joints: Sequence[int] = PALM_JOINTS 
         return "a joint is NaN (not metric?)"
     if not (np.isfinite(hand.hand_length_m) and hand.hand_length_m > 0):
         return "hand length unknown"
+    if not np.isfinite(hand.right_probability):
+        return "it is not known whether it is a right or a left hand"
     if not np.all(np.isin(np.asarray(hand.state)[need], _USABLE)):
         return "a joint is extrapolated, unknown or outside the image"
     if not np.all(hand.confidence[need] >= config.min_confidence):
@@ -453,33 +495,39 @@ def _clutch(state: TeleopState, observation: Observation, hand: Hand | None, con
     if not state.closed and state.operator != hand.track_id:       # a new candidate starts from nothing
         state = replace(state, operator=hand.track_id, held_since_ns=None, signaller=0,
                         armed=state.armed and config.clutch == "topic")
-    elif (stamp - state.seen_ns) * 1e-9 > config.stale_s:          # nobody knows what was shown in between
-        state = replace(state, held_since_ns=None)
+    elif (gap_s := (stamp - state.seen_ns) * 1e-9) > config.stale_s:            # nobody knows what was shown in between
+        state = replace(state, held_since_ns=None,
+                        armed=state.armed and (gap_s <= REARM_S or config.clutch == "topic"))
     state = replace(state, last_palm=_palm(hand), last_wrist=_wrist(hand), seen_ns=stamp, hint="")
     if config.clutch == "topic":
         if inputs.clutch and not state.armed:
             return replace(state, hint="~/clutch must say false once")
-        return _close_clutch(state, hand, observation) if inputs.clutch and not state.closed else state
+        return _close_clutch(state, hand, observation, config) if inputs.clutch and not state.closed else state
 
     shower = hand
     if config.clutch == "other_hand":
         shower, state = _signalling_hand(state, observation, hand, config)
+    unseen = "" if shower is None else fault(shower, config, gestures.JOINTS[config.clutch_gesture])
     shown = None if shower is None else gestures.shows(config.clutch_gesture, shower.joints_rel_m)
     if state.closed:
-        return _kept_closed(state, False if shower is None else shown, stamp, config)
+        return _kept_closed(state, False if shower is None or unseen else shown, stamp, config)
     if shower is None:
         return replace(state, held_since_ns=None, hint="the other hand is not seen")
+    if unseen:
+        return replace(state, hint=f"its fingers are not seen well enough to tell the gesture: {unseen}")
     if shown is False:
         return replace(state, armed=True, held_since_ns=None, hint=f"gesture {config.clutch_gesture} is not shown")
     if not state.armed:
         return replace(state, hint=f"first show that {config.clutch_gesture} is not held")
     if shown is None:
         return replace(state, hint=f"gesture {config.clutch_gesture} is shown halfway")
-    # The steering hand may move when the other one decides.
-    if state.held_since_ns is None or float(np.linalg.norm(_palm(shower) - state.held_at)) > config.clutch_still_m:
+    # The steering hand may move when the other one decides. A single image that does not tell is passed over.
+    if state.held_since_ns is None or (stamp - state.shown_ns) * 1e-9 > 2 * config.stale_s \
+            or float(np.linalg.norm(_palm(shower) - state.held_at)) > config.clutch_still_m:
         state = replace(state, held_since_ns=stamp, held_at=_palm(shower))
+    state = replace(state, shown_ns=stamp)
     if (stamp - state.held_since_ns) * 1e-9 >= config.clutch_hold_s:
-        return _close_clutch(state, hand, observation)
+        return _close_clutch(state, hand, observation, config)
     return replace(state, hint="gesture seen, hold it still")
 
 
@@ -510,13 +558,13 @@ def _kept_closed(state: TeleopState, shown: bool | None, stamp: int, config: Tel
     return replace(state, gone_since_ns=gone)
 
 
-def _close_clutch(state: TeleopState, hand: Hand, observation: Observation) -> TeleopState:
+def _close_clutch(state: TeleopState, hand: Hand, observation: Observation, config: TeleopConfig) -> TeleopState:
     """Ties the hand where it is to the target where it is, so that closing moves nothing."""
-    R = observation.R_base_camera
+    R, t = observation.R_base_camera, observation.t_base_camera
     resting = replace(state.target, velocity=np.zeros(3), turn=np.zeros(3))
-    latch = _Latch(R @ _palm(hand), R @ _wrist(hand), resting, hand.is_right)
+    latch = _Latch(R @ _palm(hand) + t, R @ _wrist(hand), resting, hand.is_right, _mapping(config))
     return replace(state, closed=True, operator=hand.track_id, latch=latch, target=resting, hand=None, opening=None,
-                   shown=None, wish=resting, wish_gripper_m=None, held_since_ns=None, gone_since_ns=None, hint="")
+                   length_m=hand.hand_length_m, shown=None, wish=resting, wish_gripper_m=None, held_since_ns=None, gone_since_ns=None, hint="")
 
 
 def _open_clutch(state: TeleopState) -> TeleopState:
@@ -528,7 +576,7 @@ def _open_clutch(state: TeleopState) -> TeleopState:
 def _follow(state: TeleopState, hand: Hand, observation: Observation, config: TeleopConfig) -> TeleopState:
     """Where target and gripper should go by the operator's hand."""
     R, latch = observation.R_base_camera, state.latch
-    moved = R @ _palm(hand) - latch.hand_position
+    moved = R @ _palm(hand) + observation.t_base_camera - latch.hand_position
     turned = rotation_vector(R @ _wrist(hand) @ latch.hand_rotation.T)
     if state.hand is not None:                                     # stay on the branch next to the last value
         turned = _nearest_branch(turned, state.hand.raw[3:])
@@ -546,7 +594,8 @@ def _follow(state: TeleopState, hand: Hand, observation: Observation, config: Te
     opening = one_euro(state.opening, np.clip(share, 0.0, 1.0), observation.stamp_ns, config.min_cutoff_hz,
                        config.beta_hz_per_m_s)
     state = _grip(state, float(opening.value), config)
-    return replace(state, hand=filtered, opening=opening, wish=Target(position, rotation))
+    length_m = state.length_m + LENGTH_LEARNING * (hand.hand_length_m - state.length_m)
+    return replace(state, hand=filtered, opening=opening, wish=Target(position, rotation), length_m=length_m)
 
 
 def _grip(state: TeleopState, opening: float, config: TeleopConfig) -> TeleopState:
@@ -598,8 +647,7 @@ def _move(state: TeleopState, now_ns: int, dt: float, config: TeleopConfig) -> t
     gripper = state.gripper_m if state.measured else float(np.clip(state.gripper_m, *config.gripper_span_m))
     if not lost and state.wish_gripper_m is not None:
         most = config.gripper_speed_m_s * dt
-        wish_m = np.clip(state.wish_gripper_m, *config.gripper_span_m)     # the span may have changed since the wish
-        gripper += float(np.clip(wish_m - gripper, -most, most))
+        gripper += float(np.clip(state.wish_gripper_m - gripper, -most, most))
     state = replace(state, target=target, gripper_m=gripper)
     phase, note = (Phase.HOLD, f"holding: {reason}") if lost else (Phase.FOLLOW, "")
     return state, Command(phase, None if state.wish_gripper_m is None else gripper, config.gripper_effort, target, note)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,9 @@ NODE_NAME = "teleop"
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 EMERGENCY_PROFILES = (QoSProfile(depth=10), LATCHED, QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
 """A stop must be heard from any publisher: also if it was latched before this node began, or is sent as sensor data."""
+CLOCK_STANDS_S = 0.5
+"""A ROS clock that stands for longer (a bag that has ended, a paused simulation) ends the motion: nobody can tell any
+more how old an image is."""
 COLOURS = {Phase.IDLE: (0.6, 0.6, 0.6), Phase.FOLLOW: (0.1, 0.8, 0.2), Phase.HOLD: (1.0, 0.7, 0.0),
            Phase.STOP: (0.9, 0.1, 0.1)}
 
@@ -69,6 +73,8 @@ class TeleopNode(Node):
         self._measured: tuple[float, int] | None = None  # opening from joint_states_topic, and when it was heard [ns]
         self._joints: tuple[str, ...] = ()               # what joint_states_topic speaks of
         self._clutch_heard_ns: int | None = None         # when ~/clutch last said true
+        self._ticked = 0, time.monotonic()               # ROS time and when it last changed
+        self._hands_frame = ""                           # of the last hands
         self._gripper = gripper_outputs.make(self, values.gripper_output, values.gripper_topic)
         with_pose = values.arm_output in ("pose", "both")
         self._pose = self.create_publisher(PoseStamped, "~/target_pose", 10) if with_pose else None
@@ -88,8 +94,9 @@ class TeleopNode(Node):
             self.create_subscription(JointState, values.joint_states_topic, self._on_joint_states, 10)
         self.create_service(SetBool, "~/set_clutch", self._serve_clutch)
         self.create_service(Trigger, "~/reset", self._serve_reset)
-        self.create_timer(1.0 / values.command_rate_hz, self._tick)
-        self.create_timer(values.diagnostics_period_s, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)             # goes on when /clock does not
+        self.create_timer(1.0 / values.command_rate_hz, self._on_timer, clock=steady)
+        self.create_timer(values.diagnostics_period_s, self._report, clock=steady)
         self._monitor.fact("gripper output", f"{values.gripper_output} on {values.gripper_topic}")
         self._monitor.fact("arm output", values.arm_output)
 
@@ -165,7 +172,9 @@ class TeleopNode(Node):
                           "calibrated): no arm follows them; publish camera_info, or set accept_guessed_metres")
             hands = ()
         now_ns = self.get_clock().now().nanoseconds
-        command = self._step(Observation(stamp_ns, hands, self._rotation(message.header.frame_id, stamp_ns)), now_ns)
+        self._hands_frame = message.header.frame_id
+        place = self._camera_place(message.header.frame_id, stamp_ns)
+        command = self._step(Observation(stamp_ns, hands, *place), now_ns)
         after_ns = self.get_clock().now().nanoseconds
         self._monitor.published({"image stamp to hands": (now_ns - stamp_ns) / 1e6,
                                  "image stamp to command": (after_ns - stamp_ns) / 1e6,
@@ -173,27 +182,42 @@ class TeleopNode(Node):
         if command.hand is not None and self._values.retarget and not self._values.dry_run:
             self._publish_retarget(message.header, command.hand)
 
-    def _rotation(self, camera_frame: str, stamp_ns: int) -> np.ndarray | None:
-        """R_base_camera at the image's stamp, None if it is not known. Without an arm the camera's own axes serve: the
-        opening does not depend on any frame."""
+    def _camera_place(self, camera_frame: str, stamp_ns: int) -> tuple[np.ndarray | None, np.ndarray]:
+        """R_base_camera, None if it is not known, and t_base_camera at the image's stamp. Without an arm the camera's own
+        axes serve: the opening does not depend on any frame."""
         if not self._arm:
-            return np.eye(3)
+            return np.eye(3), np.zeros(3)
         try:
-            return self._lookup(self._values.base_frame, camera_frame, stamp_ns)[0]
+            rotation, position, _ = self._lookup(self._values.base_frame, camera_frame, stamp_ns)
+            return rotation, position
         except DataError as error:
             self._problem("camera transform", f"{error}; publish the camera's place in {self._values.base_frame} "
                           "(static transform), or set base_frame")
-            return None
+            return None, np.zeros(3)
 
     # --------------------------------------------------------------------------------------------------------- step
 
     def _tick(self) -> None:
         self._step(None, self.get_clock().now().nanoseconds)
 
+    def _on_timer(self) -> None:
+        """A step in ROS time, where that has moved on, and when it has stood still for too long."""
+        now_ns = self.get_clock().now().nanoseconds
+        if now_ns != self._ticked[0] or self._stands_s() > CLOCK_STANDS_S:
+            self._step(None, now_ns)
+
+    def _stands_s(self) -> float:
+        """Seconds since ROS time was last seen to change."""
+        return time.monotonic() - self._ticked[1]
+
     def _step(self, observation: Observation | None, now_ns: int) -> Command:
         values, switches = self._values, self._switches
+        if now_ns != self._ticked[0]:
+            self._ticked = now_ns, time.monotonic()
         self._look_at_clutch(now_ns)
         target, problem = self._tool_pose(now_ns)
+        if (stands_s := self._stands_s()) > CLOCK_STANDS_S:
+            problem = f"the ROS clock has stood still for {stands_s:.1f} s: does anybody publish /clock (use_sim_time)?"
         opening, unknown = self._opening(now_ns)
         lost, problem = problem, problem or unknown
         if self._state is None and target is not None:
@@ -205,7 +229,8 @@ class TeleopNode(Node):
                 observation = None
             self._state = gripper.resync(self._state, target, opening)
             inputs = gripper.Inputs(switches.clutch, switches.emergency or switches.stop_seen, switches.reset, lost,
-                                    target if self._pose is not None and not values.dry_run else None)
+                                    target if self._pose is not None and not values.dry_run else None,
+                                    target.position if self._twist is not None and target is not None else None)
             switches.stop_seen = False
             self._state, command = gripper.step(self._state, observation, now_ns, config_from(vars(values)), inputs)
             if problem and command.phase is Phase.IDLE and not command.withheld.startswith(gripper.OPENED):
@@ -303,7 +328,7 @@ class TeleopNode(Node):
         ball, text, fingers = Marker(), Marker(), Marker()
         for number, (marker, kind) in enumerate(((ball, Marker.SPHERE), (text, Marker.TEXT_VIEW_FACING),
                                                  (fingers, Marker.LINE_LIST))):
-            marker.header.frame_id = values.base_frame if self._arm else ""
+            marker.header.frame_id = values.base_frame if self._arm else self._hands_frame
             marker.header.stamp = self.get_clock().now().to_msg()
             marker.ns, marker.id, marker.type, marker.action = "teleop", number, kind, Marker.ADD
             marker.pose, marker.color = _pose(target), colour

@@ -78,7 +78,8 @@ def hand_records(scene: Scene, raster: Raster) -> tuple[list[dict], list[list[fl
     """The ``hands`` list of a shard's JSON and the boxes of hands that are not labelled: that nobody could see well
     enough, or that a crop shows beside its own.
 
-    A record holds exact joints, states and box in pixels of the stored image and metres of its camera frame.
+    A record holds exact joints, states and box in pixels of the stored image and metres of its camera frame; and what
+    has to be taken off the mask where it shows this hand, so that parts are left as in ``crop_mask``.
     """
     out, unseen = [], []
     height, width = raster.depth.shape
@@ -98,6 +99,7 @@ def hand_records(scene: Scene, raster: Raster) -> tuple[list[dict], list[list[fl
         out.append({"joints_m": np.round(hand.joints_m, 6).tolist(), "joints_px": np.round(px, 3).tolist(),
                     "state": state.tolist(), "is_right": hand.is_right,
                     "box": np.round(box, 3).tolist(), "hand_length_m": round(hand.hand_length_m, 6),
+                    "mask_base": 0 if scene.is_crop else 16 * (index + 1),
                     **hand.attributes})
     for hand in scene.others:
         if hand.joints_m[:, 2].min() > 0.02:

@@ -14,11 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from hand_pose_ros.errors import ConfigError
-from hand_pose_ros.synthesis import poses, rig
+from hand_pose_ros.synthesis import poses, rig, touch
 
 TREMOR_M, TREMOR_RAD = 0.0004, 0.004
 """Root mean square of the tremor in position and in joint angles; 8 to 12 Hz in healthy adults
 (Elble & Koller, Tremor, 1990)."""
+
+CLEAR_M = 0.008
+"""Least distance of the skins of two adult hands: owners with larger hands must not cut either."""
+ATTEMPTS = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,12 +82,36 @@ def minimum_jerk(share: np.ndarray) -> np.ndarray:
 
 
 def make(name: str, rng: np.random.Generator, is_right: bool | None = None) -> Motion:
-    """A motion by its name in ``MOTIONS``. is_right: the (first) hand's side, drawn if None. Raises ConfigError."""
+    """A motion by its name in ``MOTIONS``, in which hands do not pass through each other. is_right: the (first) hand's
+    side, drawn if None. Raises ConfigError."""
     if name not in MOTIONS:
         raise ConfigError(f"unknown motion '{name}'; choose one of: {', '.join(MOTIONS)}")
     side = bool(rng.random() < 0.6) if is_right is None else is_right
-    tracks = tuple(MOTIONS[name](rng, side))
-    return Motion(name, float(max(track.times_s[-1] for track in tracks)), tracks)
+    for _ in range(ATTEMPTS):
+        tracks = tuple(MOTIONS[name](rng, side))
+        motion = Motion(name, float(max(track.times_s[-1] for track in tracks)), tracks)
+        if clearance(motion) >= CLEAR_M:
+            break
+    return motion
+
+
+def clearance(motion: Motion, step_s: float = 0.1) -> float:
+    """Least distance in metres of two hands of a motion, as capsules of the mean adult; infinite for a single one."""
+    if len(motion.tracks) < 2:
+        return np.inf
+    skeleton, radii, _ = poses.body(None)
+    least = np.inf
+    for time in np.arange(0.0, motion.duration_s + step_s, step_s):
+        one, two = (touch.capsules(_joints(hand, skeleton), radii) for hand in motion.at(time))
+        apart = touch.segment_distance(one[:, None, 0], one[:, None, 1], two[None, :, 0], two[None, :, 1])
+        least = min(least, float((apart - radii[:, None] - radii).min()))
+    return least
+
+
+def _joints(hand: MovingHand, skeleton: rig.Skeleton) -> np.ndarray:
+    """The 21 joints (21, 3) of a moving hand in the camera's frame."""
+    joints = rig.posed_joints(skeleton, rig.motions(skeleton, hand.pose))
+    return joints * [1.0 if hand.is_right else -1.0, 1.0, 1.0] @ hand.R_camera_hand.T + hand.t_camera_hand
 
 
 def _at(track: Track, time_s: float) -> MovingHand:
@@ -206,7 +234,7 @@ def _handover(rng, is_right):
     """Two hands meet in the middle and part: both in view, close to each other, without crossing."""
     depth = rng.uniform(0.5, 0.75)
     for order, side in enumerate((is_right, not is_right)):
-        out, near = np.array([0.2, 0.08, depth]), np.array([0.055, 0.02, depth + 0.03 * order])
+        out, near = np.array([0.25, 0.08, depth]), np.array([0.15, 0.02, depth + 0.03 * order])
         turn, inward = facing([0.0, -1.0, 0.0], [-0.5, 0.0, -0.8]), facing([-0.9, -0.5, 0.0], [-0.3, 0.2, -0.8])
         opened, shut = poses.anchor("pinch_wide"), poses.solved("pinch" if order == 0 else "tripod")
         first, last = (shut, opened) if order == 0 else (opened, shut)

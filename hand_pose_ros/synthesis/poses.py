@@ -233,7 +233,7 @@ def sample(rng: np.random.Generator, shape=None) -> np.ndarray:
 def sample_named(rng: np.random.Generator, shape=None, kinds: tuple[str, ...] | None = None):
     """``sample`` with the name of the anchor it came from (``free`` if none). kinds: only anchors of these kinds, or of
     these names. Raises ConfigError for a kind or name that no anchor has."""
-    skeleton, radii, length = _body(shape)
+    skeleton, radii, length = body(shape)
     for _ in range(ATTEMPTS):
         pose, name, contacts = _draw(rng, kinds)
         pose = meet(skeleton, radii, within_limits(pose), contacts)
@@ -253,11 +253,12 @@ def meet(skeleton: rig.Skeleton, radii: np.ndarray, pose: np.ndarray, contacts=(
 
 def solved(name: str, shape=None) -> np.ndarray:
     """A named pose (25,) for a shape with its touching fingers solved; the mean adult's without a shape."""
-    skeleton, radii, _ = _body(shape)
+    skeleton, radii, _ = body(shape)
     return meet(skeleton, radii, anchor(name), ANCHORS[name].contacts)
 
 
-def _body(shape):
+def body(shape):
+    """(Skeleton, capsule radii (19,) m, hand length m) of a hand_model.HandShape; the mean adult's without it."""
     if shape is None:
         from hand_pose_ros.synthesis.hand_model import HandModel
 

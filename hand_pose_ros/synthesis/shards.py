@@ -151,7 +151,10 @@ def read(path: Path) -> Iterator[dict]:
 
 
 def decode(record: dict, hand: int = 0) -> Sample:
-    """One record of ``read`` as a Sample of its hand number ``hand``. Raises DataError for damaged images."""
+    """One record of ``read`` as a Sample of its hand number ``hand``. Raises DataError for damaged images.
+
+    Its parts are None in frames that were rendered before their labels said which part of the mask is whose.
+    """
     meta = record["meta"]
     image = cv2.imdecode(np.frombuffer(record["jpg"], np.uint8), cv2.IMREAD_COLOR)
     if image is None:
@@ -162,9 +165,10 @@ def decode(record: dict, hand: int = 0) -> Sample:
     if "depth" in record:
         units = cv2.imdecode(np.frombuffer(record["depth"], np.uint8), cv2.IMREAD_UNCHANGED)
         depth = np.where(units > 0, units * np.float32(DEPTH_UNIT_M), np.nan).astype(np.float32)
-    if "mask" in record:
+    base = label.get("mask_base", 0 if meta["kind"] == "crops" else None)
+    if "mask" in record and base is not None:
         mask = cv2.imdecode(np.frombuffer(record["mask"], np.uint8), cv2.IMREAD_UNCHANGED)
-        own = mask.astype(int) - (0 if meta["kind"] == "crops" else 16 * (hand + 1))
+        own = mask.astype(int) - base
         parts = np.where((own >= 1) & (own <= 7), own, 0).astype(np.uint8)
     return Sample(np.ascontiguousarray(image[..., ::-1]), camera, np.array(label["joints_m"]),
                   np.array(label["joints_px"]), np.array(label["state"], np.uint8), label["is_right"], depth, parts)

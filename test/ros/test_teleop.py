@@ -14,6 +14,7 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64, Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
@@ -275,6 +276,40 @@ def test_an_arm_that_stands_still_is_not_sent_further_and_stays_where_it_is():
         last = b.got["target_pose"][-1].pose.position
         np.testing.assert_allclose([last.x, last.y, last.z], ROBOT[1][3], atol=1e-9)
         assert not b.following() and b.got["target_twist"][-1].twist.linear.x == 0.0
+
+
+def test_a_ros_clock_that_stops_ends_the_motion():
+    """As when the bag behind use_sim_time has ended: no stamp grows old any more."""
+    with Bench(use_sim_time=True, **ARM) as b:
+        clock = b.rig.create_publisher(ClockMessage, "/clock", 10)
+        beat = b.rig.create_timer(
+            0.01, lambda: clock.publish(ClockMessage(clock=b.rig.get_clock().now().to_msg())))
+        b.transforms(*ROBOT)
+        b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose")
+        b.engage()
+        twists = b.got["target_twist"]
+        b.until(lambda: twists[-1].twist.linear.x > 0.2, "speed", lambda: b.send(hand((0.0, 0.0, 1.2))))
+        beat.cancel()
+        b.until(lambda: "clock has stood still" in b.states[-1], "the words")
+        b.silent()
+        last = twists[-1].twist
+        assert (last.linear.x, last.linear.y, last.linear.z, last.angular.x, last.angular.y, last.angular.z) == (0,) * 6
+
+
+def test_a_camera_that_moves_is_no_hand_that_moves():
+    with Bench(**ARM) as b:
+        b.transforms(*ROBOT)
+        b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose")
+        b.engage()
+        b.transforms(("base_link", CAMERA, R_BASE_CAMERA, (0, 0.1, 1)))       # and the hand before it went along
+        b.until(lambda: b.got["target_pose"][-1].pose.position.y > 0.08, "the hand's motion", lambda: b.send(hand()))
+
+
+def test_the_preview_is_in_a_frame_that_exists_without_an_arm():
+    with Bench(dry_run=True) as b:
+        b.engage()
+        b.until(lambda: b.got["preview"] and b.got["preview"][-1].markers[0].header.frame_id == CAMERA,
+                "markers in the camera's frame", lambda: b.send(hand()))
 
 
 def test_dry_run_shows_and_sends_nothing():
