@@ -22,6 +22,10 @@ MARGIN = 1.5
 """Side of the crop over the longer side of the box. From sqrt(2) up, every joint in the box is in the crop at any
 roll; 1.5 leaves room for the skin around the outer joints."""
 
+NEAREST = 0.01
+"""A box that reaches beyond the lens is measured by the last points on it that are tried: at this share of its sides.
+"""
+
 _MAX_HALF_FOV = np.tan(np.deg2rad(65.0))
 _NOWHERE = -1e4
 """Source pixel of a crop pixel that looks past the lens: far outside, so it becomes black."""
@@ -74,13 +78,13 @@ def plan(camera: Camera, detection: Detection, size: int, mirrored: bool = False
     # centre, two points either side of it along `up`, four edge midpoints
     offsets = np.array([(0, 0), up, -up, (half[0], 0), (-half[0], 0), (0, half[1]), (0, -half[1])])
     rays = cameras.unproject(camera, centre + offsets)
-    for shrink in (0.3, 0.1, 0.01):                     # a box that reaches beyond the lens is measured further in
+    for shrink in (0.3, 0.1, NEAREST):                     # a box that reaches beyond the lens is measured further in
         if np.all(np.isfinite(rays[3:])):
             shrink = 1.0
             break
         rays[3:] = cameras.unproject(camera, centre + shrink * offsets[3:])
     else:
-        shrink = 0.01
+        shrink = NEAREST
     if not np.all(np.isfinite(rays)):
         raise FrameError(f"box {np.round(box, 1).tolist()} has its centre outside the image of the lens "
                          f"({camera.width} x {camera.height}, {camera.distortion_model}): drop this detection")

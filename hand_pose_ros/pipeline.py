@@ -176,7 +176,10 @@ class Pipeline:
         for k, look in enumerate(seen):
             if look.pose.presence < 0.5 * config.presence_threshold or not np.isfinite(look.pose.uv).all():
                 continue
-            better = look.refined(frame.camera)
+            try:
+                better = look.refined(frame.camera)
+            except FrameError:                          # no joint lies on the lens
+                continue
             if k < followed:
                 other_side, allowed = look.pose.right_probability < 0.5, FOLLOWED_CROP
             else:
@@ -302,13 +305,19 @@ def check_frame(frame: Frame) -> None:
 
 
 def usable(detection: Detection, frame: Frame) -> bool:
-    """Whether the middle of the box is in the image and on the lens, and the box has a size worth looking at."""
+    """Whether a crop can be taken: the middle of the box is in the image and, with what is round it, on the lens, and
+    the box has a size worth looking at."""
     box = detection.box
     if not np.all(np.isfinite(box)) or max(box[2] - box[0], box[3] - box[1]) < 4:
         return False
     centre = 0.5 * (box[:2] + box[2:])
     inside = np.all(centre >= -0.5) and np.all(centre <= (frame.camera.width - 0.5, frame.camera.height - 0.5))
-    return bool(inside and np.all(np.isfinite(cameras.unproject(frame.camera, centre))))
+    if not inside or cameras.is_pinhole(frame.camera):
+        return bool(inside)
+    up = detection.up if np.isfinite(detection.up).all() and detection.up.any() else np.array([0.0, -1.0])
+    step, half = up / np.linalg.norm(up), crops.NEAREST * 0.5 * np.maximum(box[2:] - box[:2], 2.0)
+    needed = centre + [(0, 0), step, -step, (half[0], 0), (-half[0], 0), (0, half[1]), (0, -half[1])]
+    return bool(np.isfinite(cameras.unproject(frame.camera, needed)).all())
 
 
 def unfollowed(found: Sequence[Detection], expected: Sequence[Detection]) -> list[Detection]:

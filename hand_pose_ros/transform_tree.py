@@ -15,6 +15,9 @@ from .frames import rotation_from_vector, rotation_vector
 
 KEPT_NS = 10_000_000_000
 """Samples older than this before the newest one of the same frame are forgotten; tf2's default too."""
+FORGOTTEN_NS = 60_000_000_000
+"""Moving frames that were last sent so long before the newest one of all are forgotten: each hand has names of its own.
+"""
 
 
 @dataclass(eq=False)
@@ -31,6 +34,7 @@ class TransformTree:
 
     def __init__(self) -> None:
         self._links: dict[str, _Link] = {}
+        self._newest_ns = self._forgot_ns = 0
 
     def add(self, parent: str, child: str, R_parent_child: np.ndarray, t_parent_child: np.ndarray, stamp_ns: int,
             static: bool = False) -> None:
@@ -50,10 +54,16 @@ class TransformTree:
         while link.stamps_ns[-1] - link.stamps_ns[0] > KEPT_NS:
             for values in (link.stamps_ns, link.rotations, link.translations):
                 del values[0]
+        self._newest_ns = max(self._newest_ns, 0 if static else stamp_ns)
+        if self._newest_ns - self._forgot_ns > KEPT_NS:
+            self._forgot_ns = self._newest_ns
+            self._links = {name: one for name, one in self._links.items()
+                           if one.static or one.stamps_ns[-1] > self._newest_ns - FORGOTTEN_NS}
 
     def clear(self) -> None:
         """Forget everything that moves, as after time has gone back."""
         self._links = {child: link for child, link in self._links.items() if link.static}
+        self._newest_ns = self._forgot_ns = 0
 
     def lookup(self, target: str, source: str, stamp_ns: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """R_target_source (3, 3) and t_target_source (3,) at a time. Raises DataError if they are not known then."""

@@ -6,6 +6,7 @@ import math
 import time
 from pathlib import Path
 
+import numpy as np
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
@@ -13,7 +14,7 @@ from rclpy.executors import SingleThreadedExecutor
 from hand_pose_ros.msg import HandPose21Array
 
 from .. import calibration, messages
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from . import process
 from .qos import RESULTS
 
@@ -65,8 +66,17 @@ def measure(topic: str, distance_m: float, timeout_s: float, ros_args: list[str]
         nonlocal state, progress
         if progress.result is None:
             before = progress.message
-            hands, _ = messages.read_array(message)
-            state, progress = calibration.step(state, hands, messages.stamp_ns(message.header), distance_m)
+            try:
+                hands, info = messages.read_array(message)
+            except DataError as error:
+                hands, why = (), str(error)
+            else:
+                why = "" if info.metric or not any(np.isfinite(hand.joints_m).any() for hand in hands) else (
+                    "the camera is not calibrated, so its distances are a guess; publish camera_info")
+            if why:
+                progress = calibration.Progress(0.0, why)
+            else:
+                state, progress = calibration.step(state, hands, messages.stamp_ns(message.header), distance_m)
             if progress.message != before:
                 print(progress.message, flush=True)
 

@@ -182,6 +182,12 @@ class CameraInput:
             self._arrived(message, None)
             return
         stamp_ns, now_s = messages.stamp_ns(message.header), time.monotonic()
+        if not stamp_ns:
+            self._monitor.problem("depth source", "colour is used without depth: its images have the stamp 0, so that "
+                                  "nobody can tell which depth image belongs to them; set stamps in the driver",
+                                  standing=True)
+            self._arrived(message, None)
+            return
         if stamp_ns < self._image_ns:
             self._pair_anew()
         self._image_ns = stamp_ns

@@ -114,7 +114,8 @@ def approximate_synchronizer(queue_size: int, slop_s: float, callback: Callable[
         pairs = _Pairs(queue_size, slop_s, callback)
         return pairs.first, pairs.second
     first, second = SimpleFilter(), SimpleFilter()
-    synchronizer = ApproximateTimeSynchronizer(fs=[first, second], queue_size=queue_size, slop=slop_s)
+    # It wants less than its slop: equal stamps would never pair at 0.
+    synchronizer = ApproximateTimeSynchronizer(fs=[first, second], queue_size=queue_size, slop=slop_s + 1e-9)
     synchronizer.registerCallback(callback)
     return first.signalMessage, second.signalMessage
 

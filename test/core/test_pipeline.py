@@ -330,6 +330,24 @@ def test_a_new_box_that_overlaps_a_followed_hand_is_looked_at_if_another_one_fit
     assert pipelines.unfollowed([], followed) == []
 
 
+def test_a_box_at_the_lenss_rim_costs_no_other_hand():
+    """Its middle has a ray, the pixels beside it have none: no crop can be taken of it."""
+    camera = cameras.assumed(640, 480, 90.0)
+    camera = replace(camera, K=np.array([[250.0, 0, 320], [0, 250, 240], [0, 0, 1]]), D=np.array([-0.35, 0, 0, 0, 0]),
+                     calibrated=True)
+    boxes = [Detection(np.array([x - 30, 210, x + 30, 270]), 0.2, 0.9, np.array([-1.0, 0.0]))
+             for x in np.arange(420.0, 640.0, 0.25)]
+    has_ray = [bool(np.isfinite(cameras.unproject(camera, np.array([d.box[[0, 2]].mean(), 240.0]))).all())
+               for d in boxes]
+    rim = boxes[max(k for k, has in enumerate(has_ray) if has)]
+    with pytest.raises(FrameError, match="outside the image of the lens"):
+        crops.plan(camera, rim, 128)
+    oracle, good = Oracle(camera), hand(at=(0, 0, 0.7))
+    real = oracle.detect
+    oracle.detect = lambda image, score: [*real(image, score), rim]
+    assert all(len(result.hands) == 1 for result in play(oracle, [[(good, True)]] * 5))
+
+
 def test_max_hands_is_kept_and_tracks_come_first():
     oracle = Oracle(make("pinhole"))
     scene = [(hand(at=(x, 0, 0.9)), True) for x in (-0.3, 0.0, 0.3)]

@@ -153,6 +153,18 @@ def test_without_the_package_the_remedy_is_named(monkeypatch, tmp_path):
 
 # ------------------------------------------------------------------------------------------------ transforms, arm
 
+def test_frames_that_are_sent_no_more_are_forgotten():
+    """Each hand that comes gets names of its own: 100 of them in a day must not stay for ever."""
+    tree = TransformTree()
+    tree.add("base", "camera", np.eye(3), np.zeros(3), 0, static=True)
+    for track in range(100):
+        for k in range(20):
+            tree.add("camera", f"hand_right_{track}_wrist", np.eye(3), np.zeros(3), 10**9 * (1 + 20 * track + k))
+    assert tree.lookup("base", "hand_right_99_wrist") and tree.lookup("base", "hand_right_97_wrist")
+    with pytest.raises(DataError, match="not connected"):
+        tree.lookup("base", "hand_right_90_wrist")
+
+
 def test_transforms_chain_interpolate_and_never_continue():
     tree = TransformTree()
     turn = Rotation.from_rotvec([0, 0, 1.0]).as_matrix()

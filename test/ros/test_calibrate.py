@@ -24,8 +24,8 @@ TOPIC = "/test_calibrate/hands_raw"
 FLAT = replace(observed(hand(bend=0.05, length_m=0.186, at=(0, 0, 0.6))), track_id=1)
 
 
-@pytest.fixture
-def publisher():
+@pytest.fixture(params=[True])
+def publisher(request):
     """Publishes a flat hand every 5 ms whose stamps are 100 ms apart, until the test ends."""
     context, stop = Context(), threading.Event()
     rclpy.init(args=[], context=context)
@@ -37,7 +37,8 @@ def publisher():
         while not stop.is_set():
             header = Header(frame_id="camera")
             header.stamp.sec, header.stamp.nanosec = stamp_ms // 1000, stamp_ms % 1000 * 1_000_000
-            out.publish(messages.fill_array(HandPose21Array(), [FLAT], header, HandPose21, messages.ArrayInfo()))
+            out.publish(messages.fill_array(HandPose21Array(), [FLAT], header, HandPose21,
+                                             messages.ArrayInfo(metric=request.param)))
             stamp_ms += 100
             time.sleep(0.005)
     thread = threading.Thread(target=send)
@@ -62,6 +63,13 @@ def test_a_known_distance_measures_the_hand_and_stores_it(publisher, tmp_path, c
     assert calibrate.main(args) == 0
     assert calibration.load(out).hand_length_m == pytest.approx(0.9 * 0.186, rel=1e-3)
     assert "hand_calibration_file:=" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("publisher", [False], indirect=True)
+def test_guessed_distances_measure_no_hand(publisher, tmp_path, capsys):
+    given = arguments("--out", str(tmp_path / "x.json"), "--hands", TOPIC, "--distance", "0.6", "--timeout", "4")
+    assert calibrate.main(given) == 1 and not (tmp_path / "x.json").exists()
+    assert "camera is not calibrated" in capsys.readouterr().out
 
 
 def test_without_distance_and_depth_it_says_what_is_missing(publisher, tmp_path, capsys):

@@ -210,6 +210,18 @@ def test_without_depth_colour_is_used_alone_and_that_is_said(world):
     ear.input.destroy()
 
 
+def test_images_without_a_stamp_go_without_depth_and_that_is_said(world):
+    ear = Ear(world, "/front/stampless/image", depth_topic="/front/stampless/depth")
+    ear.input._paired_s -= 2 * DEPTH_PATIENCE_S                     # as when the first image comes late
+    taken = []
+    for _ in range(20):
+        ear.input._on_image(Image())
+        ear.input._on_depth(Image())
+        taken.append(ear.input.slot.take(0.0)[0])
+    assert all(item is not None and item.depth is None for item in taken) and "the stamp 0" in ear.said[-1]
+    ear.input.destroy()
+
+
 @pytest.mark.parametrize("jump", [True, False])
 def test_pairing_goes_on_after_time_went_back(world, jump):
     """jump: the ROS clock says so; else only the stamps do."""
@@ -226,9 +238,9 @@ def test_pairing_goes_on_after_time_went_back(world, jump):
         ear.input.restart()
     paired = 0
     for k in range(20):
-        ear.input._on_image(stamped(k * 33_000_000))
+        ear.input._on_image(stamped(k * 33_000_000 + 500_000))
         if k % 2 == 0:
-            ear.input._on_depth(stamped(k * 33_000_000 + 1_000_000))
+            ear.input._on_depth(stamped(k * 33_000_000 + 1_500_000))
             item, _ = ear.input.slot.take(0.0)
             paired += item is not None and item.depth is not None
     assert paired == 10
