@@ -375,13 +375,16 @@ class BagReader:
         return topic
 
     def image_topic(self, named: str | None = None) -> Topic:
-        """The colour image topic: the one named, else the only one that can be meant.
+        """The colour image topic: the one named, or its compressed one where only that is there, as in image_transport;
+        else the only one that can be meant.
 
         Depth, mask and debug images are left out by name, empty topics by count, and ``x/compressed`` where ``x`` is
         there too. Raises DataError, listing the topics, if none or several are left.
         """
         if named:
-            return self.require(named, IMAGE, COMPRESSED_IMAGE)
+            compressed = f"{named}/compressed"
+            return self.require(compressed if named not in self.topics and compressed in self.topics else named, IMAGE,
+                                COMPRESSED_IMAGE)
         found = [topic for topic in self.topics.values() if topic.type in (IMAGE, COMPRESSED_IMAGE) and topic.count
                  and not re.search(r"depth|disparity|mask|debug|annotated|infra|confidence", topic.name, re.I)]
         names = {topic.name for topic in found}

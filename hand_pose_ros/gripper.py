@@ -339,8 +339,8 @@ def _mapping(config: TeleopConfig) -> tuple:
 
 
 def _kept_inside(target: Target, tool: np.ndarray, config: TeleopConfig) -> Target:
-    """The target with a velocity (3,) from which a tool at ``tool`` (3,) can still stop inside the workspace: an arm that
-    is sent speeds need not be where their sum is."""
+    """The target with a velocity (3,) from which a tool at ``tool`` (3,) can still stop inside the workspace: an arm
+    that is sent speeds need not be where their sum is."""
     room = np.stack([tool - config.workspace_min_m, np.asarray(config.workspace_max_m) - tool])         # (2, 3)
     most = np.sqrt(2.0 * config.acceleration_m_s2 * np.maximum(room, 0.0))
     return replace(target, velocity=np.clip(target.velocity, -most[0], most[1]))
@@ -564,7 +564,8 @@ def _close_clutch(state: TeleopState, hand: Hand, observation: Observation, conf
     resting = replace(state.target, velocity=np.zeros(3), turn=np.zeros(3))
     latch = _Latch(R @ _palm(hand) + t, R @ _wrist(hand), resting, hand.is_right, _mapping(config))
     return replace(state, closed=True, operator=hand.track_id, latch=latch, target=resting, hand=None, opening=None,
-                   length_m=hand.hand_length_m, shown=None, wish=resting, wish_gripper_m=None, held_since_ns=None, gone_since_ns=None, hint="")
+                   length_m=hand.hand_length_m, shown=None, wish=resting, wish_gripper_m=None, held_since_ns=None,
+                   gone_since_ns=None, hint="")
 
 
 def _open_clutch(state: TeleopState) -> TeleopState:

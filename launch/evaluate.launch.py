@@ -1,6 +1,6 @@
 """Plays a bag to the node itself, records what it says, and writes the report of `hand-pose evaluate`.
 
-    ros2 launch hand_pose_ros evaluate.launch.py bag:=/data/hand.mcap out:=/data/report
+    ros2 launch hand_pose_ros evaluate.launch.py bag:=/data/hand.mcap image:=/camera/color/image_raw out:=/data/report
 
 Here the middleware and this machine's speed count too: frames may be dropped, and two runs may differ. For results that
 are the same each time, and faster than real time, use `hand-pose evaluate --bag` without ROS.
@@ -20,7 +20,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 ARGUMENTS = {
     "bag": ("", "the bag to play: .mcap, .db3 or a rosbag2 folder"),
     "out": ("evaluation", "new folder for the recording, the results and the report"),
-    "image": ("", "base image topic of the bag; empty: as in the config file"),
+    "image": ("", "base image topic of the bag; empty: as in the config file, there /image_raw"),
     "config": ("replay", "config file of the node"),
     "runtime": ("", "auto, tensorrt, cuda, onnxruntime, cpu, ...: the parameter runtime; empty: as in the config file"),
     "rate": ("1.0", "speed of playing; below 1 on a machine that is slower than the recording"),
@@ -30,6 +30,8 @@ ARGUMENTS = {
 NODE_ARGUMENTS = ("image", "config", "runtime")
 """Arguments that are passed on to hand_pose.launch.py."""
 HANDS = "/hand_pose/hands"
+RECORDED = "^(?!/hand_pose/(debug_image|markers|hands_raw)).*"
+"""All topics but those that the node makes only for who listens: they would take time from what is measured."""
 LOADED = "networks loaded"
 """What the node logs when it can take images."""
 SETTLE_S = 2.0
@@ -47,6 +49,9 @@ def processes(context):
     """Node and recorder; the player when the node is ready; the report when the recorder has closed its file."""
     given = {name: context.launch_configurations[name] for name in ARGUMENTS}
     play_command, record_command, report_command = commands(given)
+    recording = Path(record_command[-1])
+    if recording.exists():                              # ros2 bag would refuse, and the report be of the earlier run
+        raise ValueError(f"{recording} exists already; give a new folder with out:=, or remove that one")
     share = Path(get_package_share_directory("hand_pose_ros"))
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(share / "launch" / "hand_pose.launch.py")),
@@ -54,7 +59,7 @@ def processes(context):
     record = ExecuteProcess(cmd=record_command, output="screen")
     play = ExecuteProcess(cmd=play_command, output="screen")
     report = ExecuteProcess(cmd=report_command, output="screen")
-    started = []
+    started, played = [], []
 
     def start(_):
         """The player, the first time that this is asked for."""
@@ -66,16 +71,28 @@ def processes(context):
     def start_if_loaded(event):
         return start(None) if LOADED in event.text.decode(errors="replace") else []
 
+    def after_playing(event, _):
+        played.append(event.returncode)
+        return [TimerAction(period=SETTLE_S, actions=[stop_recording])]
+
+    def after_recording(event, _):
+        if not played:                                  # a raised error is all that makes ros2 launch return 1
+            raise RuntimeError(f"the recorder ended with {event.returncode} before the bag was played: no report")
+        return [report]
+
+    def after_report(event, _):
+        if played[0] or event.returncode:
+            raise RuntimeError(f"ros2 bag play ended with {played[0]}, hand-pose evaluate with {event.returncode}")
+        return [EmitEvent(event=Shutdown(reason="evaluation done"))]
+
     stop_recording = EmitEvent(event=SignalProcess(signal_number=signal.SIGINT, process_matcher=matches_action(record)))
     return [
         node, record,
         RegisterEventHandler(OnProcessIO(on_stdout=start_if_loaded, on_stderr=start_if_loaded)),
         TimerAction(period=float(given["start_within"]), actions=[OpaqueFunction(function=start)]),
-        RegisterEventHandler(OnProcessExit(target_action=play, on_exit=[
-            TimerAction(period=SETTLE_S, actions=[stop_recording])])),
-        RegisterEventHandler(OnProcessExit(target_action=record, on_exit=[report])),
-        RegisterEventHandler(OnProcessExit(target_action=report, on_exit=[
-            EmitEvent(event=Shutdown(reason="evaluation done"))])),
+        RegisterEventHandler(OnProcessExit(target_action=play, on_exit=after_playing)),
+        RegisterEventHandler(OnProcessExit(target_action=record, on_exit=after_recording)),
+        RegisterEventHandler(OnProcessExit(target_action=report, on_exit=after_report)),
     ]
 
 
@@ -87,6 +104,7 @@ def commands(given):
         raise ValueError("bag:= is empty; give the bag to play, e.g. bag:=/data/hand.mcap")
     recording = str(Path(given["out"]) / "recorded")
     return (["ros2", "bag", "play", given["bag"], "--clock", "100", "--rate", given["rate"]],
-            ["ros2", "bag", "record", "--all", "--storage", "mcap", "--output", recording],
+            ["ros2", "bag", "record", "--regex", RECORDED, "--storage", "mcap", "--output", recording],
             ["python3", "-m", "hand_pose_ros", "evaluate", "--bag", recording, "--recorded", HANDS,
-             "--out", given["out"], *shlex.split(given["options"])])
+             "--out", given["out"], *(["--image-topic", given["image"]] if given["image"] else []),
+             *shlex.split(given["options"])])

@@ -18,7 +18,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from hand_pose_ros.ros.launch_arguments import is_true
-from hand_pose_ros.ros.parameters import check_file
+from hand_pose_ros.ros.parameters import check_file, sections
 
 ARGUMENTS = {
     "hands": ("", "HandPose21Array to steer by; empty: as in the config file, there /hand_pose/hands"),
@@ -36,13 +36,16 @@ ARGUMENTS = {
     "use_sim_time": ("", "true for bags that are played with --clock; empty: as in the config file, there false"),
     "sim": ("false", "start the simulated robot too"),
     "camera_frame": ("", "with sim: optical frame of a camera without TF, placed level before the robot"),
-    "rviz": ("false", "start RViz with config/rviz/teleop.rviz; its fixed frame: base_frame:=, else base_link"),
+    "rviz": ("false", "start RViz with config/rviz/teleop.rviz; its fixed frame: base_frame:=, else base_link. Without "
+                      "an arm nobody sends that one: give base_frame:= the camera's frame"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
 }
 SETTINGS = {"hands": "hands_topic", "gripper": "gripper_output", "gripper_topic": "gripper_topic",
             "gripper_joint": "gripper_joint", "arm": "arm_output", "base_frame": "base_frame",
             "tool_frame": "tool_frame", "clutch": "clutch"}
 """Arguments that are parameters of type string."""
+SIM_GRIPPERS = ("joint_state", "float64", "float64_multi_array", "joint_trajectory")
+"""What the simulated robot's gripper takes; it has no actions."""
 
 
 def generate_launch_description():
@@ -57,14 +60,17 @@ def nodes(context):
     given = {name: context.launch_configurations[name] for name in ARGUMENTS}
     check_config(given["config"], given["namespace"], context)
     own = own_parameters(given)
-    simulated_time = bool(own.get("use_sim_time"))
+    known = from_file(given["config"], node_name(given["namespace"], context)) | {
+        SETTINGS.get(name, name): given[name] for name in SETTINGS if given[name]}
+    simulated_time = bool(own.get("use_sim_time", known.get("use_sim_time")))
     actions = [Node(package="hand_pose_ros", executable="teleop_node", name="teleop", namespace=given["namespace"],
                     output="screen", parameters=[*([given["config"]] if given["config"] else []), own],
                     arguments=["--ros-args", "--log-level", given["log_level"]])]
     if is_true("sim", given["sim"]):
+        settings = sim_parameters(known, node_name(given["namespace"], context), given["camera_frame"])
         actions.append(Node(package="hand_pose_ros", executable="sim_robot", name="sim_robot", output="screen",
-                            parameters=[{"use_sim_time": simulated_time,
-                                         "camera_frame": ParameterValue(given["camera_frame"], value_type=str)}]))
+                            parameters=[{"use_sim_time": simulated_time, **{
+                                name: ParameterValue(value, value_type=str) for name, value in settings.items()}}]))
     if is_true("rviz", given["rviz"]):
         actions.append(view(given, simulated_time))
     return actions
@@ -76,8 +82,36 @@ def check_config(path, namespace, context):
         return
     if not Path(path).is_file():
         raise FileNotFoundError(f"config:={path} is no file; give the path of a YAML file of parameters")
+    check_file(path, "teleop", ["-r", f"__ns:={os.path.dirname(node_name(namespace, context))}"])
+
+
+def node_name(namespace, context):
+    """The full name of the teleoperation."""
     pushed = context.launch_configurations.get("ros_namespace", "")    # of a launch file that includes this one
-    check_file(path, "teleop", ["-r", f"__ns:={os.path.join('/', pushed, namespace)}"])
+    return os.path.join("/", pushed, namespace, "teleop")
+
+
+def from_file(path, node):
+    """What the parameter file says to the node."""
+    values = {}
+    for _, said in sections(path, node) if path else ():
+        values.update(said)
+    return values
+
+
+def sim_parameters(known, node, camera_frame):
+    """The simulated robot's parameters that make it follow what the teleoperation sends. known: what arguments and
+    parameter file say of that. Raises ValueError for a gripper that it does not have."""
+    gripper = known.get("gripper_output", "joint_state")
+    if gripper not in (*SIM_GRIPPERS, "none"):
+        raise ValueError(f"gripper:={gripper}: the simulated robot takes {', '.join(SIM_GRIPPERS)}; choose one of "
+                         "them, or leave out sim:=true")
+    topic = known.get("gripper_topic", "~/gripper")
+    topic = node + topic[1:] if topic.startswith("~") else os.path.join(os.path.dirname(node), topic)
+    return {"teleop": node, "gripper_topic": topic, "camera_frame": camera_frame,
+            "gripper_input": "joint_state" if gripper == "none" else gripper,
+            "arm_input": "twist" if known.get("arm_output") == "twist" else "pose",
+            **{name: known[name] for name in ("gripper_joint", "tool_frame") if name in known}}
 
 
 def own_parameters(given):

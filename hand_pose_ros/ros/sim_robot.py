@@ -34,6 +34,7 @@ CAMERA_ROTATION = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]
 SETTINGS = (
     Setting("urdf", "", "URDF of the robot; empty: the arm that comes with this package."),
     Setting("teleop", "/teleop", "Name of the teleoperation node whose topics are followed."),
+    Setting("gripper_topic", "", "Topic of the gripper's command; empty: gripper below the teleoperation's name."),
     Setting("gripper_input", "joint_state", "Kind of the gripper's command, see gripper_output of the teleoperation.",
             choices=("joint_state", "float64", "float64_multi_array", "joint_trajectory")),
     Setting("gripper_joint", "gripper_joint", "Joint that the gripper's command moves."),
@@ -78,7 +79,8 @@ class SimRobot(Node):
         self._static = self.create_publisher(TFMessage, "/tf_static", latched)
         self._publish_static(values)
         self.create_subscription(
-            gripper_outputs.load(values.gripper_input), f"{values.teleop}/gripper", self._on_gripper, 10)
+            gripper_outputs.load(values.gripper_input), values.gripper_topic or f"{values.teleop}/gripper",
+            self._on_gripper, 10)
         if values.arm_input == "pose":
             self.create_subscription(PoseStamped, f"{values.teleop}/target_pose", self._on_pose, 10)
         else:

@@ -183,8 +183,8 @@ class TeleopNode(Node):
             self._publish_retarget(message.header, command.hand)
 
     def _camera_place(self, camera_frame: str, stamp_ns: int) -> tuple[np.ndarray | None, np.ndarray]:
-        """R_base_camera, None if it is not known, and t_base_camera at the image's stamp. Without an arm the camera's own
-        axes serve: the opening does not depend on any frame."""
+        """R_base_camera, None if it is not known, and t_base_camera at the image's stamp. Without an arm the camera's
+        own axes serve: the opening does not depend on any frame."""
         if not self._arm:
             return np.eye(3), np.zeros(3)
         try:

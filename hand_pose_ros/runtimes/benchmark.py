@@ -285,7 +285,7 @@ def table_lines(report: dict) -> list[str]:
     """The report as Markdown: whole frames, stages, networks, machine."""
     results = report["results"]
     lines = ["| whole frames, ms p50 / p95 / p99 | tracking frame | detection frame | processor time, ms | "
-             "frames with a hand | memory, MB |", "|---|---|---|---|---|---|"]
+             "frames with a hand | memory with the video, MB |", "|---|---|---|---|---|---|"]
     for name, one in results.items():
         processor = " and ".join(f"{np.median(one[key]):.2f}" if one[key] else "no frame"
                                  for key in ("tracking_cpu_ms", "detection_cpu_ms"))

@@ -124,6 +124,8 @@ def test_compressed_images_are_found_and_decoded(tmp_path):
     found, problems = frames(write(tmp_path / "a.mcap", 5, compressed_topic=True))
     assert not problems and len(found) == 5
     np.testing.assert_array_equal(found[2].frame.image, picture(2))
+    with bags.BagReader(tmp_path / "a.mcap") as bag:                          # named as in image_transport
+        assert bag.image_topic(IMAGE).name == bag.image_topic(IMAGE + "/compressed").name == IMAGE + "/compressed"
 
 
 def test_frames_come_in_the_order_of_their_stamps(tmp_path):

@@ -5,6 +5,7 @@ asked of rclpy.
 """
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -15,7 +16,7 @@ import rclpy
 import yaml
 
 from hand_pose_ros.errors import ConfigError
-from hand_pose_ros.ros import fusion_node
+from hand_pose_ros.ros import fusion_node, sim_robot
 
 ROOT = Path(__file__).parents[2]
 WINDOW = ROOT / "config" / "rviz" / "hand_pose.rviz"
@@ -329,8 +330,57 @@ def test_evaluation_starts_the_bag_once_and_reports_after_the_recording(launch):
     assert handler.on_stdout(SimpleNamespace(text=b"networks loaded")) == []
     assert at_last.actions[0].function(None) == [] and at_last.period == 120.0
     assert after_play.args[0].target_action is play and after_record.args[0].target_action is record
-    (report,) = after_record.args[0].on_exit
-    assert report.cmd[-6:] == ["--recorded", "/hand_pose/hands", "--out", "there", "--fail-if", "recall < 0.9"]
+    ended = [SimpleNamespace(returncode=code) for code in (0, 1)]
+    with pytest.raises(RuntimeError, match="before the bag was played"):        # of an earlier run's file, no report
+        after_record.args[0].on_exit(ended[1], None)
+    (stop,) = after_play.args[0].on_exit(ended[0], None)[0].actions
+    assert stop.kind == "EmitEvent"
+    (report,) = after_record.args[0].on_exit(ended[0], None)
+    assert report.cmd[-8:] == ["--recorded", "/hand_pose/hands", "--out", "there", "--image-topic", "/cam/image",
+                               "--fail-if", "recall < 0.9"]
     assert after_report.args[0].target_action is report
+    assert after_report.args[0].on_exit(ended[0], None)[0].kind == "EmitEvent"
+    with pytest.raises(RuntimeError, match="evaluate with 1"):                  # all that makes ros2 launch fail
+        after_report.args[0].on_exit(ended[1], None)
     with pytest.raises(ValueError, match="bag:= is empty"):
         launch("evaluate")
+
+
+@pytest.mark.parametrize("given, said", [
+    ({}, {"teleop": "/teleop", "gripper_topic": "/teleop/gripper", "arm_input": "pose",
+          "gripper_input": "joint_state"}),
+    ({"arm": "twist", "gripper": "float64", "namespace": "left", "gripper_joint": "finger", "tool_frame": "flange"},
+     {"teleop": "/left/teleop", "gripper_topic": "/left/teleop/gripper", "arm_input": "twist",
+      "gripper_input": "float64", "gripper_joint": "finger", "tool_frame": "flange"}),
+    ({"gripper_topic": "gripper/command", "namespace": "left", "gripper": "none"},
+     {"gripper_topic": "/left/gripper/command", "gripper_input": "joint_state"}),
+    ({"gripper_topic": "/gripper/command"}, {"gripper_topic": "/gripper/command"}),
+    ({"config": "arm_output: twist"}, {"arm_input": "twist", "use_sim_time": False}),
+    ({"config": "use_sim_time: true"}, {"use_sim_time": True})])
+def test_the_simulated_robot_follows_what_the_teleoperation_sends(nodes, tmp_path, given, said):
+    if "config" in given:
+        file = tmp_path / "own.yaml"
+        file.write_text(f"teleop:\n  ros__parameters:\n    {given['config']}\n")
+        given = {"config": str(file)}
+    _, robot = nodes("teleop", sim="true", **given)
+    (parameters,) = robot.parameters
+    assert robot.executable == "sim_robot" and said.items() <= parameters.items()
+    assert set(parameters) - {"use_sim_time"} <= {setting.name for setting in sim_robot.SETTINGS}
+
+
+def test_a_gripper_that_the_simulated_robot_has_not_is_refused(launch):
+    with pytest.raises(ValueError, match="gripper:=gripper_action.*joint_state, float64"):
+        launch("teleop", sim="true", gripper="gripper_action")
+
+
+def test_what_the_node_makes_for_listeners_only_is_not_recorded(launch):
+    pattern = launch("evaluate", bag="a.mcap")[1]["RECORDED"]
+    topics = {"/hand_pose/hands": True, "/hand_pose/hands_raw": False, "/hand_pose/markers": False, "/tf": True,
+              "/hand_pose/debug_image": False, "/hand_pose/debug_image/compressed": False, "/camera/image_raw": True}
+    assert {topic: bool(re.search(pattern, topic)) for topic in topics} == topics
+
+
+def test_a_folder_with_an_earlier_recording_is_refused(launch, tmp_path):
+    (tmp_path / "recorded").mkdir()
+    with pytest.raises(ValueError, match="recorded exists already"):
+        launch("evaluate", bag="a.mcap", out=str(tmp_path))
