@@ -52,9 +52,12 @@ def load(path: str | Path) -> Model:
     """The model of a URDF file. Raises DataError if it is none, or has kinds of joints that are not known here."""
     try:
         root = ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError) as error:
+        joints = [_joint(element) for element in root.findall("joint")]
+    except (OSError, ElementTree.ParseError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not a URDF: {error}") from error
-    return Model(root.get("name", "robot"), tuple(_sorted([_joint(element) for element in root.findall("joint")])))
+    if not joints:
+        raise DataError(f"{path} is not a URDF of a robot: it has no joint")
+    return Model(root.get("name", "robot"), tuple(_sorted(joints)))
 
 
 def positions(model: Model, values: dict[str, float]) -> dict[str, float]:
@@ -137,6 +140,8 @@ def _joint(element: ElementTree.Element) -> Joint:
     turn = (rotation_from_vector(np.array([0.0, 0.0, yaw])) @ rotation_from_vector(np.array([0.0, pitch, 0.0]))
             @ rotation_from_vector(np.array([roll, 0.0, 0.0])))
     bounds = {key: 0.0 if limit is None else float(limit.get(key, "0")) for key in ("lower", "upper", "velocity")}
+    if kind != "fixed" and mimic is None and not 0 < bounds["velocity"] < np.inf:
+        raise DataError(f"joint '{name}' has no velocity above 0 in its <limit>: it could never move")
     return Joint(name, kind, element.find("parent").get("link"), element.find("child").get("link"), turn,
                  numbers(origin, "xyz", "0 0 0"), numbers(element.find("axis"), "xyz", "1 0 0"), **bounds,
                  mimic=None if mimic is None else (mimic.get("joint"), float(mimic.get("multiplier", "1")),

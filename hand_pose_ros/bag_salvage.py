@@ -10,11 +10,15 @@ import struct
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import DataError
+
+DAMAGE = (struct.error, ValueError, EOFError, RuntimeError, OSError)
+"""What a damaged record raises, beside zstd's own."""
 
 
 def zstd() -> Any:
@@ -62,13 +66,17 @@ class Salvaged:
 
 def salvage(path: Path, name: str, reason: str, problems: Counter[str]) -> Salvaged:
     """Read a file that the normal reader refuses, record by record. Raises DataError if nothing comes out of it."""
-    records = _mcap_records if path.suffix == ".mcap" else _sqlite_records
     salvaged = Salvaged(path, lambda: records(path))
     if not salvaged.count:
         raise DataError(f"{name}: not a readable bag ({reason}), and no message could be recovered from it")
     problems[f"{name}: cut off or damaged ({reason}); {salvaged.count} messages up to "
              f"{salvaged.last_ns / 1e9:.3f} s were recovered"] += 1
     return salvaged
+
+
+def records(path: Path) -> Iterator[tuple[Channel, int, bytes]]:
+    """Channel, recording time [ns] and CDR bytes of every message that can be read, without the file's index."""
+    return _mcap_records(path) if path.suffix == ".mcap" else _sqlite_records(path)
 
 
 def _mcap_records(path: Path) -> Iterator[tuple[Channel, int, bytes]]:
@@ -114,7 +122,8 @@ def _mcap_records(path: Path) -> Iterator[tuple[Channel, int, bytes]]:
                 inner, length = struct.unpack_from("<BQ", content, position)
                 if position + 9 + length > len(content):
                     break
-                found.extend(handle(inner, content[position + 9: position + 9 + length]))
+                with suppress(*DAMAGE):                 # what stands before and behind a damaged record is whole
+                    found.extend(handle(inner, content[position + 9: position + 9 + length]))
                 position += 9 + length
             yield from sorted(found, key=lambda record: record[1])
 
@@ -128,10 +137,8 @@ def _mcap_records(path: Path) -> Iterator[tuple[Channel, int, bytes]]:
             data = file.read(min(length, 1 << 31))
             if len(data) < length and opcode != 6:                  # of a cut-off chunk the first messages are whole
                 return
-            try:
+            with suppress(*DAMAGE, zstd().ZstdError):           # the next one has its own length
                 yield from handle(opcode, data)
-            except (struct.error, ValueError, EOFError, RuntimeError, OSError, zstd().ZstdError):
-                continue                                        # one damaged record; the next one has its own length
 
 
 def _unpacked(data: bytes, compression: str) -> bytes:

@@ -28,7 +28,7 @@ import numpy as np
 
 from . import camera as cameras
 from . import imaging, messages, resources
-from .bag_salvage import salvage, zstd
+from .bag_salvage import records, salvage, zstd
 from .errors import DataError, FrameError, HandPoseError
 from .frames import quaternion, rotation_of_quaternion
 from .types import Camera, Frame, Hand
@@ -546,15 +546,7 @@ class BagReader:
                        if connection.topic in wanted and self.topics[connection.topic].type == connection.msgtype]
         if not connections:
             return
-        messages = file.messages(connections)
-        while True:
-            try:
-                connection, log_ns, raw = next(messages)
-            except StopIteration:
-                return
-            except Exception as error:      # a damaged chunk or page: rosbags, zstd, lz4 and sqlite each have their own
-                self.problems[f"{file.path.name}: reading stopped: {error}"] += 1
-                return
+        for connection, log_ns, raw in self._undamaged(file, connections):
             if raw[:4] == b"\x28\xb5\x2f\xfd":                               # a zstd frame: compressed by message
                 try:
                     raw = zstd().decompress(raw)
@@ -563,6 +555,34 @@ class BagReader:
                     continue
             stamp_ns = self._stamp(connection, raw, log_ns)
             yield Recorded(connection.topic, connection.msgtype, log_ns, stamp_ns, raw, self)
+
+    def _undamaged(self, file: Any, connections: list[Any]) -> Iterator[tuple[Any, int, bytes]]:
+        """Connection, recording time and bytes of all messages that can be read, those behind a damaged part too."""
+        given: Counter[tuple[str, int]] = Counter()
+        messages = file.messages(connections)
+        while True:
+            try:
+                connection, log_ns, raw = next(messages)
+            except StopIteration:
+                return
+            except Exception as error:      # a damaged chunk or page: rosbags, zstd, lz4 and sqlite each have their own
+                why = error
+                break
+            given[connection.topic, log_ns] += 1
+            yield connection, log_ns, raw
+        by_topic = {connection.topic: connection for connection in connections}
+        before, recovered = given.total(), 0
+        for channel, log_ns, raw in records(Path(file.path)):
+            if channel.topic not in by_topic:
+                continue
+            if given[channel.topic, log_ns] > 0:
+                given[channel.topic, log_ns] -= 1
+                continue
+            recovered += 1
+            yield by_topic[channel.topic], log_ns, raw
+        lost = sum(connection.msgcount for connection in connections) - before - recovered
+        self.problems[f"{file.path.name}: damaged after {before} messages ({why}); {recovered} behind that were "
+                      f"recovered, {lost} are lost"] += 1
 
     def _stamp(self, connection: Any, raw: bytes, log_ns: int) -> int:
         """header.stamp without decoding the message: a Header, where there is one, comes first in the CDR bytes."""

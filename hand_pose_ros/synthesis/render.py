@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,10 +65,17 @@ def stream(kind: str, seed: int = 0, start: int = 0, step: int = 1, width: int =
     if renderer is None:
         width = width or KINDS[kind]
         height = height or (width if kind == "crops" else width * 3 // 4)
-        scene.check_size(width, height)
+        _check_size(kind, width, height)
         renderer = scene.make_renderer(width, height)
     for index in itertools.count(start, step):
         yield picture(kind, renderer, seed, index)
+
+
+def _check_size(kind: str, width: int, height: int) -> None:
+    """Raises ConfigError for a size that cannot be rendered."""
+    scene.check_size(width, height)
+    if kind == "crops" and width != height:
+        raise ConfigError(f"crops of {width}x{height} are not square; give one of --width and --height")
 
 
 def _work(settings: tuple, todo: list[tuple[int, int]], counter, errors, first: bool) -> None:
@@ -92,6 +100,9 @@ def _work(settings: tuple, todo: list[tuple[int, int]], counter, errors, first: 
                         counter.value += 1
     except (ConfigError, DataError) as error:
         errors.put(str(error))
+    except Exception as error:                                     # a fault of this package, or of its environment
+        traceback.print_exc()
+        errors.put(f"a render process broke down ({error!r}, see above); finished shards are kept")
 
 
 def _end_with_parent() -> None:
@@ -125,12 +136,13 @@ def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width
         sample_named(np.random.default_rng(0), kinds=poses)                     # unknown names are said at once
     width = width or KINDS[kind]
     height = height or (width if kind == "crops" else width * 3 // 4)
-    scene.check_size(width, height)
+    _check_size(kind, width, height)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make {out}: {error}; choose another --out") from None
     shards.remove_abandoned(out, kind)
+    _refuse_twice(out, kind, start, count)
     mine = shards.ranges(start, count)[rank::world]
     count = sum(b - a for a, b in mine)
     wanted = {"seed": seed, "width": width, "height": height, "poses": list(poses) or None}
@@ -142,7 +154,10 @@ def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width
         return 0
     context = multiprocessing.get_context("spawn")
     counter, errors = context.Value("q", 0), context.SimpleQueue()
-    settings, workers = (kind, width, height, seed, Path(out), depth, poses), min(workers, len(todo))
+    settings = kind, width, height, seed, Path(out), depth, poses
+    if workers > len(todo):
+        workers = len(todo)
+        report(f"{workers} process{'es' * (workers > 1)}: each makes shards of up to {shards.PER_SHARD} pictures")
     processes = [context.Process(target=_work, args=(settings, todo[k::workers], counter, errors, k == 0))
                  for k in range(workers)]
     begin = time.monotonic()
@@ -165,6 +180,21 @@ def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width
     _progress(counter.value, total, begin)
     print()
     return total
+
+
+def _refuse_twice(out: Path, kind: str, start: int, count: int) -> None:
+    """Raises ConfigError if ``out`` holds one of the pictures start .. start + count in a shard of another first
+    picture: it would be stored, and learnt, twice."""
+    wanted = {shards.name(kind, first) for first, _ in shards.ranges(start, count)}
+    for path in sorted(out.glob(f"{kind}-*.tar")):
+        first = shards.first_index(path)
+        last = None if first is None else (first // shards.PER_SHARD + 1) * shards.PER_SHARD
+        if first is None or path.name in wanted or first >= start + count or last <= start:
+            continue
+        with contextlib.suppress(DataError):                        # a shard that nobody can read holds nothing
+            if first + shards.describe(path)[0] > start:
+                raise ConfigError(f"{path} holds pictures from {first} on, which this run would store a second time: "
+                                  f"begin at a multiple of {shards.PER_SHARD}, or give another --out")
 
 
 def _is_done(path: Path, bounds: tuple[int, int], wanted: dict, depth: bool) -> bool:
@@ -246,7 +276,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=limits.whole(32, 4096), help="pixels (default: crops 192, frames 320)")
     parser.add_argument("--height", type=limits.whole(32, 4096), help="pixels (default: crops square, frames 4:3)")
     parser.add_argument("--poses", default="", metavar="A,B", help="crops: only these poses, by name or kind "
-                        "(count, grasp, rest, sign), bare hands seen from anywhere")
+                        "(count, grasp, rest, sign), nothing held, no person round them, seen from anywhere")
     parser.add_argument("--motion", default="pinch", help="bag: which motion (see synthesis/motions.py)")
     parser.add_argument("--seconds", type=float, default=10.0, help="bag: how long")
     parser.add_argument("--fps", type=float, default=30.0, help="bag: frames per second")
@@ -281,9 +311,10 @@ def main(args: argparse.Namespace) -> int:
                               "is --seconds times --fps, its camera has 640x480 pixels, and it holds depth unless "
                               "--compressed-only is given")
         total, begin = args.seconds * args.fps, time.monotonic()
-        sequence.write_bag(args.out, args.motion, fps=args.fps, duration_s=args.seconds, seed=args.seed,
-                           compressed_only=args.compressed_only,
-                           report=lambda done: _progress(done, round(total), begin))
+        with _terminated_like_interrupted():                        # half a bag is removed
+            sequence.write_bag(args.out, args.motion, fps=args.fps, duration_s=args.seconds, seed=args.seed,
+                               compressed_only=args.compressed_only,
+                               report=lambda done: _progress(done, round(total), begin))
         print(f"\n{args.out}")
         return 0
     try:

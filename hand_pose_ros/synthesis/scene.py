@@ -119,7 +119,7 @@ def make_renderer(width: int, height: int, supersample: int = 2) -> Renderer:
 def sample_crop(rng: np.random.Generator, size: int, kinds: tuple[str, ...] | None = None) -> Scene:
     """Draw a scene with one hand near the centre of a size x size image, its joints' box 0.45 to 0.6 of it.
 
-    kinds: only poses of these kinds or names (poses.sample_named), the hand alone and with nothing in it.
+    kinds: only poses of these kinds or names (poses.sample_named), without owner or another hand, nothing held.
     """
     look, melanin = materials.sample_skin(rng)
     attributes = {"melanin": round(melanin, 3)}
@@ -327,7 +327,7 @@ class _Stage:
 def _add_person(rng, look, stage, hands, mode):
     """Put a person into a frame; its hands join ``hands``. Returns ((skins, solids, capsules), body's middle (3,))."""
     K, size = stage.K, (stage.width, stage.height)
-    side_px = float(np.exp(rng.uniform(np.log(16), np.log(0.45 * size[1]))))
+    side_px = float(np.exp(rng.uniform(np.log(16), np.log(max(0.45 * size[1], 17.0)))))
     distance = np.clip(K[0, 0] * 0.15 / side_px, 0.35, 6.0)
     where = rng.uniform(0.08, 0.92, 2) * size
     if mode == "showing":                                           # head and shoulders to the whole person

@@ -32,6 +32,12 @@ def name(kind: str, first: int) -> str:
     return f"{kind}-{first:09d}.tar"
 
 
+def first_index(path: Path) -> int | None:
+    """Index of the first picture of a shard by its file's name; None if it is none that ``name`` gives."""
+    number = path.stem.rpartition("-")[2]
+    return int(number) if number.isdecimal() else None
+
+
 def ranges(start: int, count: int, per_shard: int = PER_SHARD) -> list[tuple[int, int]]:
     """Index ranges [first, last) that cover start .. start + count, cut at multiples of ``per_shard``."""
     edges = [start, *range((start // per_shard + 1) * per_shard, start + count, per_shard), start + count]

@@ -42,7 +42,10 @@ def contact_sheet(folder: Path, kind: str, count: int = 48, columns: int = 8, la
     tiles = []
     for record in _records(folder, kind, count):
         image = cv2.cvtColor(cv2.imdecode(np.frombuffer(record["jpg"], np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-        tiles.append(draw(image, record["meta"]) if labels else image)
+        tile = draw(image, record["meta"]) if labels else image
+        if tiles and tile.shape != tiles[0].shape:                  # of another run into the same folder
+            tile = cv2.resize(tile, tiles[0].shape[1::-1], interpolation=cv2.INTER_AREA)
+        tiles.append(tile)
     columns = min(columns, len(tiles))
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     return np.vstack([np.hstack(tiles[i:i + columns]) for i in range(0, len(tiles), columns)])

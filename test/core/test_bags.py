@@ -204,6 +204,36 @@ def test_a_damaged_chunk_does_not_raise(tmp_path):
     assert found and any("z.mcap" in problem for problem in problems)
 
 
+@pytest.mark.parametrize("compressed", [True, False])
+def test_what_stands_behind_a_damaged_chunk_is_read_too(tmp_path, compressed):
+    """The index is whole, so the reader opens it, and stops at the damage."""
+    path, noise = tmp_path / "a.mcap", np.random.default_rng(0)
+    with bags.BagWriter(path, compressed=compressed) as bag:
+        for k in range(60):
+            bag.image("/image", START_NS + k * 33_000_000, "c", noise.integers(0, 255, (120, 320, 3), dtype=np.uint8))
+    data, chunks, at = bytearray(path.read_bytes()), [], 8
+    while data[at] != 2:                                                      # data end
+        length = int.from_bytes(data[at + 1: at + 9], "little")
+        chunks += [(at + 9, length)] if data[at] == 6 else []
+        at += 9 + length
+    (begin, length), each = chunks[1], 60 / len(chunks)
+    assert len(chunks) >= 5
+    if compressed:
+        data[begin + length // 2: begin + length // 2 + 40] = bytes(40)
+    else:                                                                     # the length of its first message
+        at = begin + 28 + 4 + int.from_bytes(data[begin + 28: begin + 32], "little") + 8
+        while data[at] != 5:
+            at += 9 + int.from_bytes(data[at + 1: at + 9], "little")
+        data[at + 1: at + 9] = (2**40).to_bytes(8, "little")
+    path.write_bytes(data)
+    with bags.BagReader(path) as bag:
+        stamps = [message.stamp_ns for message in bag.messages()]
+    assert 60 - 2 * each <= len(stamps) <= 60 - 0.5 * each and len(set(stamps)) == len(stamps)
+    assert stamps[0] == START_NS and stamps[-1] == START_NS + 59 * 33_000_000
+    (problem,) = bag.problems
+    assert f"{60 - len(stamps)} are lost" in problem and "recovered" in problem
+
+
 @pytest.mark.parametrize("name, options", [("a.mcap", {}), ("folder", {}), ("q", {"storage": "sqlite3"})])
 def test_a_full_disk_is_said_and_leaves_nothing_that_blocks_the_next_run(tmp_path, name, options):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -199,6 +199,18 @@ def test_rotation_of_a_quaternion_against_scipy():
     assert np.isnan(frames.rotation_of_quaternion(np.zeros(4))).all()
 
 
+@pytest.mark.parametrize("text, words", [
+    ("<robot><joint name='a' type='revolute'><child link='x'/></joint></robot>", "not a URDF"),
+    ("<robot><joint name='a' type='fixed'><parent link='b'/><child link='x'/><origin xyz='1 two 3'/></joint></robot>",
+     "two"), ("<robot/>", "no joint"), ("nonsense", "not a URDF"),
+    ("<robot><joint name='a' type='revolute'><parent link='b'/><child link='x'/></joint></robot>", "'a' has no velocity"),
+    ("<robot><joint name='a' type='floating'/></robot>", "floating")])
+def test_a_urdf_that_cannot_be_used_is_refused_with_the_reason(tmp_path, text, words):
+    (tmp_path / "robot.urdf").write_text(text)
+    with pytest.raises(DataError, match=words):
+        arm_model.load(tmp_path / "robot.urdf")
+
+
 def test_the_arm_reaches_poses_within_its_speeds_and_its_jacobian_is_the_derivative():
     model = arm_model.load(folder("config") / "sim" / "arm_gripper.urdf")
     names = tuple(f"joint{k}" for k in range(1, 7))

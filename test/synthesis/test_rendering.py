@@ -7,7 +7,7 @@ import pytest
 
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.skeleton import hand_length
-from hand_pose_ros.synthesis import environment, labels, materials, poses, render, renderer as gl, scene, shapes
+from hand_pose_ros.synthesis import environment, labels, materials, poses, render, renderer as gl, scene, shapes, shards
 from hand_pose_ros.synthesis.hand_model import HandModel
 from hand_pose_ros.types import JointState
 
@@ -220,6 +220,22 @@ def test_the_side_label_is_the_side_one_sees():
         curled += 1
         assert (sideways @ palm_normal > 0) == hand.is_right
     assert curled >= 4
+
+
+def test_parts_of_a_frame_are_those_of_the_hand_asked_for(machine, tmp_path):
+    """A scene's first hand may be left out of the labels, as one that nobody sees: the others keep their numbers."""
+    path, checked, shifted = tmp_path / shards.name("frames", 0), 0, 0
+    with shards.ShardWriter(path) as writer:
+        for index in range(40):
+            writer.add(index, *render.picture("frames", machine, 1, index)[:3])
+    for record in shards.read(path):
+        for number, label in enumerate(record["meta"]["hands"]):
+            sample = shards.decode(record, number)
+            column, row = np.round(sample.joints_px[sample.state == JointState.VISIBLE]).astype(int).T
+            assert (sample.parts[row, column] > 0).mean() > 0.7
+            checked += 1
+            shifted += label["mask_base"] != 16 * (number + 1)
+    assert checked > 15 and shifted > 0
 
 
 def test_frames_have_hands_people_and_negatives(machine):

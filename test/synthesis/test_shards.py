@@ -135,6 +135,49 @@ def test_shards_of_other_settings_are_not_taken_for_those_asked_for(tmp_path, ch
         render.write("crops", tmp_path, 3, **{"width": 48, **changed}, report=lambda _: None)
 
 
+@pytest.mark.parametrize("held, start, count, refused", [
+    ([(0, 750)], 0, 750, False), ([(0, 500), (500, 750)], 750, 750, False),
+    ([(0, 500), (500, 750), (750, 1000)], 0, 1500, True), ([(500, 1000)], 750, 100, True),
+    ([(500, 700)], 750, 100, False), ([(1000, 1500)], 0, 1000, False)])
+def test_no_picture_is_stored_twice(tmp_path, monkeypatch, held, start, count, refused):
+    image, meta, _, _ = _picture()
+    for first, last in held:
+        for a, b in shards.ranges(first, last - first):
+            with shards.ShardWriter(tmp_path / shards.name("crops", a)) as writer:
+                for index in range(a, b):
+                    writer.add(index, image[:4, :4], meta)
+    monkeypatch.setattr(render, "_is_done", lambda *_: True)
+    if refused:
+        with pytest.raises(ConfigError, match="a second time.*multiple of 500"):
+            render.write("crops", tmp_path, count, start=start)
+    else:
+        assert render.write("crops", tmp_path, count, start=start, report=lambda text: None) == 0
+
+
+def test_crops_that_are_not_square_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="64x48 are not square"):
+        render.write("crops", tmp_path, 1, width=64, height=48)
+
+
+def test_a_fault_in_a_render_process_is_named_and_not_taken_for_want_of_memory(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(render, "picture", lambda *_: {}["scene"])
+    monkeypatch.setattr(render.scene, "make_renderer", lambda *_: types.SimpleNamespace(device="none"))
+    monkeypatch.setattr(render.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(render, "_end_with_parent", lambda: None)
+    errors = multiprocessing.get_context("spawn").SimpleQueue()
+    settings = "crops", 48, 48, 0, tmp_path, False, ()
+    render._work(settings, [(0, 1)], multiprocessing.Value("q", 0), errors, False)
+    assert "KeyError('scene')" in errors.get() and "Traceback" in capfd.readouterr().err
+
+
+def test_pictures_of_two_sizes_make_one_sheet(tmp_path):
+    _write(tmp_path / "crops-000000000.tar", [0, 1])
+    image, meta, _, _ = _picture(2)
+    with shards.ShardWriter(tmp_path / "crops-000000500.tar") as writer:
+        writer.add(500, cv2.resize(image, (64, 64)), {**meta, "width": 64, "height": 64})
+    assert sheets.contact_sheet(tmp_path, "crops", labels=False).shape == (48, 144, 3)
+
+
 def test_sheets_and_statistics_of_a_folder(tmp_path):
     _write(tmp_path / shards.name("crops", 0), range(5))
     sheet = sheets.contact_sheet(tmp_path, "crops", 5, 4)
