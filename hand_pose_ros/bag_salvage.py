@@ -86,6 +86,7 @@ def _mcap_records(path: Path) -> Iterator[tuple[Channel, int, bytes]]:
     """
     from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 
+    damage = (*DAMAGE, zstd().ZstdError)
     formats = {"ros2msg": MessageDefinitionFormat.MSG, "ros2idl": MessageDefinitionFormat.IDL}
     schemas: dict[int, tuple[str, Any]] = {}
     channels: dict[int, Channel] = {}
@@ -122,7 +123,7 @@ def _mcap_records(path: Path) -> Iterator[tuple[Channel, int, bytes]]:
                 inner, length = struct.unpack_from("<BQ", content, position)
                 if position + 9 + length > len(content):
                     break
-                with suppress(*DAMAGE):                 # what stands before and behind a damaged record is whole
+                with suppress(*damage):                 # what stands before and behind a damaged record is whole
                     found.extend(handle(inner, content[position + 9: position + 9 + length]))
                 position += 9 + length
             yield from sorted(found, key=lambda record: record[1])
@@ -137,7 +138,7 @@ def _mcap_records(path: Path) -> Iterator[tuple[Channel, int, bytes]]:
             data = file.read(min(length, 1 << 31))
             if len(data) < length and opcode != 6:                  # of a cut-off chunk the first messages are whole
                 return
-            with suppress(*DAMAGE, zstd().ZstdError):           # the next one has its own length
+            with suppress(*damage):                             # the next one has its own length
                 yield from handle(opcode, data)
 
 

@@ -557,9 +557,10 @@ class BagReader:
             yield Recorded(connection.topic, connection.msgtype, log_ns, stamp_ns, raw, self)
 
     def _undamaged(self, file: Any, connections: list[Any]) -> Iterator[tuple[Any, int, bytes]]:
-        """Connection, recording time and bytes of all messages that can be read, those behind a damaged part too."""
-        given: Counter[tuple[str, int]] = Counter()
-        messages = file.messages(connections)
+        """Connection, recording time and bytes of all messages that can be read: of MCAP files those behind a damaged
+        part too."""
+        last: dict[str, tuple[int, int]] = {}           # of each topic, the latest time and how many messages had it
+        before, messages = 0, file.messages(connections)
         while True:
             try:
                 connection, log_ns, raw = next(messages)
@@ -568,18 +569,24 @@ class BagReader:
             except Exception as error:      # a damaged chunk or page: rosbags, zstd, lz4 and sqlite each have their own
                 why = error
                 break
-            given[connection.topic, log_ns] += 1
+            before += 1
+            at, count = last.get(connection.topic, (log_ns, 0))
+            last[connection.topic] = log_ns, count + 1 if at == log_ns else 1
             yield connection, log_ns, raw
-        by_topic = {connection.topic: connection for connection in connections}
-        before, recovered = given.total(), 0
-        for channel, log_ns, raw in records(Path(file.path)):
-            if channel.topic not in by_topic:
-                continue
-            if given[channel.topic, log_ns] > 0:
-                given[channel.topic, log_ns] -= 1
-                continue
-            recovered += 1
-            yield by_topic[channel.topic], log_ns, raw
+        by_name = {(connection.topic, connection.msgtype): connection for connection in connections}
+        recovered = 0
+        try:                                            # an MCAP file's chunks each begin with their own length
+            for channel, log_ns, raw in records(Path(file.path)) if file.path.suffix == ".mcap" else ():
+                at, count = last.get(channel.topic, (-1, 0))
+                if (channel.topic, channel.msgtype) not in by_name or log_ns < at:
+                    continue
+                if log_ns == at and count:
+                    last[channel.topic] = at, count - 1
+                    continue
+                recovered += 1
+                yield by_name[channel.topic, channel.msgtype], log_ns, raw
+        except OSError as error:
+            why = f"{why}; then {error}"
         lost = sum(connection.msgcount for connection in connections) - before - recovered
         self.problems[f"{file.path.name}: damaged after {before} messages ({why}); {recovered} behind that were "
                       f"recovered, {lost} are lost"] += 1

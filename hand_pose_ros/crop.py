@@ -78,13 +78,12 @@ def plan(camera: Camera, detection: Detection, size: int, mirrored: bool = False
     # centre, two points either side of it along `up`, four edge midpoints
     offsets = np.array([(0, 0), up, -up, (half[0], 0), (-half[0], 0), (0, half[1]), (0, -half[1])])
     rays = cameras.unproject(camera, centre + offsets)
-    for shrink in (0.3, 0.1, NEAREST):                     # a box that reaches beyond the lens is measured further in
+    shrink = 1.0
+    for nearer in (0.3, 0.1, NEAREST):                  # a box that reaches beyond the lens is measured further in
         if np.all(np.isfinite(rays[3:])):
-            shrink = 1.0
             break
+        shrink = nearer
         rays[3:] = cameras.unproject(camera, centre + shrink * offsets[3:])
-    else:
-        shrink = NEAREST
     if not np.all(np.isfinite(rays)):
         raise FrameError(f"box {np.round(box, 1).tolist()} has its centre outside the image of the lens "
                          f"({camera.width} x {camera.height}, {camera.distortion_model}): drop this detection")

@@ -13,11 +13,11 @@ command was not given. What is safe is decided here and nowhere else:
  * a gesture is read only from fingers that are seen as surely: one that is not keeps the clutch open, and opens it;
  * a hand counts as lost when its image is stale, it is not in the image, a joint needed is NaN, extrapolated, outside
    the image, of low confidence or uncertain, it has left the operator's region, turned into a hand of the other side,
-   moved or turned faster than a person can, or has suddenly another size, and so another distance, than was thought;
+   moved or turned faster than a person can, or has another size, and so another distance, than was assumed;
  * settings that say where a hand sends the robot open the clutch when they change: else the robot would move with the
    hand at rest;
  * an arm that does not follow its target, or of which nobody knows where it is, opens the clutch: else it would jump
-   after the hand once it is released;
+   after the hand once it is released; so does a camera that is given another place, and the hand with it;
  * a lost hand first holds (brakes at the acceleration limit), then the command stops and the clutch opens;
  * closing the clutch moves nothing: the target starts from where it is, and the gripper gets no command, so that what
    it holds stays held, until thumb and index move; from its own opening it then goes their way (``gripper_takeover``);
@@ -38,7 +38,7 @@ from .errors import ConfigError
 from .filters import OneEuroState, one_euro
 from .frames import rotation_from_vector, rotation_vector, wrist_rotation
 from .skeleton import KNUCKLES
-from .types import Hand, JointState
+from .types import Hand, JointState, ScaleSource
 
 PINCH_JOINTS = (4, 8)
 PALM_JOINTS = (0,) + KNUCKLES
@@ -56,13 +56,15 @@ REARM_S = 1.0
 """After a longer gap between images a hand must be seen with its gesture open anew: behind its number may be another
 hand, of a node that was started again."""
 RESIZED = 0.03
-"""Change of a hand's length from one image to the next, as a share, that a hand at rest would answer with a motion of
-as much of its distance: another camera or a depth image has told what had been assumed."""
-LENGTH_LEARNING = 0.1
-"""Share of the length seen now that is taken over for that comparison."""
+"""Change of an assumed length of a hand, as a share, that a hand at rest would answer with a motion of as much of its
+distance: another camera or a depth image has told what had been assumed. One measured length after another says
+nothing: depth that trembles shows in the length, not in the distance."""
+CAMERA_M_S, CAMERA_RAD_S = 1.0, 3.0
+"""A camera that moves or turns faster by TF has been given another place, and the hand with it."""
 _MAPPING = ("scale", "axes", "rotate", "aperture_closed", "aperture_open", "gripper_closed_m", "gripper_open_m",
-            "gripper_takeover")
+            "gripper_takeover", "hysteresis", "workspace_min_m", "workspace_max_m")
 """Settings that say where a hand sends the robot."""
+_CAMERA_JUMPED = "the camera's place jumped in TF"
 _NOT_NEW = ("stale image", "repeated image")
 _USABLE = (JointState.VISIBLE, JointState.SELF_OCCLUDED, JointState.OBJECT_OCCLUDED)
 
@@ -248,7 +250,9 @@ class TeleopState:
     wish_gripper_m: float | None = None            # None while thumb and index have not moved
     last_palm: np.ndarray | None = None            # (3,) and (3, 3) raw in the camera frame, for the speed checks
     last_wrist: np.ndarray | None = None
-    length_m: float = 0.0                          # of the operator's hand while the clutch is closed
+    last_camera: tuple[np.ndarray, np.ndarray] | None = None       # R_base_camera, t_base_camera of that image
+    length_m: float = 0.0                          # of the operator's hand, as last followed
+    assumed: bool = False                          # whether nobody had measured that
     ways: tuple[tuple[int, Target, Target], ...] = ()      # time, where the arm was sent, where it was: last LAG_S
     lost_reason: str = ""
     hint: str = ""                                 # what the open clutch waits for
@@ -314,6 +318,9 @@ def step(state: TeleopState, observation: Observation | None, now_ns: int, confi
     hand, reason = None, state.lost_reason
     if observation is not None:
         hand, reason = _usable_hand(state, observation, now_ns, config)
+        if reason.startswith(_CAMERA_JUMPED):           # it will not come back, and waiting makes it no slower
+            state = replace(_open_clutch(state), armed=False, lost_reason="", stamp_ns=observation.stamp_ns)
+            return state, Command(Phase.IDLE, withheld=f"{OPENED}{reason}")
         state = replace(state, lost_reason=reason)
         if not reason.startswith(_NOT_NEW):
             state = replace(state, stamp_ns=observation.stamp_ns)
@@ -420,11 +427,18 @@ def _usable_hand(state: TeleopState, observation: Observation, now_ns: int, conf
     hand = _choose(good, state, config)
     if hand is None:
         return None, "no hand in the operator's region"
-    if state.closed and abs(np.log(hand.hand_length_m / state.length_m)) > RESIZED:
+    guessed = state.assumed or hand.scale_source == ScaleSource.ASSUMED
+    if state.closed and guessed and abs(np.log(hand.hand_length_m / state.length_m)) > RESIZED:
         return None, (f"the hand's length is {hand.hand_length_m:.3f} m now, not {state.length_m:.3f}: so its distance "
                       "is another one, too")
     if state.closed and state.last_palm is not None:
-        gap = max((observation.stamp_ns - state.seen_ns) * 1e-9, 1e-3)
+        # Not longer than that: a jump must not become a possible way by waiting.
+        gap = min(max((observation.stamp_ns - state.seen_ns) * 1e-9, 1e-3), config.stale_s)
+        R, t = state.last_camera
+        moved = float(np.linalg.norm(observation.t_base_camera - t))
+        turned = float(np.linalg.norm(rotation_vector(observation.R_base_camera @ R.T)))
+        if not (moved <= CAMERA_M_S * gap and turned <= CAMERA_RAD_S * gap):
+            return None, f"{_CAMERA_JUMPED} ({moved:.2f} m, {turned:.2f} rad)"
         speed = float(np.linalg.norm(_palm(hand) - state.last_palm)) / gap
         if not speed <= config.max_hand_speed_m_s:
             return None, f"the hand jumped ({speed:.1f} m/s)"
@@ -498,7 +512,9 @@ def _clutch(state: TeleopState, observation: Observation, hand: Hand | None, con
     elif (gap_s := (stamp - state.seen_ns) * 1e-9) > config.stale_s:            # nobody knows what was shown in between
         state = replace(state, held_since_ns=None,
                         armed=state.armed and (gap_s <= REARM_S or config.clutch == "topic"))
-    state = replace(state, last_palm=_palm(hand), last_wrist=_wrist(hand), seen_ns=stamp, hint="")
+    state = replace(state, last_palm=_palm(hand), last_wrist=_wrist(hand), seen_ns=stamp, hint="",
+                    last_camera=(observation.R_base_camera, observation.t_base_camera), length_m=hand.hand_length_m,
+                    assumed=hand.scale_source == ScaleSource.ASSUMED)
     if config.clutch == "topic":
         if inputs.clutch and not state.armed:
             return replace(state, hint="~/clutch must say false once")
@@ -564,8 +580,7 @@ def _close_clutch(state: TeleopState, hand: Hand, observation: Observation, conf
     resting = replace(state.target, velocity=np.zeros(3), turn=np.zeros(3))
     latch = _Latch(R @ _palm(hand) + t, R @ _wrist(hand), resting, hand.is_right, _mapping(config))
     return replace(state, closed=True, operator=hand.track_id, latch=latch, target=resting, hand=None, opening=None,
-                   length_m=hand.hand_length_m, shown=None, wish=resting, wish_gripper_m=None, held_since_ns=None,
-                   gone_since_ns=None, hint="")
+                   shown=None, wish=resting, wish_gripper_m=None, held_since_ns=None, gone_since_ns=None, hint="")
 
 
 def _open_clutch(state: TeleopState) -> TeleopState:
@@ -595,8 +610,7 @@ def _follow(state: TeleopState, hand: Hand, observation: Observation, config: Te
     opening = one_euro(state.opening, np.clip(share, 0.0, 1.0), observation.stamp_ns, config.min_cutoff_hz,
                        config.beta_hz_per_m_s)
     state = _grip(state, float(opening.value), config)
-    length_m = state.length_m + LENGTH_LEARNING * (hand.hand_length_m - state.length_m)
-    return replace(state, hand=filtered, opening=opening, wish=Target(position, rotation), length_m=length_m)
+    return replace(state, hand=filtered, opening=opening, wish=Target(position, rotation))
 
 
 def _grip(state: TeleopState, opening: float, config: TeleopConfig) -> TeleopState:

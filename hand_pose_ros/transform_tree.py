@@ -15,15 +15,16 @@ from .frames import rotation_from_vector, rotation_vector
 
 KEPT_NS = 10_000_000_000
 """Samples older than this before the newest one of the same frame are forgotten; tf2's default too."""
-FORGOTTEN_NS = 60_000_000_000
-"""Moving frames that were last sent so long before the newest one of all are forgotten: each hand has names of its own.
-"""
+MOST_FRAMES, PASSED_OVER = 256, 20
+"""With more frames than that, moving ones that were not sent in the last so many times as many samples are forgotten:
+each hand has names of its own. Counted, as stamps come from several clocks."""
 
 
 @dataclass(eq=False)
 class _Link:
     parent: str
     static: bool
+    came: int = 0                                       # number of its newest sample among all
     stamps_ns: list[int] = field(default_factory=list)
     rotations: list[np.ndarray] = field(default_factory=list)
     translations: list[np.ndarray] = field(default_factory=list)
@@ -34,7 +35,7 @@ class TransformTree:
 
     def __init__(self) -> None:
         self._links: dict[str, _Link] = {}
-        self._newest_ns = self._forgot_ns = 0
+        self._samples = 0
 
     def add(self, parent: str, child: str, R_parent_child: np.ndarray, t_parent_child: np.ndarray, stamp_ns: int,
             static: bool = False) -> None:
@@ -54,16 +55,14 @@ class TransformTree:
         while link.stamps_ns[-1] - link.stamps_ns[0] > KEPT_NS:
             for values in (link.stamps_ns, link.rotations, link.translations):
                 del values[0]
-        self._newest_ns = max(self._newest_ns, 0 if static else stamp_ns)
-        if self._newest_ns - self._forgot_ns > KEPT_NS:
-            self._forgot_ns = self._newest_ns
-            self._links = {name: one for name, one in self._links.items()
-                           if one.static or one.stamps_ns[-1] > self._newest_ns - FORGOTTEN_NS}
+        link.came = self._samples = self._samples + 1
+        if self._samples % MOST_FRAMES == 0 and len(self._links) > MOST_FRAMES:
+            oldest = self._samples - PASSED_OVER * len(self._links)
+            self._links = {name: one for name, one in self._links.items() if one.static or one.came > oldest}
 
     def clear(self) -> None:
         """Forget everything that moves, as after time has gone back."""
         self._links = {child: link for child, link in self._links.items() if link.static}
-        self._newest_ns = self._forgot_ns = 0
 
     def lookup(self, target: str, source: str, stamp_ns: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """R_target_source (3, 3) and t_target_source (3,) at a time. Raises DataError if they are not known then."""

@@ -106,5 +106,5 @@ def commands(given):
     return (["ros2", "bag", "play", given["bag"], "--clock", "100", "--rate", given["rate"]],
             ["ros2", "bag", "record", "--regex", RECORDED, "--storage", "mcap", "--output", recording],
             ["python3", "-m", "hand_pose_ros", "evaluate", "--bag", recording, "--recorded", HANDS,
-             "--out", given["out"], *(["--image-topic", given["image"]] if given["image"] else []),
+             "--out", given["out"], *(["--image-topic", "/" + given["image"].lstrip("/")] if given["image"] else []),
              *shlex.split(given["options"])])

@@ -147,6 +147,20 @@ def test_large_hands_are_averaged_not_aliased(name):
     assert np.abs(crop.image[..., 0] - expected)[inside].mean() < 3.0        # and it does not shift the picture
 
 
+def test_a_box_that_reaches_beyond_the_lens_gets_a_crop_of_its_size():
+    """What can be measured of it, at 0.3 or 0.1 of its sides, stands for all of it."""
+    K = np.array([[200.0, 0, 320], [0, 200.0, 240], [0, 0, 1]])
+    camera = Camera(640, 480, K, "equidistant", np.zeros(4))
+    side = []
+    for x in np.arange(300.0, 630.0, 2.0):
+        box = np.array([x - 80, 160, x + 80, 320])
+        centre = 0.5 * (box[:2] + box[2:])
+        if np.isfinite(cameras.unproject(camera, centre + [[0, 0], [2, 0], [0, 2], [-2, 0], [0, -2]])).all():
+            geometry = crops.plan(camera, Detection(box, 1.0, np.nan, np.array([0.0, -1.0])), 128)
+            side.append(np.degrees(2 * np.arctan(64 / geometry.K[0, 0])))
+    assert min(side) > 0.9 * side[0] and len(side) > 100
+
+
 @pytest.mark.parametrize("side", [65, 70, 80, 90, 112, 150, 200, 250])
 def test_a_crop_of_a_hand_a_little_larger_is_not_aliased(side):
     """Stripes finer than a crop pixel are grey, whatever the hand's size; a picture as sharp as the crop stays so."""

@@ -269,7 +269,9 @@ def test_no_guess_sends_the_gripper_out_of_its_span(span, guess_m, takeover):
 
 @pytest.mark.parametrize("change", [dict(scale=2.0), dict(axes=(-1, 0, 0, 0, -1, 0, 0, 0, 1)), dict(rotate=False),
                                     dict(aperture_open=0.35), dict(aperture_closed=0.3), dict(gripper_open_m=0.04),
-                                    dict(gripper_closed_m=0.01), dict(gripper_takeover="at_once")], ids=str)
+                                    dict(gripper_closed_m=0.01), dict(gripper_takeover="at_once"),
+                                    dict(hysteresis=0.0), dict(workspace_max_m=(0.5, 1.0, 1.0)),
+                                    dict(workspace_min_m=(-2.0, -2.0, -2.0))], ids=str)
 def test_a_setting_that_changes_what_the_hand_means_opens_the_clutch(run, change):
     run.close()
     for k in range(20):
@@ -284,7 +286,7 @@ def test_a_setting_that_changes_what_the_hand_means_opens_the_clutch(run, change
 
 def test_settings_that_only_limit_may_change_while_the_clutch_is_closed(run):
     run.close()
-    run.config = replace(run.config, speed_m_s=0.1, workspace_max_m=(0.9, 0.9, 0.9), axes=list(run.config.axes))
+    run.config = replace(run.config, speed_m_s=0.1, stale_s=0.2, axes=list(run.config.axes))
     assert run.see(hand()).phase is Phase.FOLLOW
 
 
@@ -777,12 +779,36 @@ def test_a_hand_whose_size_is_told_anew_moves_nothing(run, length_m):
     assert any("length" in c.withheld and f"{length_m:.3f}" in c.withheld for c in run.commands)
 
 
-def test_a_size_that_is_learnt_slowly_or_trembles_steers_on(run):
-    run.close()
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("sources", [(ScaleSource.DEPTH,), (ScaleSource.DEPTH, ScaleSource.CALIBRATED_HAND),
+                                     (ScaleSource.MULTI_VIEW,)])
+def test_a_measured_size_that_trembles_steers_on(sources):
+    """Depth fixes length times distance: its noise shows in the length of each image, while the distance stands."""
+    run, rng = Run(TeleopConfig()), np.random.default_rng(0)
+    run.close(scale_source=sources[0])
     for k in range(120):
-        length = LENGTH * (1 - 0.08 * k / 120) * np.exp(0.005 * rng.normal())
-        assert run.see(hand(hand_length_m=length)).phase is Phase.FOLLOW
+        seen = hand(hand_length_m=LENGTH * np.exp(0.04 * rng.normal()), scale_source=sources[k % len(sources)])
+        assert run.see(seen).phase is Phase.FOLLOW
+
+
+@pytest.mark.parametrize("moved, turned_rad", [((0.0, 0.1, 0.0), 0.0), ((0.0, 0.5, 0.0), 0.0), ((0.0, 0.0, 0.0), 0.5)])
+def test_a_camera_that_is_given_another_place_moves_nothing(run, moved, turned_rad):
+    """As when its static transform is sent anew, or a localisation jumps: the hand has not moved."""
+    run.close()
+    R = rotation_from_vector(np.array([0.0, 0.0, turned_rad])) @ R_BASE_CAMERA
+    for _ in range(60):
+        run.now += run.period_ns
+        seen = Observation(run.now - 20_000_000, (hand(),), R, np.array(moved))
+        run.state, command = step(run.state, seen, run.now, run.config)
+        run.commands.append(command)
+        assert command.target is None or np.allclose(command.target.position, HOME.position, atol=1e-6)
+    assert any("camera's place jumped" in command.withheld for command in run.commands)
+
+
+def test_a_jump_does_not_become_a_way_by_waiting(run):
+    run.close()
+    commands = [run.see(hand((0.45, 0.0, 0.6))) for _ in range(40)]
+    assert all(c.target is None or np.allclose(c.target.position, HOME.position, atol=1e-6) for c in commands)
+    assert commands[-1].phase is Phase.IDLE
 
 
 def test_the_hand_is_followed_in_the_base_frame_when_the_camera_moves(run):

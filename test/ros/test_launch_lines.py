@@ -339,6 +339,9 @@ def test_evaluation_starts_the_bag_once_and_reports_after_the_recording(launch):
     assert report.cmd[-8:] == ["--recorded", "/hand_pose/hands", "--out", "there", "--image-topic", "/cam/image",
                                "--fail-if", "recall < 0.9"]
     assert after_report.args[0].target_action is report
+    relative = launch("evaluate", bag="a.mcap", image="cam/image")[1]["commands"]
+    given = {name: default for name, (default, _) in scope["ARGUMENTS"].items()} | {"bag": "a", "image": "cam/image"}
+    assert "/cam/image" in relative(given)[2]                                   # as bags name topics
     assert after_report.args[0].on_exit(ended[0], None)[0].kind == "EmitEvent"
     with pytest.raises(RuntimeError, match="evaluate with 1"):                  # all that makes ros2 launch fail
         after_report.args[0].on_exit(ended[1], None)
