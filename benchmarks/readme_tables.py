@@ -16,7 +16,7 @@ import shutil
 import textwrap
 from pathlib import Path
 
-from hand_pose_ros import config, models
+from hand_pose_ros import config, models, predict
 from hand_pose_ros.errors import DataError
 from hand_pose_ros.ros import parameters
 
@@ -74,7 +74,7 @@ def accuracy_table(ours: dict, peer: dict | None, peer_name: str) -> str:
             own = cell(ours, kind, name, column)
             cells.append(f"{own} / {cell(peer, kind, name, column)}" if peer else own)
         lines.append(f"| {title} | {row['hands']} | {' | '.join(cells)} |")
-    versions = ", ".join(f"{name} {models.card(name)['sha256'][:8]}" for name in ("detector_light", "pose_light"))
+    versions = ", ".join(f"{name} {models.card(name)['sha256'][:8]}" for name in ("detector_light", predict.POSE_MODEL))
     note = (f"Ours{' / ' + peer_name if peer else ''}; weights {versions}. NME: mean joint error over the longer side "
             "of the tight box. Rows with * have labels made with MediaPipe and checked by eye, so its own error there "
             "says nothing.")

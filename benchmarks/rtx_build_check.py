@@ -28,7 +28,7 @@ from hand_pose_ros.runtimes import Options, tensorrt  # noqa: E402
 from hand_pose_ros.runtimes.cache import EngineCache  # noqa: E402
 from hand_pose_ros.runtimes.source import from_model  # noqa: E402
 
-MODELS = (("detector", "detector_light"), ("pose", "pose_light"))
+MODELS = (("detector", "detector_light"), ("pose", "pose_light"), ("pose", "pose_light_192"))
 
 
 class KeptEngine:

@@ -21,6 +21,9 @@ from hand_pose_ros.types import Camera, Frame, Hand
 SETTINGS = ("detector_model", "pose_model", "runtime", "max_hands", "presence_threshold", "hand_length_m",
             "assumed_hfov_deg", "mirrored_image")
 """The settings of the core that make sense for files."""
+POSE_MODEL = "pose_light_192"
+"""Pictures can wait: the network that is nearer to the joints, whatever runs it. A node's own is ``--pose-model
+pose_light``."""
 
 
 def add_arguments(parser) -> None:
@@ -32,7 +35,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--cameras", metavar="ANNOTATIONS", help="take K from this file where it has one")
     parser.add_argument("--min-score", type=limits.number(0, 1), default=0.5,
                         help="probability below which nothing is a hand, 0 to 1")
-    configs.add_arguments(parser, SETTINGS)
+    configs.add_arguments(parser, SETTINGS, {"pose_model": POSE_MODEL})
 
 
 def main(args) -> int:

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from hand_pose_ros import models, predict
 from hand_pose_ros import pipeline as pipelines
-from hand_pose_ros import predict
+from hand_pose_ros.config import Config
 from hand_pose_ros.errors import ConfigError, DataError
 from hand_pose_ros.types import CropPose, Detection
 
@@ -58,6 +59,15 @@ def folder(tmp_path):
          "hands": [{"bbox": [10, 10, 20, 30], "K": [[50, 0, 40], [0, 50, 30], [0, 0, 1]]},
                    {"bbox": [40, 20, 20, 20]}]}))
     return root
+
+
+def test_files_are_read_by_the_larger_of_the_two_pose_networks():
+    """The table of the README is made by it; a node's own is asked for by name."""
+    parser = argparse.ArgumentParser()
+    predict.add_arguments(parser)
+    chosen = parser.parse_args(["x", "--out", "y"]).pose_model
+    assert models.card(chosen)["input"] > models.card(Config().pose_model)["input"]
+    assert f"(default: {chosen})" in " ".join(parser.format_help().split())
 
 
 def test_a_folder_is_searched_and_named_from_its_root(folder, tmp_path):
