@@ -533,9 +533,10 @@ def test_the_launch_file_plays_records_and_reports():
     source = (Path(__file__).parents[2] / "launch" / "evaluate.launch.py").read_text()
     tree = ast.parse(source)
     scope = {"Path": Path, "HANDS": result_bag.HANDS_TOPIC}
-    chosen = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "commands"]
+    chosen = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "commands"
+              or isinstance(node, ast.Assign) and node.targets[0].id == "RECORDED"]
     exec(compile(ast.Module(chosen, []), "evaluate.launch.py", "exec"), scope)
-    given = {"bag": "/x.mcap", "out": "/o", "rate": "0.5", "options": "--fail-if 'recall < 0.9'"}
+    given = {"bag": "/x.mcap", "out": "/o", "rate": "0.5", "options": "--fail-if 'recall < 0.9'", "image": ""}
     play, record, evaluation = scope["commands"](given)
     assert play[:4] == ["ros2", "bag", "play", "/x.mcap"] and record[-1] == str(Path("/o/recorded"))
     parser = argparse.ArgumentParser()
