@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import logging
 import math
@@ -340,6 +341,15 @@ class _Raw(torch.nn.Module):
 
     def forward(self, images):
         return self.network.raw(images)
+
+
+def leave() -> None:
+    """Leave the other processes of a training, if there are any: one that ends without may be aborted by threads that
+    still listen to them, and torchrun then ends the others, too, which may still be at work on the result."""
+    if distributed.is_initialized():
+        distributed.barrier()
+        gc.collect()                                    # the module that DistributedDataParallel was holds the group
+        distributed.destroy_process_group()
 
 
 def _has_bf16(device: torch.device) -> bool:

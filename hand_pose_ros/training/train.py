@@ -13,7 +13,7 @@ from hand_pose_ros import limits, models, networks, resources
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.training import curve, imagenet, measure
 from hand_pose_ros.training.export import export, latency_of
-from hand_pose_ros.training.loop import Trainer, is_begun
+from hand_pose_ros.training.loop import Trainer, is_begun, leave
 from hand_pose_ros.training.settings import find, from_dict, load
 
 _log = logging.getLogger(__name__)
@@ -85,6 +85,7 @@ def main(args) -> int:
     else:
         with _ended_by_signals(trainer):
             result = trainer.run(args.stop_after, publish)
+        leave()
     if trainer.rank:
         return 0
     curve.plot(args.out)
