@@ -61,7 +61,7 @@ def nodes(context):
     check_config(given["config"], given["namespace"], context)
     own = own_parameters(given)
     known = from_file(given["config"], node_name(given["namespace"], context)) | {
-        SETTINGS.get(name, name): given[name] for name in SETTINGS if given[name]}
+        parameter: given[name] for name, parameter in SETTINGS.items() if given[name]}
     simulated_time = bool(own.get("use_sim_time", known.get("use_sim_time")))
     actions = [Node(package="hand_pose_ros", executable="teleop_node", name="teleop", namespace=given["namespace"],
                     output="screen", parameters=[*([given["config"]] if given["config"] else []), own],

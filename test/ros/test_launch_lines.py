@@ -374,6 +374,8 @@ def test_the_simulated_robot_follows_what_the_teleoperation_sends(nodes, tmp_pat
 def test_a_gripper_that_the_simulated_robot_has_not_is_refused(launch):
     with pytest.raises(ValueError, match="gripper:=gripper_action.*joint_state, float64"):
         launch("teleop", sim="true", gripper="gripper_action")
+    (taken,) = [setting.choices for setting in sim_robot.SETTINGS if setting.name == "gripper_input"]
+    assert launch("teleop")[1]["SIM_GRIPPERS"] == taken
 
 
 def test_what_the_node_makes_for_listeners_only_is_not_recorded(launch):
