@@ -52,6 +52,12 @@ def is_metric(camera: Camera, hands: Sequence[Hand]) -> bool:
     return camera.calibrated and (not hands or any(hand.scale_source != ScaleSource.NONE for hand in hands))
 
 
+def guessed_metres(hands: Sequence[Hand], info: ArrayInfo) -> bool:
+    """Whether the metres of these hands are of a camera without calibration (metric_without_calibration): no size, no
+    camera's place and no robot may be told by them."""
+    return not info.metric and any(np.isfinite(hand.joints_m).any() for hand in hands)
+
+
 def fill_array(message: Any, hands: Iterable[Hand], header: Any, new_hand: Callable[[], Any], info: ArrayInfo) -> Any:
     """Fill an empty HandPose21Array with all hands of one image (none: an empty array) and return it.
 

@@ -6,7 +6,6 @@ import math
 import time
 from pathlib import Path
 
-import numpy as np
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
@@ -68,15 +67,11 @@ def measure(topic: str, distance_m: float, timeout_s: float, ros_args: list[str]
             before = progress.message
             try:
                 hands, info = messages.read_array(message)
-            except DataError as error:
-                hands, why = (), str(error)
-            else:
-                why = "" if info.metric or not any(np.isfinite(hand.joints_m).any() for hand in hands) else (
-                    "the camera is not calibrated, so its distances are a guess; publish camera_info")
-            if why:
-                progress = calibration.Progress(0.0, why)
-            else:
+                if messages.guessed_metres(hands, info):
+                    raise DataError("the camera is not calibrated, so its distances are a guess; publish camera_info")
                 state, progress = calibration.step(state, hands, messages.stamp_ns(message.header), distance_m)
+            except DataError as error:
+                progress = calibration.Progress(0.0, str(error))
             if progress.message != before:
                 print(progress.message, flush=True)
 

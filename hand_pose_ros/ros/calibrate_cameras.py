@@ -6,7 +6,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
@@ -85,7 +84,7 @@ def listen(topics: tuple[str, str], seconds: float, timeout_s: float, ros_args: 
         except DataError as error:
             unusable[number] = str(error)
             return
-        if not info.metric and any(np.isfinite(hand.joints_m).any() for hand in hands):
+        if messages.guessed_metres(hands, info):
             unusable[number] = "its camera is not calibrated; publish camera_info"
             return
         frames[number] = message.header.frame_id

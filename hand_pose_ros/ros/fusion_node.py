@@ -131,7 +131,7 @@ class FusionNode(Node):
         if last is not None and stamp_ns == last.stamp_ns:
             return
         self._heard_ns[topic], self._frames[topic] = now_ns, message.header.frame_id
-        guessed = not info.metric and any(np.isfinite(hand.joints_m).any() for hand in hands)
+        guessed = messages.guessed_metres(hands, info)
         if guessed:
             self._monitor.problem("metres", f"{topic}: its camera is not calibrated, so its rays are a guess and are "
                                   "not used; publish its camera_info")

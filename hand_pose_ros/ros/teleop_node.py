@@ -166,7 +166,7 @@ class TeleopNode(Node):
         except DataError as error:
             self._monitor.problem("hands", f"a message on {self._values.hands_topic} is not used: {error}")
             return
-        guessed = not info.metric and any(np.isfinite(hand.joints_m).any() for hand in hands)
+        guessed = messages.guessed_metres(hands, info)
         if guessed and self._arm and not self._values.accept_guessed_metres:
             self._problem("metres", f"the distances on {self._values.hands_topic} are a guess (its camera is not "
                           "calibrated): no arm follows them; publish camera_info, or set accept_guessed_metres")

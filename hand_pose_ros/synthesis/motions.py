@@ -82,8 +82,8 @@ def minimum_jerk(share: np.ndarray) -> np.ndarray:
 
 
 def make(name: str, rng: np.random.Generator, is_right: bool | None = None) -> Motion:
-    """A motion by its name in ``MOTIONS``, in which hands do not pass through each other. is_right: the (first) hand's
-    side, drawn if None. Raises ConfigError."""
+    """A motion by its name in ``MOTIONS``, drawn again (at most ATTEMPTS times) where its hands come nearer to
+    each other than CLEAR_M. is_right: the (first) hand's side, drawn if None. Raises ConfigError for another name."""
     if name not in MOTIONS:
         raise ConfigError(f"unknown motion '{name}'; choose one of: {', '.join(MOTIONS)}")
     side = bool(rng.random() < 0.6) if is_right is None else is_right

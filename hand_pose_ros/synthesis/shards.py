@@ -159,7 +159,8 @@ def read(path: Path) -> Iterator[dict]:
 def decode(record: dict, hand: int = 0) -> Sample:
     """One record of ``read`` as a Sample of its hand number ``hand``. Raises DataError for damaged images.
 
-    Its parts are None in frames that were rendered before their labels said which part of the mask is whose.
+    Its parts (H, W), 0 elsewhere and as in ``labels.crop_mask`` on the hand, are None in frames that were rendered
+    before their labels said which part of the mask is whose.
     """
     meta = record["meta"]
     image = cv2.imdecode(np.frombuffer(record["jpg"], np.uint8), cv2.IMREAD_COLOR)
