@@ -25,7 +25,7 @@ STANDIN = [sys.executable, str(Path(__file__).parent / "standin_node.py")]
 WIDTH, HEIGHT, FOCAL = 320, 240, 300.0
 FRAME = "camera_optical_frame"
 RIGHT, LEFT = ((110, 150), True), ((250, 140), False)
-START_S, ANSWER_S = 20.0, 6.0
+START_S, ANSWER_S, AGAIN_S = 20.0, 6.0, 1.5
 
 
 class NodeProcess:
@@ -168,13 +168,25 @@ class Rig:
             kept.clear()
 
     def answer(self, image, info=None, timeout_s: float = ANSWER_S):
-        """The HandPose21Array with this image's stamp."""
+        """The HandPose21Array with this image's stamp.
+
+        Without an answer the image is sent again: the node subscribes anew once it sees how this camera sends, and an
+        image that falls between the two subscriptions reaches neither.
+        """
         stamp = messages.stamp_ns(image.header)
         self.send(image, info)
+        sent_s = time.monotonic()
 
         def found():
             return next((m for m in self.hands if messages.stamp_ns(m.header) == stamp), None)
-        return self.until(found, timeout_s, f"an answer to {getattr(image, 'encoding', 'the compressed image')}")
+
+        def again():
+            nonlocal sent_s
+            if time.monotonic() - sent_s > AGAIN_S:
+                self.send(image, info)
+                sent_s = time.monotonic()
+        return self.until(found, timeout_s, f"an answer to {getattr(image, 'encoding', 'the compressed image')}",
+                          again)
 
     def problems(self) -> dict:
         """Name -> text of what is wrong by the latest report."""

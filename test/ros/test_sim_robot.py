@@ -59,9 +59,10 @@ def test_the_gripper_takes_every_kind_of_topic_and_stays_within_its_range(kind):
 
 def test_the_arm_follows_a_pose_and_halts_when_commands_end():
     with Bench(arm_input="pose", camera_frame="camera", world_frame="world") as b:
-        b.until(lambda: len(b.joints) == 9 and "finger_left" in b.frames and b.description, "the robot")
+        b.until(lambda: len(b.joints) == 9 and "finger_left" in b.frames and b.description
+                and {"camera", "base_link", "tool0"} <= b.static.keys(), "the robot")
         assert b.joints["joint3"] == HOME["joint3"] and "<robot" in b.description[0]
-        assert b.static["camera"][0] == "base_link" and b.static["base_link"][0] == "world" and "tool0" in b.static
+        assert b.static["camera"][0] == "base_link" and b.static["base_link"][0] == "world"
         rotation, position = b.tool()
         goal, message = position + [0.0, 0.08, 0.05], PoseStamped()
         send = b.rig.create_publisher(PoseStamped, "/teleop/target_pose", 10)
