@@ -8,6 +8,7 @@ samples, so that the same motion seen at 10 and at 60 Hz gives the same output a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Callable
 
 import numpy as np
 
@@ -23,12 +24,13 @@ class OneEuroState:
 
 
 def one_euro(state: OneEuroState | None, signal: np.ndarray, stamp_ns: int, min_cutoff_hz: float, beta: float,
-             derivative_cutoff_hz: float = 1.0, speed: np.ndarray | None = None) -> OneEuroState:
+             derivative_cutoff_hz: float = 1.0, speed: Callable[[np.ndarray], np.ndarray] = np.abs) -> OneEuroState:
     """One sample further; the filtered signal is ``.value`` of what is returned.
 
     signal: (...) finite, any unit. min_cutoff_hz: cutoff at rest. beta: cutoff added per unit of speed (equation 5 of
-    the paper: fc = fc_min + beta |dx/dt|). speed: use this |dx/dt| for the cutoff instead of each element's own, so
-    that the axes of a point share one cutoff. A stamp that is not later than the last one starts the filter anew.
+    the paper: fc = fc_min + beta |dx/dt|). speed: smoothed derivative -> |dx/dt| for the cutoff, each element's own or
+    one for several, so that the axes of a point share one cutoff. A stamp that is not later than the last one starts
+    the filter anew.
     """
     signal = np.asarray(signal, float)
     if state is None or stamp_ns <= state.stamp_ns:
@@ -38,7 +40,7 @@ def one_euro(state: OneEuroState | None, signal: np.ndarray, stamp_ns: int, min_
     # The slope is constant over the interval: the derivative's lag is solved for a step input.
     keep = np.exp(-2.0 * np.pi * derivative_cutoff_hz * dt)
     smoothed = keep * state.speed + (1.0 - keep) * slope
-    rate = 2.0 * np.pi * (min_cutoff_hz + beta * (np.abs(smoothed) if speed is None else speed))     # 1 / tau
+    rate = 2.0 * np.pi * (min_cutoff_hz + beta * speed(smoothed))     # 1 / tau
     keep = np.exp(-rate * dt)
     # Response of a first-order lag to the ramp raw + slope t: the ramp delayed by tau, plus the decaying difference.
     value = signal - slope / rate + keep * (state.value - state.raw + slope / rate)

@@ -37,6 +37,8 @@ HUBER = 2.0
 """Whitened residual above which a joint's weight falls."""
 DETERMINED = 1e-12
 """Weighted variance of the rays' directions below which they are one direction and tell no distance."""
+SETTLED = 1e-5
+"""Hand lengths, 2 micrometres, by which the distance still changes when the fit's weights count as found."""
 MIN_JOINTS = 6
 """Joints with finite values that a fit needs."""
 DEPTH_INSIDE_M = 0.009
@@ -159,7 +161,7 @@ def _fit(rays: np.ndarray, X: np.ndarray, ray_sigma: np.ndarray, shape_sigma: np
     across = np.array([ACROSS_SHARE, ACROSS_SHARE, 1.0])
     b = xy * Xu[:, 2:] - Xu[:, :2]                      # t_xy - xy t_z = b
     shape_variance = ss**2 * (ACROSS_SHARE**2 + xy**2)
-    z, huber = 1.0, 1.0
+    z, huber, t_z = 1.0, 1.0, np.inf
     for _ in range(6):
         variance = (z * rs)**2 + shape_variance
         weight = huber / variance
@@ -169,8 +171,10 @@ def _fit(rays: np.ndarray, X: np.ndarray, ray_sigma: np.ndarray, shape_sigma: np
         information = (lever * xy).sum()                # on t_z, with t_xy eliminated
         if not information > DETERMINED * total.sum():  # also NaN
             return None
-        t_z = -(lever * b).sum() / information
+        before, t_z = t_z, -(lever * b).sum() / information
         t_xy = b_mean + xy_mean * t_z
+        if abs(t_z - before) < SETTLED:
+            break
         residual = np.sqrt(((b - t_xy + xy * t_z)**2 / variance).sum(-1, keepdims=True))
         z = np.maximum(Xu[:, 2:] + t_z, NEAREST)
         huber = np.minimum(1.0, HUBER / np.maximum(residual, 1e-9))

@@ -23,11 +23,13 @@ FINGERTIPS = (4, 8, 12, 16, 20)
 KNUCKLES = (5, 9, 13, 17)
 """MCP joints of the index, middle, ring and little finger."""
 _MIDDLE = KNUCKLES[1]
+_KNUCKLES = slice(KNUCKLES[0], KNUCKLES[-1] + 1, 4)
 
 KNUCKLE_SETBACK = (0.04, 0.08, 0.07, 0.06)
 """How much nearer to the wrist joints are published than MANO has them, as a share of the way from the knuckle to the
 wrist, index .. little: there they turn. With it the virtual hands' proximal phalanges (35.7, 36.8, 34.9 and 27.4 mm of
 a 186 mm hand, like MANO's) get the lengths of X-rays (39.8, 44.6, 41.4 and 32.7 mm; Buryanov & Kotiuk 2010)."""
+_SETBACK = np.array(KNUCKLE_SETBACK)[:, None]
 
 WRIST_SETBACK = 0.08
 """How much nearer to the published middle knuckle the wrist is published than MANO has it, as a share of the way: in
@@ -68,8 +70,8 @@ def joint_centres(joints: np.ndarray) -> np.ndarray:
 
     joints: (..., 21, d) in any unit, 3D or pixels. Returns (..., 21, d).
     """
-    out, knuckles = np.array(joints, dtype=float), list(KNUCKLES)
-    out[..., knuckles, :] += np.array(KNUCKLE_SETBACK)[:, None] * (out[..., :1, :] - out[..., knuckles, :])
+    out = np.array(joints, dtype=float)
+    out[..., _KNUCKLES, :] += _SETBACK * (out[..., :1, :] - out[..., _KNUCKLES, :])
     out[..., WRIST, :] += WRIST_SETBACK * (out[..., _MIDDLE, :] - out[..., WRIST, :])
     return out
 
@@ -77,8 +79,8 @@ def joint_centres(joints: np.ndarray) -> np.ndarray:
 def mano_joints(joints: np.ndarray) -> np.ndarray:
     """The inverse of ``joint_centres``, for bones that keep their length as drawn fingers bend, and for comparison with
     data sets whose truth is a fitted MANO hand."""
-    out, knuckles, share = np.array(joints, dtype=float), list(KNUCKLES), np.array(KNUCKLE_SETBACK)[:, None]
+    out = np.array(joints, dtype=float)
     wrist = (out[..., WRIST, :] - WRIST_SETBACK * out[..., _MIDDLE, :]) / (1.0 - WRIST_SETBACK)
     out[..., WRIST, :] = np.where(np.isnan(wrist), out[..., WRIST, :], wrist)       # an unknown knuckle costs itself
-    out[..., knuckles, :] = (out[..., knuckles, :] - share * out[..., :1, :]) / (1.0 - share)
+    out[..., _KNUCKLES, :] = (out[..., _KNUCKLES, :] - _SETBACK * out[..., :1, :]) / (1.0 - _SETBACK)
     return out

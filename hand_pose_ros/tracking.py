@@ -305,8 +305,8 @@ def _filter(track: Track, hand: Hand, stamp_ns: int, config) -> Track:
     def smooth(before, signal, speed_of):
         if config is None or before is None or before.raw.shape != signal.shape or not np.isfinite(before.value).all():
             return one_euro(None, signal, stamp_ns, 1.0, 0.0)
-        args = (signal, stamp_ns, config.filter_min_cutoff_hz, config.filter_beta, config.filter_derivative_cutoff_hz)
-        return one_euro(before, *args, speed=speed_of(one_euro(before, *args).speed))
+        return one_euro(before, signal, stamp_ns, config.filter_min_cutoff_hz, config.filter_beta,
+                        config.filter_derivative_cutoff_hz, speed_of)
 
     def per_finger(unit):
         def speed_of(rate):                             # (21, n) -> (21, 1): all joints of a finger go with its tip
