@@ -59,8 +59,9 @@ from hand_pose_ros import crop as crops  # noqa: E402
 from hand_pose_ros import detect  # noqa: E402
 from hand_pose_ros.errors import ModelError  # noqa: E402
 from hand_pose_ros.lift import lift  # noqa: E402
-from hand_pose_ros.runtimes import Options, eager, host, ladder, tensorrt  # noqa: E402
+from hand_pose_ros.runtimes import POSE_ACCURATE, Options, eager, host, ladder, tensorrt  # noqa: E402
 from hand_pose_ros.runtimes.agreement import drawn_hands, refuse_disagreement  # noqa: E402
+from hand_pose_ros.runtimes.build import DETECTOR  # noqa: E402
 from hand_pose_ros.runtimes.cache import EngineCache, Entry  # noqa: E402
 from hand_pose_ros.runtimes.gpu_frame import DeviceDense, DeviceFrame, DeviceLook, Uploaded  # noqa: E402
 from hand_pose_ros.runtimes.source import NetworkSource, from_model  # noqa: E402
@@ -76,7 +77,9 @@ LIMIT_S = 560.0
 SHORTEST_S = 20.0
 """A piece that has less than this is left out: a process needs about as long to import everything and reach the GPU."""
 SPIN_UP_S = 1.0
-KINDS = ("pose", "detector")
+MODELS = {"pose": POSE_ACCURATE, "detector": DETECTOR}
+"""What a node takes on a GPU."""
+KINDS = tuple(MODELS)
 FRAMES = ((640, 480), (1280, 720))
 SEES_A_GPU = "torch sees a GPU"
 RECORD = "\x1e"
@@ -128,9 +131,9 @@ def cpu_peak_mib() -> float:
 def source_of(kind: str, random: bool) -> NetworkSource:
     """The network to check."""
     if not random:
-        return from_model(kind, f"{kind}_light")
+        return from_model(kind, MODELS[kind])
     from hand_pose_ros import models, networks
-    card = models.card(f"{kind}_light")
+    card = models.card(MODELS[kind])
 
     def module():
         import torch

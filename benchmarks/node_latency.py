@@ -28,8 +28,7 @@ import rclpy  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
-from hand_pose_ros import bags, messages, models  # noqa: E402
-from hand_pose_ros.config import Config  # noqa: E402
+from hand_pose_ros import bags, messages, models, runtimes  # noqa: E402
 from hand_pose_ros.msg import HandPose21Array  # noqa: E402
 from hand_pose_ros.resources import folder  # noqa: E402
 from hand_pose_ros.ros import compat, demo, environment, images, sources  # noqa: E402
@@ -180,7 +179,7 @@ def overhead(args: argparse.Namespace, images_timed: int = 300) -> dict:
 
     environment.keep_to_this_machine(os.environ, 1 + os.getpid() % 100)
     rclpy.init(args=["--ros-args", "-p", "autostart:=false"])
-    engine = standin_node.SquareEngine(size=models.card(Config().pose_model)["input"][0])
+    engine = standin_node.SquareEngine(size=models.card(runtimes.pose_model(runtimes.AUTO, runtimes.AUTO))["input"][0])
     node, listener = HandPoseNode(lambda values: engine), rclpy.create_node("benchmark_listener")
     for kind, topic in ((HandPose21Array, "/hand_pose/hands"), (HandPose21Array, "/hand_pose/hands_raw"),
                         (TFMessage, "/tf")):

@@ -24,11 +24,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hand_pose_ros.errors import HandPoseError  # noqa: E402
-from hand_pose_ros.runtimes import Options, tensorrt  # noqa: E402
+from hand_pose_ros.runtimes import POSE_ACCURATE, POSE_QUICK, Options, tensorrt  # noqa: E402
+from hand_pose_ros.runtimes.build import DETECTOR  # noqa: E402
 from hand_pose_ros.runtimes.cache import EngineCache  # noqa: E402
 from hand_pose_ros.runtimes.source import from_model  # noqa: E402
 
-MODELS = (("detector", "detector_light"), ("pose", "pose_light"), ("pose", "pose_light_192"))
+MODELS = (("detector", DETECTOR), ("pose", POSE_QUICK), ("pose", POSE_ACCURATE))
 
 
 class KeptEngine:

@@ -260,7 +260,7 @@ def load(config, live: bool = False) -> Pipeline:
 
     options = runtimes.Options(live=live)
     detector = runtimes.load("detector", config.detector_model, config.runtime, options)
-    pose = runtimes.load("pose", config.pose_model, config.runtime, options)
+    pose = runtimes.load_pose(config.pose_model, config.runtime, options)
     length = calibration.load(config.hand_calibration_file).hand_length_m if config.hand_calibration_file else None
     dense, look = runtimes.looks(detector, pose)
     return Pipeline(detect.Detector(detector, detector.source.input_shape[:2], dense), estimate.Estimator(pose),

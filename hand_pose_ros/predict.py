@@ -16,14 +16,14 @@ from hand_pose_ros import limits
 from hand_pose_ros import pipeline as pipelines
 from hand_pose_ros.errors import ConfigError, DataError, FrameError
 from hand_pose_ros.imaging import PICTURES, VIDEOS, read_picture
+from hand_pose_ros.runtimes import POSE_ACCURATE
 from hand_pose_ros.types import Camera, Frame, Hand
 
 SETTINGS = ("detector_model", "pose_model", "runtime", "max_hands", "presence_threshold", "hand_length_m",
             "assumed_hfov_deg", "mirrored_image")
 """The settings of the core that make sense for files."""
-POSE_MODEL = "pose_light_192"
-"""Pictures can wait: the network that is nearer to the joints, whatever runs it. A node's own is ``--pose-model
-pose_light``."""
+POSE_MODEL = POSE_ACCURATE
+"""Pictures can wait, whatever runs the network. What a node takes is ``--pose-model auto``."""
 
 
 def add_arguments(parser) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from .. import __version__
 from .. import config as configs
-from .. import limits
+from .. import limits, runtimes
 from ..bags import BagReader, storage_files
 from ..errors import ConfigError, DataError
 from . import bag_truth, cases, datasets, fail_if, judging, latency, predictions, report, scale, scoring, work
@@ -53,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--limit", type=int, metavar="N", help="only N images, spread over the set")
     data.add_argument("--predictions", metavar="FILE", help="score this file of JSON lines, run no networks")
     data.add_argument("--min-iou", type=limits.number(0, 1), default=0.3,
-                      help="least overlap of a truth hand and its prediction, 0 to 1 (default: 0.3)")
+                      help="least overlap of a truth hand and its prediction, 0 to 1 (default: 0.3); with --protocol "
+                      "box every answer belongs to its box, however far off it is")
     bag = parser.add_argument_group("bags and videos")
     bag.add_argument("--image-topic", help="default: the only colour image topic")
     bag.add_argument("--info-topic", help="default: camera_info beside the image topic")
@@ -86,6 +88,8 @@ def main(args: argparse.Namespace) -> int:
         print(report.compare_text(runs))
         return 1 if _told(conditions, runs[1]["metrics"]) else 0
     settings = configs.from_arguments(args)
+    # Chosen here, so that the machines of a cluster do not choose each for itself and the results name the network.
+    settings = replace(settings, pose_model=runtimes.pose_model(settings.pose_model, settings.runtime))
     run = {"out": str(Path(args.out)), "settings": dict(vars(settings)), "factory": PIPELINE,
            "video": not args.no_video, "results_bag": not args.no_results_bag, "labels": args.labels,
            "truth_topic": args.truth_topic}

@@ -47,7 +47,11 @@ class Pictures:
 
     def add(self, row: Row, item: Item, looks: Sequence[Mapping[str, str]] | None = None) -> None:
         """Predictions for an item. looks: what attributes.of_picture said of each of its hands, None: not looked at."""
-        self._images.append(scoring.score_image(item, row.hands, self._run["min_iou"], looks))
+        self._images.append(scoring.score_image(item, row.hands, self._least(), looks))
+
+    def _least(self) -> float | None:
+        """The overlap that pairs need; None where each answer was asked for in a box."""
+        return self._run["min_iou"] if self._unit["protocol"] == "full" else None
 
     def resume(self) -> None:
         """Score the part that is there. A picture without a line could not be read: counted when that was tried."""
@@ -66,7 +70,8 @@ class Pictures:
                 continue
             if item.name not in rows:
                 self._problems["image without a prediction line, counted as no hands"] += 1
-            self.add(rows.get(item.name) or Row(item.name, ()), item)
+            row = rows.get(item.name) or Row(item.name, ())
+            self._images.append(scoring.score_image(item, row.hands, self._least() or 0.0))     # in no known order
 
     def scored(self) -> Scored:
         """The scores, and what was wrong with the labels."""

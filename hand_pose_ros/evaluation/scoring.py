@@ -1,8 +1,11 @@
 """Truth and predictions -> one record per image and per truth hand -> tables of metrics with intervals.
 
-Matching   A truth hand and a prediction may pair if the IoU of their boxes reaches the threshold; the predicted box is
-           taken round those joints that are valid in the truth. Pairs are made one to one, the pair with the least mean
-           joint distance (in sizes of the hand) first; for truth without joints, the greatest IoU first.
+Matching   A truth hand and a prediction may pair if the IoU of their boxes reaches the threshold; both boxes are taken
+           round those joints that are valid in the truth, for an answer without joints as they are given. They are
+           widened to LEAST_SIDE first: of one joint, or of a finger seen from the side, the tight box has hardly an
+           area. Pairs are made one to one, the pair with the least mean joint distance (in sizes of the hand) first;
+           for truth without joints, the greatest IoU first. An answer that was asked for in a labelled box belongs to
+           it, however far off it is: published errors are over all labelled hands.
 Missed     Hands without a prediction count in recall and in PCK@0.2 of all joints, not in mean errors.
 False      Only images whose hands are all labelled count for precision and AP; a prediction that lies by more than half
            in an ignore region counts neither way.
@@ -27,6 +30,8 @@ from .predictions import Predicted
 MIN_3D_JOINTS = 8
 """A hand needs its wrist and this many valid 3D joints to be scored in 3D."""
 IGNORE_SHARE = 0.5
+LEAST_SIDE, LEAST_SIDE_PX = 0.5, 8.0
+"""Boxes are matched as if no side of theirs were shorter than this share of the true hand's longer side, or pixels."""
 
 
 @dataclass(eq=False)
@@ -123,12 +128,13 @@ def match(truth: Sequence[TruthHand], predicted: Sequence[Predicted], min_iou: f
     for t, hand in enumerate(truth):
         valid = hand.valid_px
         has_joints = bool(valid.any())
-        truth_box = metrics.tight_box(hand.joints_px[valid]) if has_joints else hand.box
         for p, prediction in enumerate(predicted):
+            truth_box = _truth_box(hand, prediction.joints_px is None)
             box = prediction_box(prediction, valid if has_joints else None)
             if box is None:
                 continue
-            overlap = metrics.box_iou(truth_box, box)
+            least = max(LEAST_SIDE * np.max(truth_box[2:] - truth_box[:2]), LEAST_SIDE_PX)
+            overlap = metrics.box_iou(_widened(truth_box, least), _widened(box, least))
             if overlap < min_iou:
                 continue
             if has_joints and prediction.joints_px is not None:
@@ -146,6 +152,18 @@ def match(truth: Sequence[TruthHand], predicted: Sequence[Predicted], min_iou: f
     return pairs
 
 
+def _widened(box: np.ndarray, least: float) -> np.ndarray:
+    """The box (4,) px about the same middle with no side below ``least``."""
+    middle, half = 0.5 * (box[:2] + box[2:]), 0.5 * np.maximum(box[2:] - box[:2], least)
+    return np.concatenate([middle - half, middle + half])
+
+
+def in_order(truth: Sequence[TruthHand], predicted: Sequence[Predicted]) -> list[tuple[int, int, float]]:
+    """Pairs as from ``match`` where prediction k was asked for in the box of hand k; without numbers it is missed."""
+    boxes = [prediction_box(guess, hand.valid_px) for hand, guess in zip(truth, predicted)]
+    return [(k, k, metrics.box_iou(_truth_box(truth[k]), box)) for k, box in enumerate(boxes) if box is not None]
+
+
 def prediction_box(prediction: Predicted, valid: np.ndarray | None = None) -> np.ndarray | None:
     """Box of a prediction: tight round its joints (those that are valid in the truth), else its own box; None if it has
     neither, or numbers that are not finite: such a prediction can neither be right nor wrong."""
@@ -156,13 +174,14 @@ def prediction_box(prediction: Predicted, valid: np.ndarray | None = None) -> np
     return box if box is not None and np.isfinite(box).all() else None
 
 
-def score_image(item: Item, predicted: Sequence[Predicted], min_iou: float = 0.3,
+def score_image(item: Item, predicted: Sequence[Predicted], min_iou: float | None = 0.3,
                 seen: Sequence[Mapping[str, str]] | None = None) -> ImageScore:
-    """One image: its truth against the predictions for it. seen: what attributes.of_picture said of each truth hand."""
+    """One image: its truth against the predictions for it. min_iou: None pairs them in order. seen: what
+    attributes.of_picture said of each truth hand."""
     subset = item.subset or "all"
     kind = item.kind if item.hands else "negative"
     image = ImageScore(item.name, subset, kind, item.group, item.exhaustive)
-    pairs = match(item.hands, predicted, min_iou)
+    pairs = in_order(item.hands, predicted) if min_iou is None else match(item.hands, predicted, min_iou)
     of_truth = {t: (p, overlap) for t, p, overlap in pairs}
     used = {p for _, p, _ in pairs}
     ignore = [np.asarray(region, float) for region in item.ignore]
@@ -182,8 +201,9 @@ def score_image(item: Item, predicted: Sequence[Predicted], min_iou: float = 0.3
                 image.false_kinds.append(faults.of_false(prediction, item.hands))
         boxes = [(box, prediction.score) for prediction in predicted
                  if (box := prediction_box(prediction)) is not None]
+        boxes_only = bool(predicted) and all(prediction.joints_px is None for prediction in predicted)
         image.boxes = (np.array([box for box, _ in boxes]).reshape(-1, 4), np.array([s for _, s in boxes]),
-                       np.array([_truth_box(hand) for hand in item.hands]).reshape(-1, 4),
+                       np.array([_truth_box(hand, boxes_only) for hand in item.hands]).reshape(-1, 4),
                        np.array(ignore) if ignore else None)
     for t, hand in enumerate(item.hands):
         hidden = attributes.hidden_joints(hand)
@@ -201,7 +221,10 @@ def score_image(item: Item, predicted: Sequence[Predicted], min_iou: float = 0.3
     return image
 
 
-def _truth_box(hand: TruthHand) -> np.ndarray:
+def _truth_box(hand: TruthHand, as_labelled: bool = False) -> np.ndarray:
+    """Tight round the joints, as boxes of our answers are; as labelled for a detector's answers without joints."""
+    if as_labelled:
+        return hand.box
     return metrics.tight_box(hand.joints_px[hand.valid_px]) if hand.valid_px.any() else hand.box
 
 
@@ -320,6 +343,7 @@ def summary(images: Iterable[ImageScore], hands: Sequence[HandScore] | None = No
         "nme_median": float(np.median(nme)) if nme else float("nan"),
         "nme_area": _mean([hand.epe_px / np.sqrt(max(np.prod(hand.box_size_px), 1e-9)) for hand in with_px]),
         "epe_px": _mean([hand.epe_px for hand in with_px]),
+        "epe_joints_px": _mean(np.concatenate(per_joint)) if per_joint else float("nan"),
         "pck_0.1": float(metrics.pck(relative, 0.1)[0]), "pck_0.2": float(metrics.pck(relative, 0.2)[0]),
         "pck_0.2_all": _ratio(good, joints), "auc_2d": metrics.auc_2d(relative),
         "auc_30px": metrics.auc_30px(np.concatenate(per_joint) if per_joint else np.zeros(0)),
@@ -426,8 +450,8 @@ def headline_words(images: Sequence[ImageScore]) -> str:
 
 
 _SHOWN = {"recall": (100, 1), "precision": (100, 1), "nme": (100, 2), "nme_median": (100, 2), "nme_area": (100, 2),
-          "epe_px": (1, 2), "pck_0.1": (100, 1), "pck_0.2": (100, 1), "pck_0.2_all": (100, 1), "auc_2d": (1, 3),
-          "auc_30px": (1, 3), "mpjpe_mm": (1, 1), "scale_mpjpe_mm": (1, 1), "pa_mpjpe_mm": (1, 1),
+          "epe_px": (1, 2), "epe_joints_px": (1, 2), "pck_0.1": (100, 1), "pck_0.2": (100, 1),
+          "pck_0.2_all": (100, 1), "auc_2d": (1, 3), "auc_30px": (1, 3), "mpjpe_mm": (1, 1), "scale_mpjpe_mm": (1, 1), "pa_mpjpe_mm": (1, 1),
           "camera_mpjpe_mm": (1, 1), "mrrpe_mm": (1, 1), "pa_mpvpe_mm": (1, 1), "jitter_px": (1, 2),
           "jitter_mm_s2": (1, 0),
           "acceleration_error_mm_s2": (1, 0), "handedness": (100, 1), "ap": (100, 1), "ap50": (100, 1),

@@ -201,7 +201,7 @@ def networks(settings: Any) -> Iterator[Finding]:
     """Models with their checksums, the rung of the runtime ladder that serves, and its speed."""
     from .. import pipeline
     from ..types import Frame
-    for name in (settings.detector_model, settings.pose_model):
+    for _, name in _models(settings):
         try:
             models.load_weights(name)
             yield Finding(OK, "model", f"{name} {models.card(name)['sha256'][:8]}")
@@ -230,6 +230,12 @@ def networks(settings: Any) -> Iterator[Finding]:
                                f"(first time {times_ms[0]:.0f} ms); hand-pose benchmark measures more")
 
 
+def _models(settings: Any) -> tuple[tuple[str, str], ...]:
+    """Kind and model of each network that these settings stand for here."""
+    from ..runtimes import pose_model
+    return ("detector", settings.detector_model), ("pose", pose_model(settings.pose_model, settings.runtime))
+
+
 def without_building(settings: Any) -> str:
     """The runtime that serves while TensorRT engines are not built, "" if none has to be: a check of a machine must not
     compile for minutes without a word. Raises ModelError, naming the command, if TensorRT is asked for by name."""
@@ -237,7 +243,7 @@ def without_building(settings: Any) -> str:
     from ..runtimes.base import NotBuilt
     from ..runtimes.ladder import forecast, opener
     from ..runtimes.source import from_model
-    for kind, name in (("detector", settings.detector_model), ("pose", settings.pose_model)):
+    for kind, name in _models(settings):
         if settings.runtime == "auto":
             serving, target, _ = forecast(from_model(kind, name), "auto", Options())
             if target == "tensorrt":
@@ -257,7 +263,7 @@ def node_runtime(settings: Any, options: Any = None) -> Finding:
     from ..runtimes.ladder import forecast
     from ..runtimes.source import from_model
     plans = [(name, *forecast(from_model(kind, name), settings.runtime, options or Options()))
-             for kind, name in (("detector", settings.detector_model), ("pose", settings.pose_model))]
+             for kind, name in _models(settings)]
     one_plan = len({plan[1:] for plan in plans}) == 1
     texts, to_build = [], False
     for name, serving, target, reason in plans[:1] if one_plan else plans:

@@ -38,8 +38,8 @@ class Engine:
 def load_engine(values: Any) -> Engine:
     """Load detector, pose network and hand calibration. Raises ModelError or ConfigError with the remedy."""
     loaded = pipeline.load(values, live=True)
-    model = " + ".join(_model_name(name) for name in (values.detector_model, values.pose_model))
-    return Engine(loaded, model, (loaded.detect.network, loaded.estimate.network))
+    networks = loaded.detect.network, loaded.estimate.network
+    return Engine(loaded, " + ".join(_model_name(network.source.model) for network in networks), networks)
 
 
 def _model_name(name: str) -> str:

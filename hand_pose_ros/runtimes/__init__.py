@@ -3,7 +3,12 @@ from __future__ import annotations
 
 from typing import Sequence
 
+from . import host
 from .base import Options, Runtime
+
+AUTO = "auto"
+POSE_ACCURATE, POSE_QUICK = "pose_light_192", "pose_light"
+"""The pose networks that ship: the first is nearer to the joints, for 1.4 times the operations."""
 
 
 def load(kind: str, model: str, runtime: str = "auto", options: Options | None = None) -> Runtime:
@@ -16,6 +21,24 @@ def load(kind: str, model: str, runtime: str = "auto", options: Options | None =
     from .ladder import climb
     from .source import from_model
     return climb(from_model(kind, model), runtime, options or Options())
+
+
+def pose_model(model: str, runtime: str) -> str:
+    """The model that "auto" stands for in this runtime: the accurate one on a GPU, the quick one on a CPU, of which a
+    live camera leaves no time for the other. Any other name as it is. Loads nothing."""
+    if model != AUTO:
+        return model
+    on_gpu = not host.cuda_problem() if runtime == AUTO else runtime in ("tensorrt", "cuda", "onnxruntime-cuda")
+    return POSE_ACCURATE if on_gpu else POSE_QUICK
+
+
+def load_pose(model: str, runtime: str = AUTO, options: Options | None = None) -> Runtime:
+    """The pose network, as ``load`` gives it; model "auto": see ``pose_model``. If the GPU that was expected runs it in
+    no way, the quick one serves on the CPU."""
+    network = load("pose", pose_model(model, runtime), runtime, options)
+    if model == AUTO and network.source.model == POSE_ACCURATE and network.device == "cpu":
+        return load("pose", POSE_QUICK, runtime, options)
+    return network
 
 
 def in_full(networks: Sequence[Runtime]) -> str:

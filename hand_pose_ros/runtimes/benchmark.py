@@ -21,9 +21,9 @@ import numpy as np
 
 from .. import limits
 from ..errors import ConfigError, HandPoseError, ModelError
-from . import host, ladder, looks
+from . import AUTO, host, ladder, looks, pose_model
 from .base import Options
-from .build import BUILT_RUNTIMES, DEFAULT_MODELS
+from .build import BUILT_RUNTIMES, DETECTOR
 from .cache import EngineCache
 from .source import from_model
 
@@ -57,10 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=("auto", "fp32", "fp16"), default="auto",
                         help="of tensorrt and cuda; auto: what each does best. The others have one precision each")
     parser.add_argument("--spinning", action="store_true", help="let ONNX Runtime's threads poll within a call")
-    parser.add_argument("--detector-model", default=DEFAULT_MODELS["detector"],
+    parser.add_argument("--detector-model", default=DETECTOR,
                         help="a folder of models/, or a path to one")
-    parser.add_argument("--pose-model", default=DEFAULT_MODELS["pose"],
-                        help="a folder of models/, or a path to one")
+    parser.add_argument("--pose-model", default=AUTO,
+                        help="a folder of models/, or a path to one (default: what a node takes on this machine)")
     parser.add_argument("--cache", metavar="FOLDER", help="engine cache")
     parser.add_argument("--mediapipe", metavar="PYTHON",
                         help="Python of an environment with mediapipe 0.10.21: it is measured too "
@@ -76,6 +76,7 @@ def main(args: argparse.Namespace) -> int:
     if args.measure:
         print(json.dumps(measured(args.measure, args)))
         return 0
+    args.pose_model = pose_model(args.pose_model, AUTO)
     if args.estimate:
         from .operations import estimate_lines
         sources = [from_model("detector", args.detector_model), from_model("pose", args.pose_model)]

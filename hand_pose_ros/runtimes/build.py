@@ -5,12 +5,12 @@ import argparse
 import time
 
 from ..errors import ConfigError, ModelError
-from . import host, int8, ladder, ort, tensorrt
+from . import AUTO, POSE_ACCURATE, POSE_QUICK, host, int8, ladder, ort, pose_model, tensorrt
 from .base import Options
 from .cache import EngineCache, default_folder, read_header
 from .source import OUTPUTS, from_model
 
-DEFAULT_MODELS = {"detector": "detector_light", "pose": "pose_light"}
+DETECTOR = "detector_light"
 BUILT_RUNTIMES = ("tensorrt", "onnxruntime", "onnxruntime-int8")
 """Runtimes that keep something in the cache; the others run the weights as they are."""
 NODE = Options()
@@ -20,8 +20,8 @@ NODE = Options()
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``hand-pose build-engine``."""
     parser.add_argument("--kind", choices=sorted(OUTPUTS), help="build only this network (default: detector and pose)")
-    parser.add_argument("--model", help="folder below models/; needs --kind (default: "
-                                        + ", ".join(DEFAULT_MODELS.values()) + ")")
+    parser.add_argument("--model", help="folder below models/; needs --kind (default: what a node takes: "
+                                        f"{DETECTOR}, and {POSE_ACCURATE} on a GPU or {POSE_QUICK} on a CPU)")
     parser.add_argument("--runtime", choices=("auto", *BUILT_RUNTIMES), default="auto",
                         help="auto: what a node takes here: TensorRT, or ONNX Runtime in 8 bits if the processor has "
                              "instructions for it, or in 32")
@@ -51,7 +51,6 @@ def main(args: argparse.Namespace) -> int:
         raise ConfigError(f"--precision {args.precision} is for TensorRT: {runtime} has one precision")
     if args.calibration and runtime != "onnxruntime-int8":
         raise ConfigError("--calibration needs --precision int8: nothing else takes ranges from pictures")
-    models = {args.kind: args.model or DEFAULT_MODELS[args.kind]} if args.kind else DEFAULT_MODELS
     started = time.monotonic()
 
     def report(line: str) -> None:
@@ -65,7 +64,8 @@ def main(args: argparse.Namespace) -> int:
     if chosen == "tensorrt" and (args.precision, args.max_batch) not in (("auto", NODE.max_batch),
                                                                         ("int8", NODE.max_batch)):
         report(f"no node asks for this engine: it wants --precision auto and --max-batch {NODE.max_batch}")
-    for kind, model in models.items():
+    models = {"detector": DETECTOR, "pose": pose_model(AUTO, chosen)}
+    for kind, model in {args.kind: args.model or models[args.kind]}.items() if args.kind else models.items():
         source = from_model(kind, model)
         if chosen == "tensorrt" and not args.if_missing:
             tensorrt.forget_refusal(source, options)

@@ -101,7 +101,7 @@ def onehand10k(folder: Path, form: str = "json") -> Path:
         write_json(folder / "annotations" / "onehand10k_test.json", {
             "images": [{"file_name": "9.jpg", "height": 240, "width": 320, "id": 9}],
             "annotations": [{"id": 9, "image_id": 9, "category_id": 1, "iscrowd": 0, "area": 100,
-                             "bbox": [20, 20, 141, 101], "keypoints": keypoints.ravel().tolist()}],
+                             "bbox": [10, 12, 165, 120], "keypoints": keypoints.ravel().tolist()}],
             "categories": [{"id": 1, "name": "hand"}]})
     else:
         points[3] = -1
@@ -117,7 +117,7 @@ def _person(number: int, image: int, left: bool, right: bool) -> dict:
     return {"id": number, "image_id": image, "category_id": 1, "iscrowd": 0, "bbox": [5, 6, 200, 180], "area": 100,
             "num_keypoints": 0, "keypoints": [0] * 51, "foot_kpts": [0] * 18, "face_kpts": [0] * 204,
             "lefthand_valid": left, "lefthand_kpts": points if left else [0] * 63,
-            "lefthand_box": [20.0, 20.0, 140.0, 100.0] if left else [0, 0, 0, 0],
+            "lefthand_box": [10.0, 12.0, 165.0, 120.0] if left else [0, 0, 0, 0],
             "righthand_valid": right, "righthand_kpts": points if right else [0] * 63,
             "righthand_box": [20.0, 20.0, 140.0, 100.0] if right else [0, 0, 0, 0]}
 

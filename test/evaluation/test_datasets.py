@@ -109,6 +109,7 @@ def test_interhand_sides_and_invalid_wrist(tmp_path):
     np.testing.assert_allclose(pair[1].joints_m, samples.hand_m(0.08), atol=1e-9)
     assert not pair[1].valid_m.any() and pair[1].valid_px.sum() == 20      # its wrist, the last joint, is not valid
     assert found[1].subset == "interhand26m interacting"
+    assert not any(item.exhaustive for item in found)       # unlabelled hands occur: their issues 99 and 113
 
 
 def test_interhand_old_folder_layout(tmp_path):
@@ -154,6 +155,16 @@ def test_onehand10k_both_forms_agree(tmp_path):
     b = datasets.load("onehand10k", samples.onehand10k(tmp_path / "b", "text"))[0].hands[0]
     np.testing.assert_array_equal(a.joints_px, b.joints_px)
     assert not a.valid_px[3] and a.valid_px.sum() == 20
+
+
+def test_labelled_boxes_are_given_and_sizes_are_of_the_joints(tmp_path):
+    """As mmpose gives them to the networks whose figures stand beside ours: bbox, and lefthand_box and righthand_box."""
+    hand = datasets.load("onehand10k", samples.onehand10k(tmp_path / "o", "json"))[0].hands[0]
+    np.testing.assert_array_equal(hand.box, [10, 12, 175, 132])
+    whole = datasets.load("coco_wholebody", samples.coco_wholebody(tmp_path / "w"))[0].hands[0]
+    np.testing.assert_array_equal(whole.box, [10, 12, 175, 132])
+    for found in (hand, whole):
+        assert found.size_px == np.ptp(found.joints_px[found.valid_px], axis=0).max() < 165
 
 
 def test_onehand10k_counts_hands_by_the_numbers_of_a_line(tmp_path):
@@ -223,8 +234,8 @@ def test_coco_takes_hand_boxes_from_the_whole_body_labels_beside_it(tmp_path):
     found = {item.group: item for item in datasets.load("coco", tmp_path)}
     assert sorted(found) == ["1", "139", "285"] and all(item.exhaustive for item in found.values())
     (hand,) = found["139"].hands
-    np.testing.assert_allclose(hand.box, [20, 20, 160, 120])
-    assert hand.handedness == "left" and not hand.valid_px.any() and hand.size_px == 140
+    np.testing.assert_allclose(hand.box, [10, 12, 175, 132])
+    assert hand.handedness == "left" and not hand.valid_px.any() and hand.size_px == 165
     assert [len(found[group].ignore) for group in ("1", "139", "285")] == [0, 1, 1]
     assert "non-commercial" in datasets.load("coco", tmp_path).licence
     path.unlink()

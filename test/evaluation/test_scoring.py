@@ -67,6 +67,39 @@ def test_only_valid_joints_count():
     assert scoring.summary([image])["epe_px"] == pytest.approx(4.0) and image.hands[0].labelled_joints == 20
 
 
+def test_an_answer_asked_for_in_a_box_counts_however_far_off_it_is():
+    """Published errors are over all labelled hands: FreiHAND's eval.py and mmpose's keypoint_epe know no least overlap.
+    The first answer lies on the second hand, too."""
+    hands = truth(), truth((8, 0))
+    guesses = [Predicted(joints_px=SQUARE + (8, 0)), Predicted(joints_px=SQUARE + (108, 0))]
+    image = scoring.score_image(item(*hands), guesses, None)
+    assert [hand.prediction for hand in image.hands] == [0, 1] and image.false == 0
+    found = scoring.summary([image])
+    assert found["recall"] == 1.0 and found["epe_px"] == pytest.approx((8 + 100) / 2)
+
+
+def test_the_mean_over_joints_weighs_hands_by_their_labels():
+    """Seven joints 9 px off and 21 joints 1 px off, as mmpose averages them: 3 px, not 5."""
+    few = make_hand(SQUARE, np.arange(21) < 7)
+    image = scoring.score_image(item(few, truth((300, 0))), [Predicted(joints_px=SQUARE + (9, 0)),
+                                                             Predicted(joints_px=SQUARE + (301, 0))], None)
+    found = scoring.summary([image])
+    assert found["epe_joints_px"] == pytest.approx(3.0) and found["epe_px"] == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("joints", [[0], [0, 5], [5, 6, 7, 8]])
+def test_a_right_answer_is_found_where_few_joints_are_labelled(joints):
+    """One joint, or joints of one finger in a line, have a tight box without area."""
+    line = SQUARE.copy()
+    line[[0, 5, 6, 7, 8]] = [(50, 10), (50, 20), (50, 30), (50, 40), (50, 50)]
+    image = scoring.score_image(item(make_hand(line, np.isin(np.arange(21), joints))),
+                                [Predicted(joints_px=line + (1, 0))])
+    assert image.hands[0].found and image.false == 0
+    far = scoring.score_image(item(make_hand(line, np.isin(np.arange(21), joints))),
+                              [Predicted(joints_px=line + (60, 0))])
+    assert not far.hands[0].found and far.false == 1
+
+
 def test_truth_with_a_box_only():
     box = make_hand(np.full((21, 2), np.nan), np.zeros(21), box=(0, 0, 40, 20))
     guesses = [Predicted(box=np.array([0, 0, 40, 18.0])), Predicted(box=np.array([0, 0, 40, 20.0]))]

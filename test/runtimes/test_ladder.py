@@ -235,3 +235,25 @@ def test_networks_that_differ_are_told_one_by_one():
         return runtime
     assert runtimes.in_full([network("a", "cuda", "no"), network("b", "cuda", "no")]) == "cuda (no)"
     assert runtimes.in_full([network("a", "cuda"), network("b", "cuda", "no")]) == "a: cuda; b: cuda (no)"
+
+
+@pytest.mark.parametrize("problem, runtime, chosen", [
+    ("", "auto", runtimes.POSE_ACCURATE), ("", "onnxruntime", runtimes.POSE_QUICK),
+    ("no NVIDIA driver", "auto", runtimes.POSE_QUICK), ("no NVIDIA driver", "tensorrt", runtimes.POSE_ACCURATE)])
+def test_the_accurate_pose_network_is_for_what_a_gpu_runs(monkeypatch, problem, runtime, chosen):
+    monkeypatch.setattr(host, "cuda_problem", lambda: problem)
+    assert runtimes.pose_model("auto", runtime) == chosen
+    assert runtimes.pose_model("mine", runtime) == "mine"
+
+
+@pytest.mark.parametrize("rung, device, served", [("cuda", "cuda", runtimes.POSE_ACCURATE),
+                                                  ("onnxruntime", "cpu", runtimes.POSE_QUICK)])
+def test_a_gpu_that_runs_nothing_leaves_the_quick_pose_network_to_the_cpu(monkeypatch, rung, device, served):
+    def climb(source, runtime, options):
+        opened = Runtime(source, 4)
+        opened.name, opened.device = rung, device
+        return opened
+    monkeypatch.setattr(host, "cuda_problem", lambda: "")
+    monkeypatch.setattr(ladder, "climb", climb)
+    assert runtimes.load_pose("auto").source.model == served
+    assert runtimes.load_pose(runtimes.POSE_ACCURATE).source.model == runtimes.POSE_ACCURATE      # as it was asked for

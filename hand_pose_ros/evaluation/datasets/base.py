@@ -26,8 +26,8 @@ NAMED_LABELS = 20
 class TruthHand:
     """One labelled hand. Unknown joints are NaN and not valid."""
 
-    box: np.ndarray                                 # (4,) pixels, x0 y0 x1 y1
-    size_px: float                                  # longer side of the box
+    box: np.ndarray                                 # (4,) pixels, x0 y0 x1 y1, as labelled, else round valid joints
+    size_px: float                                  # longer side of the tight box round the valid joints, else of box
     joints_px: np.ndarray                           # (21, 2) pixels
     valid_px: np.ndarray                            # (21,) bool
     joints_m: np.ndarray | None = None              # (21, 3) metres, camera frame; None: the set has no 3D
@@ -126,7 +126,7 @@ def from_items(name: str, items: Sequence[Item], licence: str, problems: Counter
 def make_hand(joints_px: Any, valid_px: Any = None, joints_m: Any = None, valid_m: Any = None, box: Any = None,
               problems: Counter[str] | None = None, name: str = "", **rest: Any) -> TruthHand | None:
     """A TruthHand from raw labels: NaN and infinite joints become invalid and are counted; the box is tight round the
-    valid joints unless given. None, counted, where neither a joint nor a box is known.
+    valid joints unless the label's own is given. None, counted, where neither a joint nor a box is known.
     """
     joints = np.array(joints_px, float).reshape(NUM_JOINTS, 2)
     valid = np.ones(NUM_JOINTS, bool) if valid_px is None else np.asarray(valid_px).astype(bool).reshape(NUM_JOINTS)
@@ -142,14 +142,14 @@ def make_hand(joints_px: Any, valid_px: Any = None, joints_m: Any = None, valid_
         if problems is not None and (valid_m & ~finite).any():
             problems[f"{name}: 3D joint that is not a number, taken as unlabelled"] += int((valid_m & ~finite).sum())
         valid_m = valid_m & finite
-    if box is None:
-        if not valid.any():
-            if problems is not None:
-                problems[f"{name}: hand without a valid joint or box, left out"] += 1
-            return None
-        box = np.concatenate([joints[valid].min(axis=0), joints[valid].max(axis=0)])
-    box = np.asarray(box, float)
-    return TruthHand(box, float(max(box[2] - box[0], box[3] - box[1])), joints, valid, joints_m, valid_m, **rest)
+    if box is None and not valid.any():
+        if problems is not None:
+            problems[f"{name}: hand without a valid joint or box, left out"] += 1
+        return None
+    tight = np.concatenate([joints[valid].min(axis=0), joints[valid].max(axis=0)]) if valid.any() else \
+        np.asarray(box, float)
+    return TruthHand(tight if box is None else np.asarray(box, float),
+                     float(max(tight[2] - tight[0], tight[3] - tight[1])), joints, valid, joints_m, valid_m, **rest)
 
 
 def inside(joints_px: np.ndarray, width: int, height: int) -> np.ndarray:

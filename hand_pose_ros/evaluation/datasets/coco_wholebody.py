@@ -90,6 +90,6 @@ def _hands(person: dict[str, Any], problems: Counter[str]) -> list[TruthHand]:
     for side in labelled_sides(person):
         points = np.array(person[f"{side}hand_kpts"], float).reshape(21, 3)
         valid = points[:, 2] > 0
-        hands.append(make_hand(points[:, :2], valid, box=None if valid.any() else corners(person[f"{side}hand_box"]),
-                               problems=problems, name=TITLE, handedness=side))
+        hands.append(make_hand(points[:, :2], valid, box=corners(person[f"{side}hand_box"]), problems=problems,
+                               name=TITLE, handedness=side))
     return [hand for hand in hands if hand]

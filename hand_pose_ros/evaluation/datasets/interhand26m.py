@@ -6,7 +6,8 @@ Units         millimetres in world axes; camera: x_cam = camrot (x - campos); K 
 Root          the wrist (joints 20 and 41).
 Licence       CC BY-NC 4.0.
 A joint is valid if joint_valid says so (labelled and inside the image); a hand without a valid wrist has no 3D, as in
-the authors' own evaluation. The old layout (annotations/all, human_annot, machine_annot) is read too.
+the authors' own evaluation. A picture may show a hand that is not labelled (their issues 99 and 113), so that no answer
+counts as false. The old layout (annotations/all, human_annot, machine_annot) is read too.
 """
 from __future__ import annotations
 
@@ -109,7 +110,7 @@ def load(folder: Path, split: str | None = None) -> DataSet:
                                    attributes={"hands": "interacting" if kind == "interacting" else "single"}))
         name = f"images/{split}/{image['file_name']}"
         return Item(name, folder / name, tuple(hand for hand in hands if hand),
-                    pinhole(K, image["width"], image["height"]), exhaustive=bool(annotation["hand_type_valid"]),
+                    pinhole(K, image["width"], image["height"]),
                     group=f"{image['capture']}/{image['seq_name']}",
                     subset=f"interhand26m {'interacting' if kind == 'interacting' else 'single'}")
 

@@ -7,17 +7,21 @@ Licence       research; the pictures come from the web.
 Both label forms are read: annotations/onehand10k_test.json, and the makers' Test/label_joint.txt with one line
 "name,width,height,hands,x1,y1,...,x21,y21[,...]". How many hands a line labels follows from its numbers, 42 for each,
 as in public readers, which do not look at the field hands; where it names another number, the picture is not taken as
-one with all hands labelled. A line that cannot be read is left out and counted.
+one with all hands labelled. A line that cannot be read is left out and counted. Only the JSON has boxes, 1.2 to 2.9
+times as large as the tight ones round the visible joints; without them these are taken.
 """
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from typing import Any
+
 import numpy as np
 
 from ...errors import DataError
 from .base import DataSet, Item, choose_split, count_unlabelled, from_items, make_hand, one_label, read_json
+from .coco_wholebody import corners
 
 TITLE = "OneHand10K"
 LICENCE = "OneHand10K: research use (pictures from the web)"
@@ -46,31 +50,36 @@ def load(folder: Path, split: str | None = None) -> DataSet:
     items = []
     for file_name in sorted(labels):
         name = Path(file_name).name
-        hands = [make_hand(points, valid, problems=problems, name=TITLE) for points, valid in labels[file_name]]
+        hands = [make_hand(points, valid, box=box, problems=problems, name=TITLE)
+                 for points, valid, box in labels[file_name]]
         items.append(Item(f"{split.capitalize()}/source/{name}", source / name, tuple(h for h in hands if h),
                           exhaustive=file_name not in incomplete, group=name))
     count_unlabelled(source, ".jpg", {Path(name).name for name in labels}, problems)
     return from_items("onehand10k", items, LICENCE, problems, split)
 
 
-def _from_json(path: Path, problems: Counter[str]) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+_Labels = dict[str, list[tuple[np.ndarray, np.ndarray, Any]]]
+"""Of each picture and hand the pixels (21, 2), which of them are labelled (21,), and the box's corners or None."""
+
+
+def _from_json(path: Path, problems: Counter[str]) -> _Labels:
     data = read_json(path)
     names = {image["id"]: image["file_name"] for image in data["images"]}
-    labels: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+    labels: _Labels = defaultdict(list)
     for number, annotation in enumerate(data["annotations"]):
         with one_label(problems, TITLE, f"{path.name}, annotation {number}"):
             if annotation["image_id"] not in names:
                 problems[f"{TITLE}: label without image entry, left out"] += 1
                 continue
             points = np.array(annotation["keypoints"], float).reshape(21, 3)
-            labels[names[annotation["image_id"]]].append((points[:, :2], points[:, 2] > 0))
+            box = corners(annotation["bbox"]) if min(annotation.get("bbox", ())[2:], default=0) > 0 else None
+            labels[names[annotation["image_id"]]].append((points[:, :2], points[:, 2] > 0, box))
     return labels
 
 
-def _from_text(path: Path, problems: Counter[str]) \
-        -> tuple[dict[str, list[tuple[np.ndarray, np.ndarray]]], set[str]]:
+def _from_text(path: Path, problems: Counter[str]) -> tuple[_Labels, set[str]]:
     """Labels of each picture, and the pictures of which the line names another number of hands than it labels."""
-    labels: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    labels: _Labels = {}
     incomplete = set()
     for number, line in enumerate(path.read_text("utf8").split("\n"), 1):
         fields = line.strip().strip(",").split(",")
@@ -78,7 +87,7 @@ def _from_text(path: Path, problems: Counter[str]) \
             continue
         with one_label(problems, TITLE, f"{path.name}:{number}"):
             points, stated = _points(fields), int(fields[3])
-            labels[fields[0]] = [(hand, ~(hand < 0).any(axis=1)) for hand in points]
+            labels[fields[0]] = [(hand, ~(hand < 0).any(axis=1), None) for hand in points]
             if stated != len(points):
                 problems[f"{TITLE}: line that names another number of hands than it labels"] += 1
                 incomplete.add(fields[0])
