@@ -29,7 +29,9 @@ def straightness(joints: np.ndarray) -> np.ndarray:
 
 
 def aperture(joints: np.ndarray, hand_length: float) -> float:
-    """Distance between thumb tip and index tip in hand lengths. joints: (21, 3) in the unit of hand_length."""
+    """Distance between thumb tip and index tip on the skin, where they touch, in hand lengths. joints: (21, 3) as they
+    are published, in the unit of hand_length."""
+    joints = mano_joints(joints)
     return float(np.linalg.norm(joints[FINGERTIPS[0]] - joints[FINGERTIPS[1]]) / hand_length)
 
 

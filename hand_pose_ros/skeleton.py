@@ -24,18 +24,25 @@ KNUCKLES = (5, 9, 13, 17)
 """MCP joints of the index, middle, ring and little finger."""
 _MIDDLE = KNUCKLES[1]
 _KNUCKLES = slice(KNUCKLES[0], KNUCKLES[-1] + 1, 4)
+_TIPS, _BEFORE_TIPS = (slice(joint, NUM_JOINTS, 4) for joint in (FINGERTIPS[0], FINGERTIPS[0] - 1))
 
 KNUCKLE_SETBACK = (0.04, 0.08, 0.07, 0.06)
 """How much nearer to the wrist joints are published than MANO has them, as a share of the way from the knuckle to the
 wrist, index .. little: there they turn. With it the virtual hands' proximal phalanges (35.7, 36.8, 34.9 and 27.4 mm of
 a 186 mm hand, like MANO's) get the lengths of X-rays (39.8, 44.6, 41.4 and 32.7 mm; Buryanov & Kotiuk 2010)."""
-_SETBACK = np.array(KNUCKLE_SETBACK)[:, None]
+
+TIP_SETBACK = (0.21, 0.16, 0.16, 0.16, 0.19)
+"""How much nearer to its neighbour a fingertip is published than MANO has it, which is on the skin, as a share of that
+last bone, thumb .. little: at the end of the distal phalanx, under 5.7, 3.8, 4.0, 4.0 and 3.7 mm of soft tissue
+(Buryanov & Kotiuk 2010) of the 26.2, 24.1, 24.7, 24.6 and 19.3 mm of the hands that are drawn."""
 
 WRIST_SETBACK = 0.08
 """How much nearer to the published middle knuckle the wrist is published than MANO has it, as a share of the way: in
 the proximal third of the capitate, about which the hand turns (Youm et al. 1978), 16 mm behind the third metacarpal. So
 it is 81 mm behind the knuckle (metacarpal 64.6 mm, Buryanov & Kotiuk 2010), 0.88 of what lies in front of that, as in
 the virtual hands with this; without it they have 0.95, at the end of the forearm."""
+
+_KNUCKLE_SHARE, _TIP_SHARE = (np.array(share)[:, None] for share in (KNUCKLE_SETBACK, TIP_SETBACK))
 
 PARENTS = (-1, 0, 1, 2, 3, 0, 5, 6, 7, 0, 9, 10, 11, 0, 13, 14, 15, 0, 17, 18, 19)
 BONES = tuple((parent, child) for child, parent in enumerate(PARENTS) if parent >= 0)
@@ -66,12 +73,13 @@ def bone_lengths(joints: np.ndarray) -> np.ndarray:
 
 
 def joint_centres(joints: np.ndarray) -> np.ndarray:
-    """MANO's joints -> joints as they are published: see ``KNUCKLE_SETBACK`` and ``WRIST_SETBACK``.
+    """MANO's joints -> joints as they are published: see ``KNUCKLE_SETBACK``, ``WRIST_SETBACK`` and ``TIP_SETBACK``.
 
     joints: (..., 21, d) in any unit, 3D or pixels. Returns (..., 21, d).
     """
     out = np.array(joints, dtype=float)
-    out[..., _KNUCKLES, :] += _SETBACK * (out[..., :1, :] - out[..., _KNUCKLES, :])
+    out[..., _KNUCKLES, :] += _KNUCKLE_SHARE * (out[..., :1, :] - out[..., _KNUCKLES, :])
+    out[..., _TIPS, :] += _TIP_SHARE * (out[..., _BEFORE_TIPS, :] - out[..., _TIPS, :])
     out[..., WRIST, :] += WRIST_SETBACK * (out[..., _MIDDLE, :] - out[..., WRIST, :])
     return out
 
@@ -81,6 +89,8 @@ def mano_joints(joints: np.ndarray) -> np.ndarray:
     data sets whose truth is a fitted MANO hand."""
     out = np.array(joints, dtype=float)
     wrist = (out[..., WRIST, :] - WRIST_SETBACK * out[..., _MIDDLE, :]) / (1.0 - WRIST_SETBACK)
-    out[..., WRIST, :] = np.where(np.isnan(wrist), out[..., WRIST, :], wrist)       # an unknown knuckle costs itself
-    out[..., _KNUCKLES, :] = (out[..., _KNUCKLES, :] - _SETBACK * out[..., :1, :]) / (1.0 - _SETBACK)
+    tips = (out[..., _TIPS, :] - _TIP_SHARE * out[..., _BEFORE_TIPS, :]) / (1.0 - _TIP_SHARE)
+    out[..., WRIST, :] = np.where(np.isnan(wrist), out[..., WRIST, :], wrist)       # an unknown joint costs itself only
+    out[..., _TIPS, :] = np.where(np.isnan(tips), out[..., _TIPS, :], tips)
+    out[..., _KNUCKLES, :] = (out[..., _KNUCKLES, :] - _KNUCKLE_SHARE * out[..., :1, :]) / (1.0 - _KNUCKLE_SHARE)
     return out

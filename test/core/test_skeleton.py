@@ -1,20 +1,34 @@
 """Where the joints are published, against the definitions that networks learn."""
 import numpy as np
 
-from hand_pose_ros.skeleton import KNUCKLES, WRIST, joint_centres, mano_joints
+from hand_pose_ros.skeleton import FINGERTIPS, KNUCKLES, WRIST, joint_centres, mano_joints
 
 HANDS = np.random.default_rng(0).normal(size=(5, 21, 3))
 
 
 def test_knuckles_move_straight_towards_the_wrist_and_the_wrist_towards_the_middle_one():
     moved = joint_centres(HANDS)
-    others = [j for j in range(1, 21) if j not in KNUCKLES]
+    others = [j for j in range(1, 21) if j not in (*KNUCKLES, *FINGERTIPS)]
     np.testing.assert_array_equal(moved[:, others], HANDS[:, others])
     way, step = HANDS[:, :1] - HANDS[:, list(KNUCKLES)], moved[:, list(KNUCKLES)] - HANDS[:, list(KNUCKLES)]
     share = (way * step).sum(-1) / (way * way).sum(-1)
     np.testing.assert_allclose(step, share[..., None] * way, atol=1e-12)
     assert (share > 0).all() and (share < 0.1).all()
     np.testing.assert_allclose(moved[:, WRIST] - HANDS[:, WRIST], 0.08 * (moved[:, 9] - HANDS[:, WRIST]), atol=1e-12)
+
+
+def test_tips_move_into_the_finger():
+    moved, tips = joint_centres(HANDS), list(FINGERTIPS)
+    before = [tip - 1 for tip in tips]
+    bone, step = HANDS[:, before] - HANDS[:, tips], moved[:, tips] - HANDS[:, tips]
+    np.testing.assert_allclose(step, np.array([0.21, 0.16, 0.16, 0.16, 0.19])[:, None] * bone, atol=1e-12)
+
+
+def test_an_unknown_joint_costs_itself_only():
+    hand = HANDS[0].copy()
+    hand[[7, 9]] = np.nan
+    back = mano_joints(hand)
+    assert np.isfinite(back[[0, 8]]).all() and np.isnan(back[[7, 9]]).all()
 
 
 def test_there_and_back():
