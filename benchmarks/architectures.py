@@ -32,7 +32,7 @@ from hand_pose_ros.training.train import initial_weights  # noqa: E402
 
 FAMILIES = {"pose_light": "light: EfficientNet-Lite0 from ImageNet (ships)",
             "pose_light_scratch": "light: 3x3 blocks", "pose_resnet18": "SimpleBaseline, ResNet-18",
-            "pose_hrnet_w18": "HRNet-W18"}
+            "pose_resnet50": "SimpleBaseline, ResNet-50", "pose_hrnet_w18": "HRNet-W18"}
 RECIPE = {"size": [96, 96], "sizes": [], "batch": 32, "learning_rate": 1.5e-3, "warm_up_steps": 100, "ema": 0.995,
           "likelihood_from": 0.3,
           "augmentation": {"any_roll": 0.1, "roll_deg": 22.0, "wrong_side": 0.2, "strength": 0.75}}

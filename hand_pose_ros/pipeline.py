@@ -62,6 +62,8 @@ FOUND_AGAIN = 0.3
 FOUND_APART = 0.25
 """Mean joint confidence from which a hand behind another is believed, and how far its joints are from the other's at
 least, in hand sizes: half hidden hands get poses that are half the other hand's."""
+LONGEST_SIDE = 32766
+"""Pixels: cv2.remap and cv2.warpPerspective count them in 16 bits."""
 DETECT_HIDDEN_S = 0.1
 """Time between two looks at the whole image while a hand is hidden: it may come out elsewhere."""
 
@@ -299,6 +301,9 @@ def check_frame(frame: Frame) -> None:
     if image.shape[:2] != (camera.height, camera.width):
         raise FrameError(f"the image has {image.shape[1]} x {image.shape[0]} pixels, its camera {camera.width} x "
                          f"{camera.height}: make the camera with camera.from_camera_info and the image's size")
+    if max(image.shape[:2]) > LONGEST_SIDE:
+        raise FrameError(f"the image has {image.shape[1]} x {image.shape[0]} pixels; OpenCV samples crops of at most "
+                         f"{LONGEST_SIDE} a side: make it smaller, or cut it into parts")
     if depth is not None and depth.shape != image.shape[:2]:
         raise FrameError(f"the depth image has shape {depth.shape}, the image {image.shape[:2]}: use the depth image "
                          "that is registered to the colour image (aligned_depth_to_color)")

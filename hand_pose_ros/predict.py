@@ -22,6 +22,8 @@ from hand_pose_ros.types import Camera, Frame, Hand
 SETTINGS = ("detector_model", "pose_model", "runtime", "max_hands", "presence_threshold", "hand_length_m",
             "assumed_hfov_deg", "mirrored_image")
 """The settings of the core that make sense for files."""
+MOST_FRAMES = 0.95
+"""Share of the frames that a video's header announces, which is an estimate, below which it counts as cut off."""
 POSE_MODEL = POSE_ACCURATE
 """Pictures can wait, whatever runs the network. What a node takes is ``--pose-model auto``."""
 
@@ -51,6 +53,11 @@ def main(args) -> int:
     boxes = annotations(args.boxes) if args.boxes else None
     intrinsics = annotations(args.cameras) if args.cameras else {}
     files = [source] if film else pictures_of(source)
+    names = {name_of(file, source) for file in files}
+    if args.cameras and not names & intrinsics.keys():
+        raise DataError(f"{args.cameras} has cameras for none of the pictures in {source}: its \"image\" must be their "
+                        "path relative to that folder")
+    lost = sorted((boxes or {}).keys() - names)
     check_out(Path(args.out), [*files, *(Path(path) for path in (args.boxes, args.cameras) if path)])
     pipeline = pipelines.load(settings)
     if film:
@@ -81,12 +88,21 @@ def main(args) -> int:
         if plain:
             unfinished.unlink(missing_ok=True)
     print(f"{count} images, {hands} hands -> {args.out}")
-    return 1 if failed else 0
+    if lost:
+        print(f"{len(lost)} of the {len(boxes)} pictures in {args.boxes} are not in {source}: {lost[0]} for one",
+              file=sys.stderr)
+    return 1 if failed or lost else 0
+
+
+def name_of(file: Path, source: Path) -> str:
+    """Of a picture in the output and in annotations: its path relative to the folder."""
+    return file.relative_to(source if source.is_dir() else source.parent).as_posix()
 
 
 def pictures_of(source: Path) -> list[Path]:
     """The picture itself, or those of a folder and the folders in it. Raises DataError if there is none."""
-    files = sorted(p for p in source.rglob("*") if p.suffix.lower() in PICTURES) if source.is_dir() else [source]
+    files = sorted(Path(folder, name) for folder, _, names in os.walk(source, followlinks=True) for name in names
+                   if Path(name).suffix.lower() in PICTURES) if source.is_dir() else [source]
     if not files or not files[0].suffix.lower() in PICTURES and not cv2.haveImageReader(str(files[0])):
         raise DataError(f"{source} is neither a folder with pictures ({' '.join(PICTURES)}) nor itself a picture or a "
                         f"video ({' '.join(VIDEOS)}); of a folder of videos give them one by one")
@@ -110,9 +126,8 @@ def pictures(pipeline, settings, source: Path, files: list[Path], boxes: dict | 
 
     boxes: records by name, whose hands' boxes replace the detector.
     """
-    root = source if source.is_dir() else source.parent
     for file in files:
-        name = file.relative_to(root).as_posix()
+        name = name_of(file, source)
         if boxes is not None and name not in boxes:
             continue
         try:
@@ -135,7 +150,8 @@ def video(pipeline, settings, source: Path):
     Raises DataError if it cannot be read.
     """
     capture = cv2.VideoCapture(str(source))
-    rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)           # pixels as they are stored, like those of pictures
+    rate, said = capture.get(cv2.CAP_PROP_FPS) or 25.0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     state, number = pipelines.PipelineState(), 0
     while True:
         ok, image = capture.read()
@@ -149,6 +165,8 @@ def video(pipeline, settings, source: Path):
         number += 1
     if not number:
         raise DataError(f"{source} cannot be read as a video")
+    if number < MOST_FRAMES * said:
+        print(f"{source}: {number} of {said} frames could be read: it is cut off or damaged", file=sys.stderr)
 
 
 def line_of(hand: Hand) -> dict:
@@ -171,7 +189,7 @@ def annotations(path: str | Path) -> dict:
                 records[record["image"]] = record
     except (OSError, ValueError, KeyError, TypeError) as error:
         where = f"line {number} " if "number" in locals() else ""
-        raise DataError(f"{path}: {where}cannot be read as annotations ({error!r})") from error
+        raise DataError(f"{path}: {where}cannot be read as annotations ({type(error).__name__}: {error})") from error
     return records
 
 
@@ -185,8 +203,11 @@ def camera_of(record: dict | None, image: np.ndarray, hfov_deg: float) -> Camera
         if given is None:
             return cameras.assumed(width, height, hfov_deg)
         K = np.array(given, np.float64).reshape(3, 3)
-        if not np.isfinite(K).all() or min(K[0, 0], K[1, 1]) <= 0:
+        if not np.isfinite(K).all() or min(K[0, 0], K[1, 1]) <= 0 or K[2].tolist() != [0, 0, 1]:
             raise ValueError(f"K is {given}")
+        size = tuple(record.get(name, own) for name, own in (("width", width), ("height", height)))
+        if size != (width, height):
+            raise ValueError(f"it is of a picture of {size[0]} x {size[1]} pixels, this one has {width} x {height}")
     except (AttributeError, TypeError, ValueError) as error:
         raise FrameError(f"its record has no usable \"K\": [[fx, 0, cx], [0, fy, cy], [0, 0, 1]] in pixels ({error}); "
                          "correct it, or leave it out") from error
@@ -194,16 +215,27 @@ def camera_of(record: dict | None, image: np.ndarray, hfov_deg: float) -> Camera
 
 
 def boxes_of(record: dict) -> list[np.ndarray]:
-    """The boxes (4,) x0, y0, x1, y1 of a record's hands. Raises FrameError if one has no [x, y, w, h] with an area."""
+    """The boxes (4,) x0, y0, x1, y1 of a record's hands; tight round their valid joints where it has none. Raises
+    FrameError if one has no [x, y, w, h] with an area."""
     try:
-        given = [hand["bbox"] for hand in record["hands"]]
+        given = [hand["bbox"] if hand.get("bbox") is not None else _tight(hand) for hand in record["hands"]]
         found = [np.array([x, y, x + w, y + h], np.float64) for x, y, w, h in given]
         empty = [bbox for bbox, box in zip(given, found) if not (np.isfinite(box).all() and (box[2:] > box[:2]).all())]
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise FrameError(f"its record has no usable hands with \"bbox\": [x, y, w, h] ({error!r})") from error
     if empty:
         raise FrameError(f"its record has \"bbox\": {empty[0]}; it must be [x, y, w, h] in pixels, w and h above 0")
     return found
+
+
+def _tight(hand: dict) -> list[float]:
+    """[x, y, w, h] round a labelled hand's valid joints. Raises KeyError, TypeError or ValueError if it has none."""
+    joints = np.array(hand["joints_2d"], float).reshape(-1, 2)
+    known = np.isfinite(joints).all(1)
+    if hand.get("valid_2d") is not None:
+        known &= np.array(hand["valid_2d"], float) > 0
+    low, high = joints[known].min(0), joints[known].max(0)
+    return [*low, *(high - low)]
 
 
 def _rounded(values, digits: int):

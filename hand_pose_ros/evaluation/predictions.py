@@ -86,20 +86,20 @@ def read(path: str | Path) -> dict[str, Row]:
     path = Path(path)
     try:
         text = path.read_text("utf8")
-    except OSError as error:
-        raise DataError(f"{path}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as lines of text: {error}") from error
     for number, content in enumerate(text.split("\n"), 1):
         if content.strip():
             try:
                 row = parse(json.loads(content))
-            except (ValueError, KeyError, TypeError) as error:
+                rows[row.image] = row
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                 raise DataError(f"{path}:{number}: not a prediction line ({type(error).__name__}: {error})") from error
-            rows[row.image] = row
     return rows
 
 
 def parse(row: dict[str, Any]) -> Row:
-    """One parsed line. Raises KeyError, ValueError or TypeError if it is not one."""
+    """One parsed line. Raises KeyError, ValueError, TypeError, AttributeError or OverflowError if it is not one."""
     return Row(row["image"], tuple(_predicted(hand) for hand in row.get("hands") or []), row.get("stamp_ns"),
                bool(row.get("detector_ran", True)), int(row.get("dropped") or 0))
 

@@ -30,6 +30,7 @@ from ..errors import DataError, FrameError
 from ..imaging import write_picture
 from ..messages import ArrayInfo, is_metric, read_array
 from ..pipeline import PipelineState, Result
+from ..predict import MOST_FRAMES
 from ..skeleton import WRIST, mano_joints
 from ..types import Camera, Frame, Hand
 from . import attributes, datasets, lanes, predictions, result_bag
@@ -442,10 +443,11 @@ def source_frames(unit: dict[str, Any], run: dict[str, Any], stamps_ns: Containe
 
 
 def video_frames(path: str, config: Config) -> Iterator[tuple[Frame, int]]:
-    """Frames of a video file, stamped from its own clock. Raises DataError if it cannot be opened."""
+    """Frames of a video file, stamped by number and frame rate. Raises DataError if it cannot be opened."""
     video = cv2.VideoCapture(path)
     if not video.isOpened():
         raise DataError(f"{path} is not a video that OpenCV can read")
+    video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)             # pixels as they are stored, as labels have them
     rate = video.get(cv2.CAP_PROP_FPS) or 30.0
     number, camera = 0, None
     while True:
@@ -466,4 +468,7 @@ def _video(unit: dict[str, Any], run: dict[str, Any], judge: Any) -> Part:
     out = _run_frames(video_frames(unit["path"], config), unit, run, unit.get("frames", 0), problems, judge)
     if not out.lines:
         raise DataError(f"{unit['path']} holds no frame that can be read")
+    if not unit.get("realtime") and len(out.lines) < MOST_FRAMES * unit.get("frames", 0):
+        problems["frame that the video announces and that cannot be read: it is cut off or damaged"] += \
+            unit["frames"] - len(out.lines)
     return Part(out.lines, out.timing, problems)

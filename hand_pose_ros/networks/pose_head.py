@@ -20,6 +20,8 @@ class Mixer(nn.Module):
 
     def __init__(self, width: int, heads: int):
         super().__init__()
+        if heads < 1 or width % heads:
+            raise ValueError(f"heads {heads}: it must be a whole number that divides the width, {width}")
         self.heads = heads
         self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query_key_value, self.merge = nn.Linear(width, 3 * width), nn.Linear(width, width)

@@ -1,6 +1,7 @@
 """Batches made in worker processes. Batch n is a function of (seed, rank, n, shards known then): resume is exact."""
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
@@ -32,6 +33,7 @@ class Shelf:
     def __init__(self, folder: str):
         self.folder = folder
         self.state = {"crops": [], "frames": [], "held_crops": [], "held_frames": []}
+        self._sound: dict[str, bool] = {}               # held-out shards that were looked into
 
     def rescan(self) -> None:
         """Add what is new. Without a folder "val" the first shard of each kind is held out.
@@ -40,12 +42,13 @@ class Shelf:
         """
         for kind in ("crops", "frames"):
             found, held = shards.find(self.folder, kind)
-            if gone := [path for path in self.state["held_" + kind] if not os.path.isfile(path)]:
-                _log.warning("held-out shard %s is not there any more: measured on another from here on", gone[0])
-                self.state["held_" + kind] = []
+            for path in [path for path in self.state["held_" + kind] if not self._can_be_read(path)]:
+                _log.warning("held-out shard %s is not there or damaged: measured on others from here on", path)
+                self.state["held_" + kind].remove(path)
             if not self.state["held_" + kind]:
                 unused = [path for path in found if path not in self.state[kind]]
-                self.state["held_" + kind] = held or unused[:1] or found[:1]
+                sound = filter(self._can_be_read, held or (*unused, *found))
+                self.state["held_" + kind] = list(sound) if held else list(itertools.islice(sound, 1))
             used, held = self.state[kind], self.state["held_" + kind]
             free = [p for p in found if p not in held]
             used[:] = [p for p in used if p in free] + [p for p in free if p not in used]
@@ -54,6 +57,18 @@ class Shelf:
             raise DataError(f"{self.folder} holds no crops*.tar or frames*.tar to train on beside those held out "
                             f"({held}): render more. At least two of a kind are needed, since the first is held out; "
                             "one holds 500 pictures as rendered")
+
+
+    def _can_be_read(self, path: str) -> bool:
+        """Whether a shard is there and sound; looked into once."""
+        if path not in self._sound and os.path.isfile(path):
+            try:
+                shards.Shard(path)
+                self._sound[path] = True
+            except DataError as error:
+                _log.warning("%s", error)
+                self._sound[path] = False
+        return os.path.isfile(path) and self._sound[path]
 
 
 class _Keys(Sampler):
@@ -79,7 +94,10 @@ class _Samples(Dataset):
         if self.pool is None:
             cv2.setNumThreads(1)
             self.pool = shards.Pool()
-        return make_batch(self.pool, self.settings, self.rank, *key)
+        try:
+            return make_batch(self.pool, self.settings, self.rank, *key)
+        except DataError as error:                      # raised in a worker it would bury its words in two tracebacks
+            return {"error": str(error)}
 
 
 def make_batch(pool: shards.Pool, settings: Settings, rank: int, n: int, size, crops, frames) -> dict:
@@ -121,8 +139,8 @@ def collate(rows) -> dict:
 
 
 def stream(settings: Settings, shelf: Shelf, first: int, size_of, workers: int, rank: int = 0, pinned: bool = False):
-    """Iterator over batches from number ``first``. ``workers`` 0 makes them in this process; ``pinned`` ones are copied
-    to a GPU while it computes."""
+    """Iterator over batches from number ``first``; {"error": why} where none can be made. ``workers`` 0 makes them in
+    this process; ``pinned`` ones are copied to a GPU while it computes."""
     loader = DataLoader(_Samples(settings, rank), batch_size=None, sampler=_Keys(shelf, first, size_of),
                         num_workers=workers, prefetch_factor=4 if workers else None, persistent_workers=False,
                         pin_memory=pinned, worker_init_fn=_leave_interrupts)

@@ -1,4 +1,8 @@
-"""Checkpoints that survive being cut off: written beside and renamed, in pieces where the host wants small files."""
+"""Checkpoints that survive being cut off: written beside and renamed, in pieces where the host wants small files.
+
+Of each there are two, the last and the one before: ``path`` and ``path``.old, or in pieces ``path``.count and
+``path``.count.old, each of which names its pieces.
+"""
 from __future__ import annotations
 
 import hashlib
@@ -15,28 +19,34 @@ PIECE_BYTES = 15_000_000
 """Pieces stay below 16 MB, what some GPU hosts carry in one file."""
 
 
-def save(path: str | Path, state: dict, pieces: bool = False) -> None:
-    """Write ``state`` atomically to ``path``, or to ``path``.0.000, .0.001, ... of PIECE_BYTES each and ``path``.count.
+def save(path: str | Path, state: dict, pieces: bool = False, sound: bool = True) -> None:
+    """Write ``state`` to ``path``, or to ``path``.0.000, .0.001, ... of PIECE_BYTES each and ``path``.count.
 
-    Pieces of a checkpoint never take the place of those of the one before (.1.000, ...): a cut leaves that one whole.
-    Raises DataError if it cannot be written, as on a full disk; then, too, the one before stays.
+    What was there becomes the one before, if it is ``sound``; else the one before stays. A cut at any time leaves one of
+    the two whole. Raises DataError if it cannot be written, as on a full disk; then, too, what was there stays.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not pieces:
-        _write(path, lambda file: torch.save(state, file))
-        return
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    data = buffer.getbuffer()
-    parts = cut(data)
-    count = Path(f"{path}.count")
-    turn = "1" if count.is_file() and count.read_text().split()[:1] == ["0"] else "0"
-    for k, part in enumerate(parts):
-        _write(path.with_name(f"{path.name}.{turn}.{k:03d}"), lambda file, part=part: file.write(part))
-    line = f"{turn} {len(parts)} {hashlib.sha256(data).hexdigest()}\n".encode()
-    _write(count, lambda file: file.write(line))
-    kept = {f"{path.name}.{turn}.{k:03d}" for k in range(len(parts))}
+        fresh = path.with_name(f"{path.name}.new")
+        _write(fresh, lambda file: torch.save(state, file))
+        _step_back(path, sound)
+        os.replace(fresh, path)
+    else:
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        data = buffer.getbuffer()
+        parts = cut(data)
+        turn = "1" if _turn(_count(path, before=not sound)) == "0" else "0"         # never that of the one to be kept
+        for k, part in enumerate(parts):
+            _write(path.with_name(f"{path.name}.{turn}.{k:03d}"), lambda file, part=part: file.write(part))
+        line = f"{turn} {len(parts)} {hashlib.sha256(data).hexdigest()}\n".encode()
+        fresh = _count(path).with_suffix(".new")
+        _write(fresh, lambda file: file.write(line))
+        _step_back(path, sound)
+        os.replace(fresh, _count(path))
+    kept = {name for count in (_count(path), _count(path, before=True)) if count.is_file()
+            for name in _pieces(path, count)}
     for piece in path.parent.glob(f"{path.name}.[01].[0-9][0-9][0-9]"):
         if piece.name not in kept:
             piece.unlink()
@@ -48,25 +58,58 @@ def cut(data) -> list:
 
 
 def exists(path: str | Path) -> bool:
-    """Whether there is a checkpoint at ``path``, whole or in pieces, damaged or not."""
-    return Path(path).is_file() or Path(f"{path}.count").is_file()
+    """Whether there is a checkpoint at ``path`` or one before it, whole or in pieces, damaged or not."""
+    return any(file(path, before).is_file() for file in (_whole, _count) for before in (False, True))
 
 
-def load(path: str | Path) -> dict | None:
-    """The state at ``path`` (whole or in pieces), None if there is none. Raises ModelError if it is damaged."""
-    path, count = Path(path), Path(f"{path}.count")
+def load(path: str | Path, before: bool = False) -> dict | None:
+    """The state at ``path``, or the one before it, whole or in pieces; None if there is none. Raises ModelError if it is
+    damaged."""
+    whole, count = _whole(path, before), _count(path, before)
     try:
-        if path.is_file():
-            return torch.load(path, map_location="cpu", weights_only=False)
+        if whole.is_file():
+            return torch.load(whole, map_location="cpu", weights_only=False)
         if not count.is_file():
             return None
-        turn, number, digest = count.read_text().split()
-        data = b"".join(path.with_name(f"{path.name}.{turn}.{k:03d}").read_bytes() for k in range(int(number)))
+        digest = count.read_text().split()[2]
+        data = b"".join(count.with_name(name).read_bytes() for name in _pieces(path, count))
         if hashlib.sha256(data).hexdigest() != digest:
             raise EOFError(f"its pieces are not those that {count.name} names")
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
     except Exception as error:                          # torch.load raises many kinds for a damaged file
-        raise ModelError(f"checkpoint {path} is damaged ({error}): remove it to begin anew") from error
+        raise ModelError(f"checkpoint {whole} is damaged ({error}): remove it to begin anew") from error
+
+
+def _whole(path: str | Path, before: bool = False) -> Path:
+    return Path(f"{path}.old" if before else path)
+
+
+def _count(path: str | Path, before: bool = False) -> Path:
+    return Path(f"{path}.count.old" if before else f"{path}.count")
+
+
+def _turn(count: Path) -> str:
+    return count.read_text().partition(" ")[0] if count.is_file() else ""
+
+
+def _pieces(path: str | Path, count: Path) -> list[str]:
+    """Names of the pieces that a count file names; empty if it is damaged, which ``load`` then says."""
+    fields = count.read_text(errors="replace").split()
+    if len(fields) != 3 or not fields[1].isdigit():
+        return []
+    return [f"{Path(path).name}.{fields[0]}.{k:03d}" for k in range(int(fields[1]))]
+
+
+def _step_back(path: Path, sound: bool) -> None:
+    """What lies at ``path`` becomes the one before if it is sound, and is gone if not."""
+    forms = ((_whole(path), _whole(path, True), _count(path, True)),
+             (_count(path), _count(path, True), _whole(path, True)))
+    now = next((form for form in forms if form[0].is_file()), None)
+    if now is not None and sound:
+        os.replace(now[0], now[1])
+        now[2].unlink(missing_ok=True)                  # of the other form: older
+    for form in forms:
+        form[0].unlink(missing_ok=True)
 
 
 def _write(path: Path, fill) -> None:

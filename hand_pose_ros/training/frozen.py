@@ -26,6 +26,15 @@ def freeze(network: nn.Module, patterns) -> None:
             names[name].requires_grad_(False)
 
 
+def statistics_of(network: nn.Module, patterns) -> set[str]:
+    """Names of all that ``freeze`` keeps: parameters, and statistics of batch norms whose weights it keeps."""
+    kept = {name for name, _ in network.named_parameters() if any(fnmatch(name, pattern) for pattern in patterns)}
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.BatchNorm2d) and f"{name}.weight" in kept:
+            kept |= {f"{name}.running_mean", f"{name}.running_var"}
+    return kept
+
+
 def train_mode(network: nn.Module) -> None:
     """``network.train()``, but batch norms that are frozen go on using the statistics they came with."""
     network.train()

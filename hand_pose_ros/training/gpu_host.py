@@ -14,9 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from hand_pose_ros import limits
+from hand_pose_ros import limits, models
 from hand_pose_ros.errors import ConfigError, DataError
-from hand_pose_ros.training import shards
+from hand_pose_ros.training import settings, shards
 
 FIRST_SHARDS = 3
 END_S = 60.0
@@ -61,6 +61,11 @@ def main(args) -> int:
     began = time.monotonic()
     if args.limit < 2 * END_S / 3:
         raise ConfigError(f"--limit {args.limit:g} s leaves no time to train; give at least {2 * END_S / 3:g}")
+    settings.load(settings.find(args.settings))         # what is wrong is said before minutes of rendering are spent
+    if args.from_model:
+        models.card(args.from_model)
+    if args.eval and not (Path(args.eval) / "annotations.jsonl").is_file():
+        raise DataError(f"--eval {args.eval} has no annotations.jsonl")
     state = Path(args.state)
     state.mkdir(parents=True, exist_ok=True)
     children = []

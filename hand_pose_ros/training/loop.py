@@ -14,7 +14,7 @@ import torch
 import torch.distributed as distributed
 
 from hand_pose_ros import networks
-from hand_pose_ros.errors import ConfigError, ModelError
+from hand_pose_ros.errors import ConfigError, DataError, ModelError
 from hand_pose_ros.runtimes import host
 from hand_pose_ros.training import batches, checkpoint, frozen, measure
 from hand_pose_ros.training.losses import LOSSES
@@ -34,13 +34,13 @@ STATE = {"settings", "network", "average", "optimizer", "step", "images", "secon
 
 def is_begun(folder: str | Path) -> bool:
     """Whether ``folder`` holds a checkpoint, the last or the one before it, that a training there goes on from."""
-    return any(checkpoint.exists(Path(folder) / name) for name in (CHECKPOINT, f"{CHECKPOINT}.old"))
+    return checkpoint.exists(Path(folder) / CHECKPOINT)
 
 
-def start_from(network: torch.nn.Module, weights: dict) -> int:
+def start_from(network: torch.nn.Module, weights: dict) -> set[str]:
     """Copy the weights that have the same name and shape, as a detector's backbone has those of a pose network.
 
-    Returns how many tensors were copied. Raises ModelError if none fits.
+    Returns the names of the tensors that were copied. Raises ModelError if none fits.
     """
     own = network.state_dict()
     same = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
@@ -48,7 +48,7 @@ def start_from(network: torch.nn.Module, weights: dict) -> int:
         raise ModelError("none of the weights to start from fits this network: give a model with the same backbone")
     network.load_state_dict({**own, **same})
     _log.info("%d of %d tensors start from given weights", len(same), len(own))
-    return len(same)
+    return set(same)
 
 
 class Trainer:
@@ -65,7 +65,11 @@ class Trainer:
         torch.manual_seed(settings.seed)
         network = networks.build({"architecture": settings.architecture, "options": settings.options})
         if initial is not None:
-            start_from(network, initial)
+            lacking = frozen.statistics_of(network, settings.frozen) - start_from(network, initial)
+            if lacking:
+                raise ConfigError(f"the weights to start from have no {min(lacking)}, which frozen keeps as it is, nor "
+                                  f"{len(lacking) - 1} more: it would stay random; give weights of this backbone, or "
+                                  "freeze nothing")
         elif settings.frozen and not is_begun(folder):
             raise ConfigError("frozen keeps weights that are there to begin with: set initial, or give --from-model")
         self.network = network.to(self.device, memory_format=torch.channels_last)
@@ -75,6 +79,7 @@ class Trainer:
                                            betas=(0.9, 0.99), fused=True)
         self.step, self.images, self.seconds, self.rollbacks = 0, 0, 0.0, 0
         self.kept = 0                                   # the step of the last checkpoint
+        self.sound = True                               # whether the checkpoint there, if any, can be read
         self.signals = []                               # those that ask to write a checkpoint and end
         self.before = {}                                # "training" and "curve" of the card of the initial weights
         self.shelf = batches.Shelf(shard_folder)
@@ -100,9 +105,10 @@ class Trainer:
         Raises ModelError if there are checkpoints and none can be read: hours of training are not begun anew unasked.
         """
         damaged = None
-        for path in (self._path(), self._path(".old")):
+        for before in (False, True):
+            path = self._path(".old" if before else "")
             try:
-                state = checkpoint.load(path)
+                state = checkpoint.load(self._path(), before)
                 if state is not None and not (isinstance(state, dict) and STATE <= set(state)):
                     raise ModelError(f"{path} is no checkpoint of a training: remove it to begin anew")
             except ModelError as error:
@@ -111,6 +117,7 @@ class Trainer:
                 continue
             if state is not None:
                 self.load_state(state)
+                self.sound = not before
                 _log.info("resumed from %s at step %d", path, self.step)
                 return True
         if damaged is not None:
@@ -176,7 +183,7 @@ class Trainer:
         sums, since = {}, 0
         late = False
         while not self._over(late):
-            steps = [self._learn(next(stream), module, mixed) for _ in range(self._steps_at_once())]
+            steps = [self._learn(self._next(stream), module, mixed) for _ in range(self._steps_at_once())]
             rows = torch.stack([torch.stack(list(step.values())) for step in steps]).tolist()   # waits for the GPU
             wrong = [k for k, (norm, loss, *_) in enumerate(rows) if not math.isfinite(norm + loss)]
             if wrong:
@@ -209,6 +216,20 @@ class Trainer:
                 publish({})
             return {}
         return self._save_and_measure(publish) if self.rank == 0 else {}
+
+    def _next(self, stream) -> dict:
+        """The next batch. Raises DataError if there is none; what has been learnt is kept."""
+        try:
+            batch = next(stream)
+        except RuntimeError as error:                   # torch tells so of a worker that was killed
+            batch = {"error": f"a process that makes batches has ended ({str(error).splitlines()[0]}): is there too "
+                              "little memory? Take fewer --workers or a smaller batch; start the same command again to "
+                              "go on"}
+        if "error" in batch:
+            if self.rank == 0 and self.step != self.kept:
+                self.save()
+            raise DataError(batch["error"])
+        return batch
 
     def _learn(self, batch: dict, module, mixed: bool) -> dict:
         """One step. Returns norm (of the gradient), loss and its parts as tensors on the device, which may still be
@@ -255,7 +276,12 @@ class Trainer:
             (measure.detector_on_samples, measure.detector_on_photographs)
         result = {"virtual": on_samples(self.average, self.held_out)}
         if self.photographs is not None:
-            result["photographs"] = on_photographs(self.average, self.photographs, size[0] if kind == "pose" else size)
+            try:
+                result["photographs"] = on_photographs(self.average, self.photographs,
+                                                       size[0] if kind == "pose" else size)
+            except Exception as error:                  # a label of a kind that nobody thought of
+                _log.exception("the photographs cannot be measured")
+                result["error"] = f"the photographs cannot be measured: {error!r}"
         self._record({"kind": "measure", **result})
         return result
 
@@ -273,12 +299,9 @@ class Trainer:
         return result
 
     def save(self) -> None:
-        """Write the checkpoint; the one before stays as ``.old``."""
-        path = self._path()
-        if not self.pieces and path.is_file():
-            os.replace(path, self._path(".old"))
-        checkpoint.save(path, self.state(), self.pieces)
-        self.kept = self.step
+        """Write the checkpoint; the one before stays as ``.old``, or the one before that if it is damaged."""
+        checkpoint.save(self._path(), self.state(), self.pieces, self.sound)
+        self.kept, self.sound = self.step, True
 
     def _hold_out(self) -> None:
         """Read the held-out samples, once."""

@@ -2,21 +2,25 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
 from hand_pose_ros import camera as cameras
 from hand_pose_ros import crop as crops
-from hand_pose_ros.errors import DataError
+from hand_pose_ros import imaging
+from hand_pose_ros.errors import DataError, FrameError
 from hand_pose_ros.skeleton import joint_centres
 from hand_pose_ros.training import detector_samples, pose_samples, shards
 from hand_pose_ros.training.batches import collate, readable
 from hand_pose_ros.types import Camera, Detection
+
+_log = logging.getLogger(__name__)
 
 JITTER = replace(pose_samples.EXACT, scale=(0.9, 1.1), shift=0.05, roll_deg=15.0, negatives=0.1)
 """What a good detector or tracker leaves wrong; validation boxes."""
@@ -63,30 +67,77 @@ def pose_on_samples(network, samples: dict, batch: int = 64) -> dict:
 
 
 class Photographs:
-    """A folder with annotations.jsonl (image, hands: bbox, handedness, joints_2d, valid_2d, joints_3d, K)."""
+    """A folder with annotations.jsonl as in docs/evaluation.md (image, hands: bbox, handedness, joints_2d, valid_2d,
+    joints_3d, K). Labels and pictures that cannot be read are named in the log and left out.
+
+    limit: so many of them, spread over the set. Raises DataError if none can be used.
+    """
 
     def __init__(self, folder: str | Path, limit: int | None = None):
         self.folder = Path(folder)
         try:
-            lines = (self.folder / "annotations.jsonl").read_text().splitlines()
-            self.records = [json.loads(line) for line in lines if line.strip()]
+            lines = [line for line in (self.folder / "annotations.jsonl").read_text("utf8").splitlines() if line.strip()]
         except (OSError, ValueError) as error:
             raise DataError(f"{self.folder}/annotations.jsonl cannot be read: {error}") from error
-        if limit:
-            self.records = self.records[::max(1, len(self.records) // limit)]
+        records = [record for number, line in enumerate(lines, 1) if (record := self._record(number, line))]
+        if not records:
+            raise DataError(f"{self.folder}/annotations.jsonl holds no label that can be used")
+        count = min(limit or len(records), len(records))
+        self.records = [records[k] for k in np.linspace(0, len(records) - 1, count).round().astype(int)]
+        self._unreadable: set[str] = set()
 
-    def image(self, record: dict) -> np.ndarray:
-        """(H, W, 3) uint8 RGB."""
-        image = cv2.imread(str(self.folder / record["image"]), cv2.IMREAD_COLOR)
-        if image is None:
-            raise DataError(f"{self.folder / record['image']} cannot be decoded")
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    def _record(self, number: int, line: str) -> dict | None:
+        """A label with what it may leave out, None if it is damaged."""
+        try:
+            record = {"dataset": "folder", "truth": "independent", **json.loads(line)}
+            record["image"], record["hands"] = str(record["image"]), [_full(hand) for hand in record["hands"]]
+            return record
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            _log.warning("%s/annotations.jsonl:%d cannot be used, left out (%s: %s)", self.folder, number,
+                         type(error).__name__, error)
+            return None
 
-    def camera(self, record: dict, hand: dict) -> Camera:
-        """The image's camera where the labels tell, else an assumed one."""
-        if hand.get("K") is not None:
-            return Camera(record["width"], record["height"], np.array(hand["K"], float), D=np.zeros(0))
-        return cameras.assumed(record["width"], record["height"], 60.0)
+    def pictures(self) -> Iterator[tuple[dict, np.ndarray]]:
+        """Each label with its picture, (H, W, 3) uint8 RGB as stored."""
+        for record in self.records:
+            try:
+                image = imaging.read_picture(self.folder / record["image"])
+                if any(hand.get("K") is not None for hand in record["hands"]) and \
+                        image.shape[1::-1] != (record.get("width"), record.get("height")):
+                    raise FrameError(f"it has {image.shape[1]} x {image.shape[0]} pixels, its label says "
+                                     f"{record.get('width')} x {record.get('height')}")
+            except FrameError as error:
+                if record["image"] not in self._unreadable:
+                    self._unreadable.add(record["image"])
+                    _log.warning("%s is left out: %s", self.folder / record["image"], error)
+                continue
+            yield record, image
+
+
+def _full(hand: dict) -> dict:
+    """A labelled hand with "bbox" and "valid_2d", also where they are left out. Raises KeyError, TypeError or ValueError
+    for one that is damaged."""
+    joints = np.full((21, 2), np.nan) if hand.get("joints_2d") is None else \
+        np.array(hand["joints_2d"], float).reshape(21, 2)
+    valid = np.isfinite(joints).all(-1)
+    if hand.get("valid_2d") is not None:
+        valid &= np.array(hand["valid_2d"], float).reshape(21) > 0
+    if hand.get("bbox") is None:
+        low, high = joints[valid].min(0), joints[valid].max(0)
+        box = [*low, *(high - low)]
+    else:
+        box = [float(value) for value in np.array(hand["bbox"], float).reshape(4)]
+    if not np.isfinite(box).all():
+        raise ValueError(f"bbox {box}")
+    return {**hand, "joints_2d": joints, "valid_2d": valid, "bbox": box}
+
+
+def _camera(image: np.ndarray, hand: dict) -> Camera:
+    """The image's camera where the labels tell, else an assumed one."""
+    height, width = image.shape[:2]
+    if hand.get("K") is not None:
+        return Camera(width, height, np.array(hand["K"], float).reshape(3, 3), D=np.zeros(0))
+    return cameras.assumed(width, height, 60.0)
 
 
 @torch.no_grad()
@@ -95,14 +146,12 @@ def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
     ``pose_on_samples``), with the box given and one refinement from the network's own joints, as the tracker does; the
     first crop is not turned, since boxes do not tell which way a hand points."""
     rows = defaultdict(lambda: defaultdict(list))
-    for record in photographs.records:
-        image = None
+    for record, image in photographs.pictures():
         for hand in record["hands"]:
-            valid = np.asarray(hand["valid_2d"]) > 0
+            valid = hand["valid_2d"]
             if not valid.any():
                 continue
-            image = photographs.image(record) if image is None else image
-            camera = photographs.camera(record, hand)
+            camera = _camera(image, hand)
             x, y, w, h = hand["bbox"]
             detection = Detection(np.array([x, y, x + w, y + h], float), 1.0, np.nan, np.full(2, np.nan))
             mirrored = hand.get("handedness") == "left"
@@ -113,7 +162,7 @@ def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
                 px = crops.crop_to_image(geometry, camera, joint_centres(uv))
                 if np.isfinite(px).all():
                     detection = Detection(detection.box, 1.0, np.nan, crops.from_joints(px).up)
-            truth = np.asarray(hand["joints_2d"], float)
+            truth = hand["joints_2d"]
             row = rows[record["dataset"]]
             span = np.ptp(truth[valid], axis=0).max()
             row["nme"].append(100 * np.linalg.norm(px - truth, axis=-1)[valid].mean() / span)
@@ -175,10 +224,11 @@ def detector_on_photographs(network, photographs: Photographs, size: tuple[int, 
 
     detector = detect.Detector(run, size)
     rows = defaultdict(lambda: defaultdict(list))
-    for record in photographs.records:
-        answers = detector(photographs.image(record), min_score=0.5)
+    for record, image in photographs.pictures():
+        answers = detector(image, min_score=0.5)
         used = set()
         row = rows[record["dataset"]]
+        row["images"].append(1)
         for hand in record["hands"]:
             x, y, w, h = hand["bbox"]
             overlap = [detect.iou(np.array([x, y, x + w, y + h]), a.box) if j not in used else 0.0
@@ -193,7 +243,7 @@ def detector_on_photographs(network, photographs: Photographs, size: tuple[int, 
                     row["side"].append(100.0 * (right == (hand["handedness"] == "right")))
         if record.get("exhaustive"):
             row["false"].append(len(answers) - len(used))
-    return {name: {"images": sum(r["dataset"] == name for r in photographs.records),
+    return {name: {"images": len(row.pop("images")),
                    **{k: float(np.sum(v) if k == "false" else np.mean(v)) for k, v in row.items()}}
             for name, row in sorted(rows.items())}
 

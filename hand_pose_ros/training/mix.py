@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 import torch
 
 from hand_pose_ros import models, networks, resources
-from hand_pose_ros.errors import DataError, ModelError
+from hand_pose_ros.errors import DataError, HandPoseError, ModelError
 from hand_pose_ros.training import measure
 from hand_pose_ros.training.export import export
 from hand_pose_ros.training.settings import from_dict
@@ -53,8 +54,8 @@ def best_share(network: torch.nn.Module, before: dict, after: dict, samples: dic
     return best
 
 
-def main(arguments=None) -> None:
-    """Mix, choose, measure, and write over the newer model."""
+def main(arguments=None) -> int:
+    """Mix, choose, measure, and write over the newer model. Returns 0, or 1 if it failed and said why."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("before", type=Path, help="folder of the model that the training started from")
     parser.add_argument("after", help="name or folder of the model that it has exported; is written over")
@@ -62,8 +63,17 @@ def main(arguments=None) -> None:
     parser.add_argument("--eval", type=Path, help="labelled photographs, to be looked at only")
     parser.add_argument("--count", type=int, default=512, help="of held-out pictures")
     args = parser.parse_args(arguments)
+    try:
+        _mix(args)
+    except HandPoseError as error:
+        print(f"mix: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _mix(args: argparse.Namespace) -> None:
     where = Path(args.after) if os.sep in args.after else resources.folder("models") / args.after
-    old, new = (models.card(folder.name, folder.parent) for folder in (args.before, where))
+    old, new = (models.card(folder.name, folder.absolute().parent) for folder in (args.before, where))
     kind, shown = new["kind"], "crops" if new["kind"] == "pose" else "frames"
     paths = tuple(sorted(map(str, args.held_out.glob(f"{shown}*.tar"))))
     if not paths:
@@ -87,4 +97,4 @@ def main(arguments=None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -202,7 +202,8 @@ def find(folder: str | Path, kind: str) -> tuple[list[str], list[str]]:
     The kind is what the name, or else the folder, begins with; held out are those in a folder "val" and
     those whose name begins so.
     """
-    found = [p for p in sorted(Path(folder).rglob("*.tar"))
+    found = [p for p in sorted(Path(inner, name) for inner, _, names in os.walk(folder, followlinks=True)
+                               for name in names if name.endswith(".tar"))
              if p.name.startswith(kind) or p.parent.name.startswith(kind)]
     held = [p for p in found if "val" in p.relative_to(folder).parts[:-1] or p.name.startswith("val")]
     return [str(p) for p in found if p not in held], [str(p) for p in held]

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from hand_pose_ros import limits, models, networks, resources
-from hand_pose_ros.errors import ConfigError
+from hand_pose_ros.errors import ConfigError, DataError
 from hand_pose_ros.training import curve, imagenet, measure
 from hand_pose_ros.training.export import export, latency_of
 from hand_pose_ros.training.loop import Trainer, is_begun, leave
@@ -39,7 +39,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("--from-model", metavar="NAME",
                         help="start from those weights of this model that fit, instead of what the settings say; a "
                              "training that is resumed keeps its own")
-    parser.add_argument("--export", metavar="NAME", help="write models/NAME (or the path NAME) at the end")
+    parser.add_argument("--export", metavar="NAME",
+                        help="write models/NAME (or the path NAME) when the plan is done, not when it is cut off before")
     parser.add_argument("--overwrite", action="store_true", help="--export may take the place of a model that is there")
     parser.add_argument("--result", type=limits.folder, metavar="FOLDER", help="write weights (in files below 16 MB), "
                         "card, log and curve there, at each checkpoint and at the end")
@@ -74,9 +75,16 @@ def main(args) -> int:
     trainer.before = before
     trainer.resume()
 
+    unpublished: list[OSError] = []
+
     def publish(accuracy: dict) -> None:
         if args.result:
-            write_result(trainer, args.result, Path(args.settings).stem, accuracy)
+            unpublished.clear()
+            try:
+                write_result(trainer, args.result, Path(args.settings).stem, accuracy)
+            except OSError as error:                    # the checkpoint is safe; there may be space the next time
+                unpublished.append(error)
+                _log.warning("--result %s cannot be written: %s", args.result, error)
 
     if args.export_only:
         trainer.photographs = measure.Photographs(args.eval) if args.eval else None
@@ -89,7 +97,10 @@ def main(args) -> int:
     if trainer.rank:
         return 0
     curve.plot(args.out)
-    if exported:
+    if exported and trainer.progress < 1.0 and not args.export_only:
+        print(f"not exported: {100 * trainer.progress:.0f} % of the plan is done; start the same command again to go on, "
+              "or export what there is with --export-only")
+    elif exported:
         latency = None
         try:
             latency = latency_of(trainer.average, settings)
@@ -97,6 +108,9 @@ def main(args) -> int:
             _log.warning("the card says no latency: %s", error)
         _export(trainer, exported, result, latency=latency)
         print(f"exported to {exported}")
+    if unpublished:
+        raise DataError(f"--result {args.result} is not of the last weights, it could not be written "
+                        f"({unpublished[0].strerror}): free some space and start the same command again")
     return 0
 
 

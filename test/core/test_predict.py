@@ -11,7 +11,7 @@ import pytest
 
 from hand_pose_ros import models, predict
 from hand_pose_ros import pipeline as pipelines
-from hand_pose_ros.errors import ConfigError, DataError
+from hand_pose_ros.errors import ConfigError, DataError, FrameError
 from hand_pose_ros.runtimes import POSE_QUICK
 from hand_pose_ros.types import CropPose, Detection
 
@@ -213,3 +213,72 @@ def test_pipes_are_written_to_and_unfinished_results_do_not_stay(folder, tmp_pat
     with pytest.raises(DataError, match="video"):
         run(tmp_path / "v.mp4", "--out", tmp_path / "out.jsonl")
     assert not list(tmp_path.glob("out*"))
+
+
+def test_pictures_behind_a_linked_folder_are_found(folder, tmp_path):
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "more").symlink_to(folder / "images", target_is_directory=True)
+    assert run(tmp_path / "linked", "--out", tmp_path / "out.jsonl") == 0
+    assert [row["image"] for row in lines(tmp_path / "out.jsonl")] == ["more/set/a.jpg", "more/set/b.png"]
+
+
+def test_boxes_of_a_picture_that_is_not_there_are_said(folder, tmp_path, capsys):
+    boxes = tmp_path / "boxes.jsonl"
+    record = json.loads((folder / "annotations.jsonl").read_text())
+    boxes.write_text("".join(json.dumps({**record, "image": name}) + "\n" for name in (record["image"], "lost.png")))
+    assert run(folder, "--out", tmp_path / "out.jsonl", "--boxes", boxes) == 1
+    assert "1 of the 2 pictures" in capsys.readouterr().err and len(lines(tmp_path / "out.jsonl")) == 1
+
+
+def test_labels_without_boxes_are_boxed_by_their_joints(folder, tmp_path):
+    record = json.loads((folder / "annotations.jsonl").read_text())
+    joints = np.stack([np.linspace(10, 30, 21), np.linspace(10, 40, 21)], 1)
+    boxes = tmp_path / "boxes.jsonl"
+    boxes.write_text(json.dumps({**record, "hands": [{"joints_2d": joints.tolist(), "valid_2d": [1] * 21}]}) + "\n")
+    np.testing.assert_allclose(predict.boxes_of(json.loads(boxes.read_text())), [[10, 10, 30, 40]])
+    assert run(folder, "--out", tmp_path / "out.jsonl", "--boxes", boxes) == 0
+
+
+@pytest.mark.parametrize("change, error", [
+    ({"image": "another.png"}, "cameras for none of the pictures"),
+    ({"width": 160}, "of a picture of 160 x 60 pixels, this one has 80 x 60"),
+    ({"hands": [{"K": [[50, 0, 0], [0, 50, 0], [40, 30, 1]]}]}, "no usable .K.")])
+def test_cameras_that_do_not_belong_to_the_pictures_are_refused(folder, tmp_path, change, error):
+    record = json.loads((folder / "annotations.jsonl").read_text())
+    file = tmp_path / "cameras.jsonl"
+    file.write_text(json.dumps({**record, **change}) + "\n")
+    if "image" in change:
+        with pytest.raises(DataError, match=error):
+            run(folder, "--out", tmp_path / "out.jsonl", "--cameras", file)
+        return
+    assert run(folder, "--out", tmp_path / "out.jsonl", "--cameras", file) == 1
+    assert re.search(error, " ".join(row.get("error", "") for row in lines(tmp_path / "out.jsonl")))
+
+
+def test_an_image_too_long_to_be_sampled_is_said():
+    from hand_pose_ros import camera as cameras
+    from hand_pose_ros.types import Frame
+    image = np.zeros((3, 40_000, 3), np.uint8)
+    with pytest.raises(FrameError, match="40000 x 3 pixels; OpenCV samples"):
+        pipelines.check_frame(Frame(image, cameras.assumed(40_000, 3, 60.0), 1))
+
+
+def test_a_binary_file_is_no_annotations_and_is_not_printed(tmp_path):
+    file = tmp_path / "labels.zip"
+    file.write_bytes(bytes(range(256)) * 4000)
+    with pytest.raises(DataError, match="cannot be read as annotations") as error:
+        predict.annotations(file)
+    assert len(str(error.value)) < 400
+
+
+def test_a_video_that_is_cut_off_is_said(tmp_path, capsys):
+    path = tmp_path / "cut.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (80, 60))
+    noise = np.random.default_rng(0).integers(0, 90, (20, 60, 80, 3), np.uint8)
+    for image in noise:
+        writer.write(image)
+    writer.release()
+    assert run(path, "--out", tmp_path / "whole.jsonl") == 0 and not capsys.readouterr().err
+    path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+    assert run(path, "--out", tmp_path / "cut.jsonl") == 0
+    assert "of 20 frames could be read: it is cut off or damaged" in capsys.readouterr().err

@@ -114,6 +114,8 @@ def test_half_precision_runs_with_the_same_uint8_input():
     ({"architecture": ["pose_light"]}, "unknown network .'pose_light'."),
     ({"architecture": "pose_light", "options": {"width": 0}}, "without any channel"),
     ({"architecture": "pose_light", "options": {"width": -1}}, "negative dimension"),
+    ({"architecture": "pose_light", "options": {"heads": 3}}, "heads 3: it must .* divides the width, 128"),
+    ({"architecture": "pose_light", "options": {"heads": 0}}, "heads 0: "),
     ({"architecture": "pose_light", "options": {"stages": "round"}}, "plain, inverted"),
     ({"architecture": "pose_light", "options": {"colour": 3}}, "colour"),
     ({"architecture": "pose_resnet", "options": {"depth": 19}}, "18, 34, 50"),

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from hand_pose_ros.errors import ConfigError, DataError
+from hand_pose_ros.errors import ConfigError, DataError, HandPoseError
 from hand_pose_ros.synthesis import render
 from hand_pose_ros.training import gpu_host, train
 
@@ -43,11 +43,12 @@ def test_renderer_and_trainer_get_what_the_call_says(tmp_path, monkeypatch):
     assert 200 < told.stop_after <= 240 and told.pieces and told.from_model is told.eval is None
     assert told.result == str(tmp_path / "s" / "models" / "pose_light") and told.out == str(tmp_path / "s")
     assert started["render"][1].returncode is not None
-    more = ["--from-model", "detector_light", "--eval", "photographs", "--eval-every", 90, "--seed", 8, "--start", 1000,
+    (tmp_path / "annotations.jsonl").touch()
+    more = ["--from-model", "detector_light", "--eval", tmp_path, "--eval-every", 90, "--seed", 8, "--start", 1000,
             "--result", tmp_path / "r"]
     assert gpu_host.main(arguments(*call, *more)) == 3
     told = arguments(*started["train"][0], of=train)
-    assert (told.from_model, told.eval, told.eval_every) == ("detector_light", "photographs", 90)
+    assert (told.from_model, told.eval, told.eval_every) == ("detector_light", str(tmp_path), 90)
     assert told.result == str(tmp_path / "r")
     told = arguments(*started["render"][0], of=render)
     assert (told.kind, told.seed, told.start) == ("crops", 8, 1000)
@@ -102,3 +103,12 @@ def test_a_renderer_that_gives_nothing_is_named(tmp_path, monkeypatch):
         gpu_host.main(arguments("pose_light", "--state", tmp_path / "s", "--shards", tmp_path / "none"))
     with pytest.raises(ConfigError, match="--limit 5"):
         gpu_host.main(arguments("pose_light", "--state", tmp_path / "s", "--shards", tmp_path, "--limit", 5))
+
+
+@pytest.mark.parametrize("more, error", [(["nosuch"], "no training settings 'nosuch'"),
+                                         (["pose_light", "--from-model", "nosuch"], "no model 'nosuch'"),
+                                         (["pose_light", "--eval", "nosuch"], "nosuch has no annotations.jsonl")])
+def test_what_is_wrong_is_said_before_anything_is_rendered(tmp_path, monkeypatch, more, error):
+    monkeypatch.setattr(gpu_host, "_render", lambda args, log: pytest.fail("rendered"))
+    with pytest.raises(HandPoseError, match=error):
+        gpu_host.main(arguments(*more, "--state", tmp_path / "s", "--shards", tmp_path))

@@ -200,11 +200,49 @@ def test_a_checkpoint_in_pieces_that_is_cut_off_while_written_leaves_the_one_bef
     for state in (after, before, after):
         checkpoint.save(tmp_path / "last.pt", state, pieces=True)
         assert torch.equal(checkpoint.load(tmp_path / "last.pt")["w"], state["w"])
-    pieces = [path for path in tmp_path.iterdir() if path.suffix != ".count"]
-    assert len({path.name.split(".")[2] for path in pieces}) == 1
+    assert torch.equal(checkpoint.load(tmp_path / "last.pt", before=True)["w"], before["w"])
+    turn = (tmp_path / "last.pt.count").read_text()[0]
+    pieces = sorted(tmp_path.glob(f"last.pt.{turn}.*"))
     pieces[1].write_bytes(pieces[0].read_bytes())
     with pytest.raises(ModelError, match="pieces are not those"):
         checkpoint.load(tmp_path / "last.pt")
+    assert checkpoint.load(tmp_path / "last.pt", before=True)["step"] == 1
+    checkpoint.save(tmp_path / "last.pt", {"step": 9}, pieces=True, sound=False)
+    assert [checkpoint.load(tmp_path / "last.pt", old)["step"] for old in (False, True)] == [9, 1]
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_the_newest_checkpoint_is_read_whether_whole_or_in_pieces(tmp_path, first):
+    """A training that was begun whole goes on in pieces on another host, and back."""
+    for step, pieces in enumerate((first, not first, not first, first)):
+        checkpoint.save(tmp_path / "last.pt", {"step": step}, pieces)
+        assert checkpoint.load(tmp_path / "last.pt")["step"] == step
+        assert step == 0 or checkpoint.load(tmp_path / "last.pt", before=True)["step"] == step - 1
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+def test_a_damaged_checkpoint_does_not_take_the_place_of_a_good_one(folder, tmp_path, pieces, monkeypatch):
+    """A full disk when the first checkpoint after the damage is written: the one before must still be there."""
+    run = trainer(folder, tmp_path, pieces=pieces)
+    for _ in range(2):
+        run.run(stop_after_s=0.0)
+    for path in tmp_path.glob("last.pt.1.*" if pieces else "last.pt"):
+        path.write_bytes(b"nothing")
+    other = trainer(folder, tmp_path, pieces=pieces)
+    assert other.resume() and other.step == 1
+    write = checkpoint._write
+    with monkeypatch.context() as patch, pytest.raises(DataError, match="cannot be written"):
+        patch.setattr(checkpoint, "_write", lambda path, fill: write(path, lambda file: _full()))
+        other.save()
+    again = trainer(folder, tmp_path, pieces=pieces)
+    assert again.resume() and again.step == 1
+    other.save()
+    assert trainer(folder, tmp_path, pieces=pieces).resume()
+    assert checkpoint.load(tmp_path / "last.pt", before=True)["step"] == 1
+
+
+def _full():
+    raise OSError(28, "No space left on device")
 
 
 @pytest.mark.parametrize("pieces, limit, error", [(True, 100_000, OSError), (False, 100_000, OSError),
@@ -280,7 +318,7 @@ def test_held_out_shards_that_are_gone_are_replaced_and_named(tmp_path, caplog):
     third = standin_hands.write(tmp_path / "crops-3.tar", 2)
     shelf.rescan()
     assert shelf.state["held_crops"] == [third] and shelf.state["crops"] == [second], "not one that was trained on"
-    assert f"held-out shard {first} is not there any more" in caplog.text
+    assert f"held-out shard {first} is not there or damaged" in caplog.text
 
 
 def test_a_detectors_curve_holds_the_photographs_with_hands(tmp_path):
@@ -468,3 +506,30 @@ def test_the_curve_of_a_card_goes_on_where_the_one_before_ended(tmp_path):
     assert curve.points(tmp_path, before) == [
         before[0], *({"images": 1000 + images, "virtual": nme, "photographs": {"many": nme + 1}}
                      for images, nme in ((100, 9.0), (200, 7.0), (400, 6.5)))]
+
+
+def test_a_damaged_held_out_shard_is_replaced_by_a_sound_one(tmp_path, caplog):
+    for name in ("crops-0", "crops-1", "crops-2"):
+        standin_hands.write(tmp_path / f"{name}.tar", 12, int(name[-1]))
+    whole = (tmp_path / "crops-0.tar").read_bytes()
+    (tmp_path / "crops-0.tar").write_bytes(whole[:len(whole) // 2])
+    shelf = batches.Shelf(str(tmp_path))
+    shelf.rescan()
+    assert shelf.state["held_crops"] == [str(tmp_path / "crops-1.tar")] and "crops-0.tar cannot be read" in caplog.text
+    assert str(tmp_path / "crops-1.tar") not in shelf.state["crops"]
+    later = batches.Shelf(str(tmp_path))                # a training that is resumed
+    later.state = {**shelf.state, "crops": list(shelf.state["crops"]), "held_crops": [str(tmp_path / "crops-0.tar")]}
+    later.rescan()
+    assert later.state["held_crops"] and str(tmp_path / "crops-0.tar") not in later.state["held_crops"]
+
+
+def test_frozen_parts_that_the_given_weights_lack_are_refused(folder, tmp_path):
+    """They would stay random: a backbone of other stages has none of their names."""
+    plan = {**POSE, "options": {"stages": "lite0", "neck": 16}, "frozen": ["backbone.s8.[0-3].*"]}
+    other = networks.build(POSE).state_dict()
+    with pytest.raises(ConfigError, match="have no backbone.s8.*, which frozen keeps as it is.*would stay random"):
+        trainer(folder, tmp_path, plan, initial=other)
+    own = networks.build({"architecture": "pose_light", "options": plan["options"]}).state_dict()
+    trainer(folder, tmp_path, plan, initial=own)
+    with pytest.raises(ConfigError, match="running_mean|running_var"):
+        trainer(folder, tmp_path, plan, initial={name: value for name, value in own.items() if "running" not in name})

@@ -146,3 +146,61 @@ def test_measuring_that_fails_costs_no_training(folder, tmp_path, monkeypatch, c
         lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
         assert "no such number" in lines[-1]["error"] and "no such number" in caplog.text
         caplog.clear()
+
+
+def _photographs(folder, tmp_path, change=lambda number, record: None):
+    """A copy of the folder's photographs whose labels ``change`` has been at."""
+    records = [json.loads(line) for line in (folder / "annotations.jsonl").read_text().splitlines()]
+    for number, record in enumerate(records):
+        change(number, record)
+        (tmp_path / record["image"]).write_bytes((folder / record["image"]).read_bytes())
+    (tmp_path / "annotations.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return records
+
+
+def test_pictures_are_measured_as_they_are_stored(folder, tmp_path):
+    """Labels belong to the stored pixels, whatever a camera notes of how it was held."""
+    records = _photographs(folder, tmp_path)
+    for record in records:
+        rgb = cv2.imread(str(tmp_path / record["image"]))
+        ok, data = cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, 100])
+        upside_down = b"\xff\xe1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x03\0\0\0" + b"\0" * 4
+        (tmp_path / record["image"]).write_bytes(data.tobytes()[:2] + upside_down + data.tobytes()[2:])
+        assert np.abs(cv2.imread(str(tmp_path / record["image"])).astype(int) - rgb[::-1, ::-1]).mean() < 5
+    stored = [image for _, image in measure.Photographs(tmp_path).pictures()]
+    plain = [image for _, image in measure.Photographs(folder).pictures()]
+    assert all(np.abs(a.astype(int) - b).mean() < 5 for a, b in zip(stored, plain)) and len(stored) == 3
+
+
+def test_what_cannot_be_read_is_left_out_and_named(folder, tmp_path, caplog):
+    def change(number, record):
+        if number == 0:
+            record["hands"] = [{"joints_2d": record["hands"][0]["joints_2d"]}]      # all that the documents ask for
+            del record["dataset"], record["truth"]
+        if number == 1:
+            del record["hands"]
+
+    _photographs(folder, tmp_path, change)
+    (tmp_path / "2.png").write_bytes(b"")
+    network = Constant([31.5, 31.5], 4.0)
+    found = measure.pose_on_photographs(network, measure.Photographs(tmp_path), 64)
+    assert list(found) == ["folder"] and found["folder"]["hands"] == 1 and np.isfinite(found["folder"]["nme"])
+    assert "annotations.jsonl:2 cannot be used, left out (KeyError: 'hands')" in caplog.text
+    assert "2.png is left out: the file is missing or empty" in caplog.text
+    whole = measure.pose_on_photographs(network, measure.Photographs(folder), 64)
+    assert whole["sticks"]["hands"] == 3
+
+
+@pytest.mark.parametrize("limit, count", [(1, 1), (2, 2), (3, 3), (9, 3), (None, 3)])
+def test_no_more_pictures_are_measured_than_asked_for(folder, limit, count):
+    assert len(measure.Photographs(folder, limit).records) == count
+
+
+def test_photographs_that_fail_leave_the_virtual_hands(folder, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ValueError("something else")
+    monkeypatch.setattr(measure, "pose_on_photographs", fail)
+    run = loop.Trainer(settings.from_dict({**KINDS["pose"], "batch": 4, "steps": 1}), str(folder), tmp_path, workers=0,
+                       held_out=4, photographs=measure.Photographs(folder))
+    result = run.run()
+    assert np.isfinite(result["virtual"]["nme"]) and "something else" in result["error"]

@@ -12,7 +12,7 @@ import standin_hands
 import torch
 
 from hand_pose_ros import models, networks
-from hand_pose_ros.errors import ConfigError, ModelError
+from hand_pose_ros.errors import ConfigError, DataError, ModelError
 from hand_pose_ros.training import checkpoint, imagenet, loop, train
 from hand_pose_ros.training import export as exporting
 from hand_pose_ros.training.export import export
@@ -244,3 +244,33 @@ def test_weights_and_card_that_do_not_belong_together_are_never_left(tmp_path, m
         write(2)
     monkeypatch.undo()
     assert networks.load(str(tmp_path)) and models.card(str(tmp_path))["sha256"] == first != write(2)
+
+
+def test_an_unfinished_training_is_not_exported(run, tmp_path, capsys):
+    model = tmp_path / "models" / "mine"
+    run("--stop-after", 0.001, "--export", f"{model}")
+    assert not model.exists() and "not exported" in capsys.readouterr().out
+    run("--export", f"{model}")                         # the same line goes on
+    assert models.card(f"{model}")["training"]["steps"] == SMALL["steps"]
+
+
+def test_a_result_that_cannot_be_written_ends_no_training(run, tmp_path):
+    (tmp_path / "result" / "log.jsonl").mkdir(parents=True)
+    with pytest.raises(DataError, match="--result .* is not of the last weights"):
+        run("--result", tmp_path / "result")
+    assert checkpoint.load(tmp_path / "out" / loop.CHECKPOINT)["step"] == SMALL["steps"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_shards_that_turn_out_damaged_are_named_in_one_line_and_what_was_learnt_is_kept(tmp_path, run, workers):
+    (tmp_path / "bad").mkdir()
+    for number in range(2):
+        standin_hands.write(tmp_path / "bad" / f"crops-{number}.tar", 8, number)
+    path = tmp_path / "bad" / "crops-1.tar"
+    data = bytearray(path.read_bytes())
+    for start in [at for at in range(len(data)) if data[at:at + 2] == b"\xff\xd8"]:
+        data[start:start + 40] = b"x" * 40              # the pictures, not the index
+    path.write_bytes(bytes(data))
+    with pytest.raises(DataError) as error:
+        run("--shards", tmp_path / "bad", "--workers", workers)
+    assert "crops-1.tar cannot be decoded" in str(error.value) and "Traceback" not in str(error.value)

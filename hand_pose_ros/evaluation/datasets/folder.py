@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
-from .base import LABEL_ERRORS, DataSet, Item, TruthHand, choose_split, from_items, make_hand, pinhole, reason
+from .base import LABEL_ERRORS, DataSet, Item, TruthHand, choose_split, from_items, make_hand, one_label, pinhole, reason
 
 TITLE = "labelled pictures"
 LICENCE = "per image, see the field licence of annotations.jsonl"
@@ -33,11 +33,11 @@ def recognise(folder: Path) -> bool:
 
 
 def load(folder: Path, split: str | None = None) -> DataSet:
-    """Every line. Raises DataError, with the line's number, for one that is not a label."""
+    """Every line that is a label."""
     split = choose_split(split, SPLITS, lambda _: True, folder)
     problems: Counter[str] = Counter()
     items, names = [], set()
-    for _, item in rows(folder / FILE, problems):
+    for _, item in rows(folder / FILE, problems, strict=False):
         if item.name in names:
             problems[f"{item.name}: labelled twice, only the first is used"] += 1
             continue
@@ -46,13 +46,15 @@ def load(folder: Path, split: str | None = None) -> DataSet:
     return from_items("folder", items, LICENCE, problems, split)
 
 
-def rows(path: Path, problems: Counter[str] | None = None) -> Iterator[tuple[dict[str, Any], Item]]:
-    """Every line of an annotations.jsonl, parsed and as an item. Raises DataError, with the line's number."""
+def rows(path: Path, problems: Counter[str] | None = None, strict: bool = True
+         ) -> Iterator[tuple[dict[str, Any], Item]]:
+    """Every line of an annotations.jsonl, parsed and as an item. One that is no label raises DataError with the line's
+    number or, unless ``strict``, is named in ``problems`` and left out."""
     problems = Counter() if problems is None else problems
     try:
         text = path.read_text("utf8")
-    except OSError as error:
-        raise DataError(f"{path}: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as lines of text: {error}") from error
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -60,7 +62,11 @@ def rows(path: Path, problems: Counter[str] | None = None) -> Iterator[tuple[dic
             row = json.loads(line)
             item = _item(path.parent, row, problems)
         except LABEL_ERRORS as error:
-            raise DataError(f"{path}:{number}: not a label line ({reason(error)})") from error
+            if strict:
+                raise DataError(f"{path}:{number}: not a label line ({reason(error)})") from error
+            with one_label(problems, TITLE, f"{path.name}:{number}"):
+                raise
+            continue
         yield row, item
 
 
