@@ -39,7 +39,7 @@ SETTINGS = (
     Setting("detector_model", "detector_light", "Network that finds hands in the image: a folder "
             "below models/, or the path of one that begins with /, ./ or ~/."),
     Setting("pose_model", "auto", "Network that finds 21 joints in a crop: a folder below models/, or a path. auto: "
-            "pose_light_192, which is nearer to the joints, where a GPU runs it, else pose_light."),
+            "pose_light_224, which is nearer to the joints, where a GPU runs it, else pose_light."),
     Setting("runtime", "auto", "What runs the networks; auto: the fastest that works here.",
             choices=("auto", "tensorrt", "cuda", "onnxruntime", "onnxruntime-int8", "onnxruntime-cuda", "cpu")),
     Setting("max_hands", 2, "Most hands that are followed at a time.", low=1, high=6, live=True),

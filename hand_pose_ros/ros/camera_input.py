@@ -126,7 +126,8 @@ class CameraInput:
             if subscription.topic_name == topic and (not publishers or qos.same(profile, current)):
                 return
             self._node.destroy_subscription(subscription)
-        self._aside[name] = self._node.create_subscription(message_type, topic, callback, profile), profile
+        self._aside[name] = self._node.create_subscription(message_type, topic, callback, profile,
+                                                           event_callbacks=compat.subscription_events()), profile
 
     def _info_topic(self, image_topic: str) -> str:
         """camera_info lies beside the base image topic, as in image_transport, unless it is set."""

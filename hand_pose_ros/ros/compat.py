@@ -156,23 +156,35 @@ def cv_bridge() -> Any | None:
         return None
 
 
-def subscription_events(incompatible_qos: Callable[[Any], None]) -> Any:
-    """Event callbacks for create_subscription; in rclpy.qos_event on Humble, later in rclpy.event_handler."""
+def subscription_events(incompatible_qos: Callable[[Any], None] | None = None) -> Any:
+    """Event callbacks for a subscription that may be destroyed before its node; in rclpy.qos_event on Humble, later in
+    rclpy.event_handler.
+
+    None at all, not even rclpy's own, for an EventsExecutor: it may crash over an event of a subscription that is gone
+    (ros2/rclpy issue 1644). So who subscribes looks at what the publishers offer, too (``qos.mismatches``).
+    """
     try:
         from rclpy.event_handler import SubscriptionEventCallbacks
     except ImportError:
         from rclpy.qos_event import SubscriptionEventCallbacks
-    return SubscriptionEventCallbacks(incompatible_qos=incompatible_qos)
+    if incompatible_qos is None or _events_executor() is not None:
+        return SubscriptionEventCallbacks(use_default_callbacks=False)
+    return SubscriptionEventCallbacks(incompatible_qos=incompatible_qos, use_default_callbacks=False)
 
 
 def executor() -> Any:
-    """rclpy's EventsExecutor where it exists (half the CPU time per frame), else SingleThreadedExecutor."""
+    """rclpy's EventsExecutor where it exists (half the CPU time per frame; Jazzy since rclpy 7.1.4, Kilted), else
+    SingleThreadedExecutor."""
+    from rclpy.executors import SingleThreadedExecutor
+    return (_events_executor() or SingleThreadedExecutor)()
+
+
+def _events_executor() -> Any | None:
     try:
         from rclpy.experimental import EventsExecutor
-        return EventsExecutor()
+        return EventsExecutor
     except ImportError:
-        from rclpy.executors import SingleThreadedExecutor
-        return SingleThreadedExecutor()
+        return None
 
 
 def present() -> dict[str, bool]:

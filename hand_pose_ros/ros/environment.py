@@ -49,7 +49,8 @@ def _is_humble() -> bool:
 
 
 def keep_to_this_machine(environment: MutableMapping[str, str], domain: int) -> None:
-    """Nobody else hears or disturbs what runs with this environment (Jazzy and later; Humble reads the second name).
+    """Nobody else hears or disturbs what runs with this environment. Jazzy, too, obeys the name that Humble knows, but
+    warns of it at every start.
 
     Raises ConfigError for a domain for which there are no ports.
     """
@@ -57,4 +58,6 @@ def keep_to_this_machine(environment: MutableMapping[str, str], domain: int) -> 
         raise ConfigError(f"the ROS domain is {domain}; it must be 0 to {LAST_DOMAIN}")
     environment["ROS_DOMAIN_ID"] = str(domain)
     environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    environment["ROS_LOCALHOST_ONLY"] = "1"
+    environment.pop("ROS_LOCALHOST_ONLY", None)
+    if _is_humble():
+        environment["ROS_LOCALHOST_ONLY"] = "1"

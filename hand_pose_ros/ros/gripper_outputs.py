@@ -36,7 +36,7 @@ def load(kind: str) -> Any:
     except ImportError:
         reason = f"the package {package} is not installed"
     except AttributeError:
-        reason = f"the installed {package} has no {name} (ParallelGripperCommand came with ROS 2 Jazzy)"
+        reason = f"the installed {package} has no {name} (ParallelGripperCommand came with control_msgs 4.5, in 2024)"
     others = ", ".join(other for other, (where, _) in TYPES.items() if not where.startswith(package))
     raise ConfigError(f"gripper_output is {kind}, but {reason}; install it (apt install "
                       f"ros-$ROS_DISTRO-{package.replace('_', '-')}) or choose one of: {others}")

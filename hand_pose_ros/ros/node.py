@@ -24,7 +24,7 @@ from tf2_msgs.msg import TFMessage
 from .. import imaging, messages
 from ..errors import FrameError, HandPoseError
 from ..types import Frame
-from . import diagnostics, images, process, transforms
+from . import compat, diagnostics, images, process, transforms
 from .camera_input import Arrival, CameraInput
 from .diagnostics import ERROR, Monitor, Punctuality, log_of
 from .engine import Engine, load_engine
@@ -147,7 +147,8 @@ class HandPoseNode(LifecycleNode):
         self._punctuality.restart()
         self._input = CameraInput(self, self._monitor, lambda: self._values, lambda: self._punctuality.starved)
         if self._values.publish_tf:
-            self._tf_guard = self.create_subscription(TFMessage, "/tf", self._on_tf, 100, raw=True)
+            self._tf_guard = self.create_subscription(TFMessage, "/tf", self._on_tf, 100, raw=True,
+                                                       event_callbacks=compat.subscription_events())
         worker = threading.Thread(target=self._work, args=(self._input,), name="hand_pose_worker", daemon=True)
         worker.start()
         self._worker = worker
@@ -218,11 +219,11 @@ class HandPoseNode(LifecycleNode):
             self._monitor.clear("node name")
 
     def _on_tf(self, raw: bytes) -> None:
-        guard = self._outputs.guard
-        if not guard.may_concern(raw):
+        outputs = self._outputs
+        if outputs is None or not outputs.guard.may_concern(raw):       # a message may come after its subscription's end
             return
         for transform in deserialize_message(raw, TFMessage).transforms:
-            if guard.foreign(transform.child_frame_id, messages.stamp_ns(transform.header)):
+            if outputs.guard.foreign(transform.child_frame_id, messages.stamp_ns(transform.header)):
                 self._monitor.problem(
                     "tf clash", f"somebody else sends the TF frame '{transform.child_frame_id}' too (parent "
                     f"'{transform.header.frame_id}'), so it jumps between two places; set another tf_prefix or "

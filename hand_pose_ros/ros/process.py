@@ -60,7 +60,8 @@ def run(make: Callable[[], Any], name: str, args: Sequence[str] | None = None,
         while rclpy.ok() and not ending.asked:
             try:
                 executor.spin_once(timeout_sec=SPIN_S)
-            except rclpy_implementation.RCLError as error:  # Humble, Jazzy: a lifecycle transition out of turn
+            # A lifecycle transition out of turn (Humble, Jazzy); an event of a subscription that is gone (Jazzy, Kilted).
+            except (rclpy_implementation.RCLError, rclpy_implementation.InvalidHandle) as error:
                 if not rclpy.ok():
                     break
                 node.get_logger().error(f"a callback failed: {error}", throttle_duration_sec=1.0)

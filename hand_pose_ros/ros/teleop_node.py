@@ -89,7 +89,7 @@ class TeleopNode(Node):
         self._clutch = self.create_subscription(Bool, "~/clutch", self._on_clutch, 10)
         for profile in EMERGENCY_PROFILES:
             self.create_subscription(Bool, "~/emergency_stop", self._on_emergency, profile,
-                                     event_callbacks=compat.subscription_events(lambda event: None))
+                                     event_callbacks=compat.subscription_events())
         if values.joint_states_topic:
             self.create_subscription(JointState, values.joint_states_topic, self._on_joint_states, 10)
         self.create_service(SetBool, "~/set_clutch", self._serve_clutch)

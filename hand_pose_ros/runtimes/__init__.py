@@ -7,7 +7,7 @@ from . import host
 from .base import Options, Runtime
 
 AUTO = "auto"
-POSE_ACCURATE, POSE_QUICK = "pose_light_192", "pose_light"
+POSE_ACCURATE, POSE_QUICK = "pose_light_224", "pose_light"
 """The pose networks that ship: the first is nearer to the joints, for 1.4 times the operations."""
 
 

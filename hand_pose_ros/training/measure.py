@@ -22,6 +22,8 @@ from hand_pose_ros.types import Camera, Detection
 
 _log = logging.getLogger(__name__)
 
+HAND_SIZES_PX = ((0.0, 16.0), (16.0, 24.0), (24.0, 32.0), (32.0, 48.0), (48.0, 96.0), (96.0, float("inf")))
+"""Longer sides of boxes, in pixels of the detector's input: half of those of a 640x480 image."""
 JITTER = replace(pose_samples.EXACT, scale=(0.9, 1.1), shift=0.05, roll_deg=15.0, negatives=0.1)
 """What a good detector or tracker leaves wrong; validation boxes."""
 
@@ -189,9 +191,11 @@ def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
 @torch.no_grad()
 def detector_on_samples(network, samples: dict, batch: int = 32) -> dict:
     """Virtual validation of whole frames, letterboxed: recall and false (per 100 images) at score 0.5 and IoU 0.5, side
-    (% right of the found), up_deg (median error of the direction, of those that it gives)."""
+    (% right of the found), up_deg (median error of the direction, of those that it gives), by_size ("from to": hands of
+    so many pixels of the input, recall and mean IoU of those found, in %)."""
     from hand_pose_ros import detect
     found = hands = false = 0
+    by_size = {limits: [] for limits in HAND_SIZES_PX}
     sides, ups = [], []
     dense = torch.cat([_answer(network, images) for images in samples["image"].split(batch)]).numpy()
     for k in range(len(dense)):
@@ -201,6 +205,8 @@ def detector_on_samples(network, samples: dict, batch: int = 32) -> dict:
         used = set()
         for box, right, up in truth:
             overlap = [detect.iou(box, a.box) if j not in used else 0.0 for j, a in enumerate(answers)]
+            size = float(np.max(box[2:] - box[:2]))
+            by_size[next(pair for pair in HAND_SIZES_PX if size < pair[1])].append(max(overlap, default=0.0))
             if overlap and max(overlap) >= 0.5:
                 j = int(np.argmax(overlap))
                 used.add(j)
@@ -211,7 +217,11 @@ def detector_on_samples(network, samples: dict, batch: int = 32) -> dict:
         false += sum(1 for j, a in enumerate(answers) if j not in used and not _covers(ignored, a.box))
     return {"recall": 100 * found / max(hands, 1), "false": 100 * false / len(dense),
             "side": 100 * float(np.mean(sides)) if sides else float("nan"),
-            "up_deg": float(np.nanmedian(ups)) if ups else float("nan")}
+            "up_deg": float(np.nanmedian(ups)) if ups else float("nan"),
+            "by_size": {f"{low:g} to {high:g}": {"hands": len(ious), "recall": 100 * len(good) / len(ious),
+                                                 **({"iou": 100 * float(np.mean(good))} if good else {})}
+                        for (low, high), ious in by_size.items() if ious
+                        for good in [[iou for iou in ious if iou >= 0.5]]}}
 
 
 def detector_on_photographs(network, photographs: Photographs, size: tuple[int, int]) -> dict:

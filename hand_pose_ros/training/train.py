@@ -151,7 +151,8 @@ def write_result(trainer: Trainer, folder: str | Path, name: str, accuracy: dict
 def _export(trainer: Trainer, folder: str | Path, accuracy: dict, **more) -> None:
     before = trainer.before
     export(trainer.average, trainer.settings, folder, accuracy=accuracy, data=data_of(before),
-           training={"steps": trainer.step, "images_seen": trainer.images, "batch": trainer.settings.batch,
+           training={"steps": trainer.step, "images_seen": trainer.images,
+                     "batch": round(trainer.images / max(trainer.step, 1)),                 # of all processes together
                      "minutes": round(trainer.seconds / 60, 1),
                      **({"before": {"name": before["name"], **before["training"]}} if before else {})},
            curve=curve.points(trainer.folder, before.get("curve", ())), **more)

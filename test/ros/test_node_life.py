@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import rclpy
+from geometry_msgs.msg import TransformStamped
 from harness import ANSWER_S, START_S, STANDIN, NodeProcess, Rig
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -22,7 +23,9 @@ from rclpy.context import Context
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
+from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
+from tf2_msgs.msg import TFMessage
 
 import hand_pose_ros
 from hand_pose_ros import messages, resources
@@ -201,6 +204,23 @@ raise SystemExit(process.run(Asked, "asked", []))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "alive" in done.stdout and "no transition matching 1" in done.stderr
+
+
+def test_transforms_that_come_after_the_shutdown_disturb_nobody():
+    """An EventsExecutor still delivers what was queued for a subscription that is gone (Jazzy, Kilted)."""
+    context = Context()
+    rclpy.init(context=context)
+    node = HandPoseNode(lambda values: SimpleNamespace(model="none", runtime="none"), context=context,
+                        use_global_arguments=False)
+    try:
+        late = serialize_message(TFMessage(transforms=[TransformStamped(child_frame_id="hand_right_1_wrist")]))
+        for transition in (node.trigger_configure, node.trigger_activate, node.trigger_shutdown):
+            assert transition() == TransitionCallbackReturn.SUCCESS
+        node._on_tf(late)
+    finally:
+        node.stop()
+        node.destroy_node()
+        rclpy.shutdown(context=context)
 
 
 def test_an_activation_that_fails_leaves_nothing_that_listens(monkeypatch):

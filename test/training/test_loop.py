@@ -426,7 +426,7 @@ def test_what_is_exported_answers_as_what_was_measured(folder, tmp_path):
 def test_the_detector_trains_with_the_same_loop_and_both_leave_a_curve(folder, tmp_path):
     run = trainer(folder, tmp_path, DETECTOR)
     result = run.run()
-    assert run.step == 3 and set(result["virtual"]) == {"recall", "false", "side", "up_deg"}
+    assert run.step == 3 and set(result["virtual"]) == {"recall", "false", "side", "up_deg", "by_size"}
     assert curve.plot(tmp_path).stat().st_size > 5000
 
 
