@@ -8,7 +8,7 @@ from .base import Options, Runtime
 
 AUTO = "auto"
 POSE_ACCURATE, POSE_QUICK = "pose_light_224", "pose_light"
-"""The pose networks that ship: the first is nearer to the joints, for 1.4 times the operations."""
+"""The pose networks that ship: the first is nearer to the joints, for twice the operations."""
 
 
 def load(kind: str, model: str, runtime: str = "auto", options: Options | None = None) -> Runtime:
