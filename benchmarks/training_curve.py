@@ -18,6 +18,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from readme_tables import between  # noqa: E402
 
 from hand_pose_ros import models  # noqa: E402
+from hand_pose_ros.runtimes import POSE_ACCURATE  # noqa: E402
+from hand_pose_ros.runtimes.build import DETECTOR  # noqa: E402
 
 PAGE = ROOT / "docs" / "training.md"
 PLOT = ROOT / "docs" / "images" / "training_curve.png"
@@ -74,13 +76,24 @@ def table(curve: list[dict], rows: int = 8) -> str:
     return "\n".join(lines) + "\n"
 
 
+def by_size(detector: dict) -> str:
+    """Markdown of the detector's own errors by hand size, from its card."""
+    lines = ["| longer side of the hand, pixels of the 320x256 input | hands | found, % | mean IoU of those, % |",
+             "|---|---|---|---|"]
+    for name, row in detector["accuracy"]["virtual"]["by_size"].items():
+        limits = name.replace("0 to", "below", 1) if name.startswith("0 to") else name.replace(" to inf", " and more")
+        lines.append(f"| {limits} | {row['hands']} | {row['recall']:.0f} | {row.get('iou', float('nan')):.0f} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--architectures", type=Path)
     args = parser.parse_args()
-    pose, detector = (models.card(name)["curve"] for name in ("pose_light", "detector_light"))
-    plot(pose, detector)
-    text = between(PAGE.read_text(), "curve", table(pose))
+    pose, detector = (models.card(name) for name in (POSE_ACCURATE, DETECTOR))
+    plot(pose["curve"], detector["curve"])
+    text = between(PAGE.read_text(), "curve", table(pose["curve"]))
+    text = between(text, "detector", by_size(detector))
     if args.architectures:
         text = between(text, "architectures", args.architectures.read_text())
     PAGE.write_text(text)

@@ -91,9 +91,10 @@ def _hand(label: dict[str, Any], problems: Counter[str]) -> TruthHand | None:
     if label.get("bbox") is not None:
         x, y, w, h = label["bbox"]
         box, size = (x, y, x + w, y + h), float(max(w, h))
-    joints_m = label.get("joints_3d")
+    joints_m, side = label.get("joints_3d"), label.get("handedness")
+    side = side.lower() if isinstance(side, str) else None
     hand = make_hand(points, valid, joints_m, label.get("valid_3d") if joints_m is not None else None, box,
-                     problems, FILE, handedness=label.get("handedness"))
+                     problems, FILE, handedness=side)
     if hand is None or size is None:
         return hand
     return TruthHand(hand.box, size, hand.joints_px, hand.valid_px, hand.joints_m, hand.valid_m, hand.handedness)
