@@ -16,6 +16,7 @@ from hand_pose_ros import limits
 from hand_pose_ros import pipeline as pipelines
 from hand_pose_ros.errors import ConfigError, DataError, FrameError
 from hand_pose_ros.imaging import PICTURES, VIDEOS, read_picture
+from hand_pose_ros.resources import files_below
 from hand_pose_ros.runtimes import POSE_ACCURATE
 from hand_pose_ros.types import Camera, Frame, Hand
 
@@ -30,8 +31,8 @@ POSE_MODEL = POSE_ACCURATE
 
 def add_arguments(parser) -> None:
     """Options of ``hand-pose predict``."""
-    parser.add_argument("images", help="a folder (searched recursively), a picture or a video; pixels as they are "
-                        "stored, an EXIF orientation is not followed")
+    parser.add_argument("images", help="a folder (searched recursively), a picture or a video; pictures as they are "
+                        "stored, an EXIF orientation is not followed; a video's rotation is")
     parser.add_argument("--out", required=True, help="file of JSON lines, image paths relative to the folder")
     parser.add_argument("--boxes", metavar="ANNOTATIONS", help="run the pose network alone on the boxes of this file")
     parser.add_argument("--cameras", metavar="ANNOTATIONS", help="take K from this file where it has one")
@@ -57,7 +58,7 @@ def main(args) -> int:
     if args.cameras and not names & intrinsics.keys():
         raise DataError(f"{args.cameras} has cameras for none of the pictures in {source}: its \"image\" must be their "
                         "path relative to that folder")
-    lost = sorted((boxes or {}).keys() - names)
+    lost = sorted((boxes or {}).keys() - names) if source.is_dir() else []
     check_out(Path(args.out), [*files, *(Path(path) for path in (args.boxes, args.cameras) if path)])
     pipeline = pipelines.load(settings)
     if film:
@@ -89,8 +90,8 @@ def main(args) -> int:
             unfinished.unlink(missing_ok=True)
     print(f"{count} images, {hands} hands -> {args.out}")
     if lost:
-        print(f"{len(lost)} of the {len(boxes)} pictures in {args.boxes} are not in {source}: {lost[0]} for one",
-              file=sys.stderr)
+        print(f"{len(lost)} of the {len(boxes)} pictures in {args.boxes} are not in {source}, or no pictures by their "
+              f"names: {lost[0]} for one", file=sys.stderr)
     return 1 if failed or lost else 0
 
 
@@ -101,8 +102,8 @@ def name_of(file: Path, source: Path) -> str:
 
 def pictures_of(source: Path) -> list[Path]:
     """The picture itself, or those of a folder and the folders in it. Raises DataError if there is none."""
-    files = sorted(Path(folder, name) for folder, _, names in os.walk(source, followlinks=True) for name in names
-                   if Path(name).suffix.lower() in PICTURES) if source.is_dir() else [source]
+    files = sorted(path for path in files_below(source) if path.suffix.lower() in PICTURES) if source.is_dir() \
+        else [source]
     if not files or not files[0].suffix.lower() in PICTURES and not cv2.haveImageReader(str(files[0])):
         raise DataError(f"{source} is neither a folder with pictures ({' '.join(PICTURES)}) nor itself a picture or a "
                         f"video ({' '.join(VIDEOS)}); of a folder of videos give them one by one")
@@ -150,7 +151,6 @@ def video(pipeline, settings, source: Path):
     Raises DataError if it cannot be read.
     """
     capture = cv2.VideoCapture(str(source))
-    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)           # pixels as they are stored, like those of pictures
     rate, said = capture.get(cv2.CAP_PROP_FPS) or 25.0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     state, number = pipelines.PipelineState(), 0
     while True:

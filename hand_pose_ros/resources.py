@@ -2,6 +2,8 @@
 install."""
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from hand_pose_ros.errors import ConfigError
@@ -24,3 +26,15 @@ def folder(name: str) -> Path:
         f"the folder '{name}' of {PACKAGE} is neither beside the code in {Path(__file__).absolute().parent} nor in "
         f"share/{PACKAGE} above it; install the package again (colcon build, or pip install)"
     )
+
+
+def files_below(folder: str | Path) -> Iterator[Path]:
+    """Every file in a folder and those in it, linked ones too; each folder once, however many links lead to it."""
+    seen: set[str] = set()
+    for here, inner, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(here)) in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        inner.sort()                                    # of two links the first by name
+        yield from (Path(here, name) for name in names)

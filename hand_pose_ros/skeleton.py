@@ -59,8 +59,8 @@ ADULT_HAND_LENGTH_M = 0.186
 def hand_length(joints: np.ndarray) -> np.ndarray:
     """Hand length: wrist to middle fingertip along the bones, so it does not change when fingers bend.
 
-    joints: (..., 21, 3) in any length unit, MANO's; of published ones (``joint_centres``) it is 4 % less for a flat
-    hand and up to 8 % less for a bent one. Returns (...) in the same unit.
+    joints: (..., 21, 3) in any length unit, MANO's; of published ones (``joint_centres``) it is 6 % less for a flat
+    hand and more for a bent one. Returns (...) in the same unit.
     """
     chain = joints[..., HAND_LENGTH_CHAIN, :]                                            # (..., 5, 3)
     return np.linalg.norm(np.diff(chain, axis=-2), axis=-1).sum(axis=-1)

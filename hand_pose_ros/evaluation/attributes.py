@@ -55,7 +55,7 @@ def of_hand(hand: TruthHand, hidden: np.ndarray | None, in_picture: Mapping[str,
 def of_picture(rgb: np.ndarray, hand: TruthHand) -> dict[str, str]:
     """The attributes IN_PICTURE, for which pixels are needed. rgb: (H, W, 3) uint8."""
     lightness, tone = skin_of(rgb, hand)
-    reached = (hand.box[:2] < 1).any() or (hand.box[2:] > (rgb.shape[1] - 2, rgb.shape[0] - 2)).any()
+    reached = (hand.tight_box[:2] < 1).any() or (hand.tight_box[2:] > (rgb.shape[1] - 2, rgb.shape[0] - 2)).any()
     return {"border": "reached" if reached else "not reached", "brightness": group(lightness, BRIGHTNESS),
             "tone": group(tone, TONES)}
 

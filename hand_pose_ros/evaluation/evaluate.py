@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +87,6 @@ def main(args: argparse.Namespace) -> int:
         print(report.compare_text(runs))
         return 1 if _told(conditions, runs[1]["metrics"]) else 0
     settings = configs.from_arguments(args)
-    # Chosen here, so that the machines of a cluster do not choose each for itself and the results name the network.
-    settings = replace(settings, pose_model=runtimes.pose_model(settings.pose_model, settings.runtime))
     run = {"out": str(Path(args.out)), "settings": dict(vars(settings)), "factory": PIPELINE,
            "video": not args.no_video, "results_bag": not args.no_results_bag, "labels": args.labels,
            "truth_topic": args.truth_topic}
@@ -116,6 +113,9 @@ def evaluate(args: argparse.Namespace, run: dict[str, Any]) -> dict[str, Any]:
         args, run = _absolute(args, run)
     out = Path(run["out"])
     earlier = [report.read_run(path) for path in args.compare or []]
+    # Chosen here, so that the machines of a cluster do not choose each for itself and the results name the network.
+    pose = runtimes.pose_model(run["settings"]["pose_model"], run["settings"]["runtime"])
+    run = {**run, "settings": {**run["settings"], "pose_model": pose}}
     run = {**run, **model_versions(run, bool(args.predictions or args.recorded)), "commit": commit(),
            "version": __version__, "hand_calibration": _hand_calibration(run["settings"]), "min_iou": args.min_iou}
     units, source = plan(args, run)

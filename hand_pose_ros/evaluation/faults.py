@@ -82,7 +82,7 @@ def of_missed(frame: Frame, truth: TruthHand, answers: Sequence[Predicted], take
     hands. chain: the pipeline.Pipeline. Returns a sentence that starts with one of: "one answer for two hands", "answer
     beside", "detector", "not looked at", "evidence", "pose".
     """
-    near = [(metrics.box_iou(truth.box, box), k in taken) for k, a in enumerate(answers)
+    near = [(metrics.box_iou(truth.tight_box, box), k in taken) for k, a in enumerate(answers)
             if (box := _box(a)) is not None]
     overlap, other = max(near, default=(0.0, False))
     if overlap >= min_iou and other:
@@ -90,11 +90,11 @@ def of_missed(frame: Frame, truth: TruthHand, answers: Sequence[Predicted], take
     if overlap > 0.1 and not other:
         return f"answer beside: IoU {overlap:.2f}"
     found = chain.detect(frame.image, LOOKED_AT)
-    at = [(d.score, rank, d) for rank, d in enumerate(found) if metrics.box_iou(truth.box, d.box) >= min_iou]
+    at = [(d.score, rank, d) for rank, d in enumerate(found) if metrics.box_iou(truth.tight_box, d.box) >= min_iou]
     least = min(pipelines.CANDIDATE_SCORE, config.detection_threshold)
     if not at:
-        nearest = max(found, key=lambda d: metrics.box_iou(truth.box, d.box), default=None)
-        overlap = metrics.box_iou(truth.box, nearest.box) if nearest else 0.0
+        nearest = max(found, key=lambda d: metrics.box_iou(truth.tight_box, d.box), default=None)
+        overlap = metrics.box_iou(truth.tight_box, nearest.box) if nearest else 0.0
         return "detector: saw nothing there" + (f", best box IoU {overlap:.2f} with score {nearest.score:.2f}"
                                                if overlap > 0.05 else "")
     score, rank, detection = max(at, key=lambda entry: (entry[0], -entry[1]))
@@ -120,9 +120,9 @@ def of_false(predicted: Predicted, truth: Sequence[TruthHand]) -> str:
     other way round), or "elsewhere"."""
     box = _box(predicted)
     for hand in truth:
-        region = (*hand.box[:2], *hand.box[2:])
+        region = tuple(hand.tight_box)
         if metrics.share_inside(box, region) > 0.5:
             return "part of a labelled hand"
-        if metrics.share_inside(hand.box, (*box[:2], *box[2:])) > 0.5:
+        if metrics.share_inside(hand.tight_box, (*box[:2], *box[2:])) > 0.5:
             return "round a labelled hand"
     return "elsewhere"

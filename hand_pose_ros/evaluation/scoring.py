@@ -223,9 +223,7 @@ def score_image(item: Item, predicted: Sequence[Predicted], min_iou: float | Non
 
 def _truth_box(hand: TruthHand, as_labelled: bool = False) -> np.ndarray:
     """Tight round the joints, as boxes of our answers are; as labelled for a detector's answers without joints."""
-    if as_labelled:
-        return hand.box
-    return metrics.tight_box(hand.joints_px[hand.valid_px]) if hand.valid_px.any() else hand.box
+    return hand.box if as_labelled else hand.tight_box
 
 
 def _score_pair(score: HandScore, item: Item, truth: TruthHand, predicted: Predicted, overlap: float) -> None:
@@ -451,7 +449,8 @@ def headline_words(images: Sequence[ImageScore]) -> str:
 
 _SHOWN = {"recall": (100, 1), "precision": (100, 1), "nme": (100, 2), "nme_median": (100, 2), "nme_area": (100, 2),
           "epe_px": (1, 2), "epe_joints_px": (1, 2), "pck_0.1": (100, 1), "pck_0.2": (100, 1),
-          "pck_0.2_all": (100, 1), "auc_2d": (1, 3), "auc_30px": (1, 3), "mpjpe_mm": (1, 1), "scale_mpjpe_mm": (1, 1), "pa_mpjpe_mm": (1, 1),
+          "pck_0.2_all": (100, 1), "auc_2d": (1, 3), "auc_30px": (1, 3), "mpjpe_mm": (1, 1), "scale_mpjpe_mm": (1, 1),
+          "pa_mpjpe_mm": (1, 1),
           "camera_mpjpe_mm": (1, 1), "mrrpe_mm": (1, 1), "pa_mpvpe_mm": (1, 1), "jitter_px": (1, 2),
           "jitter_mm_s2": (1, 0),
           "acceleration_error_mm_s2": (1, 0), "handedness": (100, 1), "ap": (100, 1), "ap50": (100, 1),

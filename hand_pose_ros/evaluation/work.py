@@ -447,7 +447,6 @@ def video_frames(path: str, config: Config) -> Iterator[tuple[Frame, int]]:
     video = cv2.VideoCapture(path)
     if not video.isOpened():
         raise DataError(f"{path} is not a video that OpenCV can read")
-    video.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)             # pixels as they are stored, as labels have them
     rate = video.get(cv2.CAP_PROP_FPS) or 30.0
     number, camera = 0, None
     while True:

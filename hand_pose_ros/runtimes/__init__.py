@@ -25,7 +25,7 @@ def load(kind: str, model: str, runtime: str = "auto", options: Options | None =
 
 def pose_model(model: str, runtime: str) -> str:
     """The model that "auto" stands for in this runtime: the accurate one on a GPU, the quick one on a CPU, of which a
-    live camera leaves no time for the other. Any other name as it is. Loads nothing."""
+    live camera leaves no time for the other. Any other name as it is. Loads no network."""
     if model != AUTO:
         return model
     on_gpu = not host.cuda_problem() if runtime == AUTO else runtime in ("tensorrt", "cuda", "onnxruntime-cuda")
@@ -33,10 +33,12 @@ def pose_model(model: str, runtime: str) -> str:
 
 
 def load_pose(model: str, runtime: str = AUTO, options: Options | None = None) -> Runtime:
-    """The pose network, as ``load`` gives it; model "auto": see ``pose_model``. If the GPU that was expected runs it in
-    no way, the quick one serves on the CPU."""
+    """The pose network, as ``load`` gives it; model "auto": see ``pose_model``. If runtime "auto" finds that the GPU
+    runs it in no way, now or once its engine is built, the quick one serves on the CPU."""
+    from .background import Swapping
     network = load("pose", pose_model(model, runtime), runtime, options)
-    if model == AUTO and network.source.model == POSE_ACCURATE and network.device == "cpu":
+    if model == runtime == AUTO and network.source.model == POSE_ACCURATE and network.device == "cpu" \
+            and not isinstance(network, Swapping):
         return load("pose", POSE_QUICK, runtime, options)
     return network
 

@@ -58,7 +58,6 @@ class Shelf:
                             f"({held}): render more. At least two of a kind are needed, since the first is held out; "
                             "one holds 500 pictures as rendered")
 
-
     def _can_be_read(self, path: str) -> bool:
         """Whether a shard is there and sound; looked into once."""
         if path not in self._sound and os.path.isfile(path):

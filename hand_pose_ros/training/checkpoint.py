@@ -22,8 +22,8 @@ PIECE_BYTES = 15_000_000
 def save(path: str | Path, state: dict, pieces: bool = False, sound: bool = True) -> None:
     """Write ``state`` to ``path``, or to ``path``.0.000, .0.001, ... of PIECE_BYTES each and ``path``.count.
 
-    What was there becomes the one before, if it is ``sound``; else the one before stays. A cut at any time leaves one of
-    the two whole. Raises DataError if it cannot be written, as on a full disk; then, too, what was there stays.
+    What was there becomes the one before, if it is ``sound``; else the one before stays. A cut at any time leaves one
+    of the two whole. Raises DataError if it cannot be written, as on a full disk; then, too, what was there stays.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,8 +63,8 @@ def exists(path: str | Path) -> bool:
 
 
 def load(path: str | Path, before: bool = False) -> dict | None:
-    """The state at ``path``, or the one before it, whole or in pieces; None if there is none. Raises ModelError if it is
-    damaged."""
+    """The state at ``path``, or the one before it, whole or in pieces; None if there is none. Raises ModelError if it
+    is damaged."""
     whole, count = _whole(path, before), _count(path, before)
     try:
         if whole.is_file():

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import re
 import time
 from pathlib import Path
 
@@ -67,9 +68,9 @@ class Trainer:
         if initial is not None:
             lacking = frozen.statistics_of(network, settings.frozen) - start_from(network, initial)
             if lacking:
-                raise ConfigError(f"the weights to start from have no {min(lacking)}, which frozen keeps as it is, nor "
-                                  f"{len(lacking) - 1} more: it would stay random; give weights of this backbone, or "
-                                  "freeze nothing")
+                raise ConfigError(f"the weights to start from have no {min(lacking)}, which frozen keeps as it is "
+                                  f"({len(lacking)} tensors in all): it would stay random; give weights of this "
+                                  "backbone, or freeze nothing")
         elif settings.frozen and not is_begun(folder):
             raise ConfigError("frozen keeps weights that are there to begin with: set initial, or give --from-model")
         self.network = network.to(self.device, memory_format=torch.channels_last)
@@ -79,6 +80,7 @@ class Trainer:
                                            betas=(0.9, 0.99), fused=True)
         self.step, self.images, self.seconds, self.rollbacks = 0, 0, 0.0, 0
         self.kept = 0                                   # the step of the last checkpoint
+        self.looked = 0                                 # the step up to which losses have been looked at
         self.sound = True                               # whether the checkpoint there, if any, can be read
         self.signals = []                               # those that ask to write a checkpoint and end
         self.before = {}                                # "training" and "curve" of the card of the initial weights
@@ -155,7 +157,7 @@ class Trainer:
         for group, decay in zip(self.optimizer.param_groups, decays):
             group["weight_decay"] = decay
         self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]
-        self.kept = self.step
+        self.kept = self.looked = self.step
         self.before = state.get("before") or self.before
         self.shelf.state = copy.deepcopy(state["shelf"])
         torch.set_rng_state(state["torch_rng"])
@@ -190,6 +192,7 @@ class Trainer:
                 self._roll_back(rows[wrong[0]][1], self.step - len(rows) + wrong[0])
                 stream = self._stream()
                 continue
+            self.looked = self.step
             now = time.monotonic()
             self.seconds += now - last
             last = now
@@ -218,17 +221,20 @@ class Trainer:
         return self._save_and_measure(publish) if self.rank == 0 else {}
 
     def _next(self, stream) -> dict:
-        """The next batch. Raises DataError if there is none; what has been learnt is kept."""
+        """The next batch. Raises DataError if there is none; what has been learnt and looked at is kept."""
+        cause = None
         try:
             batch = next(stream)
-        except RuntimeError as error:                   # torch tells so of a worker that was killed
-            batch = {"error": f"a process that makes batches has ended ({str(error).splitlines()[0]}): is there too "
-                              "little memory? Take fewer --workers or a smaller batch; start the same command again to "
-                              "go on"}
+        except RuntimeError as error:
+            if not re.search("DataLoader worker.*(exited unexpectedly|is killed by signal)", str(error)):
+                raise
+            batch, cause = {"error": f"a process that makes batches has ended ({str(error).splitlines()[0]}): is there "
+                                     "too little memory? Take fewer --workers or a smaller batch; start the same "
+                                     "command again to go on"}, error
         if "error" in batch:
-            if self.rank == 0 and self.step != self.kept:
+            if self.rank == 0 and self.looked == self.step != self.kept:
                 self.save()
-            raise DataError(batch["error"])
+            raise DataError(batch["error"]) from cause
         return batch
 
     def _learn(self, batch: dict, module, mixed: bool) -> dict:

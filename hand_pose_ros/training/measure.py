@@ -78,10 +78,11 @@ class Photographs:
     def __init__(self, folder: str | Path, limit: int | None = None):
         self.folder = Path(folder)
         try:
-            lines = [line for line in (self.folder / "annotations.jsonl").read_text("utf8").splitlines() if line.strip()]
+            text = (self.folder / "annotations.jsonl").read_text("utf8")
         except (OSError, ValueError) as error:
             raise DataError(f"{self.folder}/annotations.jsonl cannot be read: {error}") from error
-        records = [record for number, line in enumerate(lines, 1) if (record := self._record(number, line))]
+        records = [record for number, line in enumerate(text.split("\n"), 1)
+                   if line.strip() and (record := self._record(number, line))]
         if not records:
             raise DataError(f"{self.folder}/annotations.jsonl holds no label that can be used")
         count = min(limit or len(records), len(records))
@@ -117,8 +118,8 @@ class Photographs:
 
 
 def _full(hand: dict) -> dict:
-    """A labelled hand with "bbox" and "valid_2d", also where they are left out. Raises KeyError, TypeError or ValueError
-    for one that is damaged."""
+    """A labelled hand with "bbox" and "valid_2d", also where they are left out. Raises KeyError, TypeError or
+    ValueError for one that is damaged."""
     joints = np.full((21, 2), np.nan) if hand.get("joints_2d") is None else \
         np.array(hand["joints_2d"], float).reshape(21, 2)
     valid = np.isfinite(joints).all(-1)

@@ -17,6 +17,7 @@ import numpy as np
 
 from hand_pose_ros import camera as cameras
 from hand_pose_ros.errors import DataError, FrameError
+from hand_pose_ros.resources import files_below
 from hand_pose_ros.skeleton import NUM_JOINTS, hand_length
 from hand_pose_ros.types import Camera, JointState
 
@@ -202,8 +203,7 @@ def find(folder: str | Path, kind: str) -> tuple[list[str], list[str]]:
     The kind is what the name, or else the folder, begins with; held out are those in a folder "val" and
     those whose name begins so.
     """
-    found = [p for p in sorted(Path(inner, name) for inner, _, names in os.walk(folder, followlinks=True)
-                               for name in names if name.endswith(".tar"))
+    found = [p for p in sorted(path for path in files_below(folder) if path.suffix == ".tar")
              if p.name.startswith(kind) or p.parent.name.startswith(kind)]
     held = [p for p in found if "val" in p.relative_to(folder).parts[:-1] or p.name.startswith("val")]
     return [str(p) for p in found if p not in held], [str(p) for p in held]

@@ -40,7 +40,7 @@ def add_arguments(parser) -> None:
                         help="start from those weights of this model that fit, instead of what the settings say; a "
                              "training that is resumed keeps its own")
     parser.add_argument("--export", metavar="NAME",
-                        help="write models/NAME (or the path NAME) when the plan is done, not when it is cut off before")
+                        help="write models/NAME (or the path NAME) when the plan is done, not where it is cut off")
     parser.add_argument("--overwrite", action="store_true", help="--export may take the place of a model that is there")
     parser.add_argument("--result", type=limits.folder, metavar="FOLDER", help="write weights (in files below 16 MB), "
                         "card, log and curve there, at each checkpoint and at the end")
@@ -98,8 +98,8 @@ def main(args) -> int:
         return 0
     curve.plot(args.out)
     if exported and trainer.progress < 1.0 and not args.export_only:
-        print(f"not exported: {100 * trainer.progress:.0f} % of the plan is done; start the same command again to go on, "
-              "or export what there is with --export-only")
+        print(f"not exported: {100 * trainer.progress:.0f} % of the plan is done; start the same command again to go "
+              "on, or export what there is with --export-only")
     elif exported:
         latency = None
         try:
@@ -110,7 +110,7 @@ def main(args) -> int:
         print(f"exported to {exported}")
     if unpublished:
         raise DataError(f"--result {args.result} is not of the last weights, it could not be written "
-                        f"({unpublished[0].strerror}): free some space and start the same command again")
+                        f"({unpublished[0]}): free some space and start the same command again")
     return 0
 
 

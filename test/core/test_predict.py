@@ -218,6 +218,7 @@ def test_pipes_are_written_to_and_unfinished_results_do_not_stay(folder, tmp_pat
 def test_pictures_behind_a_linked_folder_are_found(folder, tmp_path):
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / "more").symlink_to(folder / "images", target_is_directory=True)
+    (tmp_path / "linked" / "round").symlink_to(tmp_path / "linked", target_is_directory=True)      # once is enough
     assert run(tmp_path / "linked", "--out", tmp_path / "out.jsonl") == 0
     assert [row["image"] for row in lines(tmp_path / "out.jsonl")] == ["more/set/a.jpg", "more/set/b.png"]
 

@@ -158,7 +158,7 @@ def test_onehand10k_both_forms_agree(tmp_path):
 
 
 def test_labelled_boxes_are_given_and_sizes_are_of_the_joints(tmp_path):
-    """As mmpose gives them to the networks whose figures stand beside ours: bbox, and lefthand_box and righthand_box."""
+    """As mmpose gives them to the networks whose figures stand beside ours: bbox, lefthand_box and righthand_box."""
     hand = datasets.load("onehand10k", samples.onehand10k(tmp_path / "o", "json"))[0].hands[0]
     np.testing.assert_array_equal(hand.box, [10, 12, 175, 132])
     whole = datasets.load("coco_wholebody", samples.coco_wholebody(tmp_path / "w"))[0].hands[0]

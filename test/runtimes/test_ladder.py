@@ -246,14 +246,15 @@ def test_the_accurate_pose_network_is_for_what_a_gpu_runs(monkeypatch, problem, 
     assert runtimes.pose_model("mine", runtime) == "mine"
 
 
-@pytest.mark.parametrize("rung, device, served", [("cuda", "cuda", runtimes.POSE_ACCURATE),
-                                                  ("onnxruntime", "cpu", runtimes.POSE_QUICK)])
-def test_a_gpu_that_runs_nothing_leaves_the_quick_pose_network_to_the_cpu(monkeypatch, rung, device, served):
+@pytest.mark.parametrize("rung, device, runtime, served", [
+    ("cuda", "cuda", "auto", runtimes.POSE_ACCURATE), ("onnxruntime", "cpu", "auto", runtimes.POSE_QUICK),
+    ("onnxruntime-cuda", "cpu", "onnxruntime-cuda", runtimes.POSE_ACCURATE)])       # its crops are made on the CPU
+def test_a_gpu_that_runs_nothing_leaves_the_quick_pose_network_to_the_cpu(monkeypatch, rung, device, runtime, served):
     def climb(source, runtime, options):
         opened = Runtime(source, 4)
         opened.name, opened.device = rung, device
         return opened
     monkeypatch.setattr(host, "cuda_problem", lambda: "")
     monkeypatch.setattr(ladder, "climb", climb)
-    assert runtimes.load_pose("auto").source.model == served
+    assert runtimes.load_pose("auto", runtime).source.model == served
     assert runtimes.load_pose(runtimes.POSE_ACCURATE).source.model == runtimes.POSE_ACCURATE      # as it was asked for

@@ -81,9 +81,9 @@ def test_knuckles_and_fingers_are_where_mano_has_them(model, bound):
 
 
 def test_published_joints_give_the_bones_xray_lengths():
-    """Proximal phalanges, third metacarpal and soft tissue at the tips of Buryanov and Kotiuk 2010, table 2, against the
-    mean of the two hands that are drawn; the wrist in the capitate, 16 mm behind that metacarpal; the finger's length as
-    common measure."""
+    """Proximal phalanges, third metacarpal and soft tissue at the tips of Buryanov and Kotiuk 2010, table 2, against
+    the mean of the two hands that are drawn; the wrist in the capitate, 16 mm behind that metacarpal; the finger's
+    length as common measure."""
     proximal, ratio, soft = [], [], []
     for model in ("makehuman", "webxr"):
         joints = HandModel.load(model).shape().skeleton.joints

@@ -27,7 +27,7 @@ class TruthHand:
     """One labelled hand. Unknown joints are NaN and not valid."""
 
     box: np.ndarray                                 # (4,) pixels, x0 y0 x1 y1, as labelled, else round valid joints
-    size_px: float                                  # longer side of the tight box round the valid joints, else of box
+    size_px: float                                  # longer side of the tight box, or of box where that is all there is
     joints_px: np.ndarray                           # (21, 2) pixels
     valid_px: np.ndarray                            # (21,) bool
     joints_m: np.ndarray | None = None              # (21, 3) metres, camera frame; None: the set has no 3D
@@ -35,6 +35,12 @@ class TruthHand:
     handedness: str | None = None                   # "left" | "right" | None, as the hand looks in the stored image
     vertices_m: np.ndarray | None = None            # (V, 3) metres, camera frame, where the set has a mesh
     attributes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def tight_box(self) -> np.ndarray:
+        """(4,) pixels round the valid joints, as boxes of our answers are; as labelled where there are none."""
+        joints = self.joints_px[self.valid_px]
+        return np.concatenate([joints.min(axis=0), joints.max(axis=0)]) if len(joints) else self.box
 
 
 @dataclass(frozen=True, eq=False)
