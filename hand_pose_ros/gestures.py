@@ -7,7 +7,7 @@ from typing import Callable
 import numpy as np
 
 from .errors import ConfigError
-from .skeleton import FINGERTIPS, mano_joints
+from .skeleton import FINGERTIPS, mano_joints, with_tips_on_skin
 
 STRAIGHT = 0.90
 """A finger whose straightness is at least this counts as extended."""
@@ -31,7 +31,7 @@ def straightness(joints: np.ndarray) -> np.ndarray:
 def aperture(joints: np.ndarray, hand_length: float) -> float:
     """Distance between thumb tip and index tip on the skin, where they touch, in hand lengths. joints: (21, 3) as they
     are published, in the unit of hand_length."""
-    joints = mano_joints(joints)
+    joints = with_tips_on_skin(joints)
     return float(np.linalg.norm(joints[FINGERTIPS[0]] - joints[FINGERTIPS[1]]) / hand_length)
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hand_pose_ros import crop as crops
-from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M, WRIST, hand_length
+from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M, WRIST, hand_length, with_tips_on_skin
 from hand_pose_ros.types import Camera, Crop, CropPose, Hand, JointState, ScaleSource
 
 ASSUMED_LENGTH_SIGMA = 0.07
@@ -140,8 +140,8 @@ def joint_states(joints_px: np.ndarray, visibility: np.ndarray, camera: Camera) 
 
 def confidence(pose: CropPose) -> np.ndarray:
     """(21,) probability, by the network's own sigmas, that the hand is there and the joint's error is below a tenth of
-    the hand's longer side in the crop: a Rayleigh distribution, so it can be checked against PCK@0.1."""
-    radius = 0.1 * np.ptp(pose.uv, axis=0).max()
+    the hand's longer side in the crop, tips on the skin: a Rayleigh distribution, to be checked against PCK@0.1."""
+    radius = 0.1 * np.ptp(with_tips_on_skin(pose.uv), axis=0).max()
     with np.errstate(divide="ignore", invalid="ignore"):
         inside = -np.expm1(-0.5 * (radius / pose.uv_sigma)**2)
     return np.nan_to_num(pose.presence * inside, nan=0.0)

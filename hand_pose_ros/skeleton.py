@@ -84,13 +84,19 @@ def joint_centres(joints: np.ndarray) -> np.ndarray:
     return out
 
 
+def with_tips_on_skin(joints: np.ndarray) -> np.ndarray:
+    """Published joints (..., 21, d), but fingertips where they touch: on the skin, as MANO has them."""
+    out = np.array(joints, dtype=float)
+    tips = (out[..., _TIPS, :] - _TIP_SHARE * out[..., _BEFORE_TIPS, :]) / (1.0 - _TIP_SHARE)
+    out[..., _TIPS, :] = np.where(np.isnan(tips), out[..., _TIPS, :], tips)
+    return out
+
+
 def mano_joints(joints: np.ndarray) -> np.ndarray:
     """The inverse of ``joint_centres``, for bones that keep their length as drawn fingers bend, and for comparison with
     data sets whose truth is a fitted MANO hand."""
-    out = np.array(joints, dtype=float)
+    out = with_tips_on_skin(joints)
     wrist = (out[..., WRIST, :] - WRIST_SETBACK * out[..., _MIDDLE, :]) / (1.0 - WRIST_SETBACK)
-    tips = (out[..., _TIPS, :] - _TIP_SHARE * out[..., _BEFORE_TIPS, :]) / (1.0 - _TIP_SHARE)
     out[..., WRIST, :] = np.where(np.isnan(wrist), out[..., WRIST, :], wrist)       # an unknown joint costs itself only
-    out[..., _TIPS, :] = np.where(np.isnan(tips), out[..., _TIPS, :], tips)
     out[..., _KNUCKLES, :] = (out[..., _KNUCKLES, :] - _KNUCKLE_SHARE * out[..., :1, :]) / (1.0 - _KNUCKLE_SHARE)
     return out
