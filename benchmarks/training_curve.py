@@ -53,6 +53,8 @@ def plot(pose: list[dict], detector: list[dict]) -> None:
     axes[0].set_yticks([4, 6, 8, 10, 15, 20], labels=["4", "6", "8", "10", "15", "20"])
     axes[0].minorticks_off()
     axes[1].set(title="detector alone: recall (%) at score 0.5", xlabel="pictures seen")
+    axes[1].set_xticks([3e4, 1e5, 3e5, 6e5], labels=["30,000", "100,000", "300,000", "600,000"])
+    axes[1].minorticks_off()
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.legend()

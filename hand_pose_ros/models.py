@@ -2,7 +2,8 @@
 
 card.json: name, kind (pose | detector), architecture and options (networks.NETWORKS), input [height, width, 3],
 version, sha256 of the weights, licence, data, training (steps, images, commit ...), accuracy (tables as measured) and,
-where it was measured, latency (ms of one input, with processor, runtime and threads).
+where it was measured, latency (ms of one input, with processor, runtime and threads); of a pose network, where it is
+not the usual one, evidence_needed (pipeline.EVIDENCE_NEEDED).
 """
 from __future__ import annotations
 
@@ -55,6 +56,9 @@ def card(name: str, root: str | Path | None = None) -> dict:
     for key, kind in _NEEDED.items():
         if not isinstance(values[key], kind):
             raise ModelError(f"{where} has {key} {values[key]!r}, which is no {kind.__name__}: export the model again")
+    needed = values.get("evidence_needed", 0.0)
+    if isinstance(needed, bool) or not isinstance(needed, (int, float)) or not abs(needed) < 100:
+        raise ModelError(f"{where} has evidence_needed {needed!r}; it must be a number: export the model again")
     size = values["input"]
     if len(size) != 3 or size[2] != 3 or any(not isinstance(n, int) or n <= 0 or n % 32 for n in size[:2]) or \
             values["kind"] == "pose" and size[0] != size[1]:

@@ -42,10 +42,10 @@ CANDIDATE_SCORE = 0.15
 """Detector score from which something gets a look at all."""
 EVIDENCE_WEIGHTS = (2.6, 0.35, 0.4)
 EVIDENCE_NEEDED = 1.3
-"""Of the log-odds of ``evidence``, and what they must come to for a new hand to be as likely as not. Near the logistic
-fit to virtual frames, but trusting the pose network more: on such frames 88 % of the hands pass and 0.6 % of the
-detector's other proposals, the same ones from 1.2 to 1.8. No photograph without hands passes from 1.25 to 1.8; in 8
-bits none does at 1.3 (``python3 -m hand_pose_ros.training.new_hand_rule``)."""
+"""Of the log-odds of ``evidence``, and what they must come to for a new hand to be as likely as not, unless the pose
+network's card says otherwise ("evidence_needed"). Near the logistic fit to virtual frames, but trusting the pose
+network more: on such frames 87 % of the hands pass (of pose_light_224, with its own number, 85 %) and 0.5 % of the
+detector's other proposals (``python3 -m hand_pose_ros.training.new_hand_rule``)."""
 SAME_BOX_IOU = 0.3
 OVERLAPPING_IOU = 0.6
 """A new detection that overlaps a followed hand by the first is that hand, unless another one fits it better; by the
@@ -94,6 +94,7 @@ class Pipeline:
     estimate: Callable[[Sequence[Crop]], Sequence[CropPose]]
     crop_size: int                                  # pixels, both sides of what the pose network takes
     calibrated_length_m: float | None = None        # hand length of the calibration file, replaces hand_length_m
+    evidence_needed: float = EVIDENCE_NEEDED        # of this pose network
     look: Callable[[Frame, Sequence[crops.CropGeometry]], Sequence[CropPose]] | None = None
     """Crops and poses in one step where the network runs; None: crops are made here and go through ``estimate``."""
 
@@ -120,7 +121,7 @@ class Pipeline:
         hands = self._told_apart(frame, (*expected, *hidden), known, len(expected), config)
         marks_s["pose"] = time.monotonic()
 
-        fresh = [(new_hand_probability(look.detection, look.pose), look) for look in fresh]
+        fresh = [(self.new_hand_probability(look.detection, look.pose), look) for look in fresh]
         fresh.sort(key=lambda pair: -pair[0])
         for p, look in fresh:
             if p >= config.detection_threshold:
@@ -132,6 +133,10 @@ class Pipeline:
             filtered, raw = (tuple(mirrored_pixels(h, frame.camera.width) for h in hs) for hs in (filtered, raw))
         marks_s["lift"] = time.monotonic()
         return PipelineState(tracker, frame.stamp_ns if ran else state.detected_ns), Result(filtered, raw, ran, marks_s)
+
+    def new_hand_probability(self, detection: Detection, pose: CropPose) -> float:
+        """Probability 0..1 that what the detector proposes is a hand: a logistic regression on ``evidence``."""
+        return float(1.0 / (1.0 + np.exp(self.evidence_needed - evidence(detection, pose) @ EVIDENCE_WEIGHTS)))
 
     def examine(self, frame: Frame, followed: Sequence[Detection], new: Sequence[Detection], config) -> list[Look]:
         """One look at each detection, followed ones first, and a second, better one where that is needed."""
@@ -258,7 +263,7 @@ def load(config, live: bool = False) -> Pipeline:
     """The pipeline with the networks and the calibration that the config names. Raises ModelError or ConfigError.
 
     live: networks may change over to a faster runtime while they serve (``runtimes.Options.live``)."""
-    from hand_pose_ros import calibration, detect, estimate, runtimes
+    from hand_pose_ros import calibration, detect, estimate, models, runtimes
 
     options = runtimes.Options(live=live)
     detector = runtimes.load("detector", config.detector_model, config.runtime, options)
@@ -266,7 +271,8 @@ def load(config, live: bool = False) -> Pipeline:
     length = calibration.load(config.hand_calibration_file).hand_length_m if config.hand_calibration_file else None
     dense, look = runtimes.looks(detector, pose)
     return Pipeline(detect.Detector(detector, detector.source.input_shape[:2], dense), estimate.Estimator(pose),
-                    pose.source.input_shape[0], length, look)
+                    pose.source.input_shape[0], length,
+                    models.card(pose.source.model).get("evidence_needed", EVIDENCE_NEEDED), look)
 
 
 def evidence(detection: Detection, pose: CropPose) -> np.ndarray:
@@ -274,11 +280,6 @@ def evidence(detection: Detection, pose: CropPose) -> np.ndarray:
     look like a hand to the detector and have a presence, but its joints are not clearly anywhere."""
     p = np.clip([detection.score, pose.presence, confidence(pose).mean()], 1e-4, 1 - 1e-4).astype(np.float64)
     return np.log(p / (1 - p))
-
-
-def new_hand_probability(detection: Detection, pose: CropPose) -> float:
-    """Probability 0..1 that what the detector proposes is a hand: a logistic regression on ``evidence``."""
-    return float(1.0 / (1.0 + np.exp(EVIDENCE_NEEDED - evidence(detection, pose) @ EVIDENCE_WEIGHTS)))
 
 
 def needs_detector(state: PipelineState, followed: int, hidden: int, stamp_ns: int, config) -> bool:

@@ -104,7 +104,7 @@ def of_missed(frame: Frame, truth: TruthHand, answers: Sequence[Predicted], take
         return f"not looked at: rank {rank + 1} of {len(found)} boxes, score {score:.2f}"
     look = chain.examine(frame, (), [detection], config)[0]
     pose = look.pose
-    p = pipelines.new_hand_probability(detection, pose)
+    p = chain.new_hand_probability(detection, pose)
     told = f"detector {score:.2f}, presence {pose.presence:.2f}, joints {confidence(pose).mean():.2f}"
     if p < config.detection_threshold:
         return f"evidence: p {p:.2f} of {told}"

@@ -2,8 +2,8 @@
 
     python3 -m hand_pose_ros.training.new_hand_rule SHARDS [--images 600] [--detector-model NAME] [--pose-model NAME]
 
-prints EVIDENCE_WEIGHTS and EVIDENCE_NEEDED for ``pipeline.py``. To be run again when a network changes; the frames must
-be none that the detector was trained on.
+prints EVIDENCE_WEIGHTS and EVIDENCE_NEEDED for ``pipeline.py``, and what the present weights need for the card of the
+pose network. To be run again when a network changes; the frames must be none that the detector was trained on.
 """
 from __future__ import annotations
 
@@ -83,7 +83,8 @@ def main() -> int:
     args = parser.parse_args()
     try:
         config = configs.from_arguments(args)
-        features, truth = candidates(pipeline.load(config), args.shards, args.images, config)
+        pipe = pipeline.load(config)
+        features, truth = candidates(pipe, args.shards, args.images, config)
         weights, even = fit(features, truth)
     except HandPoseError as error:
         print(f"new_hand_rule: {error}", file=sys.stderr)
@@ -91,7 +92,8 @@ def main() -> int:
     needed = max(even, float(np.quantile(features[truth == 0] @ weights, 1.0 - OTHERS_TAKEN)))
     print(f"{len(truth)} candidates, {int(truth.sum())} of them hands")
     now = np.array(pipeline.EVIDENCE_WEIGHTS)
-    for name, w, n in (("now", now, pipeline.EVIDENCE_NEEDED), ("fitted", weights, needed)):
+    least = float(np.quantile(features[truth == 0] @ now, 1.0 - OTHERS_TAKEN))
+    for name, w, n in (("now", now, pipe.evidence_needed), ("least", now, least), ("fitted", weights, needed)):
         taken = features @ w > n
         print(f"{name:7} weights {np.round(w, 2).tolist()} needed {n:.2f}: takes {100 * taken[truth > 0].mean():.1f} % "
               f"of the hands and {100 * taken[truth == 0].mean():.1f} % of the others")

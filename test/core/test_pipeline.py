@@ -564,3 +564,10 @@ def test_frames_that_do_not_fit_are_refused(frame, says):
     oracle = Oracle(make("pinhole"))
     with pytest.raises(FrameError, match=says):
         Pipeline(oracle.detect, oracle.estimate, 224).step(PipelineState(), frame, CONFIG)
+
+
+@pytest.mark.parametrize("needed, taken", [(-50.0, True), (50.0, False)])
+def test_how_much_evidence_a_new_hand_needs_belongs_to_the_pose_network(needed, taken):
+    """Networks differ in how sure they are of what they see; the card of each says from where on it is believed."""
+    (result,) = play(Oracle(make("pinhole")), [[(hand(at=(0, 0, 0.6)), True)]], evidence_needed=needed)
+    assert bool(result.hands) == taken
