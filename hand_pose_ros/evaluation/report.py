@@ -21,8 +21,8 @@ from .scoring import COLUMNS, HandScore, ImageScore, headline, shown
 TITLES = {
     "images": "images", "hands": "hands", "recall": "recall %", "precision": "precision %", "nme": "NME %",
     "nme_median": "median NME %", "nme_area": "NME (area) %", "epe_px": "EPE px",
-    "epe_joints_px": "EPE px over joints", "pck_0.1": "PCK@0.1 %", "pck_0.2": "PCK@0.2 %", "pck_0.2_all": "PCK@0.2 all %",
-    "auc_2d": "AUC 2D", "auc_30px": "AUC 30 px",
+    "epe_joints_px": "EPE px over joints", "pck_0.1": "PCK@0.1 %", "pck_0.2": "PCK@0.2 %",
+    "pck_0.2_all": "PCK@0.2 all %", "auc_2d": "AUC 2D", "auc_30px": "AUC 30 px",
     "mpjpe_mm": "MPJPE mm", "scale_mpjpe_mm": "scale-aligned MPJPE mm", "pa_mpjpe_mm": "PA-MPJPE mm",
     "hands_3d": "hands with 3D", "handedness": "handedness %", "images_with_false": "images with false hands",
     "camera_mpjpe_mm": "camera-space MPJPE mm", "pa_mpvpe_mm": "PA-MPVPE mm", "f_5mm": "F@5 mm", "f_15mm": "F@15 mm",

@@ -220,7 +220,8 @@ class HandPoseNode(LifecycleNode):
 
     def _on_tf(self, raw: bytes) -> None:
         outputs = self._outputs
-        if outputs is None or not outputs.guard.may_concern(raw):       # a message may come after its subscription's end
+        # A message may come after the end of its subscription.
+        if outputs is None or not outputs.guard.may_concern(raw):
             return
         for transform in deserialize_message(raw, TFMessage).transforms:
             if outputs.guard.foreign(transform.child_frame_id, messages.stamp_ns(transform.header)):

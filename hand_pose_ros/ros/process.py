@@ -60,7 +60,7 @@ def run(make: Callable[[], Any], name: str, args: Sequence[str] | None = None,
         while rclpy.ok() and not ending.asked:
             try:
                 executor.spin_once(timeout_sec=SPIN_S)
-            # A lifecycle transition out of turn (Humble, Jazzy); an event of a subscription that is gone (Jazzy, Kilted).
+            # A lifecycle transition out of turn (Humble, Jazzy); an event of a subscription that is gone (Jazzy on).
             except (rclpy_implementation.RCLError, rclpy_implementation.InvalidHandle) as error:
                 if not rclpy.ok():
                     break

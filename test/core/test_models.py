@@ -99,7 +99,8 @@ def test_cards_of_other_versions_are_refused(root, values, words):
     ({"input": [128, 128]}, "it must be .height, width, 3."), ({"input": [128, 160, 3]}, "of a pose network the same"),
     ({"input": [0, 0, 3]}, "it must be"), ({"input": [128.0, 128.0, 3]}, "it must be"),
     ({"architecture": ["pose_light"]}, "architecture .'pose_light'., which is no str"),
-    ({"options": 3}, "options 3, which is no dict"), ({"evidence_needed": "much"}, "evidence_needed 'much'; it must be"),
+    ({"options": 3}, "options 3, which is no dict"),
+    ({"evidence_needed": "much"}, "evidence_needed 'much'; it must be"),
 ])
 def test_cards_of_what_no_network_takes_are_refused(root, values, words):
     change(root, **values)

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
-from .base import LABEL_ERRORS, DataSet, Item, TruthHand, choose_split, from_items, make_hand, one_label, pinhole, reason
+from .base import (LABEL_ERRORS, DataSet, Item, TruthHand, choose_split, from_items, make_hand, one_label, pinhole,
+                   reason)
 
 TITLE = "labelled pictures"
 LICENCE = "per image, see the field licence of annotations.jsonl"
