@@ -218,7 +218,7 @@ def boxes_of(record: dict) -> list[np.ndarray]:
     """The boxes (4,) x0, y0, x1, y1 of a record's hands; tight round their valid joints where it has none. Raises
     FrameError if one has no [x, y, w, h] with an area."""
     try:
-        given = [hand["bbox"] if hand.get("bbox") is not None else _tight(hand) for hand in record["hands"]]
+        given = [labelled_box(hand) for hand in record["hands"]]
         found = [np.array([x, y, x + w, y + h], np.float64) for x, y, w, h in given]
         empty = [bbox for bbox, box in zip(given, found) if not (np.isfinite(box).all() and (box[2:] > box[:2]).all())]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -228,8 +228,11 @@ def boxes_of(record: dict) -> list[np.ndarray]:
     return found
 
 
-def _tight(hand: dict) -> list[float]:
-    """[x, y, w, h] round a labelled hand's valid joints. Raises KeyError, TypeError or ValueError if it has none."""
+def labelled_box(hand: dict) -> list[float]:
+    """[x, y, w, h] px of a labelled hand: its "bbox", else tight round its valid joints. Raises AttributeError,
+    KeyError, TypeError or ValueError if it has neither."""
+    if hand.get("bbox") is not None:
+        return hand["bbox"]
     joints = np.array(hand["joints_2d"], float).reshape(-1, 2)
     known = np.isfinite(joints).all(1)
     if hand.get("valid_2d") is not None:

@@ -89,7 +89,7 @@ def _count(path: str | Path, before: bool = False) -> Path:
 
 
 def _turn(count: Path) -> str:
-    return count.read_text().partition(" ")[0] if count.is_file() else ""
+    return count.read_text(errors="replace").partition(" ")[0] if count.is_file() else ""
 
 
 def _pieces(path: str | Path, count: Path) -> list[str]:

@@ -15,6 +15,7 @@ from hand_pose_ros import camera as cameras
 from hand_pose_ros import crop as crops
 from hand_pose_ros import imaging
 from hand_pose_ros.errors import DataError, FrameError
+from hand_pose_ros.predict import labelled_box
 from hand_pose_ros.skeleton import joint_centres
 from hand_pose_ros.training import detector_samples, pose_samples, shards
 from hand_pose_ros.training.batches import collate, readable
@@ -125,11 +126,7 @@ def _full(hand: dict) -> dict:
     valid = np.isfinite(joints).all(-1)
     if hand.get("valid_2d") is not None:
         valid &= np.array(hand["valid_2d"], float).reshape(21) > 0
-    if hand.get("bbox") is None:
-        low, high = joints[valid].min(0), joints[valid].max(0)
-        box = [*low, *(high - low)]
-    else:
-        box = [float(value) for value in np.array(hand["bbox"], float).reshape(4)]
+    box = [float(value) for value in np.array(labelled_box(hand), float).reshape(4)]
     if not np.isfinite(box).all():
         raise ValueError(f"bbox {box}")
     return {**hand, "joints_2d": joints, "valid_2d": valid, "bbox": box}

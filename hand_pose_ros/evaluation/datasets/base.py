@@ -15,6 +15,7 @@ from ... import imaging
 from ...errors import DataError, FrameError
 from ...skeleton import NUM_JOINTS
 from ...types import Camera
+from .. import metrics
 
 LABEL_ERRORS = (DataError, LookupError, TypeError, ValueError, AttributeError)
 """What making something of a damaged label raises: a key or file is missing, a list is short, a number is a word."""
@@ -39,8 +40,7 @@ class TruthHand:
     @property
     def tight_box(self) -> np.ndarray:
         """(4,) pixels round the valid joints, as boxes of our answers are; as labelled where there are none."""
-        joints = self.joints_px[self.valid_px]
-        return np.concatenate([joints.min(axis=0), joints.max(axis=0)]) if len(joints) else self.box
+        return metrics.tight_box(self.joints_px[self.valid_px]) if self.valid_px.any() else self.box
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,8 +152,7 @@ def make_hand(joints_px: Any, valid_px: Any = None, joints_m: Any = None, valid_
         if problems is not None:
             problems[f"{name}: hand without a valid joint or box, left out"] += 1
         return None
-    tight = np.concatenate([joints[valid].min(axis=0), joints[valid].max(axis=0)]) if valid.any() else \
-        np.asarray(box, float)
+    tight = metrics.tight_box(joints[valid]) if valid.any() else np.asarray(box, float)
     return TruthHand(tight if box is None else np.asarray(box, float),
                      float(max(tight[2] - tight[0], tight[3] - tight[1])), joints, valid, joints_m, valid_m, **rest)
 
