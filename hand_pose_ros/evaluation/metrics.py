@@ -186,7 +186,7 @@ def f_score(predicted_m: np.ndarray, truth_m: np.ndarray, threshold_mm: float) -
 # ---------------------------------------------------------------------------------------------------------- 2D
 
 def tight_box(points: np.ndarray) -> np.ndarray:
-    """Box (x0, y0, x1, y1) tight round points (N, 2), in their unit."""
+    """Box (x0, y0, x1, y1) tight round points (N, 2), in their unit. No paper: a definition."""
     points = np.asarray(points, float)
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
