@@ -38,6 +38,19 @@ def distort(image: np.ndarray, rng: np.random.Generator, strength: float = 1.0) 
     return image
 
 
+def sensor(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(H, W, 3) uint8 RGB -> the same, sharpened, noisy and compressed at the pixels it has: what a camera does to a
+    small picture, before anybody enlarges it."""
+    p = rng.random(3)
+    if p[0] < 0.3:
+        image = _sharpen(image, rng)
+    if p[1] < 0.3:
+        image = _noise(image, rng)
+    if p[2] < 0.5:
+        image = _jpeg(image, rng)
+    return image
+
+
 def occlude(image: np.ndarray, rng: np.random.Generator, other: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """A thing in front: (image, covered (H, W) bool). ``other``: a picture to cut the thing from, else plain colour."""
     h, w = image.shape[:2]

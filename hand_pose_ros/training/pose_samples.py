@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
 from hand_pose_ros import crop as crops
@@ -26,6 +27,7 @@ class PoseAugmentation:
     occluders: float = 0.25             # share with a thing in front
     backgrounds: float = 0.3            # share with another picture behind all that was rendered
     cut: float = 0.22                   # share whose picture ends at the hand, mostly within it
+    small: float = 0.25                 # share, of negatives too, whose picture has few pixels for what the box holds
     strength: float = 1.0               # of the photometric distortion
 
 
@@ -36,8 +38,11 @@ JOINTS_OF_PART = 9
 CUT = (-0.2, 0.45)
 """Share of the hand's box that lies beyond the picture's end, uniform; below 0 all of the hand is seen, but not the arm
 that tells where the wrist is."""
+SMALL_PX = (24.0, 120.0)
+"""Longer side of a small box in its picture, pixels, log-uniform. Rendered for crops, hands have 100 to 200, and those of
+a camera across the room a third of it: without, few pixels were a sign of a negative."""
 EXACT = PoseAugmentation(scale=(1.0, 1.0), shift=0.0, roll_deg=0.0, any_roll=0.0, wrong_side=0.0, negatives=0.0,
-                         parts=0.0, occluders=0.0, backgrounds=0.0, cut=0.0, strength=0.0)
+                         parts=0.0, occluders=0.0, backgrounds=0.0, cut=0.0, small=0.0, strength=0.0)
 """No augmentation: validation sees the box that fits."""
 
 
@@ -57,7 +62,7 @@ def pose_sample(pool, paths, size: int, rng: np.random.Generator, augmentation: 
         part = _part(hand["joints_px"], rng)
         part = None if part is None else perturb(part, rng, augmentation)
         if part is not None and _joints_in(hand, label["camera"], part, size) <= JOINTS_OF_PART:
-            return _nothing(_seen(image, label["camera"], part, size, rng), rng, augmentation)
+            return _nothing(_seen(image, label["camera"], part, size, rng, augmentation), rng, augmentation)
     if rng.random() < augmentation.backgrounds:
         mask = shard.mask(k)
         # A hand there would compete with the one in front.
@@ -85,7 +90,7 @@ def hand_sample(image, camera, hand, size: int, rng, augmentation: PoseAugmentat
     wrong = rng.random() < augmentation.wrong_side
     mirrored = (not hand["is_right"]) != wrong
     geometry = crops.plan(camera, detection, size, mirrored)
-    picture = crops.sample(image, camera, geometry)
+    picture = _taken(image, camera, geometry, detection, rng, augmentation)
     uv, xyz = lift.label(hand["joints_m"], geometry)
     visible = hand["state"] == JointState.VISIBLE
     known = hand["state"] != JointState.UNKNOWN
@@ -176,13 +181,38 @@ def _negative(image, label, size, rng, augmentation):
             angle = rng.uniform(-np.pi, np.pi)
             detection = Detection(np.concatenate([centre - half, centre + half]), 1.0, np.nan,
                                   np.array([np.cos(angle), np.sin(angle)]))
-            return _nothing(_seen(image, label["camera"], detection, size, rng), rng, augmentation)
+            return _nothing(_seen(image, label["camera"], detection, size, rng, augmentation), rng, augmentation)
     return _nothing(np.tile(rng.integers(0, 256, (size, size, 1), np.uint8), (1, 1, 3)), rng, augmentation)
 
 
-def _seen(image, camera, detection, size, rng):
+def _seen(image, camera, detection, size, rng, augmentation):
     """The robot's crop of a detection, of either side."""
-    return crops.sample(image, camera, crops.plan(camera, detection, size, bool(rng.random() < 0.5)))
+    geometry = crops.plan(camera, detection, size, bool(rng.random() < 0.5))
+    return _taken(image, camera, geometry, detection, rng, augmentation)
+
+
+def _taken(image, camera, geometry, detection, rng, augmentation):
+    """The robot's crop, of the drawn share of pictures as a camera of fewer pixels took them."""
+    if augmentation.small and rng.random() < augmentation.small:
+        side = float((detection.box[2:] - detection.box[:2]).max())
+        scale = np.exp(rng.uniform(*np.log(SMALL_PX))) / max(side, 1.0)
+        if scale < 1.0:
+            image, camera = with_fewer_pixels(image, camera, scale)
+            image = photometric.sensor(image, rng)
+    return crops.sample(image, camera, geometry)
+
+
+def with_fewer_pixels(image: np.ndarray, camera, scale: float):
+    """The picture (H, W, 3) at ``scale`` < 1 of its pixels a side, 8 at least, and the camera that takes it: (image,
+    camera). Rays stay, so a crop's geometry does."""
+    h, w = image.shape[:2]
+    width, height = max(8, round(w * scale)), max(8, round(h * scale))
+    K = np.array(camera.K, np.float64)
+    K[:2, 2] += 0.5                                                             # from the middle of the first pixel
+    K[:2] *= np.array([[width / w], [height / h]])
+    K[:2, 2] -= 0.5
+    return (cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA),
+            replace(camera, K=K, width=width, height=height))
 
 
 def _nothing(picture, rng, augmentation):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hand_pose_ros import gestures
+from hand_pose_ros import gestures, skeleton
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.frames import rotation_from_vector, rotation_vector
 from hand_pose_ros.gripper import (Inputs, Observation, Phase, Target, TeleopConfig, resync, start, step)
@@ -79,6 +79,15 @@ class Run:
 @pytest.fixture
 def run() -> Run:
     return Run(TeleopConfig())
+
+
+def test_fingertips_that_touch_have_no_aperture():
+    """Published tips are inside the fingers, so those of a closed pinch are apart; the gripper must still close."""
+    mano = np.cumsum(np.random.default_rng(0).normal(0.0, 0.02, (21, 3)), axis=0)
+    mano[8] = mano[4]
+    published = skeleton.joint_centres(mano)
+    assert np.linalg.norm(published[4] - published[8]) > 0.003
+    assert gestures.aperture(published, 0.186) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_gestures_tell_extended_from_curled_fingers():

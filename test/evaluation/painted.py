@@ -5,6 +5,8 @@ networks' part is played by functions that read those numbers, so everything rou
 """
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import samples
 
@@ -135,6 +137,18 @@ class Published(pipeline.Pipeline):
         joints, px = joint_centres(true), joint_centres(px[:, :2] / px[:, 2:])
         return Hand(1.0, 1.0, np.asarray(box), px, joints, joints - joints[0], np.ones(21),
                     np.full(21, JointState.VISIBLE, np.uint8), np.ones(21), np.ones(21), 0.186, ScaleSource.ASSUMED, 1)
+
+
+class Astray(Published):
+    """The same hand, but 400 pixels beside its box."""
+
+    def estimate_in_box(self, frame: Frame, box, config) -> Hand:
+        answer = super().estimate_in_box(frame, box, config)
+        return replace(answer, joints_px=answer.joints_px + (400, 0), box=answer.box + (400, 0, 400, 0))
+
+
+def astray(config):
+    return Astray(lambda image, threshold: [], lambda taken: [], 128)
 
 
 def published(config):

@@ -128,6 +128,12 @@ def test_box_protocol_needs_no_detector(tmp_path):
     assert found["source"]["protocol"] == "box" and "labelled box" in (tmp_path / "a" / "report.md").read_text()
 
 
+def test_the_worst_answers_in_given_boxes_count(tmp_path):
+    """An answer far from its box pairs with nothing by overlap; left out, the mean of the others would look better."""
+    found = run(tmp_path / "a", "--data", data(tmp_path / "set"), "--protocol", "box", factory="painted:astray")
+    assert found["metrics"]["recall"] == 1.0 and found["metrics"]["nme"] > 1.0
+
+
 def test_two_runs_and_two_processes_give_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "IMAGES_PER_UNIT", 2)
     folder = data(tmp_path / "set", 6)

@@ -502,6 +502,27 @@ def test_the_profile_does_not_open_interfaces_that_humble_was_told_to_close(monk
     assert any(name in variables for name in environment.PROFILE_VARIABLES) == expected
 
 
+@pytest.mark.parametrize("rclpy_version, expected", [("3.3.17", "1"), ("7.1.6", None), ("9.1.1", None)])
+def test_only_humble_is_kept_to_this_machine_by_the_name_that_later_ones_warn_of(monkeypatch, rclpy_version, expected):
+    monkeypatch.setattr(environment.metadata, "version", lambda name: rclpy_version)
+    variables = {"ROS_LOCALHOST_ONLY": "0"}
+    environment.keep_to_this_machine(variables, 5)
+    assert variables.get("ROS_LOCALHOST_ONLY") == expected
+    assert (variables["ROS_AUTOMATIC_DISCOVERY_RANGE"], variables["ROS_DOMAIN_ID"]) == ("LOCALHOST", "5")
+
+
+@pytest.mark.parametrize("events_executor, called", [(object(), False), (None, True)])
+def test_an_events_executor_gets_no_events_of_subscriptions_that_may_be_gone(monkeypatch, events_executor, called):
+    """ros2/rclpy issue 1644: it may crash over them. rclpy's own callbacks count, so they are off in both."""
+    def said(event):
+        raise AssertionError
+
+    monkeypatch.setattr(compat, "_events_executor", lambda: events_executor)
+    callbacks = compat.subscription_events(said)
+    assert callbacks.incompatible_qos is (said if called else None) and not callbacks.use_default_callbacks
+    assert compat.subscription_events().incompatible_qos is None
+
+
 @pytest.mark.parametrize("value", ["reliability:=besteffort", "depth:='5'", "depth:=-1"])
 def test_an_override_of_quality_that_is_none_is_refused_by_name(value):
     with started_node("-p", f"qos_overrides./probe/hands.publisher.{value}") as node:

@@ -15,7 +15,8 @@ from hand_pose_ros.training import detector_samples, measure, photometric, pose_
 from hand_pose_ros.training.batches import collate
 from hand_pose_ros.types import Camera
 
-ROUGH = pose_samples.PoseAugmentation(negatives=0.0, parts=0.0, occluders=0.0, cut=0.0, strength=0.0)
+ROUGH = pose_samples.PoseAugmentation(negatives=0.0, parts=0.0, occluders=0.0, cut=0.0, small=0.0,
+                                     strength=0.0)
 
 
 def painted(joint, seed, right=None):
@@ -82,7 +83,7 @@ def test_a_covered_joint_is_not_visible():
     for seed in range(100):
         image, camera, hand = painted(9, seed)
         image[:] = 255
-        rough = pose_samples.PoseAugmentation(strength=0.0, occluders=1.0)
+        rough = pose_samples.PoseAugmentation(strength=0.0, occluders=1.0, small=0.0)
         sample = pose_samples.hand_sample(image, camera, hand, 96, np.random.default_rng(seed), rough,
                                           np.zeros((50, 50, 3), np.uint8))
         u, v = np.round((sample["uv"][9] + 1) * 48 - 0.5).astype(int)
@@ -116,6 +117,44 @@ def test_a_picture_that_ends_at_the_hand_is_black_beyond_and_its_joints_there_ar
         hidden += (sample["visible"] == 0).sum()
         assert sample["presence"] == 1 and sample["known"].all()
     assert ended > 25 and whole > 5 and hidden > 40                             # an arm can be all that is missing
+
+
+def test_a_small_hands_label_sits_on_its_joint_and_its_crop_holds_no_more_than_the_few_pixels(monkeypatch):
+    """The dot's centroid, as above, within a fifth of one of the few pixels; a fine grid is gone."""
+    monkeypatch.setattr(photometric, "sensor", lambda image, rng: image)
+    monkeypatch.setattr(pose_samples, "SMALL_PX", (40.0, 40.001))
+    small, found = replace(pose_samples.EXACT, small=1.0), 0
+    for seed in range(12):
+        image, camera, hand = painted(12, 700 + seed)
+        sample = pose_samples.hand_sample(image, camera, hand, 128, np.random.default_rng(seed), small)
+        uv = (sample["uv"][12] + 1) * 64 - 0.5
+        sharp = pose_samples.hand_sample(image, camera, hand, 128, np.random.default_rng(seed), pose_samples.EXACT)
+        np.testing.assert_array_equal(sample["uv"], sharp["uv"])
+        if (np.abs(uv - 63.5) < 50).all():
+            found += 1
+            assert np.abs(centroid(sample["image"]) - uv).max() < 0.2 * 128 / (40 * crops.MARGIN)
+        grid = np.zeros_like(image)
+        grid[:, ::2] = 255
+        fine = pose_samples.hand_sample(grid, camera, hand, 128, np.random.default_rng(seed), small)["image"]
+        assert fine[40:88, 40:88].std() < 25
+    assert found >= 6
+
+
+def test_negatives_can_have_few_pixels_too(monkeypatch):
+    """Else few pixels would tell them from hands, or many would."""
+    monkeypatch.setattr(photometric, "sensor", lambda image, rng: image)
+    image = np.random.default_rng(0).integers(0, 256, (480, 480, 3), np.uint8)
+    camera = Camera(480, 480, np.array([[400.0, 0, 240], [0, 400, 240], [0, 0, 1]]), D=np.zeros(5))
+    label = {"hands": [], "unseen": [], "complete": True, "camera": camera}
+    pool = SimpleNamespace(draw=lambda paths, rng: (SimpleNamespace(label=lambda k: label, image=lambda k: image), 0))
+
+    def detail(small):
+        only = pose_samples.PoseAugmentation(negatives=1.0, small=small, strength=0.0)
+        pictures = [pose_samples.pose_sample(pool, ["crops-0.tar"], 96, np.random.default_rng(seed), only)["image"]
+                    for seed in range(24)]
+        return np.mean([np.abs(np.diff(picture[32:64, 32:64].astype(float), axis=1)).mean() for picture in pictures])
+
+    assert detail(1.0) < 0.75 * detail(0.0)
 
 
 def test_another_scene_goes_behind_the_hand_and_not_over_it():
