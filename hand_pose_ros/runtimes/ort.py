@@ -58,6 +58,10 @@ class OnnxRuntime(Runtime):
             raise ModelError(f"runtime {name}: ONNX Runtime did not start its {provider} (CUDA or cuDNN of another "
                              f"version than onnxruntime-gpu {onnxruntime.__version__} needs)")
 
+    def warm_up(self) -> None:
+        """The largest call, once: memory grows with it and never again, and no frame waits for that."""
+        self(np.zeros((self.max_batch, *self.source.input_shape), np.uint8))
+
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         return tuple(self.session.run(None, {INPUT: np.ascontiguousarray(batch)}))
 
@@ -163,6 +167,8 @@ def open_int8(source: NetworkSource, options: Options) -> Runtime:
 def _opened(source: NetworkSource, options: Options, entry: Entry, name: str) -> Runtime:
     runtime = OnnxRuntime(source, entry.payload, options, "CPUExecutionProvider", name)
     runtime.info = dict(entry.info)
+    if options.live:
+        runtime.warm_up()
     return runtime
 
 

@@ -1,6 +1,8 @@
 """ONNX Runtime says what eager says, for every batch size, and is refused when it does not."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import standin
@@ -133,6 +135,15 @@ def test_a_runtime_that_is_wrong_in_one_batch_size_is_refused(options, wrong):
     source = standin.source()
     with pytest.raises(ModelError, match="mean_px"):
         refuse_disagreement(Wrong(source, options), eager.open_cpu(source, options))
+
+
+@pytest.mark.parametrize("live, calls", [(True, [3]), (False, [])])
+def test_memory_grows_before_a_camera_waits(monkeypatch, options, live, calls):
+    ort.built(standin.source("pose"), options)
+    seen, run = [], ort.OnnxRuntime.run
+    monkeypatch.setattr(ort.OnnxRuntime, "run", lambda self, batch: seen.append(len(batch)) or run(self, batch))
+    ort.open_cpu(standin.source("pose"), replace(options, live=live))
+    assert seen == calls
 
 
 @pytest.mark.parametrize("shared, threads", [("1", 1), ("2", 2), ("64", 3), ("", 3), ("0", 3), ("2,1", 3)])
