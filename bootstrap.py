@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> int:
         set_up(CORE_SETS if core else FULL_SETS)
         if renders:
             fetch_assets()
-        if job in NODE_JOBS and not core:
+        if job in NODE_JOBS and not core and not {"-h", "--help"} & set(rest):
             build_networks()
         say(f"ready after {time.monotonic() - started:.1f} s")
     except (Failure, OSError) as failure:

@@ -238,7 +238,7 @@ def check_machine(run: argparse.Namespace) -> None:
     info("versions", f"Python {sys.version.split()[0]}, {', '.join(tools)}")
     for kind in KINDS:
         if guarded(f"{kind} network loads", lambda: source_of(kind, run.random).module()):
-            check(f"{kind} network loads", True, "random weights" if run.random else f"{kind}_light")
+            check(f"{kind} network loads", True, "random weights" if run.random else MODELS[kind])
 
 
 def check_cuda(run: argparse.Namespace, kind: str) -> None:

@@ -259,13 +259,14 @@ class Look:
         return crops.from_joints(px, self.detection.score, self.detection.right_probability)
 
 
-def load(config, live: bool = False) -> Pipeline:
+def load(config, live: bool = False, report: Callable[[str], None] | None = None) -> Pipeline:
     """The pipeline with the networks and the calibration that the config names. Raises ModelError or ConfigError.
 
-    live: networks may change over to a faster runtime while they serve (``runtimes.Options.live``)."""
+    live: networks may change over to a faster runtime while they serve (``runtimes.Options.live``). report: told in
+    one line what is being built, which can take minutes."""
     from hand_pose_ros import calibration, detect, estimate, models, runtimes
 
-    options = runtimes.Options(live=live)
+    options = runtimes.Options(live=live, **({"report": report} if report else {}))
     detector = runtimes.load("detector", config.detector_model, config.runtime, options)
     pose = runtimes.load_pose(config.pose_model, config.runtime, options)
     length = calibration.load(config.hand_calibration_file).hand_length_m if config.hand_calibration_file else None

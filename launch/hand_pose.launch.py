@@ -16,7 +16,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from hand_pose_ros.ros.environment import FASTDDS_PROFILE, profile_variable, wants_profile
-from hand_pose_ros.ros.launch_arguments import is_true, listed
+from hand_pose_ros.ros.launch_arguments import is_true, listed, rviz
 from hand_pose_ros.ros.parameters import sections
 
 ARGUMENTS = {
@@ -128,7 +128,7 @@ def views(given, namespaces, config, share):
                          "cameras; give one for each, or one for all")
     arguments = ["-d", str(share / "config" / "rviz" / "hand_pose.rviz")]
     # The remapped names are relative: like those of the hand pose node, they are below the camera's namespace.
-    return [Node(package="rviz2", executable="rviz2", name="rviz2", namespace=namespace, output="log",
+    return [Node(package=rviz(), executable="rviz2", name="rviz2", namespace=namespace, output="log",
                  arguments=arguments + (["-f", frame] if frame else []),
                  remappings=[("/" + topic, topic) for topic in VIEWED],
                  parameters=[{"use_sim_time": on_sim_time(given, namespace, config)}])

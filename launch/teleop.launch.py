@@ -17,7 +17,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from hand_pose_ros.ros.launch_arguments import is_true
+from hand_pose_ros.ros.launch_arguments import is_true, rviz
 from hand_pose_ros.ros.parameters import check_file, sections
 
 ARGUMENTS = {
@@ -129,6 +129,6 @@ def view(given, simulated_time):
     if given["hands"]:
         beside = given["hands"][:given["hands"].rfind("/") + 1]       # the hand pose node's other topics
         topics += [(f"/hand_pose/{name}", beside + name) for name in ("markers", "debug_image")]
-    return Node(package="rviz2", executable="rviz2", name="rviz2", namespace=given["namespace"], output="log",
+    return Node(package=rviz(), executable="rviz2", name="rviz2", namespace=given["namespace"], output="log",
                 arguments=["-d", str(path), *(["-f", given["base_frame"]] if given["base_frame"] else [])],
                 remappings=topics, parameters=[{"use_sim_time": simulated_time}])

@@ -20,6 +20,8 @@ from .newest import Newest
 DEPTH_QUEUE = 5
 DEPTH_PATIENCE_S = 0.5
 """Without a depth image for this long, colour images are used alone as they come."""
+GONE_S = 1.0
+"""A camera without publishers and images for this long is gone, and its calibration with it."""
 REMEMBERED = 64
 """Images whose time of arrival is known when their depth comes."""
 LAG_DECAY, LAG_MARGIN = 0.7, 1.2
@@ -113,10 +115,19 @@ class CameraInput:
             self._monitor.fact("image topic", f"{source.topic} ({'compressed' if source.compressed else 'raw'}, "
                                               f"{qos.describe(profile)})")
         self._source = source
-        self._refresh_aside("camera_info", CameraInfo, self._info_topic(source.topic), self._on_camera_info)
+        info_topic = self._info_topic(source.topic)
+        self._refresh_aside("camera_info", CameraInfo, info_topic, self._on_camera_info)
+        if (self._info is not None and not source.publishers and self._monitor.silence_s() > GONE_S
+                and not node.get_publishers_info_by_topic(info_topic)):
+            self._forget_lens()
         if values.depth_topic:
             self._refresh_aside("depth", Image, node.resolve_topic_name(values.depth_topic), self._on_depth)
         self._report()
+
+    def _forget_lens(self) -> None:
+        """The camera has gone: the next one on these topics may be another, whose calibration is waited for anew."""
+        self._info = self._lens = self._first_image_s = None
+        self._info_came.clear()
 
     def _refresh_aside(self, name: str, message_type: Any, topic: str, callback: Callable[[Any], None]) -> None:
         publishers = self._node.get_publishers_info_by_topic(topic)
@@ -147,11 +158,12 @@ class CameraInput:
         self._offered_s = (self._offered_s or now) if source.publishers else None
         waiting_s = now - (self._offered_s or self._started_s)
         if waiting_s < self._values.silence_warning_s:
+            if source.publishers:                           # somebody does now; whether images come is soon known
+                monitor.clear("image source")
             return
         if not source.publishers:
-            monitor.problem("image source", f"nobody publishes images on {source.topic}; start the camera driver, or "
-                            "name its topic: ros2 launch ... image:=/camera/image_raw, hand-pose run --image "
-                            "/camera/image_raw, or the parameter image_topic", standing=True)
+            monitor.problem("image source", f"nobody publishes images on {source.topic}; {self._remedy()}",
+                            standing=True)
         elif monitor.silence_s() > self._values.silence_warning_s and not mismatches and self._starved():
             monitor.clear("image source")
             monitor.problem("processor", "no image arrives, but this node's own timer came more than "
@@ -163,6 +175,16 @@ class CameraInput:
                             "camera, the network and, for large images, config/fastdds.xml", standing=True)
         else:
             monitor.clear("image source")
+
+    def _remedy(self) -> str:
+        """What to do where nobody publishes the images that are waited for."""
+        values, node = self._values, self._node
+        other = qos.image_source(node, node.resolve_topic_name(values.image_topic), "auto")
+        if other.publishers:
+            return (f"{other.topic} ({'compressed' if other.compressed else 'raw'}) is published, but image_transport "
+                    f"is {values.image_transport}: set it to auto")
+        return ("start the camera driver, or name its topic: ros2 launch ... image:=/camera/image_raw, hand-pose run "
+                "--image /camera/image_raw, or the parameter image_topic")
 
     def _on_incompatible_qos(self, event: Any) -> None:
         publishers = self._node.get_publishers_info_by_topic(self._source.topic)

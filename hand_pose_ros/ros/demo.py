@@ -82,7 +82,8 @@ def demonstrate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
     out = Path(args.out)
     make_folder(out)
 
-    parameters = {"image_topic": source.image_topic.removesuffix("/compressed")}
+    parameters = {"image_topic": source.image_topic.removesuffix("/compressed"),
+                  "silence_warning_s": "10.0"}              # the pictures wait until the node is there
     if source.kind != "bag":
         parameters["camera_info_wait_s"] = "0.0"        # there is none to wait for
     if source.kind == "folder":

@@ -1,7 +1,7 @@
 """The networks and the pipeline as the node uses them: loaded once, stepped per image, started anew on demand."""
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 from .. import models, pipeline, runtimes
 from ..tracking import TrackerState
@@ -35,9 +35,10 @@ class Engine:
         self._state = pipeline.PipelineState(TrackerState(next_id=self._state.tracker.next_id))
 
 
-def load_engine(values: Any) -> Engine:
-    """Load detector, pose network and hand calibration. Raises ModelError or ConfigError with the remedy."""
-    loaded = pipeline.load(values, live=True)
+def load_engine(values: Any, report: Callable[[str], None]) -> Engine:
+    """Load detector, pose network and hand calibration; ``report`` is told what is being built. Raises ModelError or
+    ConfigError with the remedy."""
+    loaded = pipeline.load(values, live=True, report=report)
     networks = loaded.detect.network, loaded.estimate.network
     return Engine(loaded, " + ".join(_model_name(network.source.model) for network in networks), networks)
 

@@ -35,17 +35,18 @@ NODE_NAME = "hand_pose"
 WAIT_FOR_IMAGE_S = 0.1
 GRAPH_PERIOD_S = 0.25
 STANDSTILL = {"unconfigured": "not configured: ros2 lifecycle set NODE configure, or autostart:=true",
-              "inactive": "configured, not active: ros2 lifecycle set NODE activate"}
+              "inactive": "configured, not active: ros2 lifecycle set NODE activate",
+              "finalized": "shut down, which is final: start the node anew"}
 REORDER_NS = 200_000_000
 """An image that is older than the last one by less than this came out of order; by more, and time has jumped back."""
 
 
 class HandPoseNode(LifecycleNode):
-    """Images and CameraInfo in, hands out. load: how the networks are loaded (tests bring another one)."""
+    """Images and CameraInfo in, hands out. load: how the networks are loaded, if not by ``load_engine`` (in tests)."""
 
-    def __init__(self, load: Callable[[Any], Engine] = load_engine, **node_options: Any) -> None:
+    def __init__(self, load: Callable[[Any], Engine] | None = None, **node_options: Any) -> None:
         super().__init__(NODE_NAME, **node_options)
-        self._load = load
+        self._load = load or (lambda values: load_engine(values, self.get_logger().info))
         self._monitor = Monitor(log_of(self))
         self._monitor.standstill(STANDSTILL["unconfigured"])
         self._punctuality = Punctuality(GRAPH_PERIOD_S)
@@ -102,7 +103,10 @@ class HandPoseNode(LifecycleNode):
 
     def on_shutdown(self, state: Any) -> TransitionCallbackReturn:
         """Stop everything, from whatever state."""
-        return self._guarded("shut down", self._unload, super().on_shutdown, state)
+        done = self._guarded("shut down", self._unload, super().on_shutdown, state)
+        if done == TransitionCallbackReturn.SUCCESS:
+            self._monitor.standstill(STANDSTILL["finalized"])
+        return done
 
     def on_error(self, state: Any) -> TransitionCallbackReturn:
         """Back to unconfigured, so that the node can be configured again."""
@@ -333,7 +337,7 @@ class HandPoseNode(LifecycleNode):
         return depth
 
 
-def main(args: Sequence[str] | None = None, load: Callable[[Any], Engine] = load_engine) -> int:
+def main(args: Sequence[str] | None = None, load: Callable[[Any], Engine] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM. Returns the exit code: 0, or 1 if it refused to start."""
     return process.run(lambda: HandPoseNode(load), NODE_NAME, args, HandPoseNode.start)
 

@@ -87,7 +87,9 @@ def mismatches(topic: str, requested: QoSProfile, publishers: Iterable[Any]) -> 
 
 
 def endpoint_name(endpoint: Any) -> str:
-    """Full name of the node behind a TopicEndpointInfo."""
+    """Full name of the node behind a TopicEndpointInfo; in words while discovery has not told it yet."""
+    if endpoint.node_name.startswith("_NODE_NAME_UNKNOWN"):
+        return "a node whose name is not known yet"
     return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
 
 

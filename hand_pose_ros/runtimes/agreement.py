@@ -122,6 +122,8 @@ def refuse_disagreement(runtime: Runtime, eager: Runtime, limits: Mapping[str, f
 
     Returns the differences. Raises Disagreement, naming each limit that is passed, if the runtime must not serve.
     """
+    if runtime.max_batch < 1:
+        raise ModelError(f"runtime {runtime.name} for max_batch {runtime.max_batch}: it must be 1 or more")
     if pictures is None:
         pictures = drawn_hands(*runtime.source.input_shape[:2])
     reference = eager(pictures)

@@ -11,6 +11,20 @@ from .cache import EngineCache, Entry
 from .source import NetworkSource
 
 
+HALF_REFUSED = "half_precision_refused"
+"""Entry of ``Runtime.info``: why single precision serves where half was wanted."""
+PART_ENDS, REASON_ENDS = (100, 200), (200, 500)
+"""Characters kept of the beginning, which says what failed, and of the end, which often says why: of one error's text,
+and of a whole reason."""
+
+
+def brief(reason: str, ends: tuple[int, int] = REASON_ENDS) -> str:
+    """A reason in one line that fits a log and every message: what failed, "...", why."""
+    line = " ".join(reason.split())
+    first, last = ends
+    return line if len(line) <= first + last + 5 else f"{line[:first]} ... {line[-last:]}"
+
+
 def _silent(line: str) -> None:
     """Default for ``Options.report``."""
 

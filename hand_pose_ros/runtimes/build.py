@@ -4,6 +4,7 @@ from __future__ import annotations
 import argparse
 import time
 
+from .. import limits
 from ..errors import ConfigError, ModelError
 from . import AUTO, POSE_ACCURATE, POSE_QUICK, host, int8, ladder, ort, pose_model, tensorrt
 from .base import Options
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=("auto", "fp32", "fp16", "int8"), default="auto",
                         help="of TensorRT: auto, as nodes ask for it, is fp16, or fp32 where that disagrees; int8 is "
                              "short for --runtime onnxruntime-int8")
-    parser.add_argument("--max-batch", type=int, default=NODE.max_batch,
+    parser.add_argument("--max-batch", type=limits.whole(1), default=NODE.max_batch,
                         help=f"largest number of hands in one call (nodes ask for {NODE.max_batch})")
     parser.add_argument("--calibration", nargs="+", metavar="FILE", default=[],
                         help="what int8 takes its ranges from: tar files of hand-pose render or bags with truth "

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import struct
 import time
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from ..errors import ModelError
 
 MAGIC = b"HANDPOSE-ENGINE\n"
 SUFFIX = ".engine"
+OURS = re.compile(r"[0-9a-f]{64}\.engine|timing_cache\.[0-9a-f]{12}\.bin")
+"""Names of what counts towards the limit and may go: a folder may hold engines of other programs, too."""
 DEFAULT_LIMIT_BYTES = 2 * 1024**3
 LOCK_TIMEOUT_S = 1800.0
 ABANDONED_AFTER_S = 24 * 3600.0
@@ -186,12 +189,17 @@ class EngineCache:
         return entry
 
     def entries(self) -> list[tuple[Path, int, float]]:
-        """(path, bytes, last use in seconds since the epoch) of every file, least recently used first."""
+        """(path, bytes, last use in seconds since the epoch) of every built network, least recently used first."""
+        return [entry for entry in self._files() if entry[0].suffix == SUFFIX]
+
+    def _files(self) -> list[tuple[Path, int, float]]:
+        """As ``entries``, with the timings that builds left."""
         found = []
-        for path in self.folder.glob(f"*{SUFFIX}"):
+        for path in self.folder.glob("*"):
             with contextlib.suppress(OSError):             # removed by another process meanwhile
-                status = path.stat()
-                found.append((path, status.st_size, status.st_mtime))
+                if OURS.fullmatch(path.name):
+                    status = path.stat()
+                    found.append((path, status.st_size, status.st_mtime))
         return sorted(found, key=lambda item: item[2])
 
     def _remove_least_recently_used(self, keep: str) -> None:
@@ -200,9 +208,9 @@ class EngineCache:
             with contextlib.suppress(OSError):
                 if now - path.stat().st_mtime > ABANDONED_AFTER_S:
                     path.unlink()
-        entries = self.entries()
-        total = sum(size for _, size, _ in entries)
-        for path, size, _ in entries:
+        files = self._files()
+        total = sum(size for _, size, _ in files)
+        for path, size, _ in files:
             if total <= self.limit_bytes:
                 break
             if path != self.path(keep):

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import ModelError
 from . import host
 from .agreement import refuse_disagreement
-from .base import Options, Runtime
+from .base import HALF_REFUSED, Options, Runtime
 from .source import NetworkSource
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def open_cpu(source: NetworkSource, options: Options) -> Runtime:
 def open_cuda(source: NetworkSource, options: Options) -> Runtime:
     """The network in torch on the GPU, in CUDA graphs: half precision if it then says what float32 says.
 
-    Half precision that disagrees is refused; ``info["half_precision_refused"]`` says why and float32 serves, unless
+    Half precision that disagrees is refused; ``info[HALF_REFUSED]`` says why and float32 serves, unless
     ``options.precision`` asks for fp16 by name. Raises ModelError then, and without a usable GPU.
     """
     problem = host.cuda_problem()
@@ -199,5 +199,5 @@ def open_cuda(source: NetworkSource, options: Options) -> Runtime:
     runtime = GraphedCuda(source, Eager(source, options, "cuda").module, limit, "cuda")
     runtime.info["agreement"] = refuse_disagreement(runtime, reference)
     if refused:
-        runtime.info["half_precision_refused"] = refused
+        runtime.info[HALF_REFUSED] = refused
     return runtime

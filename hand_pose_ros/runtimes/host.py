@@ -28,10 +28,10 @@ def driver_problem() -> str:
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return "no NVIDIA driver (libcuda.so.1 not found)"
+        return "no NVIDIA driver (libcuda.so.1 not found): a GPU needs one; without, choose runtime auto"
     code = driver.cuInit(0)
     if code:
-        return f"the NVIDIA driver does not start (cuInit returned {code})"
+        return f"the NVIDIA driver does not start (cuInit returned {code}): install one that fits the GPU and restart"
     count = ctypes.c_int(0)
     code = driver.cuDeviceGetCount(ctypes.byref(count))
     if code or count.value == 0:

@@ -7,7 +7,7 @@ from typing import Callable
 
 from ..errors import ConfigError, HandPoseError, ModelError
 from .background import Swapping, build_in_another_process
-from .base import NotBuilt, Options, Runtime
+from .base import HALF_REFUSED, NotBuilt, Options, Runtime, brief
 from .source import NetworkSource
 
 RUNTIMES = {
@@ -73,13 +73,15 @@ def _first_that_opens(source: NetworkSource, options: Options) -> tuple[Runtime,
             unbuilt = unbuilt or rung
             continue
         except HandPoseError as error:
-            reasons.append(_without_prefix(str(error), rung))
-            options.report(f"{source.model}: {rung} passed over: {reasons[-1]}")
+            reasons.append(brief(_without_prefix(str(error), rung)))
+            if not options.live:                             # a node says it all in one line when it is loaded
+                options.report(f"{source.model}: {rung} passed over: {reasons[-1]}")
             continue
         if "not_stored" in opened.info:
             reasons.append(f"{opened.name} is made anew at every start: {opened.info['not_stored']}")
-        opened.reason = "; ".join(reasons)
-        options.report(f"{source.model}: serving through {opened.name}")
+        opened.reason = "; ".join(filter(None, (*reasons, opened.reason)))
+        if not options.live:
+            options.report(f"{source.model}: serving through {opened.name}")
         return opened, unbuilt
     raise ModelError(f"{source.model} runs in no runtime: {'; '.join(reasons)}")
 
@@ -88,7 +90,10 @@ def _open(runtime: str, source: NetworkSource, options: Options) -> Runtime:
     """Opens one rung. What breaks inside a third-party library is a refusal of this rung, not of the program."""
     open_runtime = opener(runtime)
     try:
-        return open_runtime(source, options)
+        opened = open_runtime(source, options)
+        if HALF_REFUSED in opened.info:
+            opened.reason = f"{runtime} computes in single precision: {brief(str(opened.info[HALF_REFUSED]))}"
+        return opened
     except HandPoseError:
         raise
     except ModuleNotFoundError as error:

@@ -23,7 +23,7 @@ from typing import Iterator
 from ..errors import ModelError
 from . import host
 from .agreement import refuse_disagreement
-from .base import Disagreement, NotBuilt, Options, Refused, Runtime, not_refused
+from .base import HALF_REFUSED, PART_ENDS, Disagreement, NotBuilt, Options, Refused, Runtime, brief, not_refused
 from .cache import Entry, key_of
 from .eager import CAPTURING, Eager, GraphedCuda
 from .engine import ERRORS_KEPT, Engine, import_tensorrt, kind_of
@@ -35,6 +35,7 @@ COMPILE_OPTIONS = {
     "require_full_compilation": True,                # a split network would copy between torch and TensorRT
     "use_explicit_typing": True,
     "truncate_double": True,
+    "disable_tf32": True,                            # what serves where FP16 disagrees must have more than its mantissa
     "cache_built_engines": False,
     "reuse_cached_engines": False,
     "optimization_level": 3,
@@ -45,6 +46,9 @@ LOGGERS = ("torch_tensorrt", "torch_tensorrt [TensorRT Conversion Context]")
 
 def engine_problem() -> str:
     """Why Torch-TensorRT cannot build here, "" if nothing is known against it. Does not import it."""
+    problem = host.driver_problem()                  # first: without a GPU nobody needs gigabytes of TensorRT
+    if problem:
+        return problem
     if not any(host.version(package) for package in ("torch-tensorrt", "torch-tensorrt-rtx")):
         return "torch_tensorrt is not installed (pip install torch-tensorrt, see docs/jetson.md on a Jetson)"
     return host.cuda_problem()
@@ -120,16 +124,25 @@ def compile_engine(source: NetworkSource, options: Options, device: str = "cuda"
                 return bytes(convert(program, arg_inputs=[described_input(torch_tensorrt, source, options)],
                                      **arguments))
         except Exception as error:
-            said = "; ".join([f"{type(error).__name__}: {error}", *logged])
+            parts = [f"{type(error).__name__}: {error}", *_causes(error), *logged]
+            said, why = "; ".join(parts), "; ".join(dict.fromkeys(brief(part, PART_ENDS) for part in parts))
             unsaid = isinstance(error, UnboundLocalError) and not logged                # 2.8 trips over its own error
             kind = ModelError if unsaid or _is_passing(error) else kind_of(said)
             # Torch-TensorRT trips over timings that TensorRT does not take: what can be that is judged only when it did
             # without.
             doubted = not logged or "timing" in said.lower() or isinstance(error, (AttributeError, TypeError))
             if not (known and doubted and kind is Refused):
-                raise kind(f"runtime tensorrt: {source.model} does not compile ({said}); use runtime cuda") from error
-            options.report(f"{source.model}: {said}; once more without the timings of earlier builds")
+                raise kind(f"runtime tensorrt: {source.model} does not compile ({why}); use runtime cuda") from error
+            options.report(f"{source.model}: {why}; once more without the timings of earlier builds")
     raise AssertionError("not reached")
+
+
+def _causes(error: BaseException) -> list[str]:
+    """What the errors that led to this one say, the first one last."""
+    found = []
+    while (error := error.__cause__ or error.__context__) is not None:
+        found.append(f"{type(error).__name__}: {error}")
+    return found
 
 
 def _is_passing(error: BaseException | None) -> bool:
@@ -152,10 +165,15 @@ def _timings_file(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def _errors_logged(kept: collections.deque[str]) -> Iterator[None]:
-    """Adds the first line of each error that Torch-TensorRT and TensorRT log meanwhile: some releases log the cause and
-    then raise something else."""
+    """Adds the first line of each error that Torch-TensorRT and TensorRT log meanwhile, and what the exception says
+    that came with it: some releases log the cause and then raise something else."""
+    def keep(record: logging.LogRecord) -> None:
+        kept.append(record.getMessage().strip().partition("\n")[0])
+        if record.exc_info and record.exc_info[1] is not None:
+            kept.append(str(record.exc_info[1]))
+
     handler = logging.Handler(logging.ERROR)
-    handler.emit = lambda record: kept.append(record.getMessage().strip().partition("\n")[0])
+    handler.emit = keep
     for name in LOGGERS:
         logging.getLogger(name).addHandler(handler)
     try:
@@ -215,6 +233,7 @@ def built(source: NetworkSource, options: Options) -> Entry:
     one that half precision makes disagree is built again in single precision. That TensorRT refuses network or GPU is
     stored too. Raises Refused then, and ModelError for what may go well another time."""
     def build() -> tuple[bytes, dict]:
+        refused = ""
         for now in ("fp16", "fp32") if options.precision == "auto" else (options.precision,):
             chosen = dataclasses.replace(options, precision=now)
             try:
@@ -223,7 +242,8 @@ def built(source: NetworkSource, options: Options) -> Entry:
                 options.report(f"{source.model}: comparing the engine with eager")
                 agreement = refuse_disagreement(candidate, Eager(source, options))
                 candidate.keep_kernels()
-                return payload, {"agreement": agreement, "precision": now, "cuda_graphs": candidate.info["cuda_graphs"]}
+                info = {"agreement": agreement, "precision": now, "cuda_graphs": candidate.info["cuda_graphs"]}
+                return payload, {**info, HALF_REFUSED: refused} if refused else info
             except Refused as error:
                 refused = str(error)
                 options.report(refused)

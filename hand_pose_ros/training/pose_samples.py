@@ -39,8 +39,8 @@ CUT = (-0.2, 0.45)
 """Share of the hand's box that lies beyond the picture's end, uniform; below 0 all of the hand is seen, but not the arm
 that tells where the wrist is."""
 SMALL_PX = (24.0, 120.0)
-"""Longer side of a small box in its picture, pixels, log-uniform. Rendered for crops, hands have 100 to 200, and those of
-a camera across the room a third of it: without, few pixels were a sign of a negative."""
+"""Longer side of a small box in its picture, pixels, log-uniform. Hands rendered for crops have 100 to 200, those of a
+camera across the room a third of it: without, few pixels were a sign of a negative."""
 EXACT = PoseAugmentation(scale=(1.0, 1.0), shift=0.0, roll_deg=0.0, any_roll=0.0, wrong_side=0.0, negatives=0.0,
                          parts=0.0, occluders=0.0, backgrounds=0.0, cut=0.0, small=0.0, strength=0.0)
 """No augmentation: validation sees the box that fits."""

@@ -13,7 +13,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from hand_pose_ros import camera, messages
-from hand_pose_ros.ros import camera_input
+from hand_pose_ros.ros import camera_input, qos
 from hand_pose_ros.ros.camera_input import DEPTH_PATIENCE_S, CameraInput
 from hand_pose_ros.ros.diagnostics import Monitor
 
@@ -148,6 +148,51 @@ def test_nobody_and_silence_are_told_apart(world):
     world.camera.create_publisher(Image, "/front/quiet/image", 5)
     assert ear.until(lambda: any("/front/driver publishes" in text for text in ear.said))
     ear.input.destroy()
+
+
+def test_a_camera_that_comes_is_no_longer_missed_at_once(world):
+    ear = Ear(world, "/front/coming/image")
+    assert ear.until(lambda: ear.monitor.has("image source"))
+    ear.values.silence_warning_s = 60.0
+    publisher = world.camera.create_publisher(Image, "/front/coming/image", 5)
+    assert ear.until(lambda: not ear.monitor.has("image source"))
+    ear.input.destroy()
+    world.camera.destroy_publisher(publisher)
+
+
+def test_images_of_the_other_transport_are_pointed_at(world):
+    publisher = world.camera.create_publisher(CompressedImage, "/front/packed/image/compressed", 5)
+    ear = Ear(world, "/front/packed/image", image_transport="raw")
+    assert ear.until(lambda: any("/front/packed/image/compressed (compressed) is published, but image_transport is raw"
+                                 in text for text in ear.said))
+    ear.input.destroy()
+    world.camera.destroy_publisher(publisher)
+
+
+def test_a_camera_that_goes_takes_its_calibration_along(world, monkeypatch):
+    """The next camera on these topics may be another: metres and TF must not come of the lens of the first."""
+    monkeypatch.setattr(camera_input, "GONE_S", 0.2)
+    image = world.camera.create_publisher(Image, "/front/first/image", 5)
+    info = world.camera.create_publisher(CameraInfo, "/front/first/camera_info", 5)
+    said = CameraInfo(width=4, height=2, k=[4.0, 0.0, 2.0, 0.0, 4.0, 1.0, 0.0, 0.0, 1.0], distortion_model="plumb_bob")
+    ear = Ear(world, "/front/first/image")
+
+    def calibrated():
+        return ear.input.lens("eye", 4, 2).calibrated
+
+    assert ear.until(calibrated, lambda: info.publish(said)) and ear.hears(image)
+    world.camera.destroy_publisher(info)
+    looks = iter(range(100))
+    assert ear.until(lambda: next(looks, None) is None, lambda: image.publish(Image()))
+    assert calibrated()                                     # said once, it holds as long as the images come
+    world.camera.destroy_publisher(image)
+    assert ear.until(lambda: not calibrated())
+    ear.input.destroy()
+
+
+def test_a_publisher_that_discovery_does_not_name_yet_is_not_called_by_a_made_up_name():
+    unknown = SimpleNamespace(node_namespace="_NODE_NAMESPACE_UNKNOWN_", node_name="_NODE_NAME_UNKNOWN_")
+    assert qos.endpoint_name(unknown) == "a node whose name is not known yet"
 
 
 def test_silence_is_not_the_cameras_fault_while_this_node_gets_no_processor_time(world):

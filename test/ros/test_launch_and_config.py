@@ -72,7 +72,7 @@ def test_config_argument_finds_our_files_and_paths_and_refuses_others(tmp_path):
     ({}, ["hand_pose"]), ({"rviz": "true"}, ["hand_pose", "rviz2"]),
     ({"cameras": "/cam_left,/cam_right"}, ["hand_pose", "hand_pose"]),
     ({"cameras": "/cam_left,/cam_right", "fuse": "true"}, ["hand_pose", "hand_pose", "hand_pose_fusion"])])
-def test_launch_runs_where_it_is_installed(arguments, names):
+def test_launch_runs_where_it_is_installed(arguments, names, monkeypatch):
     """The description is made and its function called with real launch objects; without launch, its imports."""
     if find_spec("launch_ros") is None:
         imported = {node.module for node in ast.walk(tree()) if isinstance(node, ast.ImportFrom)}
@@ -81,6 +81,7 @@ def test_launch_runs_where_it_is_installed(arguments, names):
                             "hand_pose_ros.ros.launch_arguments", "hand_pose_ros.ros.parameters"}
         return
     from launch import LaunchContext
+    monkeypatch.setattr("ament_index_python.packages.get_package_prefix", lambda package: "/opt/ros")
     scope = {}
     exec(compile(LAUNCH.read_text(), str(LAUNCH), "exec"), scope)
     context = LaunchContext()

@@ -72,7 +72,9 @@ def launch(monkeypatch):
         monkeypatch.setitem(sys.modules, name, modules[name])
     modules["launch_ros.actions"].Node = Node
     modules["launch_ros.parameter_descriptions"].ParameterValue = lambda value, value_type: value_type(value)
-    modules["ament_index_python.packages"].get_package_share_directory = lambda package: str(ROOT)
+    ament = modules["ament_index_python.packages"]
+    ament.get_package_share_directory = lambda package: str(ROOT)
+    ament.get_package_prefix, ament.PackageNotFoundError = lambda package: "/opt/ros", KeyError
 
     def start(file, pushed="", **arguments):
         scope = {}
@@ -296,6 +298,18 @@ def test_the_default_frame_is_the_one_that_the_help_names(launch):
 def test_rviz_is_on_the_clock_of_the_node(nodes, arguments, simulated):
     (window,) = windows(nodes("hand_pose", rviz="true", **arguments))
     assert window.parameters == [{"use_sim_time": simulated}]
+
+
+@pytest.mark.parametrize("file", ["hand_pose", "teleop"])
+def test_rviz_that_is_not_there_is_said_before_a_node_is_started(launch, monkeypatch, file):
+    """Launch finds out after it has started the others, and leaves them running."""
+    def missing(package):
+        raise KeyError(package)
+
+    monkeypatch.setattr(sys.modules["ament_index_python.packages"], "get_package_prefix", missing)
+    with pytest.raises(ValueError, match="rviz2 is not installed: apt install ros-"):
+        launch(file, rviz="true")
+    assert launch(file)
 
 
 def test_rviz_of_the_teleoperation_follows_its_names_frame_and_clock(nodes):

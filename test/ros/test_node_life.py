@@ -69,6 +69,7 @@ def test_without_autostart_a_lifecycle_manager_is_in_charge():
             assert change(Transition.TRANSITION_CLEANUP) and state() == "unconfigured"
             rig.until(lambda: not rig.node.count_publishers("/tf"), what="the end of the last sender of /tf")
         assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN) and state() == "finalized"
+        rig.until(summary("start the node anew"), what="a word that this was the end")
         assert process.stop() == 0
 
 

@@ -4,6 +4,7 @@ launch is not on PyPI: where it is not installed, small stand-ins record what th
 """
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import sys
@@ -43,7 +44,8 @@ def stand_ins():
         for one in inside:
             setattr(modules[name], one, made)
     modules["launch_ros.parameter_descriptions"].ParameterValue = lambda value, value_type: value_type(value)
-    modules["ament_index_python.packages"].get_package_share_directory = lambda package: f"/share/{package}"
+    ament = modules["ament_index_python.packages"]
+    ament.get_package_share_directory, ament.PackageNotFoundError = lambda package: f"/share/{package}", KeyError
     return modules
 
 
@@ -52,6 +54,8 @@ def launched(monkeypatch, **arguments):
     if not LAUNCH_INSTALLED:
         for name, module in stand_ins().items():
             monkeypatch.setitem(sys.modules, name, module)
+    ament = importlib.import_module("ament_index_python.packages")
+    monkeypatch.setattr(ament, "get_package_prefix", lambda package: "/opt/ros", raising=False)
     scope = {}
     exec(compile(LAUNCH.read_text(), str(LAUNCH), "exec"), scope)
     assert scope["generate_launch_description"]() is not None

@@ -56,9 +56,10 @@ def shard(path, count: int = 6) -> str:
     ({"sse2"}, "onnxruntime", 2), ({"avx_vnni"}, "onnxruntime-int8", 4)])
 def test_build_engine_builds_what_a_node_takes_and_lists_it(hand_pose, tmp_path, monkeypatch, flags, chosen, engines):
     monkeypatch.setattr(host, "processor_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(host, "driver_problem", lambda: "no NVIDIA driver")
     status, out, _ = hand_pose("build-engine", "--cache", str(tmp_path))
     assert status == 0 and out.count(f"{chosen} is ready, difference to eager {{'m") == 2
-    assert "tensorrt: torch_tensorrt is not installed" in out
+    assert "tensorrt: no NVIDIA driver" in out
     assert ("onnxruntime-int8: this processor has none of" in out) == (chosen == "onnxruntime")
     status, out, _ = hand_pose("build-engine", "--cache", str(tmp_path), "--list")
     assert status == 0 and "standin_pose" in out and "standin_detector" in out and f"{engines} engines" in out
@@ -74,12 +75,20 @@ def test_build_engine_refuses_what_does_not_go_together(hand_pose, arguments, sa
     assert status == 2 and said in err
 
 
+def test_build_engine_refuses_a_batch_of_no_hands(hand_pose, capsys):
+    """Nothing of it would be compared with eager."""
+    with pytest.raises(SystemExit):
+        hand_pose("build-engine", "--max-batch", "0")
+    assert "--max-batch: '0' is not allowed: give a whole number from 1 on" in capsys.readouterr().err
+
+
 def test_build_engine_lists_a_cache_with_damaged_files(hand_pose, tmp_path):
     hand_pose("build-engine", "--cache", str(tmp_path), "--kind", "pose", "--runtime", "onnxruntime")
-    (tmp_path / "foreign.engine").write_text("hello")
+    (tmp_path / f"{'f0' * 32}.engine").write_text("hello")
+    (tmp_path / "foreign.engine").write_text("of another program")
     status, out, _ = hand_pose("build-engine", "--cache", str(tmp_path), "--list")
     assert status == 0 and "standin_pose" in out and "2 engines" in out
-    assert [line for line in out.splitlines() if "damaged, or none of ours" in line][0].startswith("foreign")
+    assert [line for line in out.splitlines() if "damaged, or none of ours" in line][0].startswith("f0f0")
 
 
 def test_build_engine_that_cannot_store_what_it_built_fails(hand_pose, tmp_path, monkeypatch):
@@ -95,6 +104,7 @@ def test_build_engine_that_cannot_store_what_it_built_fails(hand_pose, tmp_path,
 
 def test_build_engine_builds_nothing_where_torch_serves_on_the_gpu(hand_pose, tmp_path, monkeypatch):
     monkeypatch.setattr(host, "cuda_problem", lambda: "")
+    monkeypatch.setattr(host, "driver_problem", lambda: "")
     status, out, _ = hand_pose("build-engine", "--cache", str(tmp_path))
     assert status == 0 and "nothing has to be built" in out and not list(tmp_path.glob("*.engine"))
 
@@ -120,7 +130,7 @@ def test_8_bits_that_are_refused_are_not_made_at_every_start(tmp_path, monkeypat
 
 def test_build_engine_for_tensorrt_without_a_gpu_fails_with_the_remedy(hand_pose, tmp_path):
     status, _, err = hand_pose("build-engine", "--runtime", "tensorrt", "--cache", str(tmp_path))
-    assert status == 1 and "pip install torch-tensorrt" in err
+    assert status == 1 and "no NVIDIA driver" in err and "runtime auto" in err
 
 
 @pytest.mark.parametrize("kind", ["pose", "detector"])

@@ -110,6 +110,17 @@ def test_least_recently_used_goes_first_and_the_newest_stays(tmp_path):
     assert [path for path, _, _ in cache.entries()] == [cache.path(key_of({"n": "newer"}))]
 
 
+def test_the_limit_takes_timings_too_and_leaves_other_programs_engines_alone(tmp_path):
+    foreign, timings = tmp_path / "yolo.engine", tmp_path / "timing_cache.0123456789ab.bin"
+    for path in (foreign, timings):
+        path.write_bytes(b"x" * 10 * len(PAYLOAD))
+        os.utime(path, (1.0, 1.0))
+    cache = EngineCache(tmp_path, limit_bytes=4 * len(PAYLOAD))
+    cache.get_or_build(INGREDIENTS, builder())
+    assert foreign.exists() and not timings.exists()
+    assert [path for path, _, _ in cache.entries()] == [cache.path(key_of(INGREDIENTS))]
+
+
 def test_leftovers_of_dead_builders_are_removed_after_a_day(tmp_path):
     old, young = tmp_path / ".old.1.partial", tmp_path / ".young.2.partial"
     for path in (old, young):

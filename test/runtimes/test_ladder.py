@@ -17,7 +17,7 @@ from hand_pose_ros import config, runtimes
 from hand_pose_ros.errors import ConfigError, ModelError
 from hand_pose_ros.runtimes import Options, background, int8, ladder
 from hand_pose_ros.runtimes import host
-from hand_pose_ros.runtimes.base import NotBuilt, Runtime
+from hand_pose_ros.runtimes.base import HALF_REFUSED, NotBuilt, Runtime
 from hand_pose_ros.runtimes.cache import EngineCache
 
 ONNX_RUNTIME = ("onnxruntime", "onnxruntime-gpu")
@@ -47,7 +47,8 @@ def without(monkeypatch):
 
 @pytest.fixture
 def no_gpu(monkeypatch):
-    monkeypatch.setattr(host, "cuda_problem", lambda: "no NVIDIA driver (libcuda.so.1 not found)")
+    for problem in ("driver_problem", "cuda_problem"):
+        monkeypatch.setattr(host, problem, lambda: "no NVIDIA driver (libcuda.so.1 not found)")
 
 
 def test_without_a_gpu_onnxruntime_serves_and_says_why(options, no_gpu, without):
@@ -55,7 +56,7 @@ def test_without_a_gpu_onnxruntime_serves_and_says_why(options, no_gpu, without)
     lines: list[str] = []
     runtime = ladder.climb(standin.source(), "auto", Options(cache=options.cache, report=lines.append))
     assert runtime.name == "onnxruntime"
-    assert runtime.reason.startswith("tensorrt: torch_tensorrt is not installed (pip install")
+    assert runtime.reason.startswith("tensorrt: no NVIDIA driver")               # not: install gigabytes in vain
     assert "; cuda: no NVIDIA driver" in runtime.reason
     assert any("serving through onnxruntime" in line for line in lines)
 
@@ -98,7 +99,7 @@ def test_without_anything_the_error_names_every_rung(options, no_gpu, without):
 
 
 @pytest.mark.parametrize("runtime, remedy", [
-    ("tensorrt", "torch_tensorrt is not installed .pip install torch-tensorrt"),
+    ("tensorrt", "no NVIDIA driver"),
     ("cuda", "no NVIDIA driver"),
     ("onnxruntime", "pip install onnxruntime"),
     ("onnxruntime-int8", "pip install onnxruntime"),
@@ -107,10 +108,43 @@ def test_without_anything_the_error_names_every_rung(options, no_gpu, without):
 ])
 def test_a_forced_runtime_that_cannot_run_is_refused_with_the_remedy(options, no_gpu, without, runtime, remedy):
     without("torch", "torch-tensorrt", "torch-tensorrt-rtx", *ONNX_RUNTIME)
-    if runtime == "tensorrt":
-        without("torch-tensorrt", "torch-tensorrt-rtx")
     with pytest.raises(ModelError, match=f"^runtime {runtime}: .*{remedy}"):
         ladder.climb(standin.source(), runtime, options)
+
+
+def test_with_a_gpu_tensorrt_asks_for_its_package(options, monkeypatch, without):
+    monkeypatch.setattr(host, "driver_problem", lambda: "")
+    without("torch-tensorrt", "torch-tensorrt-rtx")
+    with pytest.raises(ModelError, match="torch_tensorrt is not installed .pip install torch-tensorrt"):
+        ladder.climb(standin.source(), "tensorrt", options)
+
+
+@pytest.mark.parametrize("runtime", ["auto", "cuda"])
+def test_single_precision_where_half_was_wanted_is_said_with_the_reason(options, monkeypatch, no_gpu, runtime):
+    def open_cuda(source, options):
+        opened = Runtime(source, 4)
+        opened.name, opened.info = "cuda", {HALF_REFUSED: "mean_px 0.9 > 0.5"}
+        return opened
+
+    real = ladder.opener
+    monkeypatch.setattr(ladder, "opener", lambda name: open_cuda if name == "cuda" else real(name))
+    reason = ladder.climb(standin.source(), runtime, options).reason
+    assert reason.endswith("cuda computes in single precision: mean_px 0.9 > 0.5")
+    assert ("tensorrt: no NVIDIA driver" in reason) == (runtime == "auto")
+
+
+def test_a_reason_of_many_lines_is_one_short_one_that_still_names_the_cause(options, monkeypatch, no_gpu):
+    """It goes into the log, the diagnostics and every message; a graph of 100 kB stood there once."""
+    def refused(source, options):
+        graph = "graph line\n" * 5000
+        raise ModelError(f"runtime tensorrt: x does not compile (\n{graph}no converter: bessel_j0)")
+
+    real = ladder.opener
+    monkeypatch.setattr(ladder, "opener", lambda name: refused if name == "tensorrt" else real(name))
+    reason = ladder.climb(standin.source(), "auto", options).reason
+    said = reason.partition("; cuda:")[0]
+    assert "\n" not in said and len(said) < 800
+    assert said.startswith("tensorrt: x does not compile") and said.endswith("no converter: bessel_j0)")
 
 
 def test_a_forced_runtime_serves_without_a_word_about_others(options):
@@ -133,6 +167,7 @@ def test_tensorrt_that_does_not_load_is_a_rung_passed_over(options, monkeypatch,
     real = host.version
     monkeypatch.setattr(host, "version", lambda package: "2.13.0" if package == "torch-tensorrt" else real(package))
     monkeypatch.setattr(host, "cuda_problem", lambda: "")
+    monkeypatch.setattr(host, "driver_problem", lambda: "")
     monkeypatch.setattr(host, "gpu_ingredients", lambda: {"gpu": "stand-in"})
     monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace())
     monkeypatch.setitem(sys.modules, module, None)

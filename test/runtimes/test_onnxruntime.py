@@ -137,6 +137,11 @@ def test_a_runtime_that_is_wrong_in_one_batch_size_is_refused(options, wrong):
         refuse_disagreement(Wrong(source, options), eager.open_cpu(source, options))
 
 
+def test_a_runtime_for_no_hands_is_not_taken_for_one_that_agrees(options):
+    with pytest.raises(ModelError, match="max_batch 0: it must be 1 or more"):
+        ort.open_cpu(standin.source("pose"), replace(options, max_batch=0))
+
+
 @pytest.mark.parametrize("live, calls", [(True, [3]), (False, [])])
 def test_memory_grows_before_a_camera_waits(monkeypatch, options, live, calls):
     ort.built(standin.source("pose"), options)

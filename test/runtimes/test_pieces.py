@@ -15,7 +15,7 @@ def test_every_piece_is_named_and_what_is_missing_has_a_remedy(tmp_path, monkeyp
     found = {piece.name: piece for piece in pieces(EngineCache(tmp_path / "file" / "engines"))}
     host.cuda_problem.cache_clear()
     assert not any(piece.there for piece in found.values())
-    for name, remedy in {"NVIDIA driver": "libcuda", "torch": "pip install torch", "Torch-TensorRT": "pip install",
+    for name, remedy in {"NVIDIA driver": "libcuda", "torch": "pip install torch", "Torch-TensorRT": "libcuda",
                          "torch on the GPU": "pip install torch", "TensorRT": "torch-tensorrt",
                          "ONNX Runtime": "pip install onnxruntime",
                          "engine cache": "set ROS_HOME"}.items():

@@ -286,6 +286,25 @@ def test_the_cause_that_torch_tensorrt_only_logs_is_named(compiler, options, log
     assert not any(logging.getLogger(name).handlers for name in tensorrt.LOGGERS)
 
 
+def test_an_operator_is_named_that_stands_at_the_end_of_a_graph_or_only_in_what_was_logged_with_the_error(
+        compiler, options):
+    def in_the_text():
+        logging.getLogger("torch_tensorrt.dynamo").error("conversion failed")
+        raise RuntimeError("graph():\n" + "    %x : call_function\n" * 4000 + "no converter: aten.bessel_j0")
+
+    def logged():
+        try:
+            raise ValueError("no converter: aten.bessel_j0")
+        except ValueError:
+            logging.getLogger("torch_tensorrt.dynamo").exception("while interpreting")
+        raise UnboundLocalError("interpreter_result")
+
+    for compiler.act in (in_the_text, logged):
+        with pytest.raises(Refused, match="does not compile .*aten.bessel_j0") as caught:
+            tensorrt.compile_engine(standin.source(), options)
+        assert len(str(caught.value)) < 1000 and "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("error", [MemoryError(), OSError(28, "No space left on device"), ImportError("no dllist")])
 def test_what_only_this_machine_lacks_is_not_the_networks_fault(compiler, options, error):
     def fail():
@@ -298,7 +317,8 @@ def test_what_only_this_machine_lacks_is_not_the_networks_fault(compiler, option
 
 
 def test_what_passed_over_rungs_said_is_kept_while_an_engine_is_built_and_after(options, monkeypatch):
-    monkeypatch.setattr(host, "cuda_problem", lambda: "no NVIDIA driver")
+    for problem in ("driver_problem", "cuda_problem"):
+        monkeypatch.setattr(host, problem, lambda: "no NVIDIA driver")
     monkeypatch.setattr(host, "processor_flags", lambda: frozenset({"avx_vnni"}))
     done = []
 
@@ -308,7 +328,7 @@ def test_what_passed_over_rungs_said_is_kept_while_an_engine_is_built_and_after(
     monkeypatch.setattr(ladder, "build_in_another_process", build)
     runtime = ladder.climb(standin.source(), "auto", live(options))
     assert "onnxruntime-int8: engine is being built" in runtime.reason or not runtime.building
-    assert "tensorrt: torch_tensorrt is not installed" in runtime.reason and "cuda: no NVIDIA driver" in runtime.reason
+    assert "tensorrt: no NVIDIA driver" in runtime.reason and "cuda: no NVIDIA driver" in runtime.reason
     runtime.wait(60)
     assert runtime.name == "onnxruntime-int8" and "cuda: no NVIDIA driver" in runtime.reason
 
