@@ -9,8 +9,10 @@ from hand_pose_ros.skeleton import BONES, NUM_JOINTS
 HEAT_SIGMA = 0.09
 """Standard deviation of the heatmap that is asked for, in half crops: about 6 of 128 pixels."""
 
-POSE_WEIGHTS = {"heat": 0.4, "uv0": 4.0, "uv": 8.0, "xyz": 6.0, "bones": 1.0, "uv_scale": 0.05, "z_scale": 0.05,
+POSE_WEIGHTS = {"heat": 0.4, "uv0": 4.0, "uv": 3.0, "xyz": 6.0, "bones": 1.0, "uv_scale": 0.4, "z_scale": 0.05,
                 "visibility": 0.2, "presence": 0.3, "right": 1.0}
+"""The likelihood weighs a joint by 1 / scale: it teaches those that can be seen well to the pixel, L1 those that cannot
+be seen at all."""
 DETECTOR_WEIGHTS = {"heat": 1.0, "box": 1.0, "side": 0.4, "up": 0.5}
 
 
