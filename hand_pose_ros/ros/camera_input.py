@@ -197,6 +197,8 @@ class CameraInput:
 
     def _on_image(self, message: Any) -> None:
         self._monitor.received()
+        if self._first_image_s is None:
+            self._first_image_s = time.monotonic()
         if self._to_pairs is None or not self._values.use_depth:
             if self._to_pairs is not None:
                 self._waiting.clear()
@@ -279,8 +281,9 @@ class CameraInput:
             monitor.problem("frame", "images carry no frame_id, so there is no TF; set the camera's optical frame in "
                                      "its driver")
         guess = f"2D only, with an assumed field of view of {values.assumed_hfov_deg:g} degrees"
-        self._first_image_s = self._first_image_s or time.monotonic()
-        self._info_came.wait(max(0.0, self._first_image_s + values.camera_info_wait_s - time.monotonic()))
+        now_s = time.monotonic()
+        first_s = self._first_image_s or now_s              # forgotten meanwhile if the camera has gone
+        self._info_came.wait(max(0.0, first_s + values.camera_info_wait_s - now_s))
         info = self._info
         if info is None:
             topic = self._info_topic(self._source.topic)
@@ -312,9 +315,10 @@ class CameraInput:
         roi = info.roi
         said = (width, height, info.width, info.height, info.distortion_model, info.k.tobytes(), info.d.tobytes(),
                 info.p.tobytes(), info.binning_x, info.binning_y, roi.x_offset, roi.y_offset, roi.width, roi.height)
-        if self._lens is None or self._lens[0] != said:
-            self._lens = said, camera.from_camera_info(info, width, height, self._values.image_is_rectified)
-        return self._lens[1]
+        known = self._lens                                  # the executor's thread may forget it
+        if known is None or known[0] != said:
+            known = self._lens = said, camera.from_camera_info(info, width, height, self._values.image_is_rectified)
+        return known[1]
 
 
 def seems_rectified(topic: str, info: Any) -> bool:

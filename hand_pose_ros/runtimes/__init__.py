@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Sequence
 
+from ..errors import ModelError
 from . import host
 from .base import Options, Runtime
 
@@ -20,7 +21,12 @@ def load(kind: str, model: str, runtime: str = "auto", options: Options | None =
     """
     from .ladder import climb
     from .source import from_model
-    return climb(from_model(kind, model), runtime, options or Options())
+    try:
+        return climb(from_model(kind, model), runtime, options or Options())
+    except ModelError as error:
+        if runtime == AUTO or not str(error).startswith(f"runtime {runtime}: "):
+            raise
+        raise type(error)(f"{error}; runtime auto takes what works here") from error
 
 
 def pose_model(model: str, runtime: str) -> str:

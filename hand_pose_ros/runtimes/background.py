@@ -11,7 +11,7 @@ from typing import Callable
 import numpy as np
 
 from ..errors import ModelError
-from .base import Options, Runtime
+from .base import Options, Runtime, brief
 
 
 _ONE_AT_A_TIME = threading.Lock()
@@ -33,8 +33,8 @@ class Swapping(Runtime):
         self._prepare = prepare
         self._report = report
         self._target = target
-        self._passed_over = current.reason                  # why the rungs above both do not serve
-        self.reason = self._said(f"{target}: engine is being built in the background")
+        self.passed_over = current.passed_over              # why the rungs above both do not serve
+        self.reason = _joined(current.reason, f"{target}: engine is being built in the background")
         self._thread = threading.Thread(target=self._build, name=f"build {current.source.model}", daemon=True)
         self._thread.start()
 
@@ -67,15 +67,17 @@ class Swapping(Runtime):
             ready = self._prepare()
             ready(np.zeros((1, *self.source.input_shape), np.uint8))
         except Exception as error:                   # a thread's error would vanish; the rung that serves goes on
-            self.reason = self._said(f"{self._target}: {error}")
-            self._report(f"{self.source.model}: stays on {self.name}: {error}")
+            why = brief(str(error))
+            self.reason = _joined(self._serving.reason, f"{self._target}: {why}")
+            self._report(f"{self.source.model}: stays on {self.name}: {why}")
             return
         self.info = ready.info
-        self._serving, self.reason = ready, self._said(ready.reason)
+        self._serving, self.reason = ready, _joined(self.passed_over, ready.reason)
         self._report(f"{self.source.model}: now serving through {self.name}")
 
-    def _said(self, reason: str) -> str:
-        return "; ".join(filter(None, (self._passed_over, reason)))
+
+def _joined(*reasons: str) -> str:
+    return "; ".join(filter(None, reasons))
 
 
 def build_in_another_process(kind: str, model: str, runtime: str, options: Options) -> None:

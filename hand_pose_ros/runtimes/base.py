@@ -66,7 +66,8 @@ class NotBuilt(ModelError):
 class Runtime:
     """A network that runs: ``(N, H, W, 3) uint8`` in, a tuple of float32 arrays out.
 
-    name: the rung, for logs and messages. reason: why higher rungs were not taken, "" if none failed.
+    name: the rung, for logs and messages. passed_over: why higher rungs were not taken, "" if none failed. reason: that
+    and what is to be said of this rung itself.
     """
 
     name = ""
@@ -75,7 +76,7 @@ class Runtime:
     def __init__(self, source: NetworkSource, max_batch: int) -> None:
         self.source = source
         self.max_batch = max_batch
-        self.reason = ""
+        self.passed_over = self.reason = ""
         self.info: dict[str, object] = {}
 
     def __call__(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -28,7 +28,7 @@ def driver_problem() -> str:
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return "no NVIDIA driver (libcuda.so.1 not found): a GPU needs one; without, choose runtime auto"
+        return "no NVIDIA driver (libcuda.so.1 not found)"
     code = driver.cuInit(0)
     if code:
         return f"the NVIDIA driver does not start (cuInit returned {code}): install one that fits the GPU and restart"

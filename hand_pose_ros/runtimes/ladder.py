@@ -77,9 +77,8 @@ def _first_that_opens(source: NetworkSource, options: Options) -> tuple[Runtime,
             if not options.live:                             # a node says it all in one line when it is loaded
                 options.report(f"{source.model}: {rung} passed over: {reasons[-1]}")
             continue
-        if "not_stored" in opened.info:
-            reasons.append(f"{opened.name} is made anew at every start: {opened.info['not_stored']}")
-        opened.reason = "; ".join(filter(None, (*reasons, opened.reason)))
+        opened.passed_over = "; ".join(reasons)
+        opened.reason = "; ".join(filter(None, (opened.passed_over, opened.reason)))
         if not options.live:
             options.report(f"{source.model}: serving through {opened.name}")
         return opened, unbuilt
@@ -91,8 +90,7 @@ def _open(runtime: str, source: NetworkSource, options: Options) -> Runtime:
     open_runtime = opener(runtime)
     try:
         opened = open_runtime(source, options)
-        if HALF_REFUSED in opened.info:
-            opened.reason = f"{runtime} computes in single precision: {brief(str(opened.info[HALF_REFUSED]))}"
+        opened.reason = "; ".join(_own(opened))
         return opened
     except HandPoseError:
         raise
@@ -102,6 +100,17 @@ def _open(runtime: str, source: NetworkSource, options: Options) -> Runtime:
     except Exception as error:
         raise ModelError(f"runtime {runtime}: {type(error).__name__}: {error}; "
                          f"choose another runtime or mend its installation") from error
+
+
+def _own(opened: Runtime) -> list[str]:
+    """What is to be said of a rung itself."""
+    said = []
+    if HALF_REFUSED in opened.info:
+        why = brief(str(opened.info[HALF_REFUSED])).removesuffix("; choose another runtime")
+        said.append(f"{opened.name} computes in single precision: {why}")
+    if "not_stored" in opened.info:
+        said.append(f"{opened.name} is made anew at every start: {opened.info['not_stored']}")
+    return said
 
 
 def _improving(serving: Runtime, target: str, options: Options) -> Runtime:

@@ -167,8 +167,7 @@ def open_int8(source: NetworkSource, options: Options) -> Runtime:
 def _opened(source: NetworkSource, options: Options, entry: Entry, name: str) -> Runtime:
     runtime = OnnxRuntime(source, entry.payload, options, "CPUExecutionProvider", name)
     runtime.info = dict(entry.info)
-    if options.live:
-        runtime.warm_up()
+    runtime.warm_up()
     return runtime
 
 

@@ -30,7 +30,8 @@ def pieces(cache: EngineCache | None = None) -> list[Piece]:
     """Every piece, from the driver up. Imports torch only on a machine with a GPU."""
     cache = cache or EngineCache()
     driver = host.driver_problem()
-    found = [*_jetson(), Piece("NVIDIA driver", not driver, driver or host.driver_version() or "there"),
+    found = [*_jetson(), Piece("NVIDIA driver", not driver, f"{driver}: install it if there is a GPU" if driver else
+                                host.driver_version() or "there"),
              _package("torch", "pip install torch"),
              Piece("torch on the GPU", not host.cuda_problem(), host.cuda_problem() or _gpu()),
              _tensorrt(),

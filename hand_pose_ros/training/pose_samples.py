@@ -27,7 +27,7 @@ class PoseAugmentation:
     occluders: float = 0.25             # share with a thing in front
     backgrounds: float = 0.3            # share with another picture behind all that was rendered
     cut: float = 0.22                   # share whose picture ends at the hand, mostly within it
-    small: float = 0.25                 # share, of negatives too, whose picture has few pixels for what the box holds
+    small: float = 0.25                 # share, of negatives too, whose box gets few pixels if it has more
     strength: float = 1.0               # of the photometric distortion
 
 

@@ -187,7 +187,35 @@ def test_a_camera_that_goes_takes_its_calibration_along(world, monkeypatch):
     assert calibrated()                                     # said once, it holds as long as the images come
     world.camera.destroy_publisher(image)
     assert ear.until(lambda: not calibrated())
+    ear.values.camera_info_wait_s = 0.3                     # the next camera's is waited for anew
+    image = world.camera.create_publisher(Image, "/front/first/image", 5)
+    assert ear.hears(image)
+    began_s = time.monotonic()
+    assert not calibrated() and time.monotonic() - began_s > 0.1
     ear.input.destroy()
+    world.camera.destroy_publisher(image)
+
+
+@pytest.mark.parametrize("info_stays, gone_s", [(True, 0.0), (False, 60.0)])
+def test_a_camera_that_only_pauses_keeps_its_calibration(world, monkeypatch, info_stays, gone_s):
+    """Its camera_info is still offered, or its images have not been away for long."""
+    monkeypatch.setattr(camera_input, "GONE_S", gone_s)
+    topic = f"/front/pause{info_stays}"
+    image = world.camera.create_publisher(Image, f"{topic}/image", 5)
+    info = world.camera.create_publisher(CameraInfo, f"{topic}/camera_info", 5)
+    said = CameraInfo(width=4, height=2, k=[4.0, 0.0, 2.0, 0.0, 4.0, 1.0, 0.0, 0.0, 1.0], distortion_model="plumb_bob")
+    ear = Ear(world, f"{topic}/image")
+    assert ear.until(lambda: ear.input.lens("eye", 4, 2).calibrated, lambda: info.publish(said)) and ear.hears(image)
+    world.camera.destroy_publisher(image)
+    if not info_stays:
+        world.camera.destroy_publisher(info)
+    assert ear.until(lambda: not world.listener.get_publishers_info_by_topic(f"{topic}/image"))
+    looks = iter(range(10))
+    assert ear.until(lambda: next(looks, None) is None)
+    assert ear.input.lens("eye", 4, 2).calibrated
+    ear.input.destroy()
+    if info_stays:
+        world.camera.destroy_publisher(info)
 
 
 def test_a_publisher_that_discovery_does_not_name_yet_is_not_called_by_a_made_up_name():

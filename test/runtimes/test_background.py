@@ -62,6 +62,28 @@ def test_no_frame_is_lost_while_the_engine_is_built_and_swapped_in():
     assert lines == ["standin_pose: now serving through tensorrt"]
 
 
+def test_what_is_said_of_the_rung_that_serves_meanwhile_ends_with_it():
+    eager, engine = Echo(1, "cuda"), Echo(2, "tensorrt")
+    eager.passed_over, eager.reason = "x: none", "x: none; cuda computes in single precision"
+    engine.reason = "tensorrt is made anew at every start"
+    runtime = Swapping(eager, lambda: engine, lambda line: None, "tensorrt")
+    runtime.wait(20)
+    assert runtime.name == "tensorrt" and runtime.reason == "x: none; tensorrt is made anew at every start"
+
+
+def test_a_long_refusal_in_the_background_is_cut():
+    def refuse():
+        raise ModelError("graph line\n" * 5000 + "no converter: bessel_j0")
+
+    eager, lines = Echo(1, "cuda"), []
+    eager.reason = "cuda computes in single precision"
+    runtime = Swapping(eager, refuse, lines.append, "tensorrt")
+    runtime.wait(20)
+    for said in (runtime.reason, *lines):
+        assert len(said) < 900 and "\n" not in said and said.endswith("no converter: bessel_j0")
+    assert runtime.reason.startswith("cuda computes in single precision; tensorrt: graph line")
+
+
 def test_a_call_under_way_finishes_in_the_runtime_it_began_in():
     inside, go_on, release = threading.Event(), threading.Event(), threading.Event()
 

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 import standin
 
-from hand_pose_ros import config, runtimes
+from hand_pose_ros import config, models, pipeline, runtimes
 from hand_pose_ros.errors import ConfigError, ModelError
-from hand_pose_ros.runtimes import Options, background, int8, ladder
-from hand_pose_ros.runtimes import host
+from hand_pose_ros.runtimes import Options, background, host, int8, ladder, ort
 from hand_pose_ros.runtimes.base import HALF_REFUSED, NotBuilt, Runtime
 from hand_pose_ros.runtimes.cache import EngineCache
 
@@ -123,13 +122,13 @@ def test_with_a_gpu_tensorrt_asks_for_its_package(options, monkeypatch, without)
 def test_single_precision_where_half_was_wanted_is_said_with_the_reason(options, monkeypatch, no_gpu, runtime):
     def open_cuda(source, options):
         opened = Runtime(source, 4)
-        opened.name, opened.info = "cuda", {HALF_REFUSED: "mean_px 0.9 > 0.5"}
+        opened.name, opened.info = "cuda", {HALF_REFUSED: "mean_px 0.9 > 0.5; choose another runtime"}
         return opened
 
     real = ladder.opener
     monkeypatch.setattr(ladder, "opener", lambda name: open_cuda if name == "cuda" else real(name))
     reason = ladder.climb(standin.source(), runtime, options).reason
-    assert reason.endswith("cuda computes in single precision: mean_px 0.9 > 0.5")
+    assert reason.endswith("cuda computes in single precision: mean_px 0.9 > 0.5")      # and not: choose another
     assert ("tensorrt: no NVIDIA driver" in reason) == (runtime == "auto")
 
 
@@ -145,6 +144,46 @@ def test_a_reason_of_many_lines_is_one_short_one_that_still_names_the_cause(opti
     said = reason.partition("; cuda:")[0]
     assert "\n" not in said and len(said) < 800
     assert said.startswith("tensorrt: x does not compile") and said.endswith("no converter: bessel_j0)")
+
+
+@pytest.mark.parametrize("runtime, said", [("cuda", "; runtime auto takes what works here"), ("auto", "")])
+def test_who_named_a_runtime_is_told_of_auto(monkeypatch, no_gpu, without, runtime, said):
+    without("torch", *ONNX_RUNTIME)
+    monkeypatch.setattr("hand_pose_ros.runtimes.source.from_model", lambda kind, model: standin.source(kind))
+    with pytest.raises(ModelError) as caught:
+        runtimes.load("pose", "standin", runtime)
+    assert str(caught.value).endswith(said) and ("runtime auto" in str(caught.value)) == bool(said)
+
+
+@pytest.mark.parametrize("model", [runtimes.POSE_QUICK, runtimes.POSE_ACCURATE])
+def test_the_evidence_that_a_shipped_network_needs_is_what_its_card_says(model):
+    said = models.card(model).get("evidence_needed", pipeline.EVIDENCE_NEEDED)
+    settings = dataclasses.replace(config.Config(), pose_model=model, runtime="cpu")
+    assert pipeline.load(settings).evidence_needed == said
+
+
+def test_who_loads_hears_what_is_being_built(options, monkeypatch):
+    lines: list[str] = []
+    monkeypatch.setattr(runtimes, "load", lambda kind, model, runtime, options: options.report(model) or Runtime(
+        SimpleNamespace(model=model, input_shape=(8, 8, 3)), 1))
+    monkeypatch.setattr(runtimes, "load_pose", lambda model, runtime, options: runtimes.load("", "", "", options))
+    with pytest.raises((ModelError, FileNotFoundError)):                                # no card of that name
+        pipeline.load(config.Config(), live=True, report=lines.append)
+    assert lines == [config.Config().detector_model, ""]
+
+
+@pytest.mark.parametrize("runtime, live", [("auto", True), ("onnxruntime", True), ("onnxruntime", False),
+                                           ("onnxruntime-int8", True)])
+def test_memory_grows_before_a_camera_waits(monkeypatch, options, no_gpu, runtime, live):
+    """With the largest call, once; later it would be the first frame of several hands that waits."""
+    monkeypatch.setattr(host, "processor_flags", frozenset)
+    if runtime == "onnxruntime-int8":
+        int8.built(standin.source("pose"), options)
+    ladder.climb(standin.source("pose"), runtime, options)
+    seen, run = [], ort.OnnxRuntime.run
+    monkeypatch.setattr(ort.OnnxRuntime, "run", lambda self, batch: seen.append(len(batch)) or run(self, batch))
+    opened = ladder.climb(standin.source("pose"), runtime, dataclasses.replace(options, live=live))
+    assert seen == [opened.max_batch] and opened.max_batch > 1
 
 
 def test_a_forced_runtime_serves_without_a_word_about_others(options):

@@ -142,15 +142,6 @@ def test_a_runtime_for_no_hands_is_not_taken_for_one_that_agrees(options):
         ort.open_cpu(standin.source("pose"), replace(options, max_batch=0))
 
 
-@pytest.mark.parametrize("live, calls", [(True, [3]), (False, [])])
-def test_memory_grows_before_a_camera_waits(monkeypatch, options, live, calls):
-    ort.built(standin.source("pose"), options)
-    seen, run = [], ort.OnnxRuntime.run
-    monkeypatch.setattr(ort.OnnxRuntime, "run", lambda self, batch: seen.append(len(batch)) or run(self, batch))
-    ort.open_cpu(standin.source("pose"), replace(options, live=live))
-    assert seen == calls
-
-
 @pytest.mark.parametrize("shared, threads", [("1", 1), ("2", 2), ("64", 3), ("", 3), ("0", 3), ("2,1", 3)])
 def test_processes_that_share_the_cores_do_not_fight_for_them(monkeypatch, shared, threads):
     monkeypatch.setattr(ort.os, "sched_getaffinity", lambda _: {0, 1, 2})

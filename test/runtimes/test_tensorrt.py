@@ -15,7 +15,7 @@ import standin
 
 from hand_pose_ros.errors import ModelError
 from hand_pose_ros.runtimes import Options, host, ladder, tensorrt
-from hand_pose_ros.runtimes.base import NotBuilt, Refused
+from hand_pose_ros.runtimes.base import HALF_REFUSED, NotBuilt, Refused
 from hand_pose_ros.runtimes.cache import EngineCache
 from hand_pose_ros.runtimes.eager import Eager
 
@@ -85,6 +85,7 @@ def test_where_half_precision_disagrees_single_precision_serves(workshop, option
     workshop.wrong = {"fp16"}
     runtime = tensorrt.open_tensorrt(standin.source(), options)
     assert runtime.info["precision"] == "fp32" and workshop.compiled == ["fp16", "fp32"]
+    assert "does not agree" in runtime.info[HALF_REFUSED]
     assert tensorrt.open_tensorrt(standin.source(), live(options)).info["precision"] == "fp32"
     assert workshop.compiled == ["fp16", "fp32"]
     with pytest.raises(Refused):
@@ -188,6 +189,15 @@ def compiler(monkeypatch):
     monkeypatch.setattr(tensorrt, "exported_program", lambda *args: None)
     monkeypatch.setattr(tensorrt, "described_input", lambda *args: None)
     return given
+
+
+def test_single_precision_is_not_tf32(compiler, options, monkeypatch):
+    """That has FP16's mantissa, so what FP16 makes disagree would disagree again."""
+    asked: dict = {}
+    monkeypatch.setattr(tensorrt, "supported_arguments", lambda function, given: asked.update(given) or {
+        "timing_cache_path": given["timing_cache_path"]})
+    tensorrt.compile_engine(standin.source(), options)
+    assert asked["disable_tf32"] is True
 
 
 def test_timings_of_kernels_are_kept_whole_or_not_at_all(compiler, options):
@@ -299,7 +309,13 @@ def test_an_operator_is_named_that_stands_at_the_end_of_a_graph_or_only_in_what_
             logging.getLogger("torch_tensorrt.dynamo").exception("while interpreting")
         raise UnboundLocalError("interpreter_result")
 
-    for compiler.act in (in_the_text, logged):
+    def led_to():
+        try:
+            raise ValueError("no converter: aten.bessel_j0")
+        except ValueError as error:
+            raise RuntimeError("conversion failed") from error
+
+    for compiler.act in (in_the_text, logged, led_to):
         with pytest.raises(Refused, match="does not compile .*aten.bessel_j0") as caught:
             tensorrt.compile_engine(standin.source(), options)
         assert len(str(caught.value)) < 1000 and "\n" not in str(caught.value)

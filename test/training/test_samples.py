@@ -140,6 +140,35 @@ def test_a_small_hands_label_sits_on_its_joint_and_its_crop_holds_no_more_than_t
     assert found >= 6
 
 
+@pytest.mark.parametrize("at", [(0.0, 0.0), (100.0, 37.0), (320.7, 230.2)])
+def test_a_picture_of_fewer_pixels_keeps_its_rays(at):
+    """Where a point of the large picture is in the small one, pixels' middles at whole numbers in both."""
+    lens = Camera(641, 479, np.array([[500.0, 0, 310.3], [0, 480.0, 255.9], [0, 0, 1]]), D=np.zeros(5))
+    ray = np.array([(at[0] - 310.3) / 500.0, (at[1] - 255.9) / 480.0, 1.0])
+    small, camera = pose_samples.with_fewer_pixels(np.zeros((479, 641, 3), np.uint8), lens, 0.23)
+    assert small.shape == (camera.height, camera.width, 3) == (110, 147, 3)
+    expected = (np.array(at) + 0.5) * (147 / 641, 110 / 479) - 0.5
+    np.testing.assert_allclose(project(camera, ray[None])[0], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("side", [8, 50])
+def test_a_sensor_leaves_a_picture_what_it_is(side):
+    rng = np.random.default_rng(0)
+    image = np.ascontiguousarray(cv2.resize(rng.integers(60, 200, (2, 2, 3), np.uint8), (side, side)))
+    taken = [photometric.sensor(image, rng) for _ in range(40)]
+    assert {(picture.shape, picture.dtype) for picture in taken} == {(image.shape, image.dtype)}
+    off = np.array([np.abs(picture.astype(float) - image).mean() for picture in taken])
+    assert off.max() < 25 and (off > 0).sum() > 20 and (off == 0).sum() > 2
+
+
+def test_small_pictures_are_taken_by_a_sensor(monkeypatch):
+    seen = []
+    monkeypatch.setattr(photometric, "sensor", lambda image, rng: seen.append(max(image.shape)) or image)
+    image, camera, hand = painted(12, 700)
+    pose_samples.hand_sample(image, camera, hand, 128, np.random.default_rng(0), replace(pose_samples.EXACT, small=1.0))
+    assert len(seen) == 1 and seen[0] < 480
+
+
 def test_negatives_can_have_few_pixels_too(monkeypatch):
     """Else few pixels would tell them from hands, or many would."""
     monkeypatch.setattr(photometric, "sensor", lambda image, rng: image)
