@@ -29,7 +29,7 @@ RESULTS = "/hand_pose/hands"
 
 
 class Player:
-    """Publishes a source. Every message gets the stamp of its own time of sending; truth keeps that of its image."""
+    """Publishes a source. Every message gets a stamp of today; truth keeps that of its image."""
 
     def __init__(self, node: Any, source: sources.Source) -> None:
         self._node, self._source = node, source
@@ -43,8 +43,9 @@ class Player:
 
     def play(self, seconds: float, listeners: int, every_image: bool, speed: float = 1.0) -> None:
         """Send everything: at its own speed or so many times that, or with every_image, each image after the answer to
-        the last."""
-        timed = self._source.kind in ("bag", "video") and not every_image
+        the last. The stamps of a bag or video have its own spacing, also where answers take longer: a hand that seems
+        to move slower is another hand to a tracker, and results would depend on the machine."""
+        timed = self._source.kind in ("bag", "video")
         camera = self._publisher(self._source.image_topic, self._source.image_type)
         for topic, message_type in self._source.others:
             self._publisher(topic, message_type)
