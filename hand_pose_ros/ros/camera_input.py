@@ -49,8 +49,7 @@ class CameraInput:
         self.slot: Newest[Arrival] = Newest()
         self._starved = starved
         self._node, self._monitor, self._read_values = node, monitor, values
-        self._started_s = time.monotonic()
-        self._offered_s: float | None = None            # since when somebody publishes images
+        self._offered, self._since_s = False, time.monotonic()  # whether somebody publishes images, and since when
         self._first_image_s: float | None = None
         self._info: Any = None
         self._lens: tuple[tuple, Camera] | None = None  # what a CameraInfo said, and the camera made of it
@@ -155,9 +154,9 @@ class CameraInput:
         else:
             monitor.clear("qos")
         now = time.monotonic()
-        self._offered_s = (self._offered_s or now) if source.publishers else None
-        waiting_s = now - (self._offered_s or self._started_s)
-        if waiting_s < self._values.silence_warning_s:
+        if bool(source.publishers) != self._offered:
+            self._offered, self._since_s = not self._offered, now
+        if now - self._since_s < self._values.silence_warning_s:
             if source.publishers:                           # somebody does now; whether images come is soon known
                 monitor.clear("image source")
             return

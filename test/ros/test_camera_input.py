@@ -160,6 +160,21 @@ def test_a_camera_that_comes_is_no_longer_missed_at_once(world):
     world.camera.destroy_publisher(publisher)
 
 
+def test_a_camera_that_goes_is_missed_after_a_while_and_not_at_once(world):
+    ear = Ear(world, "/front/going/image", silence_warning_s=1.0)
+    publisher = world.camera.create_publisher(Image, "/front/going/image", 5)
+    assert ear.hears(publisher)
+    end_s = time.monotonic() + 1.2                          # longer than that after the start, too
+    assert ear.until(lambda: time.monotonic() > end_s, lambda: publisher.publish(Image()))
+    world.camera.destroy_publisher(publisher)
+    assert ear.until(lambda: not world.listener.get_publishers_info_by_topic("/front/going/image"))
+    ear.input.refresh()
+    gone_s = time.monotonic()
+    assert not ear.monitor.has("image source")
+    assert ear.until(lambda: ear.monitor.has("image source")) and time.monotonic() - gone_s > 0.5
+    ear.input.destroy()
+
+
 def test_images_of_the_other_transport_are_pointed_at(world):
     publisher = world.camera.create_publisher(CompressedImage, "/front/packed/image/compressed", 5)
     ear = Ear(world, "/front/packed/image", image_transport="raw")
