@@ -110,7 +110,7 @@ def demonstrate(args: argparse.Namespace, node_command: Sequence[str]) -> int:
             stop(process)
     record.started_s = started_s
     numbers = summary(record, source)
-    if args.every_image and source.kind != "webcam":        # the pictures waited, their stamps did not
+    if args.every_image and source.kind in ("bag", "video"):     # the pictures waited, their stamps did not
         numbers = {name: value for name, value in numbers.items() if not name.startswith("age ")}
     print(report(numbers, record))
     plain = {name: None if value != value else value for name, value in numbers.items()}     # JSON knows no NaN

@@ -70,6 +70,8 @@ def test_a_bag_gives_numbers_video_and_tf(bag, tmp_path):
     assert numbers["hands that are none"] == 0 and numbers["side right [share]"] == 1.0
     assert numbers["2D error mean [px]"] < 5 and numbers["3D error in the camera frame, mean [mm]"] < 15
     assert demo.decodable(tmp_path / "hands.mp4") == numbers["results received"]
+    assert f" {RATE_HZ}.0 Hz" in done.stdout                # the recording's stamps, however fast the answers came
+    assert not any(name.startswith("age ") for name in numbers)
     sheet = cv2.imread(str(tmp_path / "contact_sheet.png"))
     assert sheet.shape == (-(-min(FRAMES, 24) // 4) * 240, 4 * 320, 3) and sheet.std() > 5
     tree = done.stdout[done.stdout.index("TF tree"):].splitlines()
