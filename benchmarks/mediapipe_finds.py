@@ -6,11 +6,12 @@
 
 ``render`` writes crops of 256 px at random views whose hand shows 7 or more joints, with their labels. The training
 pictures imitate bad cameras too (blur, 24 px hands, night); ``--good-camera`` leaves that out and so asks about the
-hands alone. ``score`` prints, for
+hands alone. ``--context 2`` shows the same hands with as many pixels in pictures twice as wide: a robot's camera sees
+what is round a hand, and MediaPipe looks for palms in whole pictures, not in crops. ``score`` prints, for
 free hands, holding hands and hands that a loose object covers in part, the share in which a hand was found at the true
-place (its joints' box overlaps the true one by an intersection over union of 0.3) and the median joint error in per
-cent of the true box's longest side, with the labels moved to where MediaPipe puts joints (synthesis/conventions.py);
-and by how much MediaPipe's joints still lie further out along the palm, where that is seen from the side.
+place (its joints' box overlaps the true one by an intersection over union of 0.3) and the median error of its joints,
+and of the hands' means, in per cent of the true box's longest side, with the labels moved to where MediaPipe puts
+joints (synthesis/conventions.py); and by how much MediaPipe's joints still lie further out along the palm, where that is seen from the side.
 """
 from __future__ import annotations
 
@@ -38,8 +39,10 @@ def render(args: argparse.Namespace) -> None:
     if args.good_camera:
         drawn = sensor.sample
         sensor.sample = lambda rng, hand_px: drawn(rng, hand_px) | GOOD
+    scene.BOX_SHARE = tuple(share / args.context for share in scene.BOX_SHARE)
     args.folder.mkdir(parents=True, exist_ok=True)
-    renderer = scene.make_renderer(args.size, args.size)
+    size = round(args.size * args.context)
+    renderer = scene.make_renderer(size, size)
     kept, index = 0, 0
     with open(args.folder / "truth.jsonl", "w") as stream:
         while kept < args.count:
@@ -79,20 +82,22 @@ def score(args: argparse.Namespace) -> None:
         best = max((np.array(other["joints_px"]) for other in found[record["image"]]),
                    key=lambda joints: overlap(joints, truth), default=None)
         hit = best is not None and overlap(best, truth) > 0.3
-        error = float(np.mean(np.linalg.norm(best - truth, axis=1)) / side * 100) if hit else float("nan")
+        joints = np.linalg.norm(best - truth, axis=1) / side * 100 if hit else np.full(len(truth), np.nan)
         palm = truth[9] - truth[0]
-        if hit and error < GOOD_FIT and np.linalg.norm(palm) > 0.45 * side:
+        if hit and joints.mean() < GOOD_FIT and np.linalg.norm(palm) > 0.45 * side:
             out = (best - truth) @ palm / (palm @ palm)
             offsets.append(100 * out * np.linalg.norm(moved[9] - moved[0]) / hand_length(moved))
         kind = "covered" if meta.get("occluder") else "holding" if hand.get("holding") else "free"
-        rows[kind].append(error)
+        rows[kind].append(joints)
         for name in ("background", "person", "occluder", "model"):
             value = hand.get(name, meta.get(name))
             shares.setdefault(f"{name}={value}", []).append(hit)
+    rows["free and holding"] = rows["free"] + rows["holding"]
     for name, errors in rows.items():
-        seen = np.array([e for e in errors if np.isfinite(e)])
-        print(f"{name:8} {len(errors):4d} hands: found {100 * len(seen) / max(len(errors), 1):5.1f} %, "
-              f"median joint error {np.median(seen) if len(seen) else float('nan'):.1f} % of the box")
+        seen = np.array([joints for joints in errors if np.isfinite(joints).all()])
+        middle, of_means = (np.median(seen), np.median(seen.mean(1))) if len(seen) else (float("nan"), float("nan"))
+        print(f"{name:16} {len(errors):4d} hands: found {100 * len(seen) / max(len(errors), 1):5.1f} %, "
+              f"median joint error {middle:.1f} % of the box, of the hands' means {of_means:.1f} %")
     if offsets:
         middle, spread = np.median(offsets, axis=0), np.std(offsets, axis=0) / len(offsets) ** 0.5
         print(f"further out along the palm, % of the hand's length, {len(offsets)} hands:")
@@ -108,6 +113,7 @@ def main() -> None:
     first.add_argument("folder", type=Path)
     first.add_argument("--count", type=int, default=400)
     first.add_argument("--size", type=int, default=256)
+    first.add_argument("--context", type=float, default=1.0, help="side of the pictures over that of crops")
     first.add_argument("--good-camera", action="store_true",
                        help="in focus, in colour, well exposed, at full resolution")
     first.add_argument("--seed", type=int, default=2026)

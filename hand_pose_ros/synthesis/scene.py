@@ -30,6 +30,8 @@ DISTORTED = 0.35
 COARSE, COARSE_BLUR_PX = 0.67, 1.5
 """Pictures whose camera has fewer real pixels than this share of the stored ones a side, or more defocus than this, are
 drawn without supersampling: they are averaged afterwards."""
+BOX_SHARE = (0.45, 0.6)
+"""Longer side of the joints' box in a crop over the crop's side."""
 HOLDING = 0.24
 """Share of hands that are given something to hold (a few of them find nothing that fits)."""
 
@@ -117,7 +119,7 @@ def make_renderer(width: int, height: int, supersample: int = 2) -> Renderer:
 
 
 def sample_crop(rng: np.random.Generator, size: int, kinds: tuple[str, ...] | None = None) -> Scene:
-    """Draw a scene with one hand near the centre of a size x size image, its joints' box 0.45 to 0.6 of it.
+    """Draw a scene with one hand near the centre of a size x size image, its joints' box BOX_SHARE of it.
 
     kinds: only poses of these kinds or names (poses.sample_named), without owner or another hand, nothing held.
     """
@@ -141,7 +143,7 @@ def sample_crop(rng: np.random.Generator, size: int, kinds: tuple[str, ...] | No
     joints = hand.joints_m
     flat = joints[:, :2] / joints[:, 2:]
     extent = float(np.ptp(flat, axis=0).max())
-    side = rng.uniform(0.45, 0.6) * size
+    side = rng.uniform(*BOX_SHARE) * size
     f = side / extent
     middle = 0.5 * (flat.min(0) + flat.max(0))
     principal = 0.5 * (size - 1) - f * middle + rng.normal(0.0, 0.02 * size, 2)
