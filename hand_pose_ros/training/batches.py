@@ -140,6 +140,7 @@ def collate(rows) -> dict:
 def stream(settings: Settings, shelf: Shelf, first: int, size_of, workers: int, rank: int = 0, pinned: bool = False):
     """Iterator over batches from number ``first``; {"error": why} where none can be made. ``workers`` 0 makes them in
     this process; ``pinned`` ones are copied to a GPU while it computes."""
+    cv2.setNumThreads(1)                                # a forked worker cannot end the threads of its parent's OpenCV
     loader = DataLoader(_Samples(settings, rank), batch_size=None, sampler=_Keys(shelf, first, size_of),
                         num_workers=workers, prefetch_factor=4 if workers else None, persistent_workers=False,
                         pin_memory=pinned, worker_init_fn=_leave_interrupts)

@@ -1,5 +1,6 @@
 """``hand-pose train``: what it needs to go on, and what it leaves for a host that gives back few and small files."""
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -198,6 +199,31 @@ def test_a_training_that_breaks_ends(folder):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=40,
                           env={**os.environ, "PYTHONPATH": str(Path(loop.__file__).parents[2])})
     assert done.returncode == 1 and done.stderr.strip().endswith("CUDA out of memory")
+
+
+THREADED = """
+import json
+import cv2, numpy
+from hand_pose_ros.training import batches, settings
+cv2.setNumThreads(4)
+cv2.warpAffine(numpy.zeros((2000, 2000, 3), numpy.uint8), numpy.eye(2, 3), (2000, 2000))
+chosen, shelf = settings.from_dict(json.loads({settings!r})), batches.Shelf({folder!r})
+shelf.rescan()
+print(next(batches.stream(chosen, shelf, 0, lambda n: (64, 64), 1, 0))["batch"])
+"""
+
+
+def test_workers_begin_though_opencv_has_run_on_several_threads_before(folder):
+    """As it does where held out pictures are made for a detector of 416x320; its threads do not live on in a fork,
+    where OpenCV waited for them for ever."""
+    script = THREADED.format(settings=json.dumps(SMALL), folder=str(folder))
+    call = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True,
+                            env={**os.environ, "PYTHONPATH": str(Path(loop.__file__).parents[2])})
+    try:
+        assert call.communicate(timeout=60)[0].strip() == "0"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(call.pid, signal.SIGKILL)
 
 
 def test_a_signal_that_comes_again_or_finds_nothing_new_ends_at_once(run, tmp_path, monkeypatch):
