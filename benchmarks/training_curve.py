@@ -80,7 +80,8 @@ def table(curve: list[dict], rows: int = 8) -> str:
 
 def by_size(detector: dict) -> str:
     """Markdown of the detector's own errors by hand size, from its card."""
-    lines = ["| longer side of the hand, pixels of the 320x256 input | hands | found, % | mean IoU of those, % |",
+    size = "{1}x{0}".format(*detector["input"])
+    lines = [f"| longer side of the hand, pixels of the {size} input | hands | found, % | mean IoU of those, % |",
              "|---|---|---|---|"]
     for name, row in detector["accuracy"]["virtual"]["by_size"].items():
         limits = name.replace("0 to", "below", 1) if name.startswith("0 to") else name.replace(" to inf", " and more")

@@ -70,7 +70,7 @@ def card(name: str, root: str | Path | None = None) -> dict:
 def load_weights(name: str, root: str | Path | None = None) -> dict[str, np.ndarray]:
     """The weights of model ``name`` by parameter name, as stored (half precision mostly).
 
-    Raises ModelError if the file is absent, or is not, to the bit, the one that the card describes.
+    Raises ModelError if the file is absent, or is not, to the bit, the one that the card describes, or not finite.
     """
     values = card(name, root)
     where = path(name, root) / WEIGHTS
@@ -90,9 +90,26 @@ def load_weights(name: str, root: str | Path | None = None) -> dict[str, np.ndar
     except ImportError as error:
         raise ModelError(f"reading {where} needs the safetensors package ({error}): pip install safetensors") from error
     try:
-        return load(data)
+        weights = load(data)
     except Exception as error:                          # safetensors raises its own kinds
         raise ModelError(f"{where} is not a safetensors file ({error}): export the model again") from error
+    if wrong := [key for key, value in weights.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]:
+        raise ModelError(f"{where} has weights that are not finite ({wrong[0]}): it would find nothing, and not say so; "
+                         "train and export the model again")
+    return weights
+
+
+def write_evidence(name: str, needed: float, root: str | Path | None = None) -> None:
+    """Put evidence_needed into the card of the pose network ``name``. Raises ModelError if it has no good card or cannot
+    be written."""
+    where = path(name, root) / CARD
+    text = json.dumps({**card(name, root), "evidence_needed": needed}, indent=1) + "\n"
+    fresh = where.with_name(f"{CARD}.tmp")
+    try:
+        fresh.write_text(text)
+        fresh.replace(where)
+    except OSError as error:
+        raise ModelError(f"{where} cannot be written ({error}): copy the model to a folder of your own") from error
 
 
 def source(kind: str, name: str, root: str | Path | None = None):
@@ -106,7 +123,11 @@ def source(kind: str, name: str, root: str | Path | None = None):
     values = card(name, root)
     if values["kind"] != kind:
         raise ConfigError(f"model {name!r} is a {values['kind']} network, not a {kind} network: choose another model")
-    if networks.kind(values["architecture"]) != kind:
+    try:
+        of_architecture = networks.kind(values["architecture"])
+    except ModelError as error:
+        raise ModelError(f"the card of model {name!r} cannot be followed: {error}") from error
+    if of_architecture != kind:
         raise ModelError(f"the card of model {name!r} says {kind}, its architecture {values['architecture']} is none: "
                          "export the model again")
     where = path(name, root) / WEIGHTS

@@ -66,7 +66,10 @@ def load(name: str, root: str | Path | None = None):
 
     card = models.card(name, root)
     weights = {key: torch.from_numpy(np.array(value)) for key, value in models.load_weights(name, root).items()}
-    module = build(card)
+    try:
+        module = build(card)
+    except ModelError as error:
+        raise ModelError(f"the card of model {name!r} cannot be followed: {error}") from error
     try:
         module.load_state_dict({k: v.float() if v.dtype.is_floating_point else v for k, v in weights.items()})
     except RuntimeError as error:

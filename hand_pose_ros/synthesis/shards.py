@@ -1,7 +1,7 @@
 """Sharded storage of labelled pictures: tar files in WebDataset order, written whole or not at all.
 
 A shard ``<kind>-<first index>.tar`` holds, for each picture index, ``<index>.jpg``, ``<index>.json`` and optionally
-``<index>.mask.png`` and ``<index>.depth.png`` (uint16, 0.1 mm, 0 unknown). A shard gets its final name only when it is
+``<index>.mask.png`` and ``<index>.depth.png`` (uint16, 0.1 mm, 0 unknown, as beyond 6.5535 m). A shard gets its final name only when it is
 complete, so what a finished name holds can be trusted and an interrupted run continues where it stopped.
 """
 from __future__ import annotations
@@ -68,7 +68,8 @@ class ShardWriter:
         if mask is not None:
             files.append((".mask.png", _encode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 4])))
         if depth_m is not None:
-            units = np.clip(np.nan_to_num(depth_m) / DEPTH_UNIT_M + 0.5, 0, 65535).astype(np.uint16)
+            units = np.nan_to_num(depth_m) / DEPTH_UNIT_M + 0.5
+            units = np.where((units >= 0) & (units < 65536), units, 0).astype(np.uint16)
             files.append((".depth.png", _encode(".png", units, [cv2.IMWRITE_PNG_COMPRESSION, 2])))
         try:
             for suffix, data in files:
@@ -113,12 +114,21 @@ def describe(path: Path) -> tuple[int, dict, bool]:
     try:
         with tarfile.open(path, "r:") as tar:
             entries = tar.getmembers()
+            check_end(tar)
             first = next(entry for entry in entries if entry.name.endswith(".json"))
             meta = json.loads(tar.extractfile(first).read())
     except (tarfile.TarError, ValueError, OSError, StopIteration) as error:
         raise DataError(f"shard {path} cannot be read ({error!r}); delete it and render it again") from None
     names = [entry.name for entry in entries]
     return sum(name.endswith(".jpg") for name in names), meta, any(name.endswith(".depth.png") for name in names)
+
+
+def check_end(tar: tarfile.TarFile) -> None:
+    """Raises tarfile.ReadError if the archive, read to its end from a file, does not end with the empty block of one:
+    where a header is damaged tarfile takes what follows for no more members, and says nothing."""
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise tarfile.ReadError(f"it is damaged or cut off at byte {tar.offset}")
 
 
 def remove_abandoned(folder: Path, kind: str) -> None:
@@ -139,7 +149,7 @@ def read(path: Path) -> Iterator[dict]:
     try:
         if Path(path).stat().st_size % tarfile.RECORDSIZE:
             raise tarfile.ReadError("it is cut off")
-        with tarfile.open(path, "r|") as tar:
+        with tarfile.open(path, "r:") as tar:
             for entry in tar:
                 key, _, suffix = entry.name.partition(".")
                 if current and int(key) != current["index"]:
@@ -150,6 +160,7 @@ def read(path: Path) -> Iterator[dict]:
                     raise tarfile.ReadError("it is cut off")
                 current["index"] = int(key)
                 current.update({"meta": json.loads(data)} if suffix == "json" else {suffix.removesuffix(".png"): data})
+            check_end(tar)
     except (tarfile.TarError, ValueError, AttributeError, OSError) as error:
         raise DataError(f"shard {path} cannot be read ({error}); delete it and render it again") from None
     if current:

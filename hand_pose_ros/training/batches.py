@@ -40,6 +40,8 @@ class Shelf:
 
         Raises DataError if there is nothing to train on.
         """
+        if not os.path.isdir(self.folder):
+            raise DataError(f"{self.folder} is no folder: give that of the shards, as hand-pose render leaves them")
         for kind in ("crops", "frames"):
             found, held = shards.find(self.folder, kind)
             for path in [path for path in self.state["held_" + kind] if not self._can_be_read(path)]:

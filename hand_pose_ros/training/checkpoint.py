@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import torch
@@ -68,6 +69,8 @@ def load(path: str | Path, before: bool = False) -> dict | None:
     whole, count = _whole(path, before), _count(path, before)
     try:
         if whole.is_file():
+            if damaged := zipfile.ZipFile(whole).testzip():             # torch.load does not compare checksums
+                raise EOFError(f"{damaged} in it is not what was written")
             return torch.load(whole, map_location="cpu", weights_only=False)
         if not count.is_file():
             return None
@@ -77,7 +80,9 @@ def load(path: str | Path, before: bool = False) -> dict | None:
             raise EOFError(f"its pieces are not those that {count.name} names")
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
     except Exception as error:                          # torch.load raises many kinds for a damaged file
-        raise ModelError(f"checkpoint {whole} is damaged ({error}): remove it to begin anew") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"checkpoint {whole} is damaged ({reason}): to begin anew remove it and the other one beside "
+                         "it") from error
 
 
 def _whole(path: str | Path, before: bool = False) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -27,19 +28,23 @@ LATENCY_RUNS = 60
 
 def export(network: torch.nn.Module, settings: Settings, folder: str | Path, *, training: dict, accuracy: dict,
            curve: list = (), data: str = "virtual hands, rendered by hand_pose_ros.synthesis", name: str = "",
-           pieces: bool = False, latency: dict | None = None) -> Path:
+           pieces: bool = False, latency: dict | None = None, evidence_needed: float | None = None) -> Path:
     """Write weights.safetensors and card.json of ``network`` into ``folder``, each whole or not at all.
 
     accuracy: what was measured with these weights; curve: what was measured on the way to them (``curve.points``).
     name: of the model, by default the folder's. pieces: weights of more than ``checkpoint.PIECE_BYTES`` are cut into
     weights.safetensors.000 and so on, which ``cat weights.safetensors.* > weights.safetensors`` joins. latency: as
-    ``latency_of`` gives it.
+    ``latency_of`` gives it. evidence_needed: of a pose network that does not go by ``pipeline.EVIDENCE_NEEDED``.
 
-    The weights are stored in half precision; batch statistics, whose range it may not hold, stay in single precision.
+    Raises ModelError if a weight is not finite, or too large to be stored. The weights are stored in half precision; batch statistics, whose range it may not hold, stay in single precision.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: _stored(k, v) for k, v in network.state_dict().items()}
+    for key, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ModelError(f"{key} of the weights is not finite, at least in half precision: nothing is exported; go "
+                             "back to an earlier checkpoint, or train with a lower learning_rate")
     data_bytes = safetensors_bytes(state)
     card = {
         "name": name or folder.name, "kind": networks.kind(settings.architecture),
@@ -48,11 +53,12 @@ def export(network: torch.nn.Module, settings: Settings, folder: str | Path, *, 
         "sha256": hashlib.sha256(data_bytes).hexdigest(), "licence": "Apache-2.0", "data": data,
         "parameters": sum(p.numel() for p in network.parameters()), "training": {**training, "commit": _commit()},
         "accuracy": accuracy, "curve": list(curve), **({"latency": latency} if latency else {}),
+        **({} if evidence_needed is None else {"evidence_needed": evidence_needed}),
     }
     files = {models.WEIGHTS: data_bytes}
     if pieces and len(data_bytes) > checkpoint.PIECE_BYTES:
         files = {f"{models.WEIGHTS}.{k:03d}": part for k, part in enumerate(checkpoint.cut(data_bytes))}
-    _write(folder, {**files, models.CARD: (json.dumps(card, indent=1) + "\n").encode()})
+    _write(folder, {**files, models.CARD: (json.dumps(_plain(card), indent=1) + "\n").encode()})
     for old in folder.glob(models.WEIGHTS + "*"):
         if old.name not in files:
             old.unlink()
@@ -75,6 +81,15 @@ def latency_of(network: torch.nn.Module, settings: Settings) -> dict:
         times.append(1e3 * (time.perf_counter() - began))
     return {"ms": round(statistics.median(times), 2), "batch": 1, "threads": 1, "processor": host.cpu_name(),
             "runtime": f"onnxruntime {host.version('onnxruntime')}"}
+
+
+def _plain(value):
+    """The same for JSON, which knows no NaN: what was measured on nothing is null."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _stored(name: str, value: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hand_pose_ros import limits, models
 from hand_pose_ros.errors import ConfigError, DataError
+from hand_pose_ros.synthesis import shards as rendered
 from hand_pose_ros.training import settings, shards
 
 FIRST_SHARDS = 3
@@ -66,6 +67,10 @@ def main(args) -> int:
         models.card(args.from_model)
     if args.eval and not (Path(args.eval) / "annotations.jsonl").is_file():
         raise DataError(f"--eval {args.eval} has no annotations.jsonl")
+    there = len(shards.find(args.shards, args.kind)[0])
+    if there + len(rendered.ranges(args.start, args.count)) < 2:
+        raise ConfigError(f"--count {args.count} makes one shard, and two are needed, as the first is held out: give "
+                          f"more than {rendered.PER_SHARD}")
     state = Path(args.state)
     state.mkdir(parents=True, exist_ok=True)
     children = []

@@ -29,6 +29,8 @@ CHECK_STEPS = {"cuda": 10}
 """Steps, by kind of device, before their losses are looked at: a GPU would stand still at each look. Else 1."""
 LOG_BATCHES = 50
 MAX_ROLLBACKS = 5
+LEAST_SHARED = 0.5
+"""Of a backbone's kernels, that weights to start from must fit; of another backbone a few do, by chance."""
 STATE = {"settings", "network", "average", "optimizer", "step", "images", "seconds", "shelf", "torch_rng"}
 """What every checkpoint holds."""
 
@@ -41,15 +43,30 @@ def is_begun(folder: str | Path) -> bool:
 def start_from(network: torch.nn.Module, weights: dict) -> set[str]:
     """Copy the weights that have the same name and shape, as a detector's backbone has those of a pose network.
 
-    Returns the names of the tensors that were copied. Raises ModelError if none fits.
+    Returns the names of the tensors that were copied. Raises ModelError if fewer than LEAST_SHARED of the backbone's
+    kernels fit: the card would name an origin that the weights do not have.
     """
     own = network.state_dict()
     same = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
-    if not same:
-        raise ModelError("none of the weights to start from fits this network: give a model with the same backbone")
+    kernels = [name for name, value in own.items() if name.startswith("backbone.") and value.ndim > 1]
+    fitting = sum(name in same for name in kernels)
+    if fitting < LEAST_SHARED * len(kernels):
+        raise ModelError(f"{fitting} of the {len(kernels)} kernels of the backbone fit the weights to start from: give "
+                         "a model with the same backbone")
     network.load_state_dict({**own, **same})
     _log.info("%d of %d tensors start from given weights", len(same), len(own))
     return set(same)
+
+
+def not_finite(state: dict) -> str | None:
+    """The name of a weight or moment in a checkpoint that is not finite, None if all are."""
+    moments = {f"{key} of {number}": value for number, values in state["optimizer"]["state"].items()
+               for key, value in values.items()}
+    for part, tensors in (("network", state["network"]), ("average", state["average"]), ("optimizer", moments)):
+        for name, value in tensors.items():
+            if torch.is_tensor(value) and value.is_floating_point() and not torch.isfinite(value).all():
+                return f"{name} of its {part}"
+    return None
 
 
 class Trainer:
@@ -113,6 +130,9 @@ class Trainer:
                 state = checkpoint.load(self._path(), before)
                 if state is not None and not (isinstance(state, dict) and STATE <= set(state)):
                     raise ModelError(f"{path} is no checkpoint of a training: remove it to begin anew")
+                if state is not None and (name := not_finite(state)):
+                    raise ModelError(f"checkpoint {path} is of no use, {name} is not finite: to begin anew remove it "
+                                     "and the other one beside it")
             except ModelError as error:
                 _log.warning("%s", error)
                 damaged = damaged or error
@@ -200,12 +220,10 @@ class Trainer:
             for name, values in zip(steps[0], zip(*rows)):
                 sums[name] = sums.get(name, 0.0) + sum(values)
             if since >= LOG_BATCHES:
-                speed = since * self.settings.batch * self.world / (now - last_log)
-                self._record({"kind": "train", "images_per_s": round(speed, 1), "rate": self.rate(),
-                              **{k: round(v / since, 4) for k, v in sums.items() if k != "norm"}})
+                self._record_steps(sums, since, now - last_log)
                 sums, since, last_log = {}, 0, now
             if self.rank == 0 and now - measured > self.measure_s:
-                self._save_and_measure(publish)
+                self._save_and_measure(publish, sums, since, now - last_log)
                 saved = measured = last = last_log = time.monotonic()
                 sums, since = {}, 0
             elif self.rank == 0 and now - saved > CHECKPOINT_S:
@@ -218,7 +236,7 @@ class Trainer:
                 self.save()
                 publish({})
             return {}
-        return self._save_and_measure(publish) if self.rank == 0 else {}
+        return self._save_and_measure(publish, sums, since, time.monotonic() - last_log) if self.rank == 0 else {}
 
     def _next(self, stream) -> dict:
         """The next batch. Raises DataError if there is none; what has been learnt and looked at is kept."""
@@ -291,10 +309,12 @@ class Trainer:
         self._record({"kind": "measure", **result})
         return result
 
-    def _save_and_measure(self, publish) -> dict:
-        """The checkpoint first: nothing that goes wrong in measuring, which only tells, may cost the training."""
+    def _save_and_measure(self, publish, *steps) -> dict:
+        """The checkpoint first: nothing that goes wrong in measuring, which only tells, may cost the training. steps:
+        arguments of ``_record_steps`` for those since its last line."""
         self.save()
         publish({})
+        self._record_steps(*steps)
         try:
             result = self.measure()
         except Exception as error:                      # whatever it is, the log says it
@@ -347,6 +367,13 @@ class Trainer:
             raise ModelError(f"{what}, before the first checkpoint: {remedy}")
         # Other batches than those that led here; the time is spent all the same.
         self.step, self.seconds = step, seconds
+
+    def _record_steps(self, sums: dict, steps: int, seconds: float) -> None:
+        """A line on so many steps, if there are any: rate, and the means of what was summed up over them."""
+        if not steps:
+            return
+        self._record({"kind": "train", "images_per_s": round(steps * self.settings.batch * self.world / seconds, 1),
+                      "rate": self.rate(), **{k: round(v / steps, 4) for k, v in sums.items() if k != "norm"}})
 
     def _record(self, line: dict) -> None:
         if self.rank:

@@ -91,7 +91,7 @@ def _mix(args: argparse.Namespace) -> None:
                                                  size[0] if kind == "pose" else size)
     settings = from_dict({"architecture": new["architecture"], "options": new["options"], "size": list(size)})
     export(network, settings, where, data=new["data"], accuracy=accuracy, curve=new["curve"],
-           latency=new.get("latency"),
+           latency=new.get("latency"), evidence_needed=new.get("evidence_needed", old.get("evidence_needed")),
            training={**new["training"], "mixed": {"share": share, "with": old["sha256"], "of": new["sha256"]}})
     print(f"{100 * share:.0f} % of the newer weights written to {where}")
 

@@ -2,8 +2,8 @@
 
     python3 -m hand_pose_ros.training.new_hand_rule SHARDS [--images 600] [--detector-model NAME] [--pose-model NAME]
 
-prints EVIDENCE_WEIGHTS and EVIDENCE_NEEDED for ``pipeline.py``, and what the present weights need for the card of the
-pose network. To be run again when a network changes; the frames must be none that the detector was trained on.
+prints EVIDENCE_WEIGHTS and EVIDENCE_NEEDED for ``pipeline.py``, and what the present weights need ("least"), which
+``--write`` puts into the card of the pose network. To be run again when a network changes; the frames must be none that the detector was trained on.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from hand_pose_ros import config as configs
 from hand_pose_ros import crop as crops
-from hand_pose_ros import limits, pipeline
+from hand_pose_ros import limits, models, pipeline
 from hand_pose_ros.detect import iou
 from hand_pose_ros.errors import DataError, HandPoseError
 from hand_pose_ros.training import shards
@@ -79,6 +79,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shards", help="folder with frames*.tar")
     parser.add_argument("--images", type=limits.whole(1), default=600)
+    parser.add_argument("--write", action="store_true", help="into the card of the pose network: evidence_needed")
     configs.add_arguments(parser, ("detector_model", "pose_model"))
     args = parser.parse_args()
     try:
@@ -86,13 +87,15 @@ def main() -> int:
         pipe = pipeline.load(config)
         features, truth = candidates(pipe, args.shards, args.images, config)
         weights, even = fit(features, truth)
+        now = np.array(pipeline.EVIDENCE_WEIGHTS)
+        least = float(np.quantile(features[truth == 0] @ now, 1.0 - OTHERS_TAKEN))
+        if args.write:
+            models.write_evidence(config.pose_model, round(least, 2))
     except HandPoseError as error:
         print(f"new_hand_rule: {error}", file=sys.stderr)
         return 1
     needed = max(even, float(np.quantile(features[truth == 0] @ weights, 1.0 - OTHERS_TAKEN)))
     print(f"{len(truth)} candidates, {int(truth.sum())} of them hands")
-    now = np.array(pipeline.EVIDENCE_WEIGHTS)
-    least = float(np.quantile(features[truth == 0] @ now, 1.0 - OTHERS_TAKEN))
     for name, w, n in (("now", now, pipe.evidence_needed), ("least", now, least), ("fitted", weights, needed)):
         taken = features @ w > n
         print(f"{name:7} weights {np.round(w, 2).tolist()} needed {n:.2f}: takes {100 * taken[truth > 0].mean():.1f} % "

@@ -19,6 +19,7 @@ from hand_pose_ros import camera as cameras
 from hand_pose_ros.errors import DataError, FrameError
 from hand_pose_ros.resources import files_below
 from hand_pose_ros.skeleton import NUM_JOINTS, hand_length
+from hand_pose_ros.synthesis import shards as stored
 from hand_pose_ros.types import Camera, JointState
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Shard:
                     if entry.isfile():
                         key, _, kind = os.path.basename(entry.name).partition(".")
                         members.setdefault(key, {})[kind] = (entry.offset_data, entry.size)
+                stored.check_end(tar)
         except (OSError, tarfile.TarError) as error:
             raise DataError(f"shard {self.path} cannot be read ({error}): render it again") from error
         self._members = [v for _, v in sorted(members.items()) if "jpg" in v and "json" in v]
@@ -184,7 +186,8 @@ class Pool:
                 picture = int(rng.integers(len(shard)))
                 self.first = self.first or (shard.path, picture)
                 return shard, picture
-        raise DataError(f"none of the {len(paths)} shards can be read: render them again")
+        raise DataError(f"none of the {len(paths)} shards can be read: render them again" if len(paths) else
+                        "there is no shard that can be read: render more of them")
 
 
 def empty_picture(pool, paths, rng: np.random.Generator) -> np.ndarray | None:

@@ -57,6 +57,8 @@ def main(args) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(args.threads)
     settings = load(find(args.settings))
+    if args.steps is not None and args.minutes is not None:
+        raise ConfigError(f"--steps {args.steps} and --minutes {args.minutes:g} are two plans: give one of them")
     if args.steps is not None:
         settings = from_dict({**settings.as_dict(), "steps": args.steps})
     exported = args.export and (Path(args.export) if os.sep in args.export else
@@ -155,14 +157,15 @@ def _export(trainer: Trainer, folder: str | Path, accuracy: dict, **more) -> Non
                      "batch": round(trainer.images / max(trainer.step, 1)),                 # of all processes together
                      "minutes": round(trainer.seconds / 60, 1),
                      **({"before": {"name": before["name"], **before["training"]}} if before else {})},
-           curve=curve.points(trainer.folder, before.get("curve", ())), **more)
+           curve=curve.points(trainer.folder, before.get("curve", ())), evidence_needed=before.get("evidence_needed"),
+           **more)
 
 
 def initial_weights(model: str | None, settings) -> tuple[dict | None, dict]:
     """The weights to start from, None for none, and what their card says of them: "name", "training", "curve"."""
     if model:
         card = models.card(model)
-        known = ("name", "training", "curve") if card["kind"] == settings.kind else ("name", "training")
+        known = ("name", "training", *(("curve", "evidence_needed") if card["kind"] == settings.kind else ()))
         return networks.load(model).state_dict(), {key: card[key] for key in known if key in card}
     return (imagenet.lite0_weights(), imagenet.CARD) if settings.initial else (None, {})
 

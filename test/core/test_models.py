@@ -67,6 +67,14 @@ def test_a_changed_weight_file_is_refused(root, damage):
         models.load_weights("some_pose", root)
 
 
+def test_weights_that_are_not_finite_are_refused(root):
+    data = save({"a": np.array([[0.0, np.nan]], np.float16)})
+    (root / "some_pose" / models.WEIGHTS).write_bytes(data)
+    change(root, sha256=hashlib.sha256(data).hexdigest())
+    with pytest.raises(ModelError, match=r"not finite \(a\)"):
+        models.load_weights("some_pose", root)
+
+
 def test_missing_weights_are_named(root):
     (root / "some_pose" / models.WEIGHTS).unlink()
     with pytest.raises(ModelError, match="weights.safetensors cannot be read"):

@@ -107,7 +107,8 @@ def test_a_renderer_that_gives_nothing_is_named(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("more, error", [(["nosuch"], "no training settings 'nosuch'"),
                                          (["pose_light", "--from-model", "nosuch"], "no model 'nosuch'"),
-                                         (["pose_light", "--eval", "nosuch"], "nosuch has no annotations.jsonl")])
+                                         (["pose_light", "--eval", "nosuch"], "nosuch has no annotations.jsonl"),
+                                         (["pose_light", "--count", 60], "--count 60 makes one shard")])
 def test_what_is_wrong_is_said_before_anything_is_rendered(tmp_path, monkeypatch, more, error):
     monkeypatch.setattr(gpu_host, "_render", lambda args, log: pytest.fail("rendered"))
     with pytest.raises(HandPoseError, match=error):

@@ -173,8 +173,51 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(folder, tmp
         assert other.resume() and other.step == 1
     assert "last.pt is damaged" in caplog.text
     (tmp_path / "last.pt.old").write_bytes(b"nothing")
-    with pytest.raises(ModelError, match="last.pt is damaged.*remove it to begin anew"):
+    with pytest.raises(ModelError, match="last.pt is damaged.*to begin anew remove it"):
         trainer(folder, tmp_path).resume()
+
+
+def test_a_checkpoint_with_a_changed_byte_is_never_taken(folder, tmp_path):
+    """torch.load takes it without a word, and a weight of 1e37 with it."""
+    trainer(folder, tmp_path).run(stop_after_s=0.0)
+    sound = (tmp_path / "last.pt").read_bytes()
+    rng = np.random.default_rng(0)
+    state = {k: v for k, v in checkpoint.load(tmp_path / "last.pt")["network"].items()}
+    refused = 0
+    for at in rng.integers(0, len(sound), 30):
+        data = bytearray(sound)
+        data[at] ^= 1 << int(rng.integers(8))
+        (tmp_path / "last.pt").write_bytes(data)
+        try:
+            found = checkpoint.load(tmp_path / "last.pt")["network"]
+        except ModelError:
+            refused += 1
+        else:                                               # in the padding between two tensors
+            assert all(torch.equal(found[k], v) for k, v in state.items())
+    assert refused >= 25
+
+
+@pytest.mark.parametrize("part", ["network", "average", "optimizer"])
+def test_a_checkpoint_that_is_not_finite_is_named_and_the_one_before_it_is_used(folder, tmp_path, caplog, part):
+    run = trainer(folder, tmp_path)
+    for _ in range(2):
+        run.run(stop_after_s=0.0)
+    state = checkpoint.load(tmp_path / "last.pt")
+    tensors = state[part] if part != "optimizer" else state[part]["state"][3]
+    name = next(k for k, v in tensors.items() if torch.is_tensor(v) and v.ndim)
+    tensors[name][(-1,) * tensors[name].ndim] = float("nan")
+    torch.save(state, tmp_path / "last.pt")
+    other = trainer(folder, tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert other.resume() and other.step == 1
+    assert f"of its {part} is not finite" in caplog.text and name in caplog.text
+
+
+def test_a_short_run_leaves_its_rate_and_loss_too(folder, tmp_path):
+    trainer(folder, tmp_path, {**POSE, "steps": 3}).run()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in lines] == ["train", "measure"]
+    assert lines[0]["step"] == 3 and lines[0]["loss"] > 0 and lines[0]["images_per_s"] > 0
 
 
 @pytest.mark.parametrize("written", [0, 1, 2])
@@ -337,7 +380,7 @@ def test_a_line_of_the_log_that_was_cut_off_costs_itself_alone(folder, tmp_path,
     run.run(stop_after_s=0.0)
     assert [point["images"] for point in curve.points(tmp_path)] == [8, 16]
     assert sum("is not whole" in record.message for record in caplog.records) == 2
-    assert "line 4 of" in caplog.text and curve.plot(tmp_path).is_file()
+    assert "line 5 of" in caplog.text and curve.plot(tmp_path).is_file()
 
 
 def test_two_processes_end_together_and_learn_the_same(folder, tmp_path):
@@ -527,9 +570,12 @@ def test_frozen_parts_that_the_given_weights_lack_are_refused(folder, tmp_path):
     """They would stay random: a backbone of other stages has none of their names."""
     plan = {**POSE, "options": {"stages": "lite0", "neck": 16}, "frozen": ["backbone.s8.[0-3].*"]}
     other = networks.build(POSE).state_dict()
-    with pytest.raises(ConfigError, match="have no backbone.s8.*, which frozen keeps as it is.*would stay random"):
+    with pytest.raises(ModelError, match=r"\d of the \d+ kernels of the backbone fit.*give a model with the same"):
         trainer(folder, tmp_path, plan, initial=other)
     own = networks.build({"architecture": "pose_light", "options": plan["options"]}).state_dict()
     trainer(folder, tmp_path, plan, initial=own)
+    lacking = {name: value for name, value in own.items() if not name.startswith("backbone.s8.1.")}
+    with pytest.raises(ConfigError, match="have no backbone.s8.1.*, which frozen keeps as it is.*would stay random"):
+        trainer(folder, tmp_path, plan, initial=lacking)
     with pytest.raises(ConfigError, match="running_mean|running_var"):
         trainer(folder, tmp_path, plan, initial={name: value for name, value in own.items() if "running" not in name})

@@ -10,6 +10,7 @@ import standin_hands
 
 from hand_pose_ros import camera as cameras
 from hand_pose_ros.errors import DataError
+from hand_pose_ros.synthesis import shards as stored
 from hand_pose_ros.training import shards
 from hand_pose_ros.types import Camera
 
@@ -57,6 +58,20 @@ def test_a_truncated_shard_is_named(path, share):
         assert path in str(error)
     else:                                                       # cut between members: the whole ones are good
         assert len(shard) < 4 and shard.image(len(shard) - 1).shape == (192, 192, 3)
+
+
+@pytest.mark.parametrize("reads", [lambda path: len(shards.Shard(path)), lambda path: len(list(stored.read(path))),
+                                   stored.describe])
+def test_a_damaged_header_does_not_pass_for_the_end(path, reads):
+    """tarfile stops there and says nothing: half the pictures would be gone unnoticed."""
+    reads(path)
+    with tarfile.open(path) as tar:
+        at = tar.getmembers()[4].offset
+    with open(path, "r+b") as file:
+        file.seek(at + 10)
+        file.write(b"\xff" * 300)
+    with pytest.raises(DataError, match=f"{path} cannot be read .*byte {at}"):
+        reads(path)
 
 
 def test_what_is_not_a_shard_is_named(tmp_path):

@@ -78,6 +78,44 @@ def test_values_that_cannot_work_are_refused_before_anything_is_written(run, tmp
     assert not (tmp_path / "out").exists()
 
 
+def test_two_plans_are_refused(run, tmp_path):
+    with pytest.raises(ConfigError, match="--steps 5 and --minutes 0.5 are two plans"):
+        run("--steps", 5, "--minutes", 0.5)
+
+
+def test_shards_that_are_nowhere_are_said_so(run, tmp_path):
+    with pytest.raises(DataError, match="nosuch is no folder"):
+        run("--shards", tmp_path / "nosuch")
+
+
+def test_what_follows_a_model_keeps_its_rule_for_new_hands_and_another_backbone_is_refused(run, tmp_path):
+    run("--export", tmp_path / "first", "--steps", 1)
+    models.write_evidence(str(tmp_path / "first"), 0.95)
+    for path in (tmp_path / "out").iterdir():
+        path.unlink()
+    run("--export", tmp_path / "second", "--steps", 1, "--from-model", tmp_path / "first")
+    assert models.card(str(tmp_path / "second"))["evidence_needed"] == 0.95
+    for path in (tmp_path / "out").iterdir():
+        path.unlink()
+    with pytest.raises(ModelError, match=r"\d+ of the \d+ kernels of the backbone fit"):
+        run("--from-model", tmp_path / "first", options={"width": 0.8, "neck": 24})
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e6])
+def test_weights_that_cannot_be_stored_are_not_exported(tmp_path, value):
+    network = networks.build(SMALL)
+    network.head.joint.weight.data[0, 0] = value                    # half precision ends at 65504
+    with pytest.raises(ModelError, match="head.joint.weight .*not finite"):
+        export(network, from_dict(SMALL), tmp_path, training={}, accuracy={})
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_measured_on_nothing_is_null_in_the_card(tmp_path):
+    export(networks.build(SMALL), from_dict(SMALL), tmp_path, training={}, accuracy={"a": [float("nan"), 1.0]})
+    assert "NaN" not in (tmp_path / models.CARD).read_text()
+    assert models.card(str(tmp_path))["accuracy"] == {"a": [None, 1.0]}
+
+
 def test_a_model_is_exported_without_onnx_runtime_too(run, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(exporting.ort, "onnx_problem", lambda: "onnxruntime is not installed")
     run("--export", tmp_path / "model")
