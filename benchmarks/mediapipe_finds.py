@@ -11,7 +11,8 @@ what is round a hand, and MediaPipe looks for palms in whole pictures, not in cr
 free hands, holding hands and hands that a loose object covers in part, the share in which a hand was found at the true
 place (its joints' box overlaps the true one by an intersection over union of 0.3) and the median error of its joints,
 and of the hands' means, in per cent of the true box's longest side, with the labels moved to where MediaPipe puts
-joints (synthesis/conventions.py); and by how much MediaPipe's joints still lie further out along the palm, where that is seen from the side.
+joints (synthesis/conventions.py); and by how much MediaPipe's joints still lie further out along the palm, where that
+is seen from the side.
 """
 from __future__ import annotations
 

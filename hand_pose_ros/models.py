@@ -94,14 +94,14 @@ def load_weights(name: str, root: str | Path | None = None) -> dict[str, np.ndar
     except Exception as error:                          # safetensors raises its own kinds
         raise ModelError(f"{where} is not a safetensors file ({error}): export the model again") from error
     if wrong := [key for key, value in weights.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]:
-        raise ModelError(f"{where} has weights that are not finite ({wrong[0]}): it would find nothing, and not say so; "
-                         "train and export the model again")
+        raise ModelError(f"{where} has weights that are not finite ({wrong[0]}), with which a network finds nothing and "
+                         "says nothing: train and export the model again")
     return weights
 
 
 def write_evidence(name: str, needed: float, root: str | Path | None = None) -> None:
-    """Put evidence_needed into the card of the pose network ``name``. Raises ModelError if it has no good card or cannot
-    be written."""
+    """Put evidence_needed into the card of the pose network ``name``. Raises ModelError if its card is not good, or
+    cannot be written."""
     where = path(name, root) / CARD
     text = json.dumps({**card(name, root), "evidence_needed": needed}, indent=1) + "\n"
     fresh = where.with_name(f"{CARD}.tmp")

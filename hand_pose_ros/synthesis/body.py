@@ -21,6 +21,9 @@ MIDDLE_HEIGHT_M = 0.82
 FROM_FACE_M = (0.10, 0.19)
 """How far from the middle of the head the middle of a hand is that is held to it."""
 ELBOW_TO_PALM_M = 0.34
+TINT_HUES = (0.9, 1.15)
+"""How far a channel of the skin images may go from the image's own middle skin, beside what all channels do: blood in
+the cheeks and lips, but no grey."""
 _FACE_FROM_EYES = (0.0, -0.03, -0.075)
 _HEAD = ("neck", "head", "jaw", "levator", "oculi", "orbicularis", "oris", "risorius", "special", "temporalis",
          "tongue", "eye")
@@ -155,7 +158,8 @@ def _clothed(skin: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=None)
 def _face_tints(index: int) -> np.ndarray:
-    """One skin image at the body's vertices, relative to its own mean skin. (V, 3) linear factors."""
+    """One skin image at the body's vertices, relative to its own middle skin: (V, 3) linear factors, lighter or darker
+    at will but of nearly the same hue. Where the image shows a highlight it is white, and the face must not be."""
     name = assets.names("skins/")[index]
     image = cv2.imread(str(assets.path(name)))
     uv = template().uv
@@ -163,7 +167,9 @@ def _face_tints(index: int) -> np.ndarray:
     columns = np.clip((uv[:, 0] * image.shape[1]).astype(int), 0, image.shape[1] - 1)
     colors = to_linear(image[rows, columns, ::-1])
     head = template().weights[:, 1] > 0.5
-    return np.clip(colors / np.median(colors[head], axis=0), 0.05, 2.0)
+    tints = colors / np.median(colors[head], axis=0)
+    light = tints @ [0.2126, 0.7152, 0.0722]
+    return np.clip(light, 0.05, 1.4)[:, None] * np.clip(tints / light[:, None], *TINT_HUES)
 
 
 def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.ndarray, legs: bool = False) -> Person:
@@ -225,7 +231,7 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
     look_back = look.back if not look.glove else materials.tone(rng.random())
     # Blood shows through: the hands' shader scatters red light, which plain solids do not.
     colors = look_back * [1.07, 0.94, 0.92] * _face_tints(int(rng.integers(len(assets.names("skins/")))))
-    colors = np.minimum(colors, 0.75)
+    colors = colors * np.minimum(1.0, 0.75 / colors.max(1, keepdims=True))      # of all channels, or it turns white
     hair_color = (np.array([0.04, 0.028, 0.02]) * np.exp(rng.uniform(-1.2, 2.2)) * np.exp(rng.normal(0, 0.1, 3))
                   if rng.random() < 0.93 else materials.sample_cloth(rng))
     colors, hairy, hair_lift = _head(rng, shape, colors, hair_color)

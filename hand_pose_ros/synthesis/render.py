@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import glob
 import itertools
 import multiprocessing
 import os
@@ -26,6 +27,10 @@ from hand_pose_ros.synthesis.poses import sample_named
 KINDS = {"crops": 192, "frames": 320}
 """What can be rendered, with its default width in pixels."""
 COUNT = 1000
+LOG_S = 60.0
+"""Between two lines on the progress where they cannot be written over."""
+BAG = {"motion": "pinch", "seconds": 10.0, "fps": 30.0, "compressed_only": False}
+"""Defaults of what only a bag has."""
 
 
 def picture(kind: str, renderer, seed: int, index: int, poses: tuple[str, ...] = ()) -> tuple:
@@ -91,6 +96,9 @@ def _work(settings: tuple, todo: list[tuple[int, int]], counter, errors, first: 
         renderer = scene.make_renderer(width, height)
         if first:                                                  # a GPU whose EGL is not installed is passed over
             print(f"\nrendered by {renderer.device}", flush=True)
+            if "llvmpipe" in renderer.device and glob.glob("/dev/nvidia[0-9]*"):
+                print("that is the CPU, though there is an NVIDIA GPU: EGL does not find it, or finds Mesa first. Install "
+                      "the driver's EGL, or choose another device with GLCONTEXT_DEVICE_INDEX=1", flush=True)
         for bounds in todo:
             with shards.ShardWriter(out / shards.name(kind, bounds[0])) as writer:
                 for index in range(*bounds):
@@ -152,6 +160,7 @@ def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width
         report(f"{count - total} of {count} pictures are in finished shards of {out}")
     if not todo:
         return 0
+    assets.verify()
     context = multiprocessing.get_context("spawn")
     counter, errors = context.Value("q", 0), context.SimpleQueue()
     settings = kind, width, height, seed, Path(out), depth, poses
@@ -160,13 +169,13 @@ def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width
         report(f"{workers} process{'es' * (workers > 1)}: each makes shards of up to {shards.PER_SHARD} pictures")
     processes = [context.Process(target=_work, args=(settings, todo[k::workers], counter, errors, k == 0))
                  for k in range(workers)]
-    begin = time.monotonic()
+    progress = _Progress(total)
     with _terminated_like_interrupted():
         try:
             for process in processes:
                 process.start()
             while any(process.is_alive() for process in processes):
-                _progress(counter.value, total, begin)
+                progress(counter.value)
                 _raise_first(processes, errors)
                 time.sleep(0.5)
         finally:
@@ -177,8 +186,7 @@ def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width
                 if process.pid is not None:
                     process.join()
     _raise_first(processes, errors)
-    _progress(counter.value, total, begin)
-    print()
+    progress(counter.value)
     return total
 
 
@@ -249,16 +257,25 @@ def _raise_first(processes, errors) -> None:
                         "for want of memory: run the same command with fewer --workers; finished shards are kept")
 
 
-def _progress(done: int, total: int, begin: float) -> None:
-    """One line that is written over; in a log file, which cannot do that, nothing until the end."""
-    if not sys.stdout.isatty() and done < total:
-        return
-    seconds = time.monotonic() - begin
-    rate = done / max(seconds, 1e-6)
-    left = f"{(total - done) / rate / 60:.1f} min left" if done else "starting"
-    filled = 30 * done // max(total, 1)
-    bar = "#" * filled + "." * (30 - filled)
-    print(f"\r[{bar}] {done}/{total}  {rate:.1f}/s  {left} ", end="", flush=True)
+class _Progress:
+    """Rate and time left, called with the number done: a bar that is written over; in a log file, which cannot do that,
+    a line each LOG_S seconds and at the end."""
+
+    def __init__(self, total: int):
+        self.total, self.begin = total, time.monotonic()
+        self.told, self.ended = self.begin, False
+
+    def __call__(self, done: int) -> None:
+        now, bar = time.monotonic(), sys.stdout.isatty()
+        if self.ended or not (bar or done >= self.total or now - self.told >= LOG_S):
+            return
+        self.told, self.ended = now, done >= self.total
+        rate = done / max(now - self.begin, 1e-6)
+        left = f"{(self.total - done) / rate / 60:.1f} min left" if done else "starting"
+        text = f"{done}/{self.total}  {rate:.1f}/s  {left}"
+        filled = 30 * min(done, self.total) // max(self.total, 1)
+        print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {text} " if bar else text,
+              end="\n" if self.ended or not bar else "", flush=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -271,16 +288,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=limits.whole(0), default=0, help="pictures depend on seed and index alone")
     parser.add_argument("--start", type=limits.whole(0),
                         help="first index (default: 0); give each machine its own range")
-    parser.add_argument("--workers", type=limits.whole(1), default=os.cpu_count() or 1,
-                        help="processes, each with its own renderer")
+    parser.add_argument("--workers", type=limits.whole(1), help="processes, each with its own renderer (default: one "
+                        "per core, of torchrun's ranks on this machine together)")
     parser.add_argument("--width", type=limits.whole(32, 4096), help="pixels (default: crops 192, frames 320)")
     parser.add_argument("--height", type=limits.whole(32, 4096), help="pixels (default: crops square, frames 4:3)")
     parser.add_argument("--poses", default="", metavar="A,B", help="crops: only these poses, by name or kind "
                         "(count, grasp, rest, sign), nothing held, no person round them, seen from anywhere")
-    parser.add_argument("--motion", default="pinch", help="bag: which motion (see synthesis/motions.py)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="bag: how long")
-    parser.add_argument("--fps", type=float, default=30.0, help="bag: frames per second")
-    parser.add_argument("--compressed-only", action="store_true",
+    parser.add_argument("--motion", help=f"bag: which motion, such as wave, grasp or cross (default: {BAG['motion']}; an "
+                        "unknown one is answered with the list)")
+    parser.add_argument("--seconds", type=float, help=f"bag: how long (default: {BAG['seconds']:g})")
+    parser.add_argument("--fps", type=float, help=f"bag: frames per second (default: {BAG['fps']:g})")
+    parser.add_argument("--compressed-only", action="store_true", default=None,
                         help="bag: no raw images and no depth, so that it stays small")
     parser.add_argument("--no-sheet", action="store_true", help="do not make the contact sheet and the statistics page")
     parser.add_argument("--depth", action="store_true", help="store depth images too")
@@ -310,18 +328,26 @@ def main(args: argparse.Namespace) -> int:
             raise ConfigError(f"{' '.join([*given, *['--depth'] * args.depth])} cannot be chosen for a bag: its length "
                               "is --seconds times --fps, its camera has 640x480 pixels, and it holds depth unless "
                               "--compressed-only is given")
-        total, begin = args.seconds * args.fps, time.monotonic()
+        if _from_environment("WORLD_SIZE", 1) > 1:
+            raise ConfigError("a bag is made by one process, and torchrun started several: call it without")
+        chosen = {name: value if getattr(args, name) is None else getattr(args, name) for name, value in BAG.items()}
+        total = chosen["seconds"] * chosen["fps"]
+        progress = _Progress(round(total) if np.isfinite(total) else 0)
         with _terminated_like_interrupted():                        # half a bag is removed
-            sequence.write_bag(args.out, args.motion, fps=args.fps, duration_s=args.seconds, seed=args.seed,
-                               compressed_only=args.compressed_only,
-                               report=lambda done: _progress(done, round(total), begin))
-        print(f"\n{args.out}")
+            sequence.write_bag(args.out, chosen["motion"], fps=chosen["fps"], duration_s=chosen["seconds"],
+                               seed=args.seed, compressed_only=chosen["compressed_only"], report=progress)
+        print(args.out)
         return 0
+    if given := [f"--{name.replace('_', '-')}" for name in BAG if getattr(args, name) is not None]:
+        raise ConfigError(f"{' '.join(given)} cannot be chosen for {args.kind}, but for a bag: give --kind bag")
+    poses = tuple(name.strip() for name in args.poses.split(",")) if args.poses else ()
+    if not all(poses):
+        raise ConfigError(f"--poses {args.poses!r} has an empty name: give names with commas between them")
     try:
         rank, world = _from_environment("RANK", 0), _from_environment("WORLD_SIZE", 1)
+        workers = args.workers or max(1, (os.cpu_count() or 1) // max(1, _from_environment("LOCAL_WORLD_SIZE", 1)))
         write(args.kind, args.out, args.count or COUNT, args.seed, args.start or 0, args.width or 0, args.height or 0,
-              args.workers, args.depth, rank=rank, world=world,
-              poses=tuple(name for name in args.poses.split(",") if name))
+              workers, args.depth, rank=rank, world=world, poses=poses)
         if not args.no_sheet and rank == 0:
             for name in pages(args.out, args.kind):
                 print(name)

@@ -9,6 +9,8 @@ tent filter over their neighbours, about what a lens, a low-pass filter and demo
 """
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass, field
 
 import cv2
@@ -23,6 +25,8 @@ SOLID_ID = 240
 CAPSULES_PER_HAND, MAX_HANDS = 21, 3
 """Capsules come in groups of this many, and only those of the first few hands darken what is near them."""
 _OCCLUSION_REACH_M = 0.16
+DEVICE_INDEX = "GLCONTEXT_DEVICE_INDEX"
+"""Environment variable by which glcontext chooses among EGL's devices."""
 NEAR_M, FAR_M = 0.03, 30.0
 _SHADOW_SIZE = 256
 
@@ -521,9 +525,15 @@ def _every_second_row(image: np.ndarray) -> np.ndarray:
 
 
 def open_context():
-    """A headless OpenGL 3.3 context. Raises ConfigError, with the remedy, where there is none."""
+    """A headless OpenGL 3.3 context, of torchrun's ranks on a machine with several GPUs each on its own; unless
+    GLCONTEXT_DEVICE_INDEX says which. Raises ConfigError, with the remedy, where there is none."""
+    rank = os.environ.get("LOCAL_RANK", "0")
+    mine = {"device_index": int(rank)} if rank.isdecimal() and int(rank) and DEVICE_INDEX not in os.environ else {}
     try:
         import moderngl
+        if mine:
+            with contextlib.suppress(Exception):                    # fewer devices than ranks: they share the first
+                return moderngl.create_context(standalone=True, backend="egl", require=330, **mine)
         return moderngl.create_context(standalone=True, backend="egl", require=330)
     except Exception as error:
         raise ConfigError(f"no OpenGL 3.3 through EGL ({error}): install Mesa (apt install libegl1 libgl1-mesa-dri) or "

@@ -212,12 +212,14 @@ def sample_frame(rng: np.random.Generator, width: int, height: int) -> Scene:
     lighting = environment.sample(rng, R_world_camera)
     skins, solids, capsules, hands = (), (), np.zeros((0, 7)), []
     attributes = {"mode": mode}
-    look = materials.sample_skin(rng)[0]
+    look, melanin = materials.sample_skin(rng)
+    attributes["skins"] = [round(melanin, 3)] if mode == "arms" else []
     stage = _Stage(K, width, height, R_world_camera)
     clear, floor = 1.0, None
     if mode in ("people", "showing"):
         for _ in range(1 + int(rng.random() < 0.18)):
-            look = materials.sample_skin(rng)[0]
+            look, melanin = materials.sample_skin(rng)
+            attributes["skins"].append(round(melanin, 3))
             drawn, origin = _add_person(rng, look, stage, hands, mode)
             skins, solids, capsules = skins + drawn[0], solids + drawn[1], np.vstack([capsules, drawn[2]])
             clear, floor = max(clear, origin[2] + 0.35), _floor_below(R_world_camera, origin)

@@ -1,8 +1,9 @@
 """Sharded storage of labelled pictures: tar files in WebDataset order, written whole or not at all.
 
 A shard ``<kind>-<first index>.tar`` holds, for each picture index, ``<index>.jpg``, ``<index>.json`` and optionally
-``<index>.mask.png`` and ``<index>.depth.png`` (uint16, 0.1 mm, 0 unknown, as beyond 6.5535 m). A shard gets its final name only when it is
-complete, so what a finished name holds can be trusted and an interrupted run continues where it stopped.
+``<index>.mask.png`` and ``<index>.depth.png`` (uint16, 0.1 mm, 0 unknown, as beyond 6.5535 m). A shard gets its final
+name only when it is complete, so what a finished name holds can be trusted and an interrupted run continues where it
+stopped.
 """
 from __future__ import annotations
 

@@ -36,7 +36,8 @@ def export(network: torch.nn.Module, settings: Settings, folder: str | Path, *, 
     weights.safetensors.000 and so on, which ``cat weights.safetensors.* > weights.safetensors`` joins. latency: as
     ``latency_of`` gives it. evidence_needed: of a pose network that does not go by ``pipeline.EVIDENCE_NEEDED``.
 
-    Raises ModelError if a weight is not finite, or too large to be stored. The weights are stored in half precision; batch statistics, whose range it may not hold, stay in single precision.
+    The weights are stored in half precision; batch statistics, whose range it may not hold, stay in single precision.
+    Raises ModelError if a weight is not finite, or too large to be stored so.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

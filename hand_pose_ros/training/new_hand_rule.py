@@ -3,7 +3,8 @@
     python3 -m hand_pose_ros.training.new_hand_rule SHARDS [--images 600] [--detector-model NAME] [--pose-model NAME]
 
 prints EVIDENCE_WEIGHTS and EVIDENCE_NEEDED for ``pipeline.py``, and what the present weights need ("least"), which
-``--write`` puts into the card of the pose network. To be run again when a network changes; the frames must be none that the detector was trained on.
+``--write`` puts into the card of the pose network. To be run again when a network changes; the frames must be none
+that the detector was trained on.
 """
 from __future__ import annotations
 

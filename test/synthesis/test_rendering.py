@@ -7,7 +7,9 @@ import pytest
 
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.skeleton import hand_length
-from hand_pose_ros.synthesis import environment, labels, materials, poses, render, renderer as gl, scene, shapes, shards
+from hand_pose_ros.synthesis import (body, environment, labels, materials, poses, render, scene,
+                                     shapes, shards)
+from hand_pose_ros.synthesis import renderer as gl
 from hand_pose_ros.synthesis.hand_model import HandModel
 from hand_pose_ros.types import JointState
 
@@ -263,3 +265,37 @@ def test_no_egl_says_what_to_install(monkeypatch):
     monkeypatch.setattr(moderngl, "create_context", refuse)
     with pytest.raises(ConfigError, match="libegl1"):
         gl.open_context()
+
+
+def test_ranks_of_a_machine_take_a_gpu_each_or_share_the_first(monkeypatch):
+    import moderngl
+    asked = []
+
+    def devices(*, device_index=None, **_):
+        asked.append(device_index)
+        if device_index is not None and device_index >= 2:
+            raise RuntimeError(f"requested device index {device_index}, but found 2 devices")
+        return f"device {device_index}"
+
+    monkeypatch.setattr(moderngl, "create_context", devices)
+    monkeypatch.delenv(gl.DEVICE_INDEX, raising=False)
+    found = []
+    for rank in ("0", "1", "5"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        found.append(gl.open_context())
+    assert found == ["device None", "device 1", "device None"] and asked == [None, 1, 5, None]
+    monkeypatch.setenv(gl.DEVICE_INDEX, "0")
+    assert gl.open_context() == "device None"
+
+
+def test_faces_have_the_hue_of_the_hands():
+    """Highlights in the skin images made chalk of fair faces: half of their vertices had lost red to a limit."""
+    grey = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        look, _ = materials.sample_skin(rng)
+        person = body.sample(rng, replace(look, glove=False), np.array([[0.3, -0.95, 0.0], [-0.3, -0.95, 0.0]]))
+        (vertices, *_), colors, *_ = person.solids[0]
+        head = colors[vertices[:, 1] > np.median(vertices[:, 1])]
+        grey.append(np.mean(head[:, 0] / head[:, 2] < 0.75 * look.back[0] / look.back[2]))
+    assert np.max(grey) < 0.06 and np.mean(grey) < 0.03

@@ -3,6 +3,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from matplotlib.axes import Axes
 
 from hand_pose_ros import cli
 from hand_pose_ros.errors import ConfigError, DataError
-from hand_pose_ros.synthesis import render, sheets, shards
+from hand_pose_ros.synthesis import assets, render, scene, sheets, shards
 
 
 def _picture(seed=0):
@@ -210,12 +211,54 @@ def test_a_contact_sheet_that_the_disk_does_not_take_is_said(tmp_path):
 @pytest.mark.parametrize("words, variable, said", [
     (("--kind", "bag", "--width", "100", "--start", "0", "--depth", "--seconds", "0.04"), {},
      "--start --width --depth cannot be chosen"),
+    (("--kind", "bag", "--seconds", "0.04"), {"WORLD_SIZE": "2"}, "a bag is made by one process"),
+    (("--motion", "wave", "--seconds", "3", "--compressed-only"), {},
+     "--motion --seconds --compressed-only cannot be chosen for crops, but for a bag: give --kind bag"),
+    (("--poses", "fist,,ok"), {}, "--poses 'fist,,ok' has an empty name"),
     (("--count", "3"), {"RANK": "abc"}, "RANK is 'abc'")])
 def test_what_would_not_be_heeded_is_refused(tmp_path, monkeypatch, capsys, words, variable, said):
     for name, value in variable.items():
         monkeypatch.setenv(name, value)
     assert cli.main(["render", *words, "--out", str(tmp_path / "new")]) == 2
     assert said in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
+def test_every_asset_is_looked_at_before_hours_are_spent(tmp_path, monkeypatch):
+    """Also one that only one picture in hundreds needs."""
+    shutil.copytree(assets.folder(), tmp_path / "assets")
+    monkeypatch.setenv("HAND_POSE_ASSETS", str(tmp_path / "assets"))
+    rare = tmp_path / "assets" / assets.names("skins/")[-1]
+    rare.write_bytes(rare.read_bytes()[:-1] + b"!")
+    with pytest.raises(DataError, match=f"{rare} was altered"):
+        render.write("crops", tmp_path / "new", 1)
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_log_is_told_how_far_it_is_now_and_then_and_at_the_end_once(monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr(render.time, "monotonic", lambda: clock[0])
+    progress = render._Progress(100)
+    for clock[0], done in ((1.0, 1), (59.0, 40), (61.0, 50), (62.0, 55), (100.0, 100), (101.0, 100)):
+        progress(done)
+    assert capsys.readouterr().out.splitlines() == ["50/100  0.8/s  1.0 min left", "100/100  1.0/s  0.0 min left"]
+
+
+def test_ranks_on_one_machine_share_its_cores(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(render.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(render, "write", lambda *args, **more: asked.append(args[7]))
+    for ranks in (None, "8", "32"):
+        monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False) if ranks is None else \
+            monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+        assert cli.main(["render", "--out", str(tmp_path), "--no-sheet"]) == 0
+    assert asked == [16, 2, 1]
+
+
+def test_whole_frames_say_whose_skins_they_show(tmp_path):
+    renderer = scene.make_renderer(64, 48)
+    metas = [render.picture("frames", renderer, 4, index)[1] for index in range(6)]
+    assert all(meta["skins"] or meta["mode"] == "none" for meta in metas) and any(meta["skins"] for meta in metas)
+    assert all(0.0 <= skin <= 1.0 for meta in metas for skin in meta["skins"])
 
 
 def test_hidden_joints_are_drawn_hollow():
