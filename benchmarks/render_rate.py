@@ -4,14 +4,18 @@
     python3 benchmarks/render_rate.py --kind frames --size 320 --workers 2
 
 Prints wall-clock pictures per second of all workers together and, per picture, CPU and wall milliseconds of drawing the
-scene, OpenGL, the sensor with its labels, and storing all of it. Start-up (assets, textures) is measured apart. On a
+scene, OpenGL, the sensor with its labels, and storing all of it, depth too; scenes that are drawn again because the
+hand is not seen count. Start-up (assets, textures) is measured apart. On a
 machine that does other things too, the CPU times say more than the wall clock.
 """
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import os
+import queue
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -32,26 +36,30 @@ def _work(kind: str, size: int, count: int, first: int, barrier, results) -> Non
     for index in range(20):                                         # shape targets are read once per process
         render.picture(kind, renderer, 1, 10_000_000 + index)
     start_up = time.perf_counter() - begin
+    spent = {}                                                      # wall and CPU seconds, by part
+
+    def timed(part, function):
+        def call(*args, **more):
+            begin = np.array([time.perf_counter(), time.process_time()])
+            try:
+                return function(*args, **more)
+            finally:
+                took = np.array([time.perf_counter(), time.process_time()]) - begin
+                spent[part] = spent.get(part, 0.0) + took
+        return call
+
+    scene.sample_crop, scene.sample_frame = timed("scene", scene.sample_crop), timed("scene", scene.sample_frame)
+    labels.take = timed("OpenGL", labels.take)
+    picture = timed("picture", render.picture)
     barrier.wait()
-    wall, cpu = np.zeros(4), np.zeros(4)
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, shards.ShardWriter(Path(folder) / "rate.tar") as writer:
+        add = timed("storing", writer.add)
         for index in range(first, first + count):
-            rng = np.random.default_rng([0, index])
-            marks = [(time.perf_counter(), time.process_time())]
-            drawn = (scene.sample_crop(rng, size) if kind == "crops"
-                     else scene.sample_frame(rng, renderer.width, renderer.height))
-            marks.append((time.perf_counter(), time.process_time()))
-            drawn, raster = labels.take(drawn, renderer)
-            marks.append((time.perf_counter(), time.process_time()))
-            image = labels.develop(drawn, raster, rng)
-            hands, _ = labels.hand_records(drawn, raster)
-            marks.append((time.perf_counter(), time.process_time()))
-            writer.add(index, image, {"hands": hands}, labels.crop_mask(raster) if kind == "crops" else raster.ids)
-            marks.append((time.perf_counter(), time.process_time()))
-            wall += np.diff([m[0] for m in marks])
-            cpu += np.diff([m[1] for m in marks])
-    results.put((renderer.device, start_up, time.perf_counter() - begin, wall / count * 1e3, cpu / count * 1e3))
+            add(index, *picture(kind, renderer, 0, index))
+    seconds = time.perf_counter() - begin
+    spent["sensor and labels"] = spent.pop("picture") - spent["scene"] - spent["OpenGL"]
+    results.put((renderer.device, start_up, seconds, {part: value / count * 1e3 for part, value in spent.items()}))
 
 
 def main() -> None:
@@ -61,25 +69,35 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="pictures per worker")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
+    from hand_pose_ros.runtimes import host
+    load = os.getloadavg()[0]
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(args.workers), context.Queue()
     jobs = [(args.kind, args.size, args.count, k * args.count, barrier, results) for k in range(args.workers)]
     processes = [context.Process(target=_work, args=job) for job in jobs]
     for process in processes:
         process.start()
-    found = [results.get() for _ in processes]
+    found = []
+    while len(found) < len(processes):
+        with contextlib.suppress(queue.Empty):
+            found.append(results.get(timeout=1.0))
+        if any(process.exitcode for process in processes):
+            for process in processes:
+                process.terminate()
+            sys.exit("a process broke down, see above")
     for process in processes:
         process.join()
     seconds = max(entry[2] for entry in found)
     print(f"{found[0][0]}: {args.workers} workers, {args.kind} {args.size} px: "
           f"{args.workers * args.count / seconds:.1f} pictures/s (start-up {max(entry[1] for entry in found):.1f} s)")
-    for title, column in (("wall", 3), ("cpu", 4)):
-        parts = sum(entry[column] for entry in found) / len(found)
-        print(f"  {title} ms per picture: scene {parts[0]:.1f}, OpenGL {parts[1]:.1f}, "
-              f"sensor and labels {parts[2]:.1f}, storing {parts[3]:.1f}; sum {parts.sum():.1f}")
-    cpu = sum(entry[4].sum() for entry in found) / len(found)
+    for column, title in enumerate(("wall", "cpu")):
+        parts = {part: sum(entry[3][part][column] for entry in found) / len(found) for part in found[0][3]}
+        print(f"  {title} ms per picture: {', '.join(f'{part} {ms:.1f}' for part, ms in parts.items())}; "
+              f"sum {sum(parts.values()):.1f}")
     cores = os.cpu_count() or 1
-    print(f"  with {cores} cores to itself this machine would make {1000 / cpu * cores:.0f} pictures/s")
+    print(f"  with {cores} cores to itself this machine would make {1000 / sum(parts.values()) * cores:.0f} pictures/s")
+    print(f"  {host.cpu_name()}, {cores} cores, load before {load:.1f}; moderngl {host.version('moderngl')}, numpy "
+          f"{host.version('numpy')}; {time.strftime('%Y-%m-%d')}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from hand_pose_ros.types import Camera, Detection
 _log = logging.getLogger(__name__)
 
 HAND_SIZES_PX = ((0.0, 16.0), (16.0, 24.0), (24.0, 32.0), (32.0, 48.0), (48.0, 96.0), (96.0, float("inf")))
-"""Longer sides of boxes, in pixels of the detector's input: half of those of a 640x480 image."""
+"""Longer sides of boxes, in pixels of the detector's input: of 416x320, 0.65 of those of a 640x480 image."""
 JITTER = replace(pose_samples.EXACT, scale=(0.9, 1.1), shift=0.05, roll_deg=15.0, negatives=0.1)
 """What a good detector or tracker leaves wrong; validation boxes."""
 
@@ -143,8 +143,9 @@ def _camera(image: np.ndarray, hand: dict) -> Camera:
 @torch.no_grad()
 def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
     """By set: nme, pa_mm, presence and right (%, of the crops and of their mirror images) and uv_calibration (as of
-    ``pose_on_samples``), with the box given and one refinement from the network's own joints, as the tracker does; the
-    first crop is not turned, since boxes do not tell which way a hand points."""
+    ``pose_on_samples``), with box and side given and one refinement from the network's own joints, as the tracker does;
+    the first crop is not turned, since boxes do not tell which way a hand points. ``hand-pose score`` gives the box
+    alone, and finds the side itself."""
     rows = defaultdict(lambda: defaultdict(list))
     for record, image in photographs.pictures():
         for hand in record["hands"]:
