@@ -94,8 +94,8 @@ def load_weights(name: str, root: str | Path | None = None) -> dict[str, np.ndar
     except Exception as error:                          # safetensors raises its own kinds
         raise ModelError(f"{where} is not a safetensors file ({error}): export the model again") from error
     if wrong := [key for key, value in weights.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]:
-        raise ModelError(f"{where} has weights that are not finite ({wrong[0]}), with which a network finds nothing and "
-                         "says nothing: train and export the model again")
+        raise ModelError(f"{where} has weights that are not finite ({wrong[0]}), with which a network finds nothing "
+                         "and says nothing: train and export the model again")
     return weights
 
 

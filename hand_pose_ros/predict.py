@@ -93,8 +93,8 @@ def main(args) -> int:
         print(f"{len(lost)} of the {len(boxes)} pictures in {args.boxes} are not in {source}, or no pictures by their "
               f"names: {lost[0]} for one", file=sys.stderr)
     if source.is_dir() and (films := sorted(path for path in files_below(source) if path.suffix.lower() in VIDEOS)):
-        print(f"{len(films)} videos in {source} were left out, {films[0].name} for one: give them one by one",
-              file=sys.stderr)
+        print(f"left out: {len(films)} of the files in {source} are videos, {films[0].name} for one; give them one by "
+              "one", file=sys.stderr)
     return 1 if failed or lost else 0
 
 

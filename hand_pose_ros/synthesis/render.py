@@ -97,8 +97,8 @@ def _work(settings: tuple, todo: list[tuple[int, int]], counter, errors, first: 
         if first:                                                  # a GPU whose EGL is not installed is passed over
             print(f"\nrendered by {renderer.device}", flush=True)
             if "llvmpipe" in renderer.device and glob.glob("/dev/nvidia[0-9]*"):
-                print("that is the CPU, though there is an NVIDIA GPU: EGL does not find it, or finds Mesa first. Install "
-                      "the driver's EGL, or choose another device with GLCONTEXT_DEVICE_INDEX=1", flush=True)
+                print("that is the CPU, though there is an NVIDIA GPU: EGL does not find it, or finds Mesa first. "
+                      "Install the driver's EGL, or choose another device with GLCONTEXT_DEVICE_INDEX=1", flush=True)
         for bounds in todo:
             with shards.ShardWriter(out / shards.name(kind, bounds[0])) as writer:
                 for index in range(*bounds):
@@ -294,8 +294,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--height", type=limits.whole(32, 4096), help="pixels (default: crops square, frames 4:3)")
     parser.add_argument("--poses", default="", metavar="A,B", help="crops: only these poses, by name or kind "
                         "(count, grasp, rest, sign), nothing held, no person round them, seen from anywhere")
-    parser.add_argument("--motion", help=f"bag: which motion, such as wave, grasp or cross (default: {BAG['motion']}; an "
-                        "unknown one is answered with the list)")
+    parser.add_argument("--motion", help="bag: which motion, such as wave, grasp or cross (default: "
+                        f"{BAG['motion']}; an unknown one is answered with the list)")
     parser.add_argument("--seconds", type=float, help=f"bag: how long (default: {BAG['seconds']:g})")
     parser.add_argument("--fps", type=float, help=f"bag: frames per second (default: {BAG['fps']:g})")
     parser.add_argument("--compressed-only", action="store_true", default=None,

@@ -98,7 +98,8 @@ def statistics(folder: Path, kind: str, path: Path, count: int = 2000) -> dict:
         axes[4].set_title("log2 of the box's longest side (px)")
         axes[5].hist(joints[:, 0, 2], 40)
         axes[5].set_title("distance (m)")
-        if skins := [skin for meta in metas for skin in (meta.get("skins") or [meta.get("melanin")]) if skin is not None]:
+        skins = [skin for meta in metas for skin in (*meta.get("skins", ()), meta.get("melanin")) if skin is not None]
+        if skins:
             axes[6].hist(skins, 30)
             axes[6].set_title("skin: 0 very pale .. 1 very dark")
         else:

@@ -83,6 +83,12 @@ def test_a_folder_is_searched_and_named_from_its_root(folder, tmp_path):
     assert np.abs(joints.mean(0) - (40, 30)).max() < 8
 
 
+def test_videos_among_pictures_are_said_to_be_left_out(folder, tmp_path, capsys):
+    (folder / "images" / "film.mp4").write_bytes(b"")
+    assert run(folder, "--out", tmp_path / "out.jsonl") == 0 and len(lines(tmp_path / "out.jsonl")) == 2
+    assert f"left out: 1 of the files in {folder} are videos, film.mp4 for one" in capsys.readouterr().err
+
+
 def test_given_boxes_replace_the_detector(folder, tmp_path):
     assert run(folder, "--out", tmp_path / "out.jsonl", "--boxes", folder / "annotations.jsonl", "--cameras",
                folder / "annotations.jsonl") == 0
