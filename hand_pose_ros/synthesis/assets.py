@@ -134,7 +134,8 @@ def _manifest(root: str) -> dict:
     try:
         manifest = json.loads((Path(root) / MANIFEST).read_text())
         pinned = {package["name"]: package["sha256"] for package in manifest["packages"]}
-        {name: (entry["sha256"], entry["licence"]) for name, entry in manifest["files"].items()}
+        for entry in manifest["files"].values():                    # what is read of each is there
+            entry["sha256"], entry["licence"]
     except FileNotFoundError:
         raise DataError(f"no assets in {root}; {REMEDY}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

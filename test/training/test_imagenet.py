@@ -177,9 +177,11 @@ def test_weights_are_mixed_by_what_held_out_hands_say(tmp_path, monkeypatch):
         return {"nme": 5.0 + float(abs(share - 0.7))}
     monkeypatch.setattr(mix.measure, "held_out", lambda *arguments: {})
     monkeypatch.setitem(mix.MEASURES, "pose", (error, None))
+    models.write_evidence(before, 0.95)
     mix.main([before, after, "--held-out", str(tmp_path / "shards")])
     card = models.card(Path(after).name, Path(after).parent)
     assert card["training"]["mixed"]["share"] == 0.7 and card["training"]["minutes"] == 2.0
+    assert card["evidence_needed"] == 0.95, "a network's own rule for new hands got lost"
     assert card["accuracy"]["virtual"]["nme"] == pytest.approx(5.0) and card["curve"][-1]["virtual"] == 9.0
     stored = networks.load(Path(after).name, Path(after).parent).state_dict()[name]
     assert torch.allclose(stored, 0.3 * old[name] + 0.7 * new[name], atol=1e-3)

@@ -1,7 +1,12 @@
 """The fit of the rule for new hands against a world whose rule is known."""
+import shutil
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from hand_pose_ros import models, pipeline
 from hand_pose_ros.errors import DataError
 from hand_pose_ros.training import new_hand_rule
 
@@ -30,3 +35,19 @@ def test_candidates_of_one_kind_are_refused(truth):
 def test_a_folder_without_frames_is_named(tmp_path):
     with pytest.raises(DataError, match="frames"):
         new_hand_rule.candidates(None, str(tmp_path), 10, None)
+
+
+def test_what_the_present_weights_need_is_written_into_the_card_if_that_is_asked_for(tmp_path, monkeypatch):
+    own = shutil.copytree(models.path("pose_light"), tmp_path / "own")
+    rng = np.random.default_rng(1)
+    truth = (np.arange(8000) < 4000).astype(float)
+    features = rng.normal(0.0, 1.0, (8000, 3)) + truth[:, None]
+    monkeypatch.setattr(new_hand_rule.pipeline, "load", lambda config: SimpleNamespace(evidence_needed=1.0))
+    monkeypatch.setattr(new_hand_rule, "candidates", lambda *_: (features, truth))
+    for words in ([], ["--write"]):
+        monkeypatch.setattr(sys, "argv", ["new_hand_rule", "shards", "--pose-model", str(own), *words])
+        assert new_hand_rule.main() == 0
+        assert ("evidence_needed" in models.card(str(own))) == bool(words)
+    needed = models.card(str(own))["evidence_needed"]
+    passing = features[truth == 0] @ np.array(pipeline.EVIDENCE_WEIGHTS) > needed
+    assert abs(passing.mean() - new_hand_rule.OTHERS_TAKEN) < 0.002
