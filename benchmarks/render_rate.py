@@ -33,7 +33,7 @@ def _work(kind: str, size: int, count: int, first: int, barrier, results) -> Non
     cv2.setNumThreads(1)
     begin = time.perf_counter()
     renderer = scene.make_renderer(size, size if kind == "crops" else size * 3 // 4)
-    for index in range(20):                                         # shape targets are read once per process
+    for index in range(60):                                         # shapes and skins are read once per process
         render.picture(kind, renderer, 1, 10_000_000 + index)
     start_up = time.perf_counter() - begin
     spent = {}                                                      # wall and CPU seconds, by part
@@ -66,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kind", choices=("crops", "frames"), default="crops")
     parser.add_argument("--size", type=int, default=256, help="width in pixels")
-    parser.add_argument("--count", type=int, default=100, help="pictures per worker")
+    parser.add_argument("--count", type=int, default=300, help="pictures per worker")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     from hand_pose_ros.runtimes import host

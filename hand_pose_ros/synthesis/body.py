@@ -5,7 +5,7 @@ the detailed arms of the hand model continue there.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -24,6 +24,8 @@ ELBOW_TO_PALM_M = 0.34
 TINT_HUES = (0.9, 1.15)
 """How far a channel of the skin images may go from the image's own middle skin, beside what all channels do: blood in
 the cheeks and lips, but no grey."""
+LEGS_FROM_M = 0.5
+"""What lies as far below the pelvis is drawn only where legs are wanted."""
 _FACE_FROM_EYES = (0.0, -0.03, -0.075)
 _HEAD = ("neck", "head", "jaw", "levator", "oculi", "orbicularis", "oris", "risorius", "special", "temporalis",
          "tongue", "eye")
@@ -32,16 +34,15 @@ _FOREARM = ("lowerarm", "wrist", "metacarpal", "finger")
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """What all bodies share."""
+    """What all bodies share: the part of the MakeHuman body that is drawn."""
 
-    quads: np.ndarray                           # (Q, 4) over body vertices
+    used: np.ndarray                            # (V,) which of the base mesh's vertices these are
+    quads: np.ndarray                           # (Q, 4) over them
     weights: np.ndarray                         # (V, 4): torso, head, right arm, left arm
-    forearm: np.ndarray                         # (V,) share of the dropped forearms and hands
     uv: np.ndarray                              # (V, 2)
     faces: np.ndarray                           # (2 Q, 3): the quads as triangles
     quad_arm: np.ndarray                        # (Q,) mean weight of both arms
     quad_head: np.ndarray                       # (Q,) and of the head
-    quad_kept: np.ndarray                       # (Q,) bool: no part of the dropped forearms
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +84,34 @@ class Person:
         return (points[:, 2] < front) & (points[:, 2] > behind)
 
 
+@lru_cache(maxsize=None)
+def template(legs: bool) -> Template:
+    """Topology, weights and texture coordinates of a body without forearms and hands, and without what lies far below
+    the hips if no ``legs`` are wanted: half of the vertices. Raises DataError without the assets."""
+    base, full = makehuman.base_mesh(), _whole()
+    kept = full.forearm[full.quads].min(1) < 0.6
+    if not legs:
+        pelvis = base.joint("joint-pelvis", base.vertices)
+        kept &= base.vertices[full.quads][..., 1].mean(1) > pelvis[1] - LEGS_FROM_M
+    used, quads = np.unique(full.quads[kept], return_inverse=True)
+    quads = quads.reshape(-1, 4)
+    weights = full.weights[used]
+    return Template(used, quads, weights, full.uv[used], _triangles(quads),
+                    weights[quads][..., 2:].sum(-1).mean(1), weights[quads][..., 1].mean(1))
+
+
+@dataclass(frozen=True, eq=False)
+class _Whole:
+    """The body mesh as published, with feet, forearms and hands."""
+
+    quads: np.ndarray
+    weights: np.ndarray
+    forearm: np.ndarray                         # (V,) share of forearms and hands
+    uv: np.ndarray
+
+
 @lru_cache(maxsize=1)
-def template() -> Template:
-    """Topology, weights and texture coordinates of the body. Raises DataError without the assets."""
+def _whole() -> _Whole:
     base = makehuman.base_mesh()
     count = int(base.quads.max()) + 1
     weights, forearm = np.zeros((count, 4)), np.zeros(count)
@@ -103,15 +129,25 @@ def template() -> Template:
     weights /= np.maximum(weights.sum(1, keepdims=True), 1e-9)
     uv = np.zeros((count, 2))
     uv[base.quads.ravel()] = base.uv[base.quad_uv.ravel()]
-    quads = base.quads
-    return Template(quads, weights, forearm, uv, np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]),
-                    weights[quads][..., 2:].sum(-1).mean(1), weights[quads][..., 1].mean(1),
-                    forearm[quads].min(1) < 0.6)
+    return _Whole(base.quads, weights, forearm, uv)
+
+
+def _triangles(quads: np.ndarray) -> np.ndarray:
+    return np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
 
 
 @lru_cache(maxsize=None)
-def figure(variant: int) -> Figure:
-    """Body shape number 0 .. VARIANTS - 1: sexes, ages, origins and weights in turn."""
+def figure(variant: int, legs: bool) -> Figure:
+    """Body shape number 0 .. VARIANTS - 1, sexes, ages, origins and weights in turn, of the ``template`` of ``legs``.
+    """
+    whole, used = _whole_figure(variant), template(legs).used
+    vertices = whole.vertices[used]
+    return replace(whole, vertices=vertices, clothed=whole.clothed[used],
+                   quad_middles=vertices[template(legs).quads].mean(1))
+
+
+@lru_cache(maxsize=None)
+def _whole_figure(variant: int) -> Figure:
     rng = np.random.default_rng(1000 + variant)
     base = makehuman.base_mesh()
     vertices = base.vertices.copy()
@@ -126,8 +162,8 @@ def figure(variant: int) -> Figure:
     def joint(name):
         return base.joint("joint-" + name, vertices)
 
-    skin = vertices[:len(template().uv)]
-    return Figure(skin, _clothed(skin), skin[template().quads].mean(1), sex == "male",
+    skin = vertices[:len(_whole().uv)]
+    return Figure(skin, _clothed(skin), skin[_whole().quads].mean(1), sex == "male",
                   np.stack([joint("r-shoulder"), joint("l-shoulder")]),
                   np.stack([joint("r-elbow"), joint("l-elbow")]), joint("neck"), joint("head"),
                   np.stack([joint("r-eye"), joint("l-eye")]), joint("pelvis"))
@@ -137,16 +173,16 @@ def figure(variant: int) -> Figure:
 def _smoother():
     """Sparse (V, V) matrix that takes every body vertex to the mean of its neighbours."""
     from scipy.sparse import coo_matrix, diags
-    quads = template().quads
+    quads = _whole().quads
     edges = np.vstack([quads[:, [0, 1]], quads[:, [1, 2]], quads[:, [2, 3]], quads[:, [3, 0]]])
     edges = np.unique(np.vstack([edges, edges[:, ::-1]]), axis=0)
-    matrix = coo_matrix((np.ones(len(edges)), edges.T), shape=(len(template().uv),) * 2).tocsr()
+    matrix = coo_matrix((np.ones(len(edges)), edges.T), shape=(len(_whole().uv),) * 2).tocsr()
     return diags(1 / np.maximum(np.asarray(matrix.sum(1)).ravel(), 1)) @ matrix
 
 
 def _clothed(skin: np.ndarray) -> np.ndarray:
     """Body vertices (V, 3) as cloth lies over them: smoothed, hollows bridged, nowhere inside the skin."""
-    normals = vertex_normals(skin, template().faces)
+    normals = vertex_normals(skin, _triangles(_whole().quads))
     smooth = skin
     for _ in range(4):
         for _ in range(14):
@@ -162,11 +198,11 @@ def _face_tints(index: int) -> np.ndarray:
     at will but of nearly the same hue. Where the image shows a highlight it is white, and the face must not be."""
     name = assets.names("skins/")[index]
     image = cv2.imread(str(assets.path(name)))
-    uv = template().uv
+    uv = _whole().uv
     rows = np.clip(((1 - uv[:, 1]) * image.shape[0]).astype(int), 0, image.shape[0] - 1)
     columns = np.clip((uv[:, 0] * image.shape[1]).astype(int), 0, image.shape[1] - 1)
     colors = to_linear(image[rows, columns, ::-1])
-    head = template().weights[:, 1] > 0.5
+    head = _whole().weights[:, 1] > 0.5
     tints = colors / np.median(colors[head], axis=0)
     light = tints @ [0.2126, 0.7152, 0.0722]
     return np.clip(light, 0.05, 1.4)[:, None] * np.clip(tints / light[:, None], *TINT_HUES)
@@ -174,7 +210,7 @@ def _face_tints(index: int) -> np.ndarray:
 
 def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.ndarray, legs: bool = False) -> Person:
     """Draw a dressed person. look: skin, as on the hands; upper_arms: (2, 3) unit directions shoulder to elbow."""
-    shared, shape = template(), figure(int(rng.integers(VARIANTS)))
+    shared, shape = template(legs), figure(int(rng.integers(VARIANTS)), legs)
     turn = (rig.axis_angle(np.array([0.0, 1.0, 0.0]), rng.normal(0, 0.35))
             @ rig.axis_angle(np.array([1.0, 0.0, 0.0]), rng.normal(0.05, 0.2)))
     motions = np.zeros((4, 3, 4))
@@ -192,7 +228,6 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
 
     rest = shape.vertices
     of_quad, arm_share, head_share = shape.quad_middles, shared.quad_arm, shared.quad_head
-    keep = shared.quad_kept & (of_quad[:, 1] > (-0.9 if legs else shape.pelvis[1] - 0.5))
     long_sleeves = bool(rng.random() < 0.5)
     neck_height = shape.neck[1] - rng.uniform(0.0, 0.05)
     neckline = neck_height + 1.5 * np.maximum(np.abs(of_quad[:, 0]) - 0.07, 0)
@@ -204,7 +239,7 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
     collar = neck_height + 1.5 * np.maximum(np.abs(rest[:, 0]) - 0.07, 0) - rest[:, 1]   # metres below the neckline
     trousers = dressed & (of_quad[:, 1] < hips + 0.05) & (arm_share < 0.3)
     shirt = dressed & ~bare_arm & ((of_quad[:, 1] > hips - 0.02) | (arm_share > 0.3))
-    skin = keep & ~shirt & ~trousers
+    skin = ~shirt & ~trousers
     normals = vertex_normals(vertices, shared.faces)
     cloth = materials.sample_cloth(rng), _pattern(rng, 0.4), float(rng.uniform(0.0, 0.2))
     wave = np.sin(rest @ rng.normal(0, 45, (3, 6)) + rng.uniform(0, 6, 6)) @ rng.normal(0, 1, 6)
@@ -230,11 +265,11 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
 
     look_back = look.back if not look.glove else materials.tone(rng.random())
     # Blood shows through: the hands' shader scatters red light, which plain solids do not.
-    colors = look_back * [1.07, 0.94, 0.92] * _face_tints(int(rng.integers(len(assets.names("skins/")))))
+    colors = look_back * [1.07, 0.94, 0.92] * _face_tints(int(rng.integers(len(assets.names("skins/")))))[shared.used]
     colors = colors * np.minimum(1.0, 0.75 / colors.max(1, keepdims=True))      # of all channels, or it turns white
     hair_color = (np.array([0.04, 0.028, 0.02]) * np.exp(rng.uniform(-1.2, 2.2)) * np.exp(rng.normal(0, 0.1, 3))
                   if rng.random() < 0.93 else materials.sample_cloth(rng))
-    colors, hairy, hair_lift = _head(rng, shape, colors, hair_color)
+    colors, hairy, hair_lift = _head(rng, shape, shared.weights[:, 1], colors, hair_color)
     gloss = look.gloss if not look.glove else 0.3
     hair = (hairy[shared.quads].max(1) > 0.02) & (head_share > 0.7)
     hem = (_ramp(collar, 0.015) * (1 - shared.weights[:, 2:].max(1)))[:, None]
@@ -245,8 +280,10 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
     stand_off = 0.003 + _ramp(collar, 0.06) * (loose + fold * wave)
     hanging = clothed.copy()                                        # down to a level hem
     hanging[:, 1] = np.where(shared.weights[:, 0] > 0.95, np.maximum(clothed[:, 1], hips), clothed[:, 1])
-    add(keep & shirt, hanging, stand_off, *cloth, print_uv if printed else around_uv)
-    add(keep & trousers, clothed, 0.010 + 0.003 * wave, materials.sample_cloth(rng), _pattern(rng, 0.2), 0.1)
+    add(shirt, hanging, stand_off, *cloth, print_uv if printed else around_uv)
+    under = np.where(rest[:, 1] > hips - 0.03, stand_off - 0.003, np.inf)           # the shirt, or they show through
+    trousers_off = np.minimum(0.010 + 0.003 * wave, under)
+    add(trousers, clothed, trousers_off, materials.sample_cloth(rng), _pattern(rng, 0.2), 0.1)
 
     def on_head(points):
         return (points - shape.neck) @ turn.T + shape.neck
@@ -285,13 +322,12 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
                   on_head(shape.eyes.mean(0) + _FACE_FROM_EYES))
 
 
-def _head(rng, shape: Figure, colors: np.ndarray, hair_color: np.ndarray) -> tuple:
-    """Brows, beard and hair. colors: (V, 3) of bare skin.
+def _head(rng, shape: Figure, on_head: np.ndarray, colors: np.ndarray, hair_color: np.ndarray) -> tuple:
+    """Brows, beard and hair. on_head: (V,) share of the head; colors: (V, 3) of bare skin.
 
     Returns skin colours (V, 3), how much hair covers a vertex (V,) in 0..1 and how far it stands off (V,) metres.
     """
     p = shape.vertices
-    on_head = template().weights[:, 1]
     eye_y, face_z = shape.eyes[:, 1].mean(), shape.eyes[:, 2].mean()
     dark = np.zeros(len(p))
     lift_m, arch, thick = rng.uniform(0.017, 0.023), rng.uniform(4, 14), rng.uniform(0.0025, 0.0045)
@@ -395,7 +431,7 @@ def sample_reach(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.nd
     out = np.array([-1.0 if side == 0 else 1.0, 1.0, 1.0])
     at = np.array([rng.uniform(-0.3, 1.2), rng.uniform(-1.0, 0.5), rng.uniform(-0.2, 1.0)])
     at = out * at / np.linalg.norm(at) * rng.uniform(*FROM_FACE_M)
-    mean = figure(0)                                                # people differ by less than the hand's place does
+    mean = figure(0, False)                            # people differ by less than the hand's place does
     uppers = out * rng.uniform((0.0, -1.0, -0.1), (0.9, 0.25, 0.9), (64, 3))
     uppers /= np.linalg.norm(uppers, axis=-1, keepdims=True)
     elbows = mean.shoulders[side] + np.linalg.norm(mean.elbows[side] - mean.shoulders[side]) * uppers

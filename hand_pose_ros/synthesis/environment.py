@@ -95,14 +95,13 @@ def sample(rng: np.random.Generator, R_world_camera: np.ndarray) -> Lighting:
 def view(probe: Probe, R_env_camera: np.ndarray, hfov_rad: float, width: int, height: int) -> np.ndarray:
     """Perspective picture of a probe, (height, width, 3) float32 linear. R_env_camera: (3, 3)."""
     f = 0.5 * width / np.tan(0.5 * hfov_rad)
-    x, y = np.meshgrid((np.arange(width) - 0.5 * (width - 1)) / f, (np.arange(height) - 0.5 * (height - 1)) / f)
-    rays = np.stack([x, y, np.ones_like(x)], axis=-1) @ R_env_camera.T
-    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
+    right = ((np.arange(width) - 0.5 * (width - 1)) / f).astype(np.float32)
+    down = ((np.arange(height) - 0.5 * (height - 1)) / f).astype(np.float32)[:, None]
+    x, y, z = (np.float32(a) * right + (np.float32(b) * down + np.float32(c)) for a, b, c in R_env_camera)
     rows, columns = probe.panorama.shape[:2]
-    u = np.arctan2(-rays[..., 1], rays[..., 0]) / (2 * np.pi) * columns
-    v = np.arccos(np.clip(rays[..., 2], -1, 1)) / np.pi * rows - 0.5
-    return cv2.remap(probe.panorama, np.mod(u, columns).astype(np.float32), v.astype(np.float32), cv2.INTER_LINEAR,
-                     borderMode=cv2.BORDER_WRAP)
+    u = np.arctan2(-y, x) * np.float32(columns / (2 * np.pi))
+    v = np.arctan2(np.sqrt(x * x + y * y), z) * np.float32(rows / np.pi) - np.float32(0.5)
+    return cv2.remap(probe.panorama, np.mod(u, np.float32(columns)), v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
 
 def _lamp_direction(rng: np.random.Generator, R_world_camera: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ MAX_CUT_M = 0.003
 TOUCH_M = 0.002
 """A part of the hand touches an object that comes this near to its skin."""
 _ATTEMPTS = 8
-_SAMPLE_M = 0.005
+_SAMPLE_M, _REACH_M = 0.005, 0.01
 
 
 def hold(rng: np.random.Generator, hand, thickness: np.ndarray | None = None) -> tuple[list, str] | None:
@@ -60,12 +60,26 @@ def contact(meshes: list, hand, skin: cKDTree | None = None) -> tuple[float, int
     corners = corners[((corners.max(1) > low) & (corners.min(1) < high)).all(1)]
     points = _surface_points(corners)
     points = points[((points > low) & (points < high)).all(1)]
+    points = points[_may_be_near(points, hand.vertices, low, high)]
     # What reaches deeper than the bound passes through lesser depths on its way in.
-    distance, nearest = skin.query(points, distance_upper_bound=0.01)
+    distance, nearest = skin.query(points, distance_upper_bound=_REACH_M)
     near = np.isfinite(distance)
     nearest = nearest[near]
     height = np.einsum("nk,nk->n", points[near] - hand.vertices[nearest], hand.normals[nearest])
     return float(max(-height.min(initial=0.0), 0.0)), len(np.unique(hand.part_ids[nearest[height < TOUCH_M]]))
+
+
+def _may_be_near(points: np.ndarray, vertices: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which points (n, 3) share a cell of _REACH_M, or one beside it, with a vertex: the tree is asked about a third.
+
+    low, high: (3,) bounds of both.
+    """
+    cells = np.zeros(np.floor((high - low) / _REACH_M).astype(int) + 3, bool)
+    cells[tuple(((vertices - low) / _REACH_M).astype(int).T + 1)] = True
+    for axis in range(3):
+        beside = np.moveaxis(cells, axis, 0)
+        beside[:] = beside | np.roll(beside, 1, 0) | np.roll(beside, -1, 0)
+    return cells[tuple(((points - low) / _REACH_M).astype(int).T + 1)]
 
 
 def _surface_points(corners: np.ndarray) -> np.ndarray:

@@ -45,10 +45,10 @@ def picture(kind: str, renderer, seed: int, index: int, poses: tuple[str, ...] =
         else:
             drawn = scene.sample_frame(rng, renderer.width, renderer.height)
         drawn, raster = labels.take(drawn, renderer)
-        image = labels.develop(drawn, raster, rng)
         hands, unseen = labels.hand_records(drawn, raster)
         if kind != "crops" or hands and labels.is_seen(hands[0]):
             break
+    image = labels.develop(drawn, raster, rng)
     camera = labels.camera(drawn)
     meta = {"kind": kind, "index": index, "seed": seed, "width": renderer.width, "height": renderer.height,
             "K": np.round(camera.K, 5).tolist(), "distortion_model": camera.distortion_model,

@@ -13,7 +13,6 @@ import contextlib
 import os
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 
 from hand_pose_ros.errors import ConfigError
@@ -199,6 +198,28 @@ void main() { gl_Position = u_shadow * vec4(in_pos, 1.0); }
 """
 _DEPTH_FRAGMENT = "#version 330\nvoid main() {}\n"
 
+_RESOLVE_VERTEX = """
+#version 330
+void main() { gl_Position = vec4(vec2(gl_VertexID & 1, gl_VertexID >> 1) * 4.0 - 1.0, 0.0, 1.0); }
+"""
+
+_RESOLVE_FRAGMENT = """
+#version 330
+layout(location = 0) out vec4 o_color; layout(location = 1) out vec2 o_depth_id;
+uniform sampler2D t_color, t_depth_id;
+uniform int u_samples;           // per pixel and side
+void main() {
+    ivec2 at = ivec2(gl_FragCoord.xy) * u_samples, last = textureSize(t_color, 0) - 1;
+    vec4 sum = vec4(0.0);
+    for (int dy = 1 - u_samples; dy < u_samples; ++dy)
+        for (int dx = 1 - u_samples; dx < u_samples; ++dx)
+            sum += float((u_samples - abs(dx)) * (u_samples - abs(dy)))
+                   * texelFetch(t_color, clamp(at + ivec2(dx, dy), ivec2(0), last), 0);
+    o_color = sum / float(u_samples * u_samples * u_samples * u_samples);
+    o_depth_id = texelFetch(t_depth_id, at, 0).xy;
+}
+"""
+
 _BAKE_VERTEX = """
 #version 330
 in vec2 in_uv; in vec4 in_value; out vec4 v_value;
@@ -295,6 +316,12 @@ class Renderer:
         self.ctx = open_context()
         ctx = self.ctx
         self._targets: dict[int, tuple] = {}
+        size = (width, height)
+        self._color, self._depth_id = ctx.texture(size, 4, dtype="f4"), ctx.texture(size, 2, dtype="f4")
+        self._resolved = ctx.framebuffer([self._color, self._depth_id])
+        self._resolve_program = ctx.program(_RESOLVE_VERTEX, _RESOLVE_FRAGMENT)
+        self._resolve_program["t_color"], self._resolve_program["t_depth_id"] = 0, 1
+        self._resolve_vao = ctx.vertex_array(self._resolve_program, [])
         self._shadow_map = ctx.depth_texture((_SHADOW_SIZE, _SHADOW_SIZE))
         self._shadow_map.compare_func = "<="
         self._shadow_map.repeat_x = self._shadow_map.repeat_y = False
@@ -349,11 +376,11 @@ class Renderer:
         """Draws a view. Returns a Raster of the renderer's size."""
         ctx = self.ctx
         drawn = [self._upload(skin, slot) for slot, skin in enumerate(view.skins)]
-        solids = self._upload_solids(view.solids)
+        solids, seen = self._upload_solids(view.solids, view.K)
         self._set_lighting(view)
         self._draw_shadows(view, drawn, solids)
         samples = 1 if view.coarse else self.supersample
-        target = self._target(samples)[0]
+        target, color, depth_id = self._target(samples)
         target.use()
         target.clear(0.0, 0.0, 0.0, 0.0, depth=1.0)
         ctx.enable_only(ctx.DEPTH_TEST | ctx.CULL_FACE)
@@ -364,15 +391,17 @@ class Renderer:
         self._env.use(1)
         self._pattern.use(2)
         for skin, (vao, _, _) in zip(view.skins, drawn):
+            if np.bitwise_and.reduce(self._beyond(view.K, skin.vertices)):
+                continue
             self._set_look(skin)
             # The image is drawn with rows downwards, which turns every winding round; a mirrored mesh turns it again.
             ctx.front_face = "ccw" if skin.flipped else "cw"
             vao.render()
-        if solids:
+        if seen:
             ctx.enable_only(ctx.DEPTH_TEST)
             ctx.front_face = "cw"
-            self._solid_vao.render(vertices=solids)
-        return self._read(samples)
+            self._solid_vao.render(vertices=seen)
+        return self._resolve(samples, color, depth_id)
 
     def _target(self, samples: int) -> tuple:
         """Framebuffer, colour and depth-and-id textures with ``samples`` squared samples a pixel."""
@@ -382,6 +411,16 @@ class Renderer:
             frame = self.ctx.framebuffer([color, depth_id], self.ctx.depth_renderbuffer(size))
             self._targets[samples] = frame, color, depth_id
         return self._targets[samples]
+
+    def _beyond(self, K: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Beyond which sides of the picture, and of the nearest that is drawn, points (N, 3) lie: bits (N,) uint8.
+
+        A triangle whose corners share a bit is not in the picture; of a person behind a close-up most are not.
+        """
+        x, y, z = points.T
+        u, v = K[0, 0] * x + (K[0, 2] + 1.0) * z, K[1, 1] * y + (K[1, 2] + 1.0) * z     # from a pixel outside
+        sides = z < NEAR_M, u < 0, u > (self.width + 1) * z, v < 0, v > (self.height + 1) * z
+        return np.bitwise_or.reduce([side * bit for side, bit in zip(sides, _BITS)])
 
     def _projection(self, K: np.ndarray, s: int) -> np.ndarray:
         w, h = self.width * s, self.height * s
@@ -410,9 +449,10 @@ class Renderer:
         entry[2].write(np.hstack([skin.vertices, skin.normals]).astype(np.float32).tobytes())
         return entry
 
-    def _upload_solids(self, solids: tuple) -> int:
+    def _upload_solids(self, solids: tuple, K: np.ndarray) -> tuple[int, int]:
+        """Returns how many indices there are, for shadows, and how many of the first may be in the picture."""
         if not solids:
-            return 0
+            return 0, 0
         blocks, indices, base = [], [], 0
         for solid in solids:
             n = len(solid.vertices)
@@ -424,15 +464,17 @@ class Renderer:
             indices.append(np.asarray(solid.faces, np.int32) + base)
             base += n
         vertices, index = np.concatenate(blocks), np.concatenate(indices)
-        first = vertices[index[:, 0]]
-        away = np.einsum("tk,tk->t", first[:, :3], first[:, 3:6]) > 0
-        index = np.concatenate([index[~away], index[away]])        # what faces the camera hides the rest: it goes first
+        beyond = self._beyond(K, vertices[:, :3])
+        unseen = (beyond[index[:, 0]] & beyond[index[:, 1]] & beyond[index[:, 2]]) > 0
+        away = np.einsum("vk,vk->v", vertices[:, :3], vertices[:, 3:6])[index[:, 0]] > 0
+        near, far = index[~(away | unseen)], index[away & ~unseen]
+        index = np.concatenate([near, far, index[unseen]])         # what faces the camera hides the rest: it goes first
         if vertices.nbytes > self._solid_buffer.size or index.nbytes > self._solid_index.size:
             raise ConfigError(f"a scene has {base} vertices of solids; at most {self._solid_buffer.size // 56} fit: "
                               "use coarser solids")
         self._solid_buffer.write(vertices.tobytes())
         self._solid_index.write(index.tobytes())
-        return index.size
+        return index.size, near.size + far.size
 
     def _set_lighting(self, view: View) -> None:
         light = view.lighting
@@ -496,32 +538,22 @@ class Renderer:
         for name in ("back", "palm", "blood", "knuckle", "nail", "crease", "scatter"):
             program["u_" + name].write(np.asarray(getattr(look, name), np.float32).tobytes())
 
-    def _read(self, s: int) -> Raster:
-        shape = (self.height * s, self.width * s)
-        _, color, depth_id = self._target(s)
-        rgba = np.frombuffer(color.read(), np.float16).reshape(*shape, 4)
-        depth_id = np.frombuffer(depth_id.read(), np.float32).reshape(*shape, 2)[::s, ::s]
-        if s == 2:
-            rgba = cv2.sepFilter2D(_every_second_row(rgba.astype(np.float32)), -1, _TENT, np.ones(1, np.float32),
-                                   borderType=cv2.BORDER_REPLICATE)[:, ::2]
-        elif s > 2:
-            rgba = cv2.blur(rgba.astype(np.float32), (s, s), borderType=cv2.BORDER_REPLICATE)[::s, ::s]
-        return Raster(color=rgba[..., :3].astype(np.float32, order="C"),
-                      alpha=rgba[..., 3].astype(np.float32, order="C"),
-                      depth=np.ascontiguousarray(depth_id[..., 0]), ids=depth_id[..., 1].astype(np.uint8))
+    def _resolve(self, samples: int, color, depth_id) -> Raster:
+        """Filter the samples to pixels where they are, since reading them all back costs more."""
+        self._resolved.use()
+        self.ctx.enable_only(self.ctx.NOTHING)
+        color.use(0)
+        depth_id.use(1)
+        self._resolve_program["u_samples"] = samples
+        self._resolve_vao.render(vertices=3)
+        shape = (self.height, self.width)
+        rgba = np.frombuffer(self._color.read(), np.float32).reshape(*shape, 4)
+        found = np.frombuffer(self._depth_id.read(), np.float32).reshape(*shape, 2)
+        return Raster(color=np.ascontiguousarray(rgba[..., :3]), alpha=np.ascontiguousarray(rgba[..., 3]),
+                      depth=np.ascontiguousarray(found[..., 0]), ids=found[..., 1].astype(np.uint8))
 
 
-_TENT = np.array([0.25, 0.5, 0.25], np.float32)
-
-
-def _every_second_row(image: np.ndarray) -> np.ndarray:
-    """The even rows of ``image`` (2 n, ...) after a tent filter down the columns: half the work of filtering all."""
-    out = image[1::2] + image[::2]
-    out[1:] += image[1:-1:2]
-    out[0] += image[0]
-    out += image[::2]
-    out *= 0.25
-    return out
+_BITS = np.array([1, 2, 4, 8, 16], np.uint8)
 
 
 def open_context():

@@ -180,13 +180,14 @@ class _Builder:
                                self.bank["shadow"][0], gain=0.0))
         parts.append(_Quad(foot - along * 0.12 + up * 0.97 + out * 0.012, along * (width + 0.3), -up * 1.0,
                            self.bank["shadow"][0], gain=0.0))
-        for corner, right, down, texture, factor in (
-                (foot + along * width + up + out * depth, -out * depth, -up, side, 0.75 * level),
-                (foot + up, out * depth, -up, side, 0.8),
-                (foot + up, along * width, out * depth, top or side, 1.05),
-                (foot + out * depth, along * width, -out * depth, side, 0.5),
-                (foot + up + out * depth, along * width, -up, front, 0.95)):
-            parts.append(_Quad(corner, right, down, texture, gain=np.asarray(gain) * factor))
+        for outward, corner, right, down, texture, factor in (
+                (along, foot + along * width + up + out * depth, -out * depth, -up, side, 0.75 * level),
+                (-along, foot + up, out * depth, -up, side, 0.8),
+                (up, foot + up, along * width, out * depth, top or side, 1.05),
+                (-up, foot + out * depth, along * width, -out * depth, side, 0.5),
+                (out, foot + up + out * depth, along * width, -up, front, 0.95)):
+            if outward @ corner < 0:                                               # it faces the camera
+                parts.append(_Quad(corner, right, down, texture, gain=np.asarray(gain) * factor))
         self.boxes.append((float(np.linalg.norm(centre)), parts))
         return foot + up, centre
 

@@ -32,6 +32,12 @@ COARSE, COARSE_BLUR_PX = 0.67, 1.5
 drawn without supersampling: they are averaged afterwards."""
 BOX_SHARE = (0.45, 0.6)
 """Longer side of the joints' box in a crop over the crop's side."""
+FOREARM_BALL = 0.23, 0.32
+"""A ball that holds a forearm, its hand and what that holds: metres of its middle from the elbow, and of its radius."""
+ELBOW_END_M = 0.03
+"""Beyond the elbow an arm narrows to nothing over this length, so that it stays within the elbow of the body."""
+LENS_WIDENS = 0.1
+"""A distorted lens may show this share of the picture's side more than the pinhole that it is made from."""
 HOLDING = 0.24
 """Share of hands that are given something to hold (a few of them find nothing that fits)."""
 
@@ -181,20 +187,23 @@ def _lone_hand(rng, look, kinds):
 
 def _owned_hand(rng, look, R_world_camera):
     """A gesturing hand with the person it belongs to, seen from somewhere before that person."""
-    person, arms, chosen = _person(rng, look, legs=False, showing=rng.random() < 0.6)
+    someone = _person(rng, look, legs=False, showing=rng.random() < 0.6)
     distance = float(np.exp(rng.uniform(np.log(0.4), np.log(3.5))))
     ray = np.array([rng.uniform(-0.5, 0.5), rng.uniform(-0.4, 0.4), 1.0])
     R_camera_body = _before_person(rng, R_world_camera, ray)
-    arm, R, t = arms[chosen]
+    arm, R, t = _arm_of(rng, look, someone, someone.chosen)
     origin = distance * ray / np.linalg.norm(ray) - R_camera_body @ (R @ arm.joints.mean(0) + t)
-    skins, solids, capsules = (), _placed_solids(person, R_camera_body, origin), np.zeros((0, 7))
-    for side, (arm, R, t) in enumerate(arms):
-        placed = place(arm, R_camera_body @ R, R_camera_body @ t + origin, 0 if side == chosen else -1)
+    skins, solids, capsules, hand = place(arm, R_camera_body @ R, R_camera_body @ t + origin, 0)
+    solids, others = _placed_solids(someone.person, R_camera_body, origin) + solids, ()
+    flat = hand.joints_m[:, :2] / hand.joints_m[:, 2:]
+    widest = (0.5 / BOX_SHARE[0] + 0.1) * np.ptp(flat, axis=0).max()                # from the middle to the border
+    middle = 0.5 * (flat.min(0) + flat.max(0))
+    side = 1 - someone.chosen
+    if _may_be_seen(someone, side, R_camera_body, origin, middle - widest, middle + widest):
+        arm, R, t = _arm_of(rng, look, someone, side)
+        placed = place(arm, R_camera_body @ R, R_camera_body @ t + origin, -1)
         skins, solids, capsules = skins + placed[0], solids + placed[1], np.vstack([capsules, placed[2]])
-        if side == chosen:
-            hand = placed[3]
-        else:
-            others = (placed[3],)
+        others = (placed[3],)
     return skins, solids, capsules, hand, others, distance, _floor_below(R_world_camera, origin)
 
 
@@ -254,11 +263,19 @@ def sample_frame(rng: np.random.Generator, width: int, height: int) -> Scene:
                  settings, tuple(hands), attributes, bent)
 
 
-def _person(rng, look, legs, showing=False):
-    """A person and both arms: (Person, [(arm, R, t) into the body frame], which arm matters).
+@dataclass(frozen=True, eq=False)
+class _Someone:
+    """A person whose forearms are still to be posed."""
 
-    showing: one hand makes a sign beside the face.
-    """
+    person: body.Person
+    owner: Owner
+    gestures: list                              # of both sides: unit (upper arm, forearm, palm), body frame
+    chosen: int                                 # the side whose hand matters
+    showing: bool                               # whether that hand makes a sign beside the face
+    to_head: np.ndarray | None                  # (3,) where it is held to, from the face
+
+
+def _person(rng, look, legs, showing=False) -> _Someone:
     chosen = int(rng.integers(2))
     gestures = [body.sample_gesture(rng, side, showing and side == chosen, showing) for side in range(2)]
     to_head = None
@@ -266,22 +283,39 @@ def _person(rng, look, legs, showing=False):
         upper, to_head = body.sample_reach(rng, chosen)
         gestures[chosen] = upper, *gestures[chosen][1:]
     person = body.sample(rng, look, np.stack([g[0] for g in gestures]), legs)
-    owner, arms = sample_owner(rng), []
-    for side in range(2):
-        sign = ("count", "sign") if showing and side == chosen and rng.random() < 0.85 else None
-        arm = sample_arm(rng, look, person=person, owner=owner, kinds=sign)
-        _, fore, palm = gestures[side]
-        held_to_head = to_head is not None and side == chosen
-        for attempt in range(24 if held_to_head else 8):            # until the hand is not in the body
-            if held_to_head and attempt < 16:
-                fore, palm = _to_head(rng, person, to_head * (1 + 0.05 * attempt), side)
-            R = body.arm_rotation(arm.elbow, fore, palm, side)
-            t = person.elbows[side] - R @ arm.elbow
-            if not person.holds(np.vstack([arm.joints, 0.4 * arm.elbow]) @ R.T + t).any():
-                break
-            _, fore, palm = body.sample_gesture(rng, side, showing and side == chosen)
-        arms.append((arm, R, t))
-    return person, arms, chosen
+    return _Someone(person, sample_owner(rng), gestures, chosen, showing, to_head)
+
+
+def _arm_of(rng, look, someone: _Someone, side: int) -> tuple[Arm, np.ndarray, np.ndarray]:
+    """One forearm and hand of a person, R and t into the body frame."""
+    person, mine = someone.person, side == someone.chosen
+    sign = ("count", "sign") if someone.showing and mine and rng.random() < 0.85 else None
+    arm = sample_arm(rng, look, person=person, owner=someone.owner, kinds=sign)
+    _, fore, palm = someone.gestures[side]
+    held_to_head = someone.to_head is not None and mine
+    for attempt in range(24 if held_to_head else 8):                # until the hand is not in the body
+        if held_to_head and attempt < 16:
+            fore, palm = _to_head(rng, person, someone.to_head * (1 + 0.05 * attempt), side)
+        R = body.arm_rotation(arm.elbow, fore, palm, side)
+        t = person.elbows[side] - R @ arm.elbow
+        if not person.holds(np.vstack([arm.joints, 0.4 * arm.elbow]) @ R.T + t).any():
+            break
+        _, fore, palm = body.sample_gesture(rng, side, someone.showing and mine)
+    return arm, R, t
+
+
+def _may_be_seen(someone: _Someone, side: int, R, t, low: np.ndarray, high: np.ndarray) -> bool:
+    """Whether a forearm with its hand may reach into a picture: if not, nobody needs to pose it.
+
+    R, t: from the body frame to the camera's. low, high: (2,) ends of the picture as x / z and y / z.
+    """
+    elbow = someone.person.elbows[side]
+    centre = R @ (elbow + FOREARM_BALL[0] * someone.gestures[side][1]) + t
+    if someone.to_head is not None and side == someone.chosen:
+        return True
+    beyond = np.concatenate([low * centre[2] - centre[:2], centre[:2] - high * centre[2]])
+    return bool((beyond <= FOREARM_BALL[1] * np.sqrt(1 + np.concatenate([low, high]) ** 2)).all()
+                and centre[2] > -FOREARM_BALL[1])
 
 
 def _to_head(rng, person: body.Person, at: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -330,30 +364,37 @@ class _Stage:
 
 def _add_person(rng, look, stage, hands, mode):
     """Put a person into a frame; its hands join ``hands``. Returns ((skins, solids, capsules), body's middle (3,))."""
-    K, size = stage.K, (stage.width, stage.height)
+    K, size, arms = stage.K, (stage.width, stage.height), {}
     side_px = float(np.exp(rng.uniform(np.log(16), np.log(max(0.45 * size[1], 17.0)))))
     distance = np.clip(K[0, 0] * 0.15 / side_px, 0.35, 6.0)
     where = rng.uniform(0.08, 0.92, 2) * size
     if mode == "showing":                                           # head and shoulders to the whole person
         shown_m = float(np.exp(rng.uniform(np.log(0.6), np.log(2.1))))
         distance = K[1, 1] * shown_m / size[1]
-        person, arms, _ = _person(rng, look, shown_m > 1.1, True)
+        someone = _person(rng, look, shown_m > 1.1, True)
         anchor = np.array([0.0, 0.95 + rng.uniform(-0.08, 0.3) - 0.5 * shown_m, 0.0])
         where = np.array([rng.uniform(0.22, 0.78), rng.uniform(0.45, 0.55)]) * size
     elif mode == "none":                                            # a portrait, cut off above the elbows
-        person, arms, _ = _person(rng, look, False)
-        anchor, arms = np.array([0.0, 0.66, 0.05]), []
+        someone = _person(rng, look, False)
+        anchor = np.array([0.0, 0.66, 0.05])
         distance = K[1, 1] * rng.uniform(0.42, 0.55) / size[1]
         where = np.array([rng.uniform(0.3, 0.7), rng.uniform(0.5, 0.65)]) * size
     else:
-        person, arms, chosen = _person(rng, look, legs=side_px < 60)
-        arm, R, t = arms[chosen]
+        someone = _person(rng, look, legs=side_px < 60)
+        arms[someone.chosen] = arm, R, t = _arm_of(rng, look, someone, someone.chosen)
         anchor = R @ arm.joints.mean(0) + t
     ray = _on_ray(K, where, distance)
     R_camera_body = _before_person(rng, stage.R_world_camera, ray)
     origin = ray - R_camera_body @ anchor
-    skins, solids, capsules = (), _placed_solids(person, R_camera_body, origin), np.zeros((0, 7))
-    for arm, R, t in arms:
+    skins, solids, capsules = (), _placed_solids(someone.person, R_camera_body, origin), np.zeros((0, 7))
+    low = (-LENS_WIDENS * np.array(size) - K[:2, 2]) / [K[0, 0], K[1, 1]]
+    high = ((1 + LENS_WIDENS) * np.array(size) - K[:2, 2]) / [K[0, 0], K[1, 1]]
+    for side in range(2 if mode != "none" else 0):
+        if side not in arms:
+            if not _may_be_seen(someone, side, R_camera_body, origin, low, high):
+                continue
+            arms[side] = _arm_of(rng, look, someone, side)
+        arm, R, t = arms[side]
         placed = place(arm, R_camera_body @ R, R_camera_body @ t + origin, len(hands))
         skins, solids, capsules = skins + placed[0], solids + placed[1], np.vstack([capsules, placed[2]])
         hands.append(placed[3])
@@ -420,8 +461,9 @@ def sample_arm(rng: np.random.Generator, look: materials.SkinLook, pose: np.ndar
     axis = elbow / np.linalg.norm(elbow)
     reach = float(np.linalg.norm(elbow))
     if person is not None:
-        beyond = np.maximum(hand.vertices @ axis - reach, 0.0)
-        hand = replace(hand, vertices=hand.vertices - beyond[:, None] * axis)
+        along = (hand.vertices @ axis)[:, None]
+        round_end = np.sqrt(np.clip(1 - (np.maximum(along - reach, 0.0) / ELBOW_END_M) ** 2, 0.0, 1.0))
+        hand = replace(hand, vertices=np.minimum(along, reach) * axis + round_end * (hand.vertices - along * axis))
         if person.long_sleeves:
             start = float(np.clip(rng.normal(0.02, 0.02), -0.01, 0.1))
             parts.append(_sleeve(rng, forearm, axis, reach, start, person.cloth, 1.03))

@@ -2,6 +2,7 @@
 import json
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -150,6 +151,41 @@ def test_without_supersampling_labels_are_the_same_and_colours_nearly(machine, l
     assert mixed.any() and set(np.unique(coarse.alpha)) <= {0.0, 1.0}
 
 
+def test_what_is_left_out_as_beyond_the_picture_is_not_in_it(machine, lighting, flat_hand, monkeypatch):
+    skin, _, capsules, K = flat_hand
+    rng, solids = np.random.default_rng(0), []
+    for centre in rng.uniform((-0.6, -0.6, -0.3), (0.6, 0.6, 1.2), (60, 3)):
+        mesh = shapes.box(centre, np.eye(3), rng.uniform(0.01, 0.5, 3)) if rng.random() < 0.5 else shapes.ball(
+            centre, rng.uniform(0.01, 0.2))
+        solids.append(gl.Solid(*mesh[:3], mesh[3], rng.uniform(0.1, 0.9, 3), 0, 0.3))
+    aside = replace(skin, vertices=skin.vertices + [2.0, 0.0, 0.0])
+    shown = []
+    for chosen in (solids[:15], solids[15:30], solids):
+        view = gl.View(K, lighting, (skin, aside), tuple(chosen), capsules)
+        drawn = machine.render(view)
+        with monkeypatch.context() as patch:
+            patch.setattr(gl.Renderer, "_beyond", lambda self, K, points: np.zeros(len(points), np.uint8))
+            whole = machine.render(view)
+        shown.append((drawn.ids == gl.SOLID_ID).mean())
+        np.testing.assert_array_equal(drawn.ids, whole.ids)
+        np.testing.assert_array_equal(drawn.color, whole.color)
+    assert max(shown) > 0.1
+
+
+def test_pixels_are_a_tent_over_their_samples_and_labels_the_sample_at_their_middle(machine, lighting, flat_hand):
+    skin, _, capsules, K = flat_hand
+    raster = machine.render(gl.View(K, lighting, (skin,), (), capsules))
+    _, color, depth_id = machine._target(2)
+    samples = np.frombuffer(color.read(), np.float16).reshape(2 * SIZE, 2 * SIZE, 4).astype(np.float32)
+    tent = np.array([0.25, 0.5, 0.25])
+    expected = cv2.sepFilter2D(samples, -1, tent, tent, borderType=cv2.BORDER_REPLICATE)[::2, ::2]
+    np.testing.assert_allclose(raster.color, expected[..., :3], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(raster.alpha, expected[..., 3], atol=1e-6)
+    middle = np.frombuffer(depth_id.read(), np.float32).reshape(2 * SIZE, 2 * SIZE, 2)[::2, ::2]
+    np.testing.assert_array_equal(raster.depth, middle[..., 0])
+    np.testing.assert_array_equal(raster.ids, middle[..., 1])
+
+
 @pytest.fixture(scope="module")
 def crops(machine):
     return [render.picture("crops", machine, 3, index) for index in range(10)]
@@ -226,7 +262,7 @@ def test_the_side_label_is_the_side_one_sees():
 
 def test_parts_of_a_frame_are_those_of_the_hand_asked_for(machine, tmp_path):
     """A scene's first hand may be left out of the labels, as one that nobody sees: the others keep their numbers."""
-    path, checked, shifted = tmp_path / shards.name("frames", 0), 0, 0
+    path, checked, shifted = tmp_path / shards.name("frames", 0), [], 0
     with shards.ShardWriter(path) as writer:
         for index in range(40):
             writer.add(index, *render.picture("frames", machine, 1, index)[:3])
@@ -234,10 +270,9 @@ def test_parts_of_a_frame_are_those_of_the_hand_asked_for(machine, tmp_path):
         for number, label in enumerate(record["meta"]["hands"]):
             sample = shards.decode(record, number)
             column, row = np.round(sample.joints_px[sample.state == JointState.VISIBLE]).astype(int).T
-            assert (sample.parts[row, column] > 0).mean() > 0.7
-            checked += 1
+            checked.append((sample.parts[row, column] > 0).mean())     # joints of a tiny hand round to beside it
             shifted += label["mask_base"] != 16 * (number + 1)
-    assert checked > 15 and shifted > 0
+    assert len(checked) > 15 and shifted > 0 and min(checked) > 0.5 and np.mean(checked) > 0.85
 
 
 def test_frames_have_hands_people_and_negatives(machine):
