@@ -39,6 +39,7 @@ _FINGER = {
     "curl": (87, 102, 56), "loose": (62, 88, 50), "hook": (8, 92, 60), "claw": (-5, 58, 38), "bent": (78, 6, 4),
     "slope": (45, 12, 8), "ring": (48, 52, 28), "tuck": (70, 100, 52), "wide": (28, 38, 24), "medium": (42, 52, 34),
     "tight": (60, 72, 46), "cup": (30, 25, 15), "crook": (10, 75, 45), "tripod": (52, 45, 22), "plate": (60, 12, 10),
+    "fold": (10, 104, 64),
 }
 # Radial abduction of index, middle, ring and little finger [degrees]
 _SPREAD = {
@@ -138,8 +139,11 @@ ANCHORS = {
     "power_tight": Anchor("tight tight tight tight", "oppose", "fist", 0.4, weight=4, kind="grasp"),
     "sphere": Anchor("wide wide wide wide", "grip", "spread", 0.5, weight=4, kind="grasp"),
     "sphere_small": Anchor("medium medium medium medium", "oppose", "open", 0.5, weight=3, kind="grasp"),
-    "hook": Anchor("hook hook hook hook", "rest", "parallel", 0.1, weight=2, kind="grasp"),
-    "claw": Anchor("claw claw claw claw", "out", "spread", 0.0, weight=2, kind="grasp"),
+    "hook": Anchor("hook hook hook hook", "rest", "parallel", 0.1, weight=3, kind="grasp"),
+    "hook_loose": Anchor("crook crook crook crook", "lazy", "parallel", 0.15, weight=2.5, kind="rest"),
+    "hook_fist": Anchor("fold fold fold fold", "side", "fist", 0.1, weight=3),
+    "hook_fist_thumb": Anchor("fold fold fold fold", "up", "parallel", 0.1, weight=2),
+    "claw": Anchor("claw claw claw claw", "out", "spread", 0.0, weight=3, kind="grasp"),
     "cup": Anchor("cup cup cup cup", "beside", "together", 0.6, weight=3, kind="grasp"),
     "platform": Anchor("lazy lazy lazy lazy", "wide", "open", 0.1, weight=3, kind="grasp"),
     "table": Anchor("bent bent bent bent", "beside", "together", 0.1, weight=1.5, kind="grasp"),
@@ -151,7 +155,7 @@ ANCHORS = {
     "asl_a": Anchor("curl curl curl curl", "beside", "fist", 0.3, weight=1),
     "asl_c": Anchor("wide wide wide wide", "grip", "together", 0.2, weight=1.5),
     "asl_d": Anchor("straight half half half", "touch", "fist", 0.3, _pinch("middle"), 1.2),
-    "asl_e": Anchor("claw claw claw claw", "across", "together", 0.3, weight=0.7),
+    "asl_e": Anchor("hook hook hook hook", "across", "together", 0.3, weight=0.7),
     "asl_k": Anchor("straight bent curl curl", "up", "vee", 0.3,
                     ((_pad("thumb"), Spot("middle_mcp", 0.75, 90.0)),), 1.2),
     "asl_m": Anchor("bent bent bent curl", "across", "together", 0.3, weight=0.6),
@@ -168,7 +172,7 @@ SHARES = {"anchor": 0.32, "code": 0.32, "blend": 0.2, "free": 0.16}
 """How poses are drawn: near one anchor, each finger stretched or bent by itself, per finger between two anchors, or
 freely within the limits."""
 _STRETCHED = {"straight": 0.6, "lazy": 0.2, "back": 0.1, "slope": 0.1}
-_BENT = {"curl": 0.45, "loose": 0.2, "tuck": 0.15, "half": 0.1, "hook": 0.1}
+_BENT = {"curl": 0.41, "loose": 0.17, "tuck": 0.12, "half": 0.1, "hook": 0.1, "fold": 0.1}
 """Postures of a finger in a code, with their shares. A network that has only seen neighbours bend together reads one
 bent finger as stretched."""
 THUMB_HOLDS, THUMB_PINCHES = 0.3, 0.2
