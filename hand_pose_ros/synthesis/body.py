@@ -24,8 +24,8 @@ ELBOW_TO_PALM_M = 0.34
 TINT_HUES = (0.9, 1.15)
 """How far a channel of the skin images may go from the image's own middle skin, beside what all channels do: blood in
 the cheeks and lips, but no grey."""
-LEGS_FROM_M = 0.5
-"""What lies as far below the pelvis is drawn only where legs are wanted."""
+LEGS_FROM_M = 0.56
+"""What lies as far below the pelvis of the base mesh is drawn only where legs are wanted."""
 _FACE_FROM_EYES = (0.0, -0.03, -0.075)
 _HEAD = ("neck", "head", "jaw", "levator", "oculi", "orbicularis", "oris", "risorius", "special", "temporalis",
          "tongue", "eye")
@@ -51,7 +51,7 @@ class Figure:
 
     vertices: np.ndarray                        # (V, 3)
     clothed: np.ndarray                         # (V, 3) the same without the relief that cloth hides
-    quad_middles: np.ndarray                    # (Q, 3)
+    quad_middles: np.ndarray                    # (Q, 3), of those that are drawn
     male: bool
     shoulders: np.ndarray                       # (2, 3) right, left
     elbows: np.ndarray                          # (2, 3)
@@ -163,7 +163,7 @@ def _whole_figure(variant: int) -> Figure:
         return base.joint("joint-" + name, vertices)
 
     skin = vertices[:len(_whole().uv)]
-    return Figure(skin, _clothed(skin), skin[_whole().quads].mean(1), sex == "male",
+    return Figure(skin, _clothed(skin), np.zeros((0, 3)), sex == "male",
                   np.stack([joint("r-shoulder"), joint("l-shoulder")]),
                   np.stack([joint("r-elbow"), joint("l-elbow")]), joint("neck"), joint("head"),
                   np.stack([joint("r-eye"), joint("l-eye")]), joint("pelvis"))

@@ -70,7 +70,7 @@ def contact(meshes: list, hand, skin: cKDTree | None = None) -> tuple[float, int
 
 
 def _may_be_near(points: np.ndarray, vertices: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Which points (n, 3) share a cell of _REACH_M, or one beside it, with a vertex: the tree is asked about a third.
+    """Which points (n, 3) share a cell of _REACH_M, or one beside it, with a vertex: the tree is spared the rest.
 
     low, high: (3,) bounds of both.
     """

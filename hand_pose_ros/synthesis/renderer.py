@@ -28,6 +28,7 @@ DEVICE_INDEX = "GLCONTEXT_DEVICE_INDEX"
 """Environment variable by which glcontext chooses among EGL's devices."""
 NEAR_M, FAR_M = 0.03, 30.0
 _SHADOW_SIZE = 256
+_BITS = np.array([1, 2, 4, 8, 16], np.uint8)
 
 _LIGHTING = """
 uniform vec3 u_sh[9];
@@ -551,9 +552,6 @@ class Renderer:
         found = np.frombuffer(self._depth_id.read(), np.float32).reshape(*shape, 2)
         return Raster(color=np.ascontiguousarray(rgba[..., :3]), alpha=np.ascontiguousarray(rgba[..., 3]),
                       depth=np.ascontiguousarray(found[..., 0]), ids=found[..., 1].astype(np.uint8))
-
-
-_BITS = np.array([1, 2, 4, 8, 16], np.uint8)
 
 
 def open_context():

@@ -35,7 +35,8 @@ BOX_SHARE = (0.45, 0.6)
 FOREARM_BALL = 0.23, 0.32
 """A ball that holds a forearm, its hand and what that holds: metres of its middle from the elbow, and of its radius."""
 ELBOW_END_M = 0.03
-"""Beyond the elbow an arm narrows to nothing over this length, so that it stays within the elbow of the body."""
+"""Beyond the elbow the mesh of an arm, which goes on bent, is drawn in to a round end: what lies as far beyond as this,
+and more, to its tip."""
 LENS_WIDENS = 0.1
 """A distorted lens may show this share of the picture's side more than the pinhole that it is made from."""
 HOLDING = 0.24
@@ -309,10 +310,9 @@ def _may_be_seen(someone: _Someone, side: int, R, t, low: np.ndarray, high: np.n
 
     R, t: from the body frame to the camera's. low, high: (2,) ends of the picture as x / z and y / z.
     """
-    elbow = someone.person.elbows[side]
-    centre = R @ (elbow + FOREARM_BALL[0] * someone.gestures[side][1]) + t
     if someone.to_head is not None and side == someone.chosen:
         return True
+    centre = R @ (someone.person.elbows[side] + FOREARM_BALL[0] * someone.gestures[side][1]) + t
     beyond = np.concatenate([low * centre[2] - centre[:2], centre[:2] - high * centre[2]])
     return bool((beyond <= FOREARM_BALL[1] * np.sqrt(1 + np.concatenate([low, high]) ** 2)).all()
                 and centre[2] > -FOREARM_BALL[1])
@@ -461,9 +461,7 @@ def sample_arm(rng: np.random.Generator, look: materials.SkinLook, pose: np.ndar
     axis = elbow / np.linalg.norm(elbow)
     reach = float(np.linalg.norm(elbow))
     if person is not None:
-        along = (hand.vertices @ axis)[:, None]
-        round_end = np.sqrt(np.clip(1 - (np.maximum(along - reach, 0.0) / ELBOW_END_M) ** 2, 0.0, 1.0))
-        hand = replace(hand, vertices=np.minimum(along, reach) * axis + round_end * (hand.vertices - along * axis))
+        hand = replace(hand, vertices=_ended(hand.vertices, axis, reach))
         if person.long_sleeves:
             start = float(np.clip(rng.normal(0.02, 0.02), -0.01, 0.1))
             parts.append(_sleeve(rng, forearm, axis, reach, start, person.cloth, 1.03))
@@ -480,6 +478,19 @@ def sample_arm(rng: np.random.Generator, look: materials.SkinLook, pose: np.ndar
         attributes["ring"] = True
     return Arm(name, hand.vertices, hand.normals, hand.joints, elbow, hand.hand_length_m, look,
                tuple(p for p in parts if p), attributes)
+
+
+def _ended(vertices: np.ndarray, axis: np.ndarray, reach: float) -> np.ndarray:
+    """Arm vertices (V, 3) with a round end at ``reach`` metres along the unit vector ``axis``, no wider than the arm is
+    before it and 2 cm long, so that an elbow hides it."""
+    along = (vertices @ axis)[:, None]
+    across = vertices - along * axis
+    radius = np.linalg.norm(across, axis=1, keepdims=True)
+    before = radius[(along <= reach) & (along > reach - ELBOW_END_M)]
+    limit = np.median(before) if len(before) else 0.04
+    share = np.clip((along - reach) / ELBOW_END_M, 0.0, 1.0)
+    narrowed = np.where(along > reach, np.minimum(1.0, limit / np.maximum(radius, 1e-6)) * np.sqrt(1 - share ** 2), 1.0)
+    return (np.minimum(along, reach) + 0.02 * share) * axis + narrowed * across
 
 
 def place(arm: Arm, R: np.ndarray, t: np.ndarray, hand: int) -> tuple:

@@ -23,7 +23,7 @@ from hand_pose_ros.errors import DataError
 from hand_pose_ros.types import Camera, Sample
 
 JPEG_QUALITY = 92
-_RUNS = cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE
+_RUN_LENGTHS = cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE
 PER_SHARD = 500
 DEPTH_UNIT_M = 1e-4
 ABANDONED_AFTER_S = 600.0
@@ -68,11 +68,11 @@ class ShardWriter:
         files = [(".jpg", _encode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])),
                  (".json", json.dumps(meta, separators=(",", ":")).encode())]
         if mask is not None:
-            files.append((".mask.png", _encode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 4, *_RUNS])))
+            files.append((".mask.png", _encode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 4, *_RUN_LENGTHS])))
         if depth_m is not None:
             units = np.nan_to_num(depth_m) / DEPTH_UNIT_M + 0.5
             units = np.where((units >= 0) & (units < 65536), units, 0).astype(np.uint16)
-            files.append((".depth.png", _encode(".png", units, [cv2.IMWRITE_PNG_COMPRESSION, 1, *_RUNS])))
+            files.append((".depth.png", _encode(".png", units, [cv2.IMWRITE_PNG_COMPRESSION, 1, *_RUN_LENGTHS])))
         try:
             for suffix, data in files:
                 entry = tarfile.TarInfo(key + suffix)

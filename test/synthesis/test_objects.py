@@ -64,6 +64,16 @@ def test_held_things_do_not_cut_the_hand_deeper_than_flesh_gives(grips):
     assert np.mean(np.array(depths) < objects.MAX_CUT_M + 0.001) > 0.9
 
 
+def test_no_point_that_the_skin_is_near_to_is_spared():
+    rng = np.random.default_rng(4)
+    vertices = rng.normal(0.0, 0.04, (400, 3))
+    low, high = vertices.min(0) - objects.TOUCH_M, vertices.max(0) + objects.TOUCH_M
+    points = rng.uniform(low, high, (20000, 3))
+    near = cKDTree(vertices).query(points)[0] < objects._REACH_M
+    kept = objects._may_be_near(points, vertices, low, high)
+    assert kept[near].all() and near.sum() > 500 and kept.mean() < 0.5
+
+
 def test_held_things_are_touched_by_two_parts_of_the_hand(grips):
     rng = np.random.default_rng(1)
     for hand, solids, name in grips:

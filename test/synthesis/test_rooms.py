@@ -110,25 +110,73 @@ def test_hands_held_to_the_head_are_near_it_and_not_in_it(monkeypatch):
     assert np.median([away for away, _ in distances()]) > 0.25
 
 
-def test_only_arms_that_no_picture_shows_are_left_out(monkeypatch):
-    judge, verdicts = scene._may_be_seen, []
+@pytest.mark.parametrize("kind", ["crops", "frames"])
+def test_only_arms_that_no_picture_shows_are_left_out(kind, monkeypatch):
+    """Each arm that would be left out is drawn all the same. Those that ran into their body are turned elsewhere, which
+    nobody knows who leaves them out; of the others none may be seen."""
+    judge, turned, pose_arm = scene._may_be_seen, [], scene._arm_of
+    verdicts, people, left_out, drawn_anyway = {}, {}, 0, 0
 
-    def asked(*args):
-        verdicts.append(judge(*args))
+    def asked(someone, side, *more):
+        verdicts[id(someone), side] = judge(someone, side, *more)
         return True
 
+    def posed(rng, look, someone, side):
+        arm, R, t = pose_arm(rng, look, someone, side)
+        along = R @ (-arm.elbow / np.linalg.norm(arm.elbow))
+        people.setdefault(id(someone), someone)
+        turned.append((list(people).index(id(someone)), side, verdicts.get((id(someone), side), True),
+                       along @ someone.gestures[side][1] < 0.999))
+        return arm, R, t
+
     monkeypatch.setattr(scene, "_may_be_seen", asked)
-    left_out, shown = [], 0
-    for seed in range(160):
+    monkeypatch.setattr(scene, "_arm_of", posed)
+    for seed in range(160 if kind == "crops" else 100):
         verdicts.clear()
-        drawn = scene.sample_crop(np.random.default_rng(seed), 64)
-        if verdicts:
-            u, v, z = drawn.view.K @ drawn.view.skins[1].vertices.T
-            seen = bool(((z > 0) & (u > 0) & (u < 64 * z) & (v > 0) & (v < 64 * z)).any())
-            shown += seen
-            left_out += [] if verdicts[0] else [seen]
-    # An arm that ran into its body may be turned elsewhere: those who are left out do not come into it that way.
-    assert len(left_out) > 20 and np.mean(left_out) < 0.05 and shown > 4
+        turned.clear()
+        people.clear()
+        rng = np.random.default_rng(seed)
+        drawn = scene.sample_crop(rng, 64) if kind == "crops" else scene.sample_frame(rng, 64, 48)
+        if len(turned) != len(drawn.view.skins):
+            continue                                                    # lone arms
+        height = 64 if kind == "crops" else 48
+        as_drawn = turned if kind == "crops" else sorted(turned)
+        for skin, (_, _, judged, elsewhere) in zip(drawn.view.skins, as_drawn):
+            if not judged and not elsewhere:
+                u, v, z = drawn.view.K @ skin.vertices.T
+                left_out += 1
+                drawn_anyway += bool(((z > 0) & (u > 0) & (u < 64 * z) & (v > 0) & (v < height * z)).any())
+    assert left_out > (10 if kind == "crops" else 1) and drawn_anyway == 0
+
+
+def test_a_box_shows_no_more_than_three_of_its_faces_and_none_from_inside():
+    rng = np.random.default_rng(0)
+    builder = rooms._Builder(rng, "office", -1.4, 1.3, (3.0, 2.0, 2.0, 2.0), np.array([0.0, 0.0, 1.2]))
+    for _ in range(50):
+        angle = rng.uniform(0, 2 * np.pi)
+        along, out = np.array([np.cos(angle), np.sin(angle), 0.0]), np.array([np.sin(angle), -np.cos(angle), 0.0])
+        size, low = rng.uniform(0.2, 1.5, 3), rng.uniform(0.3, 1.5)
+        builder.boxes.clear()
+        _, centre = builder._box_on(-2.5 * out, along, out, rng.uniform(-1, 1), low, size, [0], [1], 1.0, [2])
+        faces = builder.boxes[0][1][1:]                                 # after its shadow on the wall
+        assert 1 <= len(faces) <= 3
+        for face in faces:
+            middle = face.corner + 0.5 * (face.right + face.down)
+            assert (middle - centre) @ middle < 0                       # looks back at the camera, from outside
+
+
+def test_an_arm_ends_round_at_its_elbow():
+    rng = np.random.default_rng(0)
+    look = materials.sample_skin(rng)[0]
+    for _ in range(12):
+        someone = scene._person(rng, look, False)
+        arm, _, _ = scene._arm_of(rng, look, someone, 0)
+        axis, reach = arm.elbow / np.linalg.norm(arm.elbow), np.linalg.norm(arm.elbow)
+        along = arm.vertices @ axis
+        radius = np.linalg.norm(arm.vertices - along[:, None] * axis, axis=1)
+        assert along.max() < reach + 0.021
+        before = radius[(along <= reach) & (along > reach - 0.03)].max()
+        assert radius[along > reach].max() <= before and radius[along > reach + 0.0199].max(initial=0.0) < 0.006
 
 
 def test_hands_that_a_crop_shows_beside_its_own_are_boxed():
