@@ -259,7 +259,7 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
         mask[quads] = True
         used, where = np.flatnonzero(mask), (np.cumsum(mask) - 1)[quads]
         v = surface[used] + normals[used] * lift[used][:, None]
-        mesh_faces = np.concatenate([where[:, [0, 1, 2]], where[:, [0, 2, 3]]])
+        mesh_faces = _triangles(where)
         n = vertex_normals(v, mesh_faces)
         solids.append(((v, n, uv[used], mesh_faces), color[used] if np.ndim(color) == 2 else color, pattern, gloss))
 
