@@ -29,6 +29,10 @@ SPREAD_DEG = (17.0, 14.0, 32.0)
 """Largest angle between neighbouring fingers 2-3, 3-4, 4-5 (Chatzioglou et al., Anat. Cell Biol. 57(2), 2024)."""
 DIP_FOLLOWS_PIP, DIP_FREEDOM_DEG = 0.62, 7.0
 """In free motion the last joint bends with the middle one (Hahn et al., J. Hand Surg. 20B, 1995: about two thirds)."""
+PRESSED, PRESSED_JITTER = 0.5, 0.15
+"""Share of poses whose last joints are straighter than that, since the tips rest on palm or thing or since only the
+superficial flexor pulls: by a factor of 0 to 1 for all fingers and the deviation for each. With 0 it is the straight
+fist of Wehbe (Am. J. Occup. Ther. 41(3), 1987)."""
 
 LOWER = np.radians([LIMITS_DEG[name][0] for name in rig.DOFS])
 UPPER = np.radians([LIMITS_DEG[name][1] for name in rig.DOFS])
@@ -289,8 +293,8 @@ def _draw(rng: np.random.Generator, kinds):
         pose, contacts = _blend(rng, anchor(name), anchor(other)), ()
         pose = pose + _noise(rng, 8.0)
     else:
-        pose, contacts, name = _free(rng), (), "free"
-    return _wrist(rng, pose), name, contacts
+        return _wrist(rng, _free(rng)), "free", ()
+    return _wrist(rng, _pressed(rng, pose)), name, contacts
 
 
 @lru_cache(maxsize=None)
@@ -377,6 +381,14 @@ def _free(rng: np.random.Generator) -> np.ndarray:
     low, high = LOWER[_THUMB_DOFS], UPPER[_THUMB_DOFS]
     pose[_THUMB_DOFS] = low + (high - low) * rng.beta(2.0, 2.2, size=5)
     pose[rig.DOF["arch"]] = rng.beta(1.2, 3.0)
+    return pose
+
+
+def _pressed(rng: np.random.Generator, pose: np.ndarray) -> np.ndarray:
+    """The pose, now and then with its last joints straightened as by what the tips press on."""
+    if rng.random() < PRESSED:
+        pose = pose.copy()
+        pose[_DIP] *= np.clip(rng.random() + PRESSED_JITTER * rng.standard_normal(4), -0.1, 1.1)
     return pose
 
 

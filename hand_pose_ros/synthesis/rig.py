@@ -70,6 +70,14 @@ METACARPAL_BASE = 0.28
 """Where a metacarpal hinges, as a share of the way from wrist to knuckle."""
 FAN_RAD = np.radians([5.0, 0.0, -6.0, -13.0])
 """Radial abduction of the fingers 2-5 at angle zero against the hand's y axis: they fan out from the wrist."""
+CONVERGENCE_RAD = np.radians([1.0, 11.0, 10.0, 7.0])
+"""How far towards the little finger the plane in which finger 2-5 bends has turned once it is curled into the palm."""
+OBLIQUE_RAD = np.radians([0.0, 0.0, 0.0, 3.0, 8.0])
+"""How far the hinges of thumb..little's outer joints lean, so that what lies beyond them bends towards the thumb.
+
+Curled fingers point at the tubercle of the scaphoid, at the root of the thumb, and not back along themselves: against
+the middle one the index finger by 11, the ring finger by 9, the little finger by 19 degrees (Tan, Kinchelow &
+Beredjiklian, J. Hand Surg. 33A, 2008). The shares of knuckle and outer joints are set so that both come near that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +95,7 @@ class Skeleton:
     @cached_property
     def from_rest(self) -> np.ndarray:
         """(4, 3, 3): takes the proximal phalanges from the rest pose to their zero frames."""
-        rest = rotation_about(2, self.rest[_FIRST + 1]) @ rotation_about(0, -self.rest[_FIRST])
-        return np.swapaxes(self.zero @ rest, -1, -2)
+        return np.swapaxes(self.zero @ _knuckle_turn(self.rest), -1, -2)
 
     @cached_property
     def thumb_from_rest(self) -> np.ndarray:
@@ -105,7 +112,11 @@ class Skeleton:
 
     @cached_property
     def hinge_spin(self) -> tuple[np.ndarray, np.ndarray]:
-        return _spin(self.axes)
+        """Of the outer joints' axes, which lean as OBLIQUE_RAD says."""
+        along = self.joints[_HINGE_JOINTS[0]] - self.joints[_HINGE_JOINTS[0] - 1]
+        dorsal = np.cross(self.axes, along)
+        dorsal /= np.linalg.norm(dorsal, axis=1, keepdims=True)
+        return _spin((axis_angle(dorsal, -OBLIQUE_RAD) @ self.axes[..., None])[..., 0])
 
 
 def measure(joints: np.ndarray, elbow: np.ndarray, axes: np.ndarray, thumb_rest: np.ndarray) -> Skeleton:
@@ -175,8 +186,8 @@ def motions(skeleton: Skeleton, pose: np.ndarray) -> np.ndarray:
     lift = _spun(skeleton.arch_spin, -ARCH_RAD * pose[..., DOF["arch"], None])           # (..., 4, 3, 3)
     carrier = about(lift, joints[0] + METACARPAL_BASE * (knuckles - joints[0]))
     out[..., _METACARPALS, :, :] = carrier
-    turn = rotation_about(2, pose[..., _FIRST + 1]) @ rotation_about(0, -pose[..., _FIRST])
-    out[..., _PROXIMAL, :, :] = compose(carrier, about(skeleton.zero @ turn @ skeleton.from_rest, knuckles))
+    turn = skeleton.zero @ _knuckle_turn(pose) @ skeleton.from_rest
+    out[..., _PROXIMAL, :, :] = compose(carrier, about(turn, knuckles))
     turn = _thumb_turn(pose[..., _THUMB:_THUMB + 3])
     out[..., BONE["thumb_cmc"], :, :] = about(skeleton.thumb @ turn @ skeleton.thumb_from_rest, joints[1])
 
@@ -186,6 +197,15 @@ def motions(skeleton: Skeleton, pose: np.ndarray) -> np.ndarray:
         carrier = out[..., _BASES + step, :, :]
         out[..., _BASES + step + 1, :, :] = compose(carrier, bend[..., step, :, :, :])
     return out
+
+
+def _knuckle_turn(pose: np.ndarray) -> np.ndarray:
+    """Flexion and abduction of the fingers 2-5 at their knuckles, with the turn that comes with curling. (..., 4, 3, 3)
+    """
+    flexion = pose[..., _FIRST]
+    curled = 0.5 * (1.0 - np.cos(np.clip(flexion + pose[..., _FIRST + 2], 0.0, np.pi)))
+    abduction = pose[..., _FIRST + 1] - CONVERGENCE_RAD * curled
+    return rotation_about(2, abduction) @ rotation_about(0, -flexion)
 
 
 def _thumb_turn(angles: np.ndarray) -> np.ndarray:

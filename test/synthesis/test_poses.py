@@ -64,6 +64,14 @@ def test_the_last_joint_follows_the_middle_one(drawn):
     assert np.polyfit(pip[inside], dip[inside], 1)[0] == pytest.approx(0.62, abs=0.06)
 
 
+def test_tips_are_pressed_straight_in_some_fists_only(drawn):
+    sampled, names, _ = drawn
+    held = sampled[np.array([name != "free" for name in names])]
+    pip, dip = held[:, np.array(FLEX) + 2], held[:, np.array(FLEX) + 3]
+    curled = dip[pip > np.radians(85.0)]
+    assert 0.1 < (curled < np.radians(25.0)).mean() < 0.4 < (curled > np.radians(45.0)).mean()
+
+
 def test_neighbouring_fingers_bend_together(drawn):
     sampled, _, _ = drawn
     together = np.corrcoef(sampled[:, FLEX].T)
