@@ -33,6 +33,9 @@ PRESSED, PRESSED_JITTER = 0.5, 0.15
 """Share of poses whose last joints are straighter than that, since the tips rest on palm or thing or since only the
 superficial flexor pulls: by a factor of 0 to 1 for all fingers and the deviation for each. With 0 it is the straight
 fist of Wehbe (Am. J. Occup. Ther. 41(3), 1987)."""
+THUMB_SHARES_DEG = 8.0
+"""Standard deviation of what the thumb's knuckle bends more, and its saddle joint less, than the named pose says. Round
+heads of the metacarpal let the knuckle bend by 90 degrees, flat ones hardly (Barmakian, Hand Clin. 8(4), 1992)."""
 
 LOWER = np.radians([LIMITS_DEG[name][0] for name in rig.DOFS])
 UPPER = np.radians([LIMITS_DEG[name][1] for name in rig.DOFS])
@@ -53,8 +56,8 @@ _SPREAD = {
 # Thumb: saddle joint flexion, abduction, twist, MCP flexion, IP flexion [degrees]
 _THUMB = {
     "rest": (4, -4, 0, 8, 12), "out": (-18, -12, 0, -4, -8), "wide": (-8, 6, 0, -2, -2), "beside": (16, -30, -8, 6, 4),
-    "up": (-20, -24, -6, -6, -12), "over": (20, 18, 22, 30, 32), "under": (38, 2, 22, 46, 40),
-    "across": (42, -8, 26, 40, 45), "oppose": (28, 14, 32, 14, 20), "grip": (8, 20, 20, 14, 26),
+    "up": (-20, -24, -6, -6, -12), "over": (5, 18, 16, 46, 36), "under": (18, 8, 20, 56, 42),
+    "across": (20, -2, 22, 55, 42), "oppose": (28, 14, 32, 14, 20), "grip": (8, 20, 20, 14, 26),
     "side": (16, -22, 0, 18, 30), "lazy": (10, 2, 6, 14, 20), "touch": (36, 14, 44, 24, 20),
 }
 
@@ -294,7 +297,7 @@ def _draw(rng: np.random.Generator, kinds):
         pose = pose + _noise(rng, 8.0)
     else:
         return _wrist(rng, _free(rng)), "free", ()
-    return _wrist(rng, _pressed(rng, pose)), name, contacts
+    return _wrist(rng, _shared(rng, _pressed(rng, pose))), name, contacts
 
 
 @lru_cache(maxsize=None)
@@ -381,6 +384,14 @@ def _free(rng: np.random.Generator) -> np.ndarray:
     low, high = LOWER[_THUMB_DOFS], UPPER[_THUMB_DOFS]
     pose[_THUMB_DOFS] = low + (high - low) * rng.beta(2.0, 2.2, size=5)
     pose[rig.DOF["arch"]] = rng.beta(1.2, 3.0)
+    return pose
+
+
+def _shared(rng: np.random.Generator, pose: np.ndarray) -> np.ndarray:
+    """The pose with some of the thumb's flexion moved between its saddle joint and its knuckle."""
+    pose, more = pose.copy(), np.radians(THUMB_SHARES_DEG) * rng.standard_normal()
+    pose[rig.DOF["thumb_mcp_flexion"]] += more
+    pose[rig.DOF["thumb_cmc_flexion"]] -= more
     return pose
 
 
