@@ -34,8 +34,8 @@ PRESSED, PRESSED_JITTER = 0.5, 0.15
 superficial flexor pulls: by a factor of 0 to 1 for all fingers and the deviation for each. With 0 it is the straight
 fist of Wehbe (Am. J. Occup. Ther. 41(3), 1987)."""
 THUMB_SHARES_DEG = 8.0
-"""Standard deviation of what the thumb's knuckle bends more, and its saddle joint less, than the named pose says. Round
-heads of the metacarpal let the knuckle bend by 90 degrees, flat ones hardly (Barmakian, Hand Clin. 8(4), 1992)."""
+"""Standard deviation of what the thumb's knuckle bends more, and its saddle joint less, than the named pose says: how
+far it can bend differs more between people than in any other joint (Yoshida et al., J. Hand Surg. 28A(5), 2003)."""
 
 LOWER = np.radians([LIMITS_DEG[name][0] for name in rig.DOFS])
 UPPER = np.radians([LIMITS_DEG[name][1] for name in rig.DOFS])
@@ -55,7 +55,7 @@ _SPREAD = {
 }
 # Thumb: saddle joint flexion, abduction, twist, MCP flexion, IP flexion [degrees]
 _THUMB = {
-    "rest": (4, -4, 0, 8, 12), "out": (-18, -12, 0, -4, -8), "wide": (-8, 6, 0, -2, -2), "beside": (16, -30, -8, 6, 4),
+    "rest": (4, -4, 0, 8, 12), "out": (-13, -11, 0, 5, -1), "wide": (-8, 5, 0, 3, 0), "beside": (16, -30, -8, 6, 4),
     "up": (-20, -24, -6, -6, -12), "over": (5, 18, 16, 46, 36), "under": (18, 8, 20, 56, 42),
     "across": (20, -2, 22, 55, 42), "oppose": (28, 14, 32, 14, 20), "grip": (8, 20, 20, 14, 26),
     "side": (16, -22, 0, 18, 30), "lazy": (10, 2, 6, 14, 20), "touch": (36, 14, 44, 24, 20),
