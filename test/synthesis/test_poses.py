@@ -64,6 +64,21 @@ def test_the_last_joint_follows_the_middle_one(drawn):
     assert np.polyfit(pip[inside], dip[inside], 1)[0] == pytest.approx(0.62, abs=0.06)
 
 
+@pytest.mark.parametrize("name", ["fist", "point", "victory", "four", "horns"])
+def test_thumbs_over_the_palm_fold_at_their_knuckle(name):
+    """In photographs of signs by 47 +- 11 degrees, with half as much left for the saddle joint (Ge et al., 2019)."""
+    pose = np.degrees(poses.solved(name))
+    knuckle, saddle = pose[rig.DOF["thumb_mcp_flexion"]], pose[rig.DOF["thumb_cmc_flexion"]]
+    assert knuckle == pytest.approx(47.0, abs=11.0) and saddle < 0.55 * knuckle
+
+
+def test_thumbs_differ_in_which_joint_bends():
+    rng = np.random.default_rng(3)
+    drawn = np.array([poses.sample_named(rng, kinds=("thumb_up",))[0] for _ in range(60)])
+    difference = drawn[:, rig.DOF["thumb_mcp_flexion"]] - drawn[:, rig.DOF["thumb_cmc_flexion"]]
+    assert np.degrees(difference.std()) > 10.0
+
+
 def test_tips_are_pressed_straight_in_some_fists_only(drawn):
     sampled, names, _ = drawn
     held = sampled[np.array([name != "free" for name in names])]
