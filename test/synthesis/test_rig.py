@@ -101,11 +101,13 @@ def test_tips_of_a_fist_lie_side_by_side(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_straight_finger_does_not_lean(name):
+def test_straight_fingers_fan_out_and_do_not_lean_whatever_the_others_do(name):
     skeleton = _skeleton(name)
     alone, others = _joints(skeleton), _joints(skeleton, index_mcp_flexion=80, index_pip_flexion=90,
                                                ring_mcp_flexion=80, ring_pip_flexion=90)
     np.testing.assert_allclose(others[9:13], alone[9:13], atol=1e-12)
+    along = alone[[6, 10, 14, 18]] - alone[[5, 9, 13, 17]]
+    np.testing.assert_allclose(np.degrees(np.arctan2(-along[:, 0], along[:, 1])), np.degrees(rig.FAN_RAD), atol=0.5)
 
 
 @pytest.mark.parametrize("finger", FINGERS[1:])
