@@ -7,7 +7,7 @@ from typing import Callable
 import numpy as np
 
 from .errors import ConfigError
-from .skeleton import FINGERTIPS, mano_joints, with_tips_on_skin
+from .skeleton import FINGERTIPS, with_tips_on_skin
 
 STRAIGHT = 0.90
 """A finger whose straightness is at least this counts as extended."""
@@ -21,7 +21,7 @@ def straightness(joints: np.ndarray) -> np.ndarray:
     joints: (..., 21, 3) in any length unit. Returns (..., 5), thumb first (measured from its MCP's metacarpal, the
     CMC); NaN where a joint is NaN.
     """
-    tips, joints = np.array(FINGERTIPS), mano_joints(joints)                            # bones that keep their length
+    tips = np.array(FINGERTIPS)
     chain = np.stack([joints[..., tips - k, :] for k in (3, 2, 1, 0)])                    # (4, ..., 5, 3)
     length = np.linalg.norm(np.diff(chain, axis=0), axis=-1).sum(axis=0)                  # (..., 5)
     reach = np.linalg.norm(chain[3] - chain[0], axis=-1)

@@ -20,7 +20,7 @@ import numpy as np
 from hand_pose_ros import crop as crops
 from hand_pose_ros.filters import OneEuroState, one_euro
 from hand_pose_ros.lift import CALIBRATED_LENGTH_SIGMA, rescaled
-from hand_pose_ros.skeleton import BONES, FINGERTIPS, NUM_JOINTS, WRIST, bone_lengths, joint_centres, mano_joints
+from hand_pose_ros.skeleton import BONES, FINGERTIPS, NUM_JOINTS, WRIST, bone_lengths, mano_joints
 from hand_pose_ros.types import Detection, Hand, JointState, ScaleSource
 
 PALM = (0, 5, 9, 13, 17)
@@ -323,12 +323,12 @@ def _filter(track: Track, hand: Hand, stamp_ns: int, config) -> Track:
                         * (palm_m[2] / hand.hand_length_m)) if metric else None
     f_px = smooth(track.shape_px, shape_px, per_finger(size))
     f_m = smooth(track.shape_m, shape_m, per_finger(hand.hand_length_m))
-    lengths = bone_lengths(mano_joints(hand.joints_rel_m))        # bones of the same length however fingers bend
+    lengths = bone_lengths(hand.joints_rel_m)
     f_bones = one_euro(track.bones, lengths, stamp_ns, BONE_CUTOFF_HZ, 0.0) if config else \
         one_euro(None, lengths, stamp_ns, BONE_CUTOFF_HZ, 0.0)
 
     joints_px = f_place.value[:2] + f_px.value - f_px.value[palm].mean(0)
-    relative = joint_centres(with_bone_lengths(mano_joints(f_m.value), f_bones.value))
+    relative = with_bone_lengths(f_m.value, f_bones.value)
     relative -= relative[WRIST]
     joints_m = np.full((NUM_JOINTS, 3), np.nan)
     if metric:

@@ -139,10 +139,10 @@ def hand_weights(vertices: np.ndarray, faces: np.ndarray, joints: np.ndarray, el
     vertices: (V, 3) metres in the hand frame; finger_share: (V, 5) how much belongs to thumb..little.
     Returns (V, 23), rows add up to 1.
     """
-    segments = np.zeros((rig.NUM_BONES, 2, 3))
+    segments, turning = np.zeros((rig.NUM_BONES, 2, 3)), rig.pivots(joints)
     allowed = np.zeros((len(vertices), rig.NUM_BONES), dtype=bool)
     for finger, name in enumerate(FINGERS):
-        chain = joints[1 + 4 * finger:5 + 4 * finger]
+        chain = turning[1 + 4 * finger:5 + 4 * finger]
         bones = [rig.BONE[f"{name}_{joint}"] for joint in (("cmc", "mcp", "ip") if finger == 0
                                                              else ("mcp", "pip", "dip"))]
         for bone, ends in zip(bones, zip(chain[:-1], chain[1:])):

@@ -102,16 +102,16 @@ def clearance(motion: Motion, step_s: float = 0.1) -> float:
     skeleton, radii, _ = poses.body(None)
     least = np.inf
     for time in np.arange(0.0, motion.duration_s + step_s, step_s):
-        one, two = (touch.capsules(_joints(hand, skeleton), radii) for hand in motion.at(time))
+        one, two = (touch.capsules(_pivots(hand, skeleton), radii) for hand in motion.at(time))
         apart = touch.segment_distance(one[:, None, 0], one[:, None, 1], two[None, :, 0], two[None, :, 1])
         least = min(least, float((apart - radii[:, None] - radii).min()))
     return least
 
 
-def _joints(hand: MovingHand, skeleton: rig.Skeleton) -> np.ndarray:
-    """The 21 joints (21, 3) of a moving hand in the camera's frame."""
-    joints = rig.posed_joints(skeleton, rig.motions(skeleton, hand.pose))
-    return joints * [1.0 if hand.is_right else -1.0, 1.0, 1.0] @ hand.R_camera_hand.T + hand.t_camera_hand
+def _pivots(hand: MovingHand, skeleton: rig.Skeleton) -> np.ndarray:
+    """Where a moving hand's bones turn (21, 3), in the camera's frame."""
+    pivots = rig.posed_pivots(skeleton, rig.motions(skeleton, hand.pose))
+    return pivots * [1.0 if hand.is_right else -1.0, 1.0, 1.0] @ hand.R_camera_hand.T + hand.t_camera_hand
 
 
 def _at(track: Track, time_s: float) -> MovingHand:

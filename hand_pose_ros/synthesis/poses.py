@@ -29,10 +29,17 @@ SPREAD_DEG = (17.0, 14.0, 32.0)
 """Largest angle between neighbouring fingers 2-3, 3-4, 4-5 (Chatzioglou et al., Anat. Cell Biol. 57(2), 2024)."""
 DIP_FOLLOWS_PIP, DIP_FREEDOM_DEG = 0.62, 7.0
 """In free motion the last joint bends with the middle one (Hahn et al., J. Hand Surg. 20B, 1995: about two thirds)."""
-PRESSED, PRESSED_JITTER = 0.5, 0.15
+PRESSED, PRESSED_JITTER = 0.6, 0.15
 """Share of poses whose last joints are straighter than that, since the tips rest on palm or thing or since only the
 superficial flexor pulls: by a factor of 0 to 1 for all fingers and the deviation for each. With 0 it is the straight
 fist of Wehbe (Am. J. Occup. Ther. 41(3), 1987)."""
+LIFTED, LIFTED_LEAST, CURLED_PIP_DEG = 0.5, 0.3, 70.0
+"""Share of poses whose curled fingers are lifted from the palm, since the long flexors bend the outer joints alone as
+far as together with the knuckle: their knuckles bend by a factor from the second to 1 of what the anchor says. The
+third: fingers whose middle joints bend by more are curled."""
+LEVEL_DEG = (5.0, 8.0)
+"""Mean and standard deviation of what all four knuckles of a hand are bent more than the anchor says: a hand that is
+held up is not pressed flat."""
 THUMB_SHARES_DEG = 8.0
 """Standard deviation of what the thumb's knuckle bends more, and its saddle joint less, than the named pose says:
 people's knuckles can bend by 40 to 126 degrees (100 volunteers, Yoshida et al., J. Hand Surg. 28A(5), 2003)."""
@@ -143,7 +150,7 @@ ANCHORS = {
     "key": Anchor("loose loose loose loose", "side", "fist", 0.3, _ON_INDEX_SIDE, 4, "grasp"),
     "power_wide": Anchor("wide wide wide wide", "grip", "parallel", 0.2, weight=5, kind="grasp"),
     "power_medium": Anchor("medium medium medium medium", "grip", "parallel", 0.3, weight=5, kind="grasp"),
-    "power_tight": Anchor("tight tight tight tight", "oppose", "fist", 0.4, weight=4, kind="grasp"),
+    "power_tight": Anchor("tight tight tight tight", "grip", "fist", 0.4, weight=4, kind="grasp"),
     "sphere": Anchor("wide wide wide wide", "grip", "spread", 0.5, weight=4, kind="grasp"),
     "sphere_small": Anchor("medium medium medium medium", "oppose", "open", 0.5, weight=3, kind="grasp"),
     "hook": Anchor("hook hook hook hook", "rest", "parallel", 0.1, weight=3, kind="grasp"),
@@ -248,8 +255,8 @@ def sample_named(rng: np.random.Generator, shape=None, kinds: tuple[str, ...] | 
     for _ in range(ATTEMPTS):
         pose, name, contacts = _draw(rng, kinds)
         pose = meet(skeleton, radii, within_limits(pose), contacts)
-        joints = rig.posed_joints(skeleton, rig.motions(skeleton, pose))
-        if touch.overlap(joints, radii) <= MAX_OVERLAP * length:
+        pivots = rig.posed_pivots(skeleton, rig.motions(skeleton, pose))
+        if touch.overlap(pivots, radii) <= MAX_OVERLAP * length:
             return pose, name
     name = "relaxed" if kinds is None else _table(kinds)[0][0]
     return within_limits(_wrist(rng, solved(name, shape))), name
@@ -257,7 +264,7 @@ def sample_named(rng: np.random.Generator, shape=None, kinds: tuple[str, ...] | 
 
 def meet(skeleton: rig.Skeleton, radii: np.ndarray, pose: np.ndarray, contacts=()) -> np.ndarray:
     """Bend the thumb and the fingers so that contacts close and cuts open; (25,) within the limits."""
-    if not contacts and not touch.overlap(rig.posed_joints(skeleton, rig.motions(skeleton, pose)), radii) > 0.0:
+    if not contacts and not touch.overlap(rig.posed_pivots(skeleton, rig.motions(skeleton, pose)), radii) > 0.0:
         return pose
     return within_limits(touch.solve(skeleton, radii, pose, contacts, _FREE_TO_MOVE, LOWER, UPPER))
 
@@ -297,7 +304,8 @@ def _draw(rng: np.random.Generator, kinds):
         pose = pose + _noise(rng, 8.0)
     else:
         return _wrist(rng, _free(rng)), "free", ()
-    return _wrist(rng, _shared(rng, _pressed(rng, pose))), name, contacts
+    pose[_MCP] += np.radians(rng.normal(*LEVEL_DEG))
+    return _wrist(rng, _shared(rng, _pressed(rng, _lifted(rng, pose)))), name, contacts
 
 
 @lru_cache(maxsize=None)
@@ -320,7 +328,7 @@ def _noise(rng: np.random.Generator, spread_deg: float) -> np.ndarray:
     bend = 0.7 * fingers[:, :1] + 0.7 * own
     out[_MCP], out[_PIP] = bend[:, 0], 1.2 * bend[:, 1]
     out[_DIP] = DIP_FOLLOWS_PIP * 1.2 * bend[:, 1] + 0.6 * bend[:, 2]
-    out[_ABDUCTION] = 0.5 * fingers[:, 1] + 0.3 * own[:, 2]
+    out[_ABDUCTION] = 0.5 * fingers[:, 1] + 0.45 * rng.standard_normal(4)
     out[_THUMB_DOFS] = rng.standard_normal(5) * (1.0, 1.0, 0.8, 1.2, 1.6)
     out = np.radians(spread_deg) * np.clip(out, -2.5, 2.5)
     out[rig.DOF["arch"]] = 0.12 * rng.standard_normal()
@@ -348,7 +356,8 @@ def _code(rng: np.random.Generator) -> tuple[np.ndarray, tuple]:
     """Each finger stretched or bent by itself, any thumb, any spread: (pose, contacts)."""
     pose = np.zeros(rig.NUM_DOFS)
     pose[rig.DOF["arch"]] = rng.uniform(0.0, 0.4)
-    pose[_THUMB_DOFS] = np.radians(_THUMB[str(rng.choice(list(_THUMB)))])
+    thumbs = np.array(list(_THUMB.values()))
+    pose[_THUMB_DOFS] = np.radians(rng.dirichlet(np.full(2, 0.6)) @ thumbs[rng.choice(len(thumbs), 2, replace=False)])
     fans = np.array(list(_SPREAD.values()))
     fan = rng.dirichlet(np.full(2, 0.6)) @ fans[rng.choice(len(fans), 2, replace=False)]
     bent = rng.random(4) < 0.5
@@ -359,7 +368,8 @@ def _code(rng: np.random.Generator) -> tuple[np.ndarray, tuple]:
     contacts, u = (), rng.random()
     if u < THUMB_HOLDS and bent.any():
         finger = FINGERS[1 + int(rng.choice(np.flatnonzero(bent)))]
-        contacts = ((_pad("thumb"), Spot(f"{finger}_pip", rng.uniform(0.5, 0.8), rng.uniform(155.0, 175.0))),)
+        bone, along = ("pip", rng.uniform(0.4, 0.8)) if rng.random() < 0.7 else ("dip", rng.uniform(0.2, 0.7))
+        contacts = ((_pad("thumb"), Spot(f"{finger}_{bone}", along, rng.uniform(155.0, 175.0))),)
     elif THUMB_HOLDS < u < THUMB_HOLDS + THUMB_PINCHES:
         ray = int(rng.choice(4, p=(0.55, 0.25, 0.12, 0.08)))
         pose[_MCP[ray]:_MCP[ray] + 4:2] = np.radians(_FINGER["ring"][:2])
@@ -392,6 +402,15 @@ def _shared(rng: np.random.Generator, pose: np.ndarray) -> np.ndarray:
     pose, more = pose.copy(), np.radians(THUMB_SHARES_DEG) * rng.standard_normal()
     pose[rig.DOF["thumb_mcp_flexion"]] += more
     pose[rig.DOF["thumb_cmc_flexion"]] -= more
+    return pose
+
+
+def _lifted(rng: np.random.Generator, pose: np.ndarray) -> np.ndarray:
+    """The pose, now and then with the knuckles of its curled fingers bent less."""
+    if rng.random() < LIFTED:
+        pose, factor = pose.copy(), rng.uniform(LIFTED_LEAST, 1.0) + 0.1 * rng.standard_normal(4)
+        curled = pose[_PIP] > np.radians(CURLED_PIP_DEG)
+        pose[_MCP] *= np.where(curled, np.clip(factor, 0.0, 1.1), 1.0)
     return pose
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from hand_pose_ros.skeleton import FINGERS, KNUCKLES
+from hand_pose_ros.skeleton import FINGERS, KNUCKLES, joint_centres
 from hand_pose_ros.synthesis.skinning import about, compose, rotation_about
 
 DOFS = (
@@ -43,9 +43,10 @@ PARENT = {
     **{f"{finger}_dip": f"{finger}_pip" for finger in FINGERS[1:]},
 }
 JOINT_BONE = tuple(BONE[name] for name in (
-    "palm", "thumb_cmc", "thumb_mcp", "thumb_ip", "thumb_ip",
-    *(f"{finger}_{joint}" for finger in FINGERS[1:] for joint in ("mcp", "pip", "dip", "dip"))))
-"""The bone that carries each of the 21 joints."""
+    "palm", "palm", "thumb_cmc", "thumb_mcp", "thumb_ip",
+    *(name for finger in FINGERS[1:] for name in (f"metacarpal_{finger}", f"{finger}_mcp", f"{finger}_pip",
+                                                  f"{finger}_dip"))))
+"""The bone that carries each of the 21 joints: the inner one of the two that it joins."""
 FINGER_BONES = tuple(BONE[name] for name in BONES if name.startswith("thumb") or
                      name.split("_")[-1] in ("mcp", "pip", "dip"))
 """The 15 bones of the fingers, thumb first, each from its base outwards."""
@@ -66,11 +67,15 @@ _HINGE_JOINTS = np.array([[2, *(_KNUCKLES + 1)], [3, *(_KNUCKLES + 2)]])
 """(2, 5) hinges of thumb..little, the inner ones first: degrees of freedom and joints."""
 _BASES = np.array([BONE["thumb_cmc"], *_PROXIMAL])
 _IDENTITY = np.eye(3)
+SADDLE_SETBACK = 0.4
+"""How much further from the thumb's knuckle its saddle joint turns than MANO has it, as a share of the way between: the
+thumb's metacarpal (33 mm of a 186 mm hand between the labels, like MANO's) gets the length of X-rays (46.2 mm;
+Buryanov & Kotiuk 2010)."""
 METACARPAL_BASE = 0.28
 """Where a metacarpal hinges, as a share of the way from wrist to knuckle."""
-FAN_RAD = np.radians([5.0, 0.0, -6.0, -13.0])
+FAN_RAD = np.radians([6.0, 0.0, -7.5, -15.5])
 """Radial abduction of the fingers 2-5 at angle zero against the hand's y axis: they fan out from the wrist."""
-CONVERGENCE_RAD = np.radians([1.0, 11.0, 10.0, 7.0])
+CONVERGENCE_RAD = np.radians([2.0, 11.0, 8.5, 4.5])
 """How far towards the little finger the plane in which finger 2-5 bends has turned once it is curled into the palm."""
 OBLIQUE_RAD = np.radians([0.0, 0.0, 0.0, 3.0, 8.0])
 """How far the hinges of thumb..little's outer joints lean, so that what lies beyond them bends towards the thumb.
@@ -93,6 +98,12 @@ class Skeleton:
     arch_axes: np.ndarray                       # (4, 3) axes about which the metacarpals lift
 
     @cached_property
+    def pivots(self) -> np.ndarray:
+        """(21, 3): the joints where bones turn: wrist and knuckles as they are published, the thumb's saddle joint set
+        back by SADDLE_SETBACK. A hand that turned about MANO's knuckles would have too short phalanges in a fist."""
+        return pivots(self.joints)
+
+    @cached_property
     def from_rest(self) -> np.ndarray:
         """(4, 3, 3): takes the proximal phalanges from the rest pose to their zero frames."""
         return np.swapaxes(self.zero @ _knuckle_turn(self.rest), -1, -2)
@@ -113,7 +124,7 @@ class Skeleton:
     @cached_property
     def hinge_spin(self) -> tuple[np.ndarray, np.ndarray]:
         """Of the outer joints' axes, which lean as OBLIQUE_RAD says."""
-        along = self.joints[_HINGE_JOINTS[0]] - self.joints[_HINGE_JOINTS[0] - 1]
+        along = self.pivots[_HINGE_JOINTS[0]] - self.pivots[_HINGE_JOINTS[0] - 1]
         dorsal = np.cross(self.axes, along)
         dorsal /= np.linalg.norm(dorsal, axis=1, keepdims=True)
         return _spin((axis_angle(dorsal, -OBLIQUE_RAD) @ self.axes[..., None])[..., 0])
@@ -126,10 +137,11 @@ def measure(joints: np.ndarray, elbow: np.ndarray, axes: np.ndarray, thumb_rest:
     thumb_rest: (5,) radians, the angles that the mesh's thumb is said to have at rest (its zero is a convention).
     """
     rest = np.zeros(NUM_DOFS)
+    turning = pivots(joints)
     zeros = np.stack([_zero(ray, axes[ray + 1]) for ray in range(4)])
     rest[DOF["thumb_cmc_flexion"]:DOF["thumb_ip_flexion"] + 1] = thumb_rest
     for ray, finger in enumerate(FINGERS[1:]):
-        chain = joints[5 + 4 * ray:9 + 4 * ray]
+        chain = turning[5 + 4 * ray:9 + 4 * ray]
         frames = [_frame(end - start, axes[ray + 1]) for start, end in zip(chain[:-1], chain[1:])]
         relative = zeros[ray].T @ frames[0]
         rest[DOF[f"{finger}_mcp_abduction"]] = np.arctan2(relative[1, 0], relative[0, 0])
@@ -140,6 +152,14 @@ def measure(joints: np.ndarray, elbow: np.ndarray, axes: np.ndarray, thumb_rest:
     across = np.cross(joints[_KNUCKLES] - joints[0], [0.0, 0.0, 1.0])
     across /= np.linalg.norm(across, axis=1, keepdims=True)
     return Skeleton(joints, elbow, axes, rest, zeros, _frame(joints[2] - joints[1], axes[0]), across)
+
+
+def pivots(joints: np.ndarray) -> np.ndarray:
+    """``Skeleton.pivots`` of joints (21, 3) at rest, as the labels have them."""
+    out, centres = np.array(joints, dtype=float), joint_centres(joints)
+    out[[0, *KNUCKLES]] = centres[[0, *KNUCKLES]]
+    out[1] += SADDLE_SETBACK * (out[1] - out[2])
+    return out
 
 
 def metacarpal_base(joints: np.ndarray, ray: int) -> np.ndarray:
@@ -171,25 +191,25 @@ def motions(skeleton: Skeleton, pose: np.ndarray) -> np.ndarray:
 
     pose: (..., 25) in the order and units of DOFS. Returns (..., 23, 3, 4), metres.
     """
-    joints, rest = skeleton.joints, skeleton.rest
+    joints, turning, rest = skeleton.joints, skeleton.pivots, skeleton.rest
     out = np.zeros((*pose.shape[:-1], NUM_BONES, 3, 4))
     out[..., 0, :, :3] = np.eye(3)
 
     wrist = (rotation_about(2, pose[..., DOF["wrist_deviation"]])
              @ rotation_about(0, -pose[..., DOF["wrist_flexion"]]))
-    out[..., BONE["forearm"], :, :] = about(np.swapaxes(wrist, -1, -2), joints[0])
+    out[..., BONE["forearm"], :, :] = about(np.swapaxes(wrist, -1, -2), turning[0])
     twist = about(_spun(skeleton.forearm_spin, 0.5 * pose[..., DOF["forearm_twist"]]), joints[0])
     for name in ("forearm_upper", "upper_arm"):
         out[..., BONE[name], :, :] = compose(out[..., BONE[PARENT[name]], :, :], twist)
 
-    knuckles = joints[_KNUCKLES]                                             # (4, 3)
+    knuckles = turning[_KNUCKLES]                                            # (4, 3)
     lift = _spun(skeleton.arch_spin, -ARCH_RAD * pose[..., DOF["arch"], None])           # (..., 4, 3, 3)
     carrier = about(lift, joints[0] + METACARPAL_BASE * (knuckles - joints[0]))
     out[..., _METACARPALS, :, :] = carrier
     turn = skeleton.zero @ _knuckle_turn(pose) @ skeleton.from_rest
     out[..., _PROXIMAL, :, :] = compose(carrier, about(turn, knuckles))
     turn = _thumb_turn(pose[..., _THUMB:_THUMB + 3])
-    out[..., BONE["thumb_cmc"], :, :] = about(skeleton.thumb @ turn @ skeleton.thumb_from_rest, joints[1])
+    out[..., BONE["thumb_cmc"], :, :] = about(skeleton.thumb @ turn @ skeleton.thumb_from_rest, turning[1])
 
     bend = _spun(skeleton.hinge_spin, rest[_HINGES] - pose[..., _HINGES])                # (..., 2, 5, 3, 3)
     bend = about(bend, joints[_HINGE_JOINTS])
@@ -233,6 +253,15 @@ def _spun(spin: tuple[np.ndarray, np.ndarray], angle) -> np.ndarray:
 
 
 def posed_joints(skeleton: Skeleton, bone_motions: np.ndarray) -> np.ndarray:
-    """The 21 joints (..., 21, 3) metres carried by their bones' motions (..., 23, 3, 4)."""
+    """The 21 joints (..., 21, 3) metres carried by their bones' motions (..., 23, 3, 4), as the labels have them."""
+    return _carried(skeleton.joints, bone_motions)
+
+
+def posed_pivots(skeleton: Skeleton, bone_motions: np.ndarray) -> np.ndarray:
+    """The same of ``Skeleton.pivots``: bones between them keep their lengths."""
+    return _carried(skeleton.pivots, bone_motions)
+
+
+def _carried(points: np.ndarray, bone_motions: np.ndarray) -> np.ndarray:
     carriers = bone_motions[..., list(JOINT_BONE), :, :]
-    return np.einsum("...kij,kj->...ki", carriers[..., :3], skeleton.joints) + carriers[..., 3]
+    return np.einsum("...kij,kj->...ki", carriers[..., :3], points) + carriers[..., 3]

@@ -29,7 +29,7 @@ _CAPSULES = tuple([(bone, *_ends) for bone, _ends in (
     *((f"metacarpal_{finger}", (0, 5 + 4 * ray)) for ray, finger in enumerate(FINGERS[1:])))])
 CAPSULE_BONES = tuple(name for name, *_ in _CAPSULES)
 CAPSULE_ENDS = np.array([ends for _, *ends in _CAPSULES])
-"""(19, 2) joint indices of the capsules' ends."""
+"""(19, 2) indices of the capsules' ends among Skeleton.pivots."""
 _LAST = np.array([2, 5, 8, 11, 14])
 RADIUS_SHARE = np.array([0.066, 0.050, 0.043, 0.046, 0.040, 0.036, 0.046, 0.041, 0.036, 0.043, 0.039, 0.034,
                          0.037, 0.032, 0.029, 0.060, 0.060, 0.060, 0.056])
@@ -67,30 +67,30 @@ def _pairs() -> np.ndarray:
     return np.array(pairs)
 
 
-def overlap(joints: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """How deep the hand cuts into itself beyond what its flesh gives. joints: (..., 21, 3) metres; radii: (19,).
+def overlap(pivots: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """How deep the hand cuts into itself beyond what its flesh gives. pivots: (..., 21, 3) metres; radii: (19,).
 
     Returns (...) metres, 0 if it does not.
     """
-    return np.maximum(_cuts(joints, radii).max(axis=-1), 0.0)
+    return np.maximum(_cuts(pivots, radii).max(axis=-1), 0.0)
 
 
-def _cuts(joints: np.ndarray, radii: np.ndarray, pairs: np.ndarray | None = None) -> np.ndarray:
+def _cuts(pivots: np.ndarray, radii: np.ndarray, pairs: np.ndarray | None = None) -> np.ndarray:
     """Overlap of pairs of capsules less the give of the flesh, (..., P) metres, negative where apart.
 
     pairs: (P, 2), all that may meet if not given.
     """
     pairs = _pairs() if pairs is None else pairs
-    ends = np.ascontiguousarray(np.moveaxis(capsules(joints, radii), (-1, -2), (0, 1)))      # (3, 2, ..., 19)
+    ends = np.ascontiguousarray(np.moveaxis(capsules(pivots, radii), (-1, -2), (0, 1)))      # (3, 2, ..., 19)
     one, two = ends[..., pairs[:, 0]], ends[..., pairs[:, 1]]
     reach = radii[pairs[:, 0]] + radii[pairs[:, 1]]
     give = np.where(pairs[:, 1] >= 15, PALM_GIVE, FINGER_GIVE) * reach
     return reach - give - _segment_distance(one[:, 0], one[:, 1], two[:, 0], two[:, 1])
 
 
-def capsules(joints: np.ndarray, radii: np.ndarray) -> np.ndarray:
+def capsules(pivots: np.ndarray, radii: np.ndarray) -> np.ndarray:
     """Ends of the capsules' axes (..., 19, 2, 3) metres; the last one of a finger ends a radius before the tip."""
-    ends = joints[..., CAPSULE_ENDS, :]
+    ends = pivots[..., CAPSULE_ENDS, :]
     along = ends[..., _LAST, 1, :] - ends[..., _LAST, 0, :]
     length = np.linalg.norm(along, axis=-1, keepdims=True)
     ends[..., _LAST, 1, :] -= along * (radii[_LAST][:, None] / length)
@@ -130,7 +130,7 @@ def spot_points(skeleton: rig.Skeleton, motions: np.ndarray, spot: Spot):
 def _rest_spot(skeleton: rig.Skeleton, spot: Spot) -> tuple[int, np.ndarray, np.ndarray]:
     """Bone, point and normal of ``spot_points`` in the rest pose."""
     capsule = CAPSULE_BONES.index(spot.bone)
-    start, end = skeleton.joints[CAPSULE_ENDS[capsule]]
+    start, end = skeleton.pivots[CAPSULE_ENDS[capsule]]
     finger = FINGERS.index(spot.bone.split("_")[0])
     along = (end - start) / np.linalg.norm(end - start)
     dorsal = rig.cross(skeleton.axes[finger], along)
@@ -165,9 +165,9 @@ def solve(skeleton: rig.Skeleton, radii: np.ndarray, pose: np.ndarray, contacts,
     meeting = [(*(_rest_spot(skeleton, spot) for spot in pair), touching_distance(radii, *pair)) for pair in contacts]
     for _ in range(steps):
         motions = rig.motions(skeleton, pose + probe)
-        joints = rig.posed_joints(skeleton, motions)
-        near = _pairs()[_cuts(joints[0], radii) > -0.0005]
-        terms = [np.maximum(_cuts(joints, radii, near), 0.0)]
+        pivots = rig.posed_pivots(skeleton, motions)
+        near = _pairs()[_cuts(pivots[0], radii) > -0.0005]
+        terms = [np.maximum(_cuts(pivots, radii, near), 0.0)]
         for one, two, reach in meeting:
             (here, out), (there, back) = _carried(motions, *one), _carried(motions, *two)
             apart = np.linalg.norm(there - here, axis=-1, keepdims=True)

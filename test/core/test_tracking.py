@@ -213,15 +213,15 @@ def test_bones_do_not_stretch():
 
 
 def closing(bend_deg: float) -> np.ndarray:
-    """(21, 3): four fingers of constant bones, bent by so much at each joint, their knuckles as they are published."""
-    joints = hand(at=(0, 0, 0.5)).copy()
+    """(21, 3): four fingers of constant bones, bent by so much at each joint, as they are published."""
+    joints = joint_centres(hand(at=(0, 0, 0.5)))
     for knuckle in (5, 9, 13, 17):
         angle, outward = 0.0, joints[knuckle] - joints[0]
         outward /= np.linalg.norm(outward)
         for k, bone in enumerate((0.036, 0.025, 0.024)):
             angle += np.deg2rad(bend_deg)
             joints[knuckle + k + 1] = joints[knuckle + k] + bone * (np.cos(angle) * outward - np.sin(angle) * Z)
-    return joint_centres(joints)
+    return joints
 
 
 Z = np.array([0.0, 0.0, 1.0])

@@ -9,9 +9,9 @@ from hand_pose_ros.synthesis.hand_model import HandModel
 
 
 def _world(hand, skeleton):
-    """The 21 joints (21, 3) of a moving hand in the camera's frame."""
-    joints = rig.posed_joints(skeleton, rig.motions(skeleton, hand.pose))
-    return joints * [1.0 if hand.is_right else -1.0, 1.0, 1.0] @ hand.R_camera_hand.T + hand.t_camera_hand
+    """Where a moving hand's bones turn (21, 3), in the camera's frame."""
+    pivots = rig.posed_pivots(skeleton, rig.motions(skeleton, hand.pose))
+    return pivots * [1.0 if hand.is_right else -1.0, 1.0, 1.0] @ hand.R_camera_hand.T + hand.t_camera_hand
 
 
 @pytest.mark.parametrize("name", sorted(motions.MOTIONS))
@@ -42,7 +42,7 @@ def test_bones_of_a_moving_hand_keep_their_lengths():
     fingers = [bone for bone in range(20) if bone % 4]
     for time in np.linspace(0.0, motion.duration_s, 9):
         lengths = bone_lengths(_world(motion.at(time)[0], skeleton))
-        np.testing.assert_allclose(lengths[fingers], bone_lengths(skeleton.joints)[fingers], atol=1e-9)
+        np.testing.assert_allclose(lengths[fingers], bone_lengths(skeleton.pivots)[fingers], atol=1e-9)
 
 
 def test_crossing_hands_change_sides_and_the_first_passes_in_front():

@@ -53,7 +53,8 @@ def test_the_true_hands_lie_where_calibration_and_depth_say(bag):
 
 
 def test_true_joints_are_those_that_are_published(bag):
-    """The drawn finger turns about MANO's knuckle, so only from there is its bone as long in every picture."""
+    """The drawn finger turns where its knuckle is published, so only from there is its bone as long in every picture.
+    """
     with bags.BagReader(bag) as reader:
         truths = [recorded.message.hands[0] for recorded in reader.messages([sequence.TOPICS["truth"]])]
     joints = np.array([[[p.x, p.y, p.z] for p in hand.joints_camera] for hand in truths])
@@ -61,7 +62,7 @@ def test_true_joints_are_those_that_are_published(bag):
     def spread(points):
         return np.ptp(np.linalg.norm(points[:, 5] - points[:, 6], axis=-1))
 
-    assert spread(mano_joints(joints)) < 1e-6 < spread(joints)
+    assert spread(joints) < 1e-6 < spread(mano_joints(joints))
 
 
 @pytest.mark.parametrize("name", ["new", "virtual_hands", "teleop_hand"])
