@@ -1,0 +1,160 @@
+"""What virtual hands lack: joint angles of labelled photographs, of predictions for them and of virtual hands.
+
+    python3 benchmarks/joint_angles.py --eval EVAL_FOLDER --predictions out/score/predictions_box_given.jsonl
+
+First table: how far knuckles, middle and last joints of index .. little finger bend (degrees, mean and standard
+deviation), for fingers that are stretched, half bent and curled (middle joint below 30, to 70, above), in the labels
+with 3D joints, in the predictions and in freshly drawn virtual hands, all as they are published. A fault of the hand
+model or of its poses shows here where pictures hide it.
+Second table: how near the nearest drawn hands come to each photographed one (after moving, turning and scaling;
+millimetres a joint of a hand of 186 mm) and the predictions' error there. Error that grows with that distance asks for
+other poses; error where virtual hands are near does not.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import hand_pose_ros.one_blas_thread  # noqa: F401, E402
+import numpy as np  # noqa: E402
+
+from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M, FINGERS, KNUCKLES, hand_length, joint_centres  # noqa: E402
+from hand_pose_ros.synthesis import poses, rig  # noqa: E402
+from hand_pose_ros.synthesis.hand_model import HandModel  # noqa: E402
+
+STRETCHED_DEG, CURLED_DEG = 30.0, 70.0
+SHAPES = 12
+COMPARED = list(range(2, 21))
+"""Joints whose place is compared: data sets disagree most about the wrist and the thumb's saddle joint."""
+NEAREST = 5
+
+
+def bends(joints: np.ndarray) -> np.ndarray:
+    """How far MCP, PIP and DIP of index .. little bend. joints: (..., 21, 3). Returns (..., 4, 3) degrees."""
+    out = []
+    for knuckle in KNUCKLES:
+        bones = np.diff(joints[..., [0, knuckle, knuckle + 1, knuckle + 2, knuckle + 3], :], axis=-2)
+        bones = bones / np.linalg.norm(bones, axis=-1, keepdims=True)
+        cosine = (bones[..., :-1, :] * bones[..., 1:, :]).sum(-1)
+        out.append(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
+    return np.stack(out, axis=-2)
+
+
+def drawn(count: int) -> np.ndarray:
+    """(count, 21, 3) metres: right virtual hands of several people in drawn poses, as joints are published."""
+    rng, model = np.random.default_rng(0), HandModel.load("makehuman")
+    shapes = [model.shape(rng) for _ in range(SHAPES)]
+    out = np.empty((count, 21, 3))
+    for k in range(count):
+        shape = shapes[k % SHAPES]
+        motions = rig.motions(shape.skeleton, poses.sample(rng, shape))
+        out[k] = joint_centres(rig.posed_joints(shape.skeleton, motions))
+        if k % 1000 == 999:
+            print(f"\r{k + 1} of {count} hands drawn", end="" if k + 1 < count else "\n", file=sys.stderr, flush=True)
+    return out
+
+
+def photographed(folder: Path, predictions: Path | None) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """By data set: labels (N, 21, 3), predictions (N, 21, 3) or NaN, and their error (N,) in % of the tight box.
+
+    Left hands are mirrored. Only hands with 21 labelled joints in 3D."""
+    answers = {}
+    if predictions:
+        for line in predictions.read_text().splitlines():
+            row = json.loads(line)
+            answers[row["image"]] = row["hands"]
+    sets: dict[str, list] = {}
+    for line in (folder / "annotations.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        for hand in row["hands"]:
+            if not hand.get("joints_3d") or not all(hand.get("valid_3d") or [True]):
+                continue
+            flip = np.array([1.0 if hand["handedness"] == "right" else -1.0, 1.0, 1.0])
+            truth, px = np.array(hand["joints_3d"], float), np.array(hand["joints_2d"], float)
+            found, error = np.full((21, 3), np.nan), np.nan
+            near = min(answers.get(row["image"], []), default=None,
+                       key=lambda other: np.abs(np.array(other["joints_2d"], float) - px).mean())
+            if near is not None and near.get("joints_3d"):
+                found = np.array(near["joints_3d"], float)
+                error = 100 * np.linalg.norm(np.array(near["joints_2d"]) - px, axis=1).mean() / np.ptp(px, axis=0).max()
+            sets.setdefault(row["dataset"], []).append((truth * flip, found * flip, error))
+    return {name: tuple(np.array(column) for column in zip(*hands)) for name, hands in sets.items()}
+
+
+def nearest(hands: np.ndarray, virtual: np.ndarray) -> np.ndarray:
+    """Millimetres a joint, of a hand of 186 mm, between each hand and its NEAREST-th nearest virtual one after
+    moving, turning and scaling (Procrustes; Gower 1975). hands: (N, 21, 3); virtual: (M, 21, 3). Returns (N,)."""
+    def shape(joints):
+        centred = joints[:, COMPARED] - joints[:, COMPARED].mean(axis=1, keepdims=True)
+        size = np.sqrt((centred * centred).sum(axis=(1, 2), keepdims=True))
+        return centred / size, size[:, 0, 0]
+
+    (pool, sizes), (asked, _) = shape(virtual), shape(hands)
+    spread_mm = 1000 * ADULT_HAND_LENGTH_M * (sizes / hand_length(virtual)).mean() / np.sqrt(len(COMPARED))
+    out = np.empty(len(hands))
+    for k, hand in enumerate(asked):
+        product = np.einsum("nki,kj->nij", pool, hand)
+        values = np.linalg.svd(product, compute_uv=False)
+        values[:, 2] *= np.sign(np.linalg.det(product))
+        out[k] = np.partition(np.sqrt(np.maximum(2.0 - 2.0 * values.sum(axis=1), 0.0)), NEAREST - 1)[NEAREST - 1]
+    return spread_mm * out
+
+
+def angle_table(sources: dict[str, np.ndarray]) -> list[str]:
+    """Lines of the first table. sources: name -> joints (N, 21, 3)."""
+    lines = ["| finger | | of | hands | knuckle | middle joint | last joint |", "| --- " * 7 + "|"]
+    angles = {name: bends(joints[np.isfinite(joints).all(axis=(1, 2))]) for name, joints in sources.items()}
+    for ray, finger in enumerate(FINGERS[1:]):
+        for posture, low, high in (("stretched", -1.0, STRETCHED_DEG), ("half bent", STRETCHED_DEG, CURLED_DEG),
+                                   ("curled", CURLED_DEG, 181.0)):
+            for name, all_bends in angles.items():
+                bent = all_bends[:, ray]
+                bent = bent[(bent[:, 1] >= low) & (bent[:, 1] < high)]
+                if len(bent):
+                    cells = " | ".join(f"{mean:.0f} +- {spread:.0f}" for mean, spread in zip(bent.mean(0), bent.std(0)))
+                    lines.append(f"| {finger} | {posture} | {name} | {len(bent)} | {cells} |")
+    return lines
+
+
+def coverage_table(distance_mm: np.ndarray, error: np.ndarray) -> list[str]:
+    """Lines of the second table. distance_mm, error: (N,)."""
+    lines = ["| nearest virtual hands, mm a joint | hands | error, % of the box |", "| --- | --- | --- |"]
+    for low, high in ((0, 5), (5, 6), (6, 7), (7, 8), (8, 10), (10, np.inf)):
+        inside = (distance_mm >= low) & (distance_mm < high)
+        if inside.any():
+            told = f"{np.nanmean(error[inside]):.2f}" if np.isfinite(error[inside]).any() else "-"
+            lines.append(f"| {low} to {high} | {inside.sum()} | {told} |")
+    return lines
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--eval", type=Path, required=True, help="folder with annotations.jsonl")
+    parser.add_argument("--predictions", type=Path, help="what `hand-pose score` or `predict --boxes` wrote")
+    parser.add_argument("--count", type=int, default=8000, help="virtual hands to draw (default: 8000, half a minute)")
+    args = parser.parse_args()
+    for path in (args.eval / "annotations.jsonl", *([args.predictions] if args.predictions else [])):
+        if not path.is_file():
+            raise SystemExit(f"there is no file {path}")
+    sets = photographed(args.eval, args.predictions)
+    if not sets:
+        raise SystemExit(f"{args.eval}: no label with 21 joints in 3D")
+    virtual = drawn(args.count)
+    for name, (truth, found, error) in sets.items():
+        print(f"\n## {name}: {len(truth)} hands\n")
+        print("\n".join(angle_table({"labels": truth, "predictions": found, "virtual": virtual})) + "\n")
+        distance = nearest(truth, virtual)
+        print("\n".join(coverage_table(distance, error)))
+        known = np.isfinite(error)
+        if known.sum() > 2:
+            print(f"\ncorrelation of distance and error: {np.corrcoef(distance[known], error[known])[0, 1]:.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
