@@ -4,8 +4,8 @@
 
 First table: how far knuckles, middle and last joints of index .. little finger bend (degrees, mean and standard
 deviation), for fingers that are stretched, half bent and curled (middle joint below 30, to 70, above), in the labels
-with 3D joints, in the predictions and in freshly drawn virtual hands, all as they are published. A fault of the hand
-model or of its poses shows here where pictures hide it.
+with 3D joints, in the predictions and in freshly drawn virtual hands, the last two as they are published. A fault of
+the hand model or of its poses shows here where pictures hide it.
 Second table: how near the nearest drawn hands come to each photographed one (after moving, turning and scaling;
 millimetres a joint of a hand of 186 mm) and the predictions' error there. Error that grows with that distance asks for
 other poses; error where virtual hands are near does not.
@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 import hand_pose_ros.one_blas_thread  # noqa: F401, E402
 import numpy as np  # noqa: E402
 
-from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M, FINGERS, KNUCKLES, hand_length, joint_centres  # noqa: E402
+from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M, FINGERS, KNUCKLES, joint_centres  # noqa: E402
 from hand_pose_ros.synthesis import poses, rig  # noqa: E402
 from hand_pose_ros.synthesis.hand_model import HandModel  # noqa: E402
 
@@ -46,14 +46,14 @@ def bends(joints: np.ndarray) -> np.ndarray:
 
 
 def drawn(count: int) -> np.ndarray:
-    """(count, 21, 3) metres: right virtual hands of several people in drawn poses, as joints are published."""
+    """(count, 21, 3) hand lengths: right virtual hands of several people in drawn poses, as joints are published."""
     rng, model = np.random.default_rng(0), HandModel.load("makehuman")
     shapes = [model.shape(rng) for _ in range(SHAPES)]
     out = np.empty((count, 21, 3))
     for k in range(count):
         shape = shapes[k % SHAPES]
         motions = rig.motions(shape.skeleton, poses.sample(rng, shape))
-        out[k] = joint_centres(rig.posed_joints(shape.skeleton, motions))
+        out[k] = joint_centres(rig.posed_joints(shape.skeleton, motions)) / shape.hand_length_m
         if k % 1000 == 999:
             print(f"\r{k + 1} of {count} hands drawn", end="" if k + 1 < count else "\n", file=sys.stderr, flush=True)
     return out
@@ -62,7 +62,8 @@ def drawn(count: int) -> np.ndarray:
 def photographed(folder: Path, predictions: Path | None) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """By data set: labels (N, 21, 3), predictions (N, 21, 3) or NaN, and their error (N,) in % of the tight box.
 
-    Left hands are mirrored. Only hands with 21 labelled joints in 3D."""
+    Left hands are mirrored. Only hands of a known side with 21 labelled joints in 2D and 3D.
+    """
     answers = {}
     if predictions:
         for line in predictions.read_text().splitlines():
@@ -72,9 +73,11 @@ def photographed(folder: Path, predictions: Path | None) -> dict[str, tuple[np.n
     for line in (folder / "annotations.jsonl").read_text().splitlines():
         row = json.loads(line)
         for hand in row["hands"]:
-            if not hand.get("joints_3d") or not all(hand.get("valid_3d") or [True]):
+            side = str(hand.get("handedness")).lower()
+            known = all(hand.get(f"joints_{d}") and all(hand.get(f"valid_{d}") or [True]) for d in ("2d", "3d"))
+            if not known or side not in ("left", "right"):
                 continue
-            flip = np.array([1.0 if hand["handedness"] == "right" else -1.0, 1.0, 1.0])
+            flip = np.array([1.0 if side == "right" else -1.0, 1.0, 1.0])
             truth, px = np.array(hand["joints_3d"], float), np.array(hand["joints_2d"], float)
             found, error = np.full((21, 3), np.nan), np.nan
             near = min(answers.get(row["image"], []), default=None,
@@ -88,14 +91,16 @@ def photographed(folder: Path, predictions: Path | None) -> dict[str, tuple[np.n
 
 def nearest(hands: np.ndarray, virtual: np.ndarray) -> np.ndarray:
     """Millimetres a joint, of a hand of 186 mm, between each hand and its NEAREST-th nearest virtual one after
-    moving, turning and scaling (Procrustes; Gower 1975). hands: (N, 21, 3); virtual: (M, 21, 3). Returns (N,)."""
+    moving, turning and scaling (Procrustes; Gower 1975). hands: (N, 21, 3) in any unit; virtual: (M, 21, 3) in hand
+    lengths. Returns (N,).
+    """
     def shape(joints):
         centred = joints[:, COMPARED] - joints[:, COMPARED].mean(axis=1, keepdims=True)
         size = np.sqrt((centred * centred).sum(axis=(1, 2), keepdims=True))
         return centred / size, size[:, 0, 0]
 
     (pool, sizes), (asked, _) = shape(virtual), shape(hands)
-    spread_mm = 1000 * ADULT_HAND_LENGTH_M * (sizes / hand_length(virtual)).mean() / np.sqrt(len(COMPARED))
+    spread_mm = 1000 * ADULT_HAND_LENGTH_M * sizes.mean() / np.sqrt(len(COMPARED))
     out = np.empty(len(hands))
     for k, hand in enumerate(asked):
         product = np.einsum("nki,kj->nij", pool, hand)

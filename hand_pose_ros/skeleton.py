@@ -60,7 +60,7 @@ def hand_length(joints: np.ndarray) -> np.ndarray:
     """Hand length: wrist to middle fingertip along the bones, so it does not change when fingers bend.
 
     joints: (..., 21, 3) in any length unit, MANO's (its middle knuckle is taken where it turns, ``KNUCKLE_SETBACK``);
-    of published ones (``joint_centres``) it is 6 % less. Returns (...) in the same unit.
+    not for published ones, of which it is 6 (flat) to 9 % (bent) less. Returns (...) in the same unit.
     """
     chain = np.array(joints[..., HAND_LENGTH_CHAIN, :], dtype=float)                     # (..., 5, 3)
     chain[..., 1, :] += KNUCKLE_SETBACK[1] * (chain[..., 0, :] - chain[..., 1, :])
@@ -95,7 +95,8 @@ def with_tips_on_skin(joints: np.ndarray) -> np.ndarray:
 
 def mano_joints(joints: np.ndarray) -> np.ndarray:
     """The inverse of ``joint_centres``, for crops as the networks learnt them and for comparison with data sets whose
-    truth is a fitted MANO hand. Bones from MANO's knuckles change their lengths as fingers bend; published ones do not.
+    truth is a fitted MANO hand. Phalanges from MANO's knuckles change their lengths as fingers bend, published ones do
+    not.
     """
     out = with_tips_on_skin(joints)
     wrist = (out[..., WRIST, :] - WRIST_SETBACK * out[..., _MIDDLE, :]) / (1.0 - WRIST_SETBACK)

@@ -54,6 +54,8 @@ LENGTH_LEARNING = 0.1
 """Share of a newly measured hand length that a track takes over: neighbouring images have the same errors."""
 
 _PARENTS, _CHILDREN = np.array(BONES).T
+_THUMB_BASE = BONES.index((1, 2))
+"""The one bone whose length may change: the thumb's metacarpal turns behind the joint that is published."""
 _FINGER_OF_JOINT = np.array([0, *np.repeat(np.arange(5), 4)])          # the wrist goes with the thumb; it is the origin
 
 
@@ -328,7 +330,9 @@ def _filter(track: Track, hand: Hand, stamp_ns: int, config) -> Track:
         one_euro(None, lengths, stamp_ns, BONE_CUTOFF_HZ, 0.0)
 
     joints_px = f_place.value[:2] + f_px.value - f_px.value[palm].mean(0)
-    relative = with_bone_lengths(f_m.value, f_bones.value)
+    bones = f_bones.value.copy()
+    bones[_THUMB_BASE] = np.linalg.norm(f_m.value[_CHILDREN[_THUMB_BASE]] - f_m.value[_PARENTS[_THUMB_BASE]])
+    relative = with_bone_lengths(f_m.value, bones)
     relative -= relative[WRIST]
     joints_m = np.full((NUM_JOINTS, 3), np.nan)
     if metric:

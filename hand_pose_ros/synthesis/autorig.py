@@ -139,7 +139,7 @@ def hand_weights(vertices: np.ndarray, faces: np.ndarray, joints: np.ndarray, el
     vertices: (V, 3) metres in the hand frame; finger_share: (V, 5) how much belongs to thumb..little.
     Returns (V, 23), rows add up to 1.
     """
-    segments, turning = np.zeros((rig.NUM_BONES, 2, 3)), rig.pivots(joints)
+    segments, turning, bases = np.zeros((rig.NUM_BONES, 2, 3)), rig.pivots(joints), rig.metacarpal_bases(joints)
     allowed = np.zeros((len(vertices), rig.NUM_BONES), dtype=bool)
     for finger, name in enumerate(FINGERS):
         chain = turning[1 + 4 * finger:5 + 4 * finger]
@@ -150,7 +150,7 @@ def hand_weights(vertices: np.ndarray, faces: np.ndarray, joints: np.ndarray, el
         allowed[np.ix_(finger_share[:, finger] > 0.3, bones)] = True
         if finger:
             metacarpal = rig.BONE[f"metacarpal_{name}"]
-            segments[metacarpal] = rig.metacarpal_base(joints, finger - 1), chain[0]
+            segments[metacarpal] = bases[finger - 1], chain[0]
             allowed[:, metacarpal] = (finger_share[:, np.arange(5) != finger] <= 0.5).all(axis=1)
         else:
             allowed[:, bones[0]] |= finger_share[:, 1:].max(axis=1) < 0.3

@@ -67,10 +67,9 @@ _HINGE_JOINTS = np.array([[2, *(_KNUCKLES + 1)], [3, *(_KNUCKLES + 2)]])
 """(2, 5) hinges of thumb..little, the inner ones first: degrees of freedom and joints."""
 _BASES = np.array([BONE["thumb_cmc"], *_PROXIMAL])
 _IDENTITY = np.eye(3)
-SADDLE_SETBACK = 0.4
-"""How much further from the thumb's knuckle its saddle joint turns than MANO has it, as a share of the way between: the
-thumb's metacarpal (33 mm of a 186 mm hand between the labels, like MANO's) gets the length of X-rays (46.2 mm;
-Buryanov & Kotiuk 2010)."""
+THUMB_METACARPAL = 46.22 / 31.57
+"""Length of the thumb's metacarpal in that of its proximal phalanx (X-rays, Buryanov & Kotiuk 2010). It turns so far
+from its knuckle; MANO's saddle joint, as the labels have it, is nearer: 33 mm of a 186 mm hand instead of 46."""
 METACARPAL_BASE = 0.28
 """Where a metacarpal hinges, as a share of the way from wrist to knuckle."""
 FAN_RAD = np.radians([6.0, 0.0, -7.5, -15.5])
@@ -100,8 +99,12 @@ class Skeleton:
     @cached_property
     def pivots(self) -> np.ndarray:
         """(21, 3): the joints where bones turn: wrist and knuckles as they are published, the thumb's saddle joint set
-        back by SADDLE_SETBACK. A hand that turned about MANO's knuckles would have too short phalanges in a fist."""
+        back to THUMB_METACARPAL. A hand that turned about MANO's knuckles would have too short phalanges in a fist."""
         return pivots(self.joints)
+
+    @cached_property
+    def metacarpal_bases(self) -> np.ndarray:
+        return metacarpal_bases(self.joints)
 
     @cached_property
     def from_rest(self) -> np.ndarray:
@@ -158,13 +161,14 @@ def pivots(joints: np.ndarray) -> np.ndarray:
     """``Skeleton.pivots`` of joints (21, 3) at rest, as the labels have them."""
     out, centres = np.array(joints, dtype=float), joint_centres(joints)
     out[[0, *KNUCKLES]] = centres[[0, *KNUCKLES]]
-    out[1] += SADDLE_SETBACK * (out[1] - out[2])
+    back, proximal = out[1] - out[2], np.linalg.norm(out[3] - out[2])
+    out[1] = out[2] + THUMB_METACARPAL * proximal * back / np.linalg.norm(back)
     return out
 
 
-def metacarpal_base(joints: np.ndarray, ray: int) -> np.ndarray:
-    """Where the metacarpal of finger 2 + ray hinges on the carpus; (3,) metres."""
-    return joints[0] + METACARPAL_BASE * (joints[5 + 4 * ray] - joints[0])
+def metacarpal_bases(joints: np.ndarray) -> np.ndarray:
+    """Where the metacarpals of the fingers 2-5 hinge on the carpus; (4, 3) metres. joints: (21, 3) as labelled."""
+    return joints[0] + METACARPAL_BASE * (pivots(joints)[_KNUCKLES] - joints[0])
 
 
 def _frame(along: np.ndarray, axis: np.ndarray) -> np.ndarray:
@@ -204,7 +208,7 @@ def motions(skeleton: Skeleton, pose: np.ndarray) -> np.ndarray:
 
     knuckles = turning[_KNUCKLES]                                            # (4, 3)
     lift = _spun(skeleton.arch_spin, -ARCH_RAD * pose[..., DOF["arch"], None])           # (..., 4, 3, 3)
-    carrier = about(lift, joints[0] + METACARPAL_BASE * (knuckles - joints[0]))
+    carrier = about(lift, skeleton.metacarpal_bases)
     out[..., _METACARPALS, :, :] = carrier
     turn = skeleton.zero @ _knuckle_turn(pose) @ skeleton.from_rest
     out[..., _PROXIMAL, :, :] = compose(carrier, about(turn, knuckles))

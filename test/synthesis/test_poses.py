@@ -20,9 +20,9 @@ def drawn():
     return np.stack([pose for pose, _ in pairs]), [name for _, name in pairs], shape
 
 
-def _capsules_by_sampling(joints, radii):
+def _capsules_by_sampling(pivots, radii):
     """Deepest overlap of different fingers, by brute force over points on the capsules' axes; metres."""
-    ends = touch.capsules(joints, radii)[:15]
+    ends = touch.capsules(pivots, radii)[:15]
     along = np.linspace(0.0, 1.0, 25)[:, None]
     points = [(1 - along) * a + along * b for a, b in ends]
     deepest = 0.0
@@ -112,10 +112,10 @@ def test_every_combination_of_bent_and_stretched_fingers_is_drawn(drawn):
 def test_no_drawn_hand_cuts_itself(drawn):
     sampled, _, shape = drawn
     radii = touch.capsule_radii(shape.hand_length_m, shape.person.finger_thickness)
-    joints = rig.posed_pivots(shape.skeleton, rig.motions(shape.skeleton, sampled))
-    assert (touch.overlap(joints, radii) <= poses.MAX_OVERLAP * shape.hand_length_m + 1e-9).all()
+    pivots = rig.posed_pivots(shape.skeleton, rig.motions(shape.skeleton, sampled))
+    assert (touch.overlap(pivots, radii) <= poses.MAX_OVERLAP * shape.hand_length_m + 1e-9).all()
     give = touch.FINGER_GIVE * 2 * radii[:15].max()
-    deepest = [_capsules_by_sampling(one, radii) for one in joints[:60]]
+    deepest = [_capsules_by_sampling(one, radii) for one in pivots[:60]]
     assert max(deepest) < give + poses.MAX_OVERLAP * shape.hand_length_m + 5e-4
 
 
@@ -148,8 +148,8 @@ def test_pinching_fingers_meet(model, name, tips):
         pose = poses.solved(name, shape)
         motions = rig.motions(shape.skeleton, pose)
         radii = touch.capsule_radii(shape.hand_length_m, shape.person.finger_thickness)
-        joints = rig.posed_pivots(shape.skeleton, motions)
-        a, b = (touch.capsules(joints, radii)[touch.CAPSULE_ENDS[:, 1].tolist().index(tip)] for tip in tips)
+        pivots = rig.posed_pivots(shape.skeleton, motions)
+        a, b = (touch.capsules(pivots, radii)[touch.CAPSULE_ENDS[:, 1].tolist().index(tip)] for tip in tips)
         gap = touch.segment_distance(a[0], a[1], b[0], b[1])
         reach = sum(radii[touch.CAPSULE_ENDS[:, 1].tolist().index(tip)] for tip in tips)
         assert 0.6 * reach < gap < reach + 0.003
@@ -157,8 +157,8 @@ def test_pinching_fingers_meet(model, name, tips):
 
 def test_open_pinch_is_open():
     shape = HandModel.load("makehuman").shape()
-    joints = rig.posed_pivots(shape.skeleton, rig.motions(shape.skeleton, poses.solved("pinch_open")))
-    assert np.linalg.norm(joints[4] - joints[8]) > 0.025
+    pivots = rig.posed_pivots(shape.skeleton, rig.motions(shape.skeleton, poses.solved("pinch_open")))
+    assert np.linalg.norm(pivots[4] - pivots[8]) > 0.025
 
 
 @pytest.mark.parametrize("name", sorted(poses.ANCHORS))
