@@ -42,6 +42,14 @@ the proximal third of the capitate, about which the hand turns (Youm et al. 1978
 it is 81 mm behind the knuckle (metacarpal 64.6 mm, Buryanov & Kotiuk 2010), 0.88 of what lies in front of that, as in
 the virtual hands with this; without it they have 0.95, at the end of the forearm."""
 
+THUMB_BASE = 0.7
+"""Where the thumb's saddle joint is published: on its metacarpal, this share of the way from the thumb's knuckle to where
+it turns. That is MANO's place in a flat hand (33 of 46 mm), but as the thumb crosses the palm it goes along, as what
+annotators click does; MANO's stays behind."""
+THUMB_PIVOT = (0.589, 0.067, -0.078)
+"""Where the thumb's metacarpal turns, from the wrist, in MANO's thumb's saddle joint, index and little knuckle from the
+wrist: a place in the palm (of the mean virtual hand, by X-ray lengths, synthesis.rig.THUMB_METACARPAL)."""
+
 _KNUCKLE_SHARE, _TIP_SHARE = (np.array(share)[:, None] for share in (KNUCKLE_SETBACK, TIP_SETBACK))
 
 PARENTS = (-1, 0, 1, 2, 3, 0, 5, 6, 7, 0, 9, 10, 11, 0, 13, 14, 15, 0, 17, 18, 19)
@@ -74,15 +82,22 @@ def bone_lengths(joints: np.ndarray) -> np.ndarray:
 
 
 def joint_centres(joints: np.ndarray) -> np.ndarray:
-    """MANO's joints -> joints as they are published: see ``KNUCKLE_SETBACK``, ``WRIST_SETBACK`` and ``TIP_SETBACK``.
+    """MANO's joints -> joints as they are published: see ``KNUCKLE_SETBACK``, ``WRIST_SETBACK``, ``TIP_SETBACK`` and
+    ``THUMB_BASE``.
 
     joints: (..., 21, d) in any unit, 3D or pixels. Returns (..., 21, d).
     """
     out = np.array(joints, dtype=float)
+    out[..., 1, :] = THUMB_BASE * _thumb_pivot(out) + (1.0 - THUMB_BASE) * out[..., 2, :]
     out[..., _KNUCKLES, :] += _KNUCKLE_SHARE * (out[..., :1, :] - out[..., _KNUCKLES, :])
     out[..., _TIPS, :] += _TIP_SHARE * (out[..., _BEFORE_TIPS, :] - out[..., _TIPS, :])
     out[..., WRIST, :] += WRIST_SETBACK * (out[..., _MIDDLE, :] - out[..., WRIST, :])
     return out
+
+
+def _thumb_pivot(mano: np.ndarray) -> np.ndarray:
+    places = mano[..., (1, KNUCKLES[0], KNUCKLES[3]), :] - mano[..., :1, :]
+    return mano[..., WRIST, :] + np.einsum("k,...kd->...d", THUMB_PIVOT, places)
 
 
 def with_tips_on_skin(joints: np.ndarray) -> np.ndarray:
@@ -102,4 +117,7 @@ def mano_joints(joints: np.ndarray) -> np.ndarray:
     wrist = (out[..., WRIST, :] - WRIST_SETBACK * out[..., _MIDDLE, :]) / (1.0 - WRIST_SETBACK)
     out[..., WRIST, :] = np.where(np.isnan(wrist), out[..., WRIST, :], wrist)       # an unknown joint costs itself only
     out[..., _KNUCKLES, :] = (out[..., _KNUCKLES, :] - _KNUCKLE_SHARE * out[..., :1, :]) / (1.0 - _KNUCKLE_SHARE)
+    pivot = (out[..., 1, :] - (1.0 - THUMB_BASE) * out[..., 2, :]) / THUMB_BASE
+    base = out[..., 1, :] + (pivot - _thumb_pivot(out)) / THUMB_PIVOT[0]            # it enters the pivot by that share
+    out[..., 1, :] = np.where(np.isnan(base), out[..., 1, :], base)
     return out

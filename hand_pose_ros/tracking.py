@@ -54,8 +54,8 @@ LENGTH_LEARNING = 0.1
 """Share of a newly measured hand length that a track takes over: neighbouring images have the same errors."""
 
 _PARENTS, _CHILDREN = np.array(BONES).T
-_THUMB_BASE = BONES.index((1, 2))
-"""The one bone whose length may change: the thumb's metacarpal turns behind the joint that is published."""
+_THUMB_BASE = BONES.index((WRIST, 1))
+"""The one bone whose length changes as the hand moves: the thumb's metacarpal turns behind its published end."""
 _FINGER_OF_JOINT = np.array([0, *np.repeat(np.arange(5), 4)])          # the wrist goes with the thumb; it is the origin
 
 

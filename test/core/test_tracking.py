@@ -205,7 +205,7 @@ def test_smoothing_takes_jitter_from_a_still_hand_and_adds_little_lag_to_a_fast_
 def test_bones_do_not_stretch():
     rng = np.random.default_rng(0)
     _, out = run([(observed(wave(k / 30), rng=rng, noise_m=0.004, noise_px=0.5),) for k in range(90)])
-    steady = [bone for bone in range(20) if bone != 1]      # the thumb's metacarpal turns behind its published joint
+    steady = [bone for bone in range(20) if bone != 0]      # the thumb's metacarpal turns behind its published base
     lengths = np.array([bone_lengths(o[0][0].joints_m)[steady] for o in out[45:]])
     raw = np.array([bone_lengths(o[1][0].joints_m)[steady] for o in out[45:]])
     assert (lengths.std(0) / lengths.mean(0)).max() < 0.15 * (raw.std(0) / raw.mean(0)).max()
@@ -237,12 +237,12 @@ def test_a_hand_that_closes_or_opens_fast_arrives(begin, end):
 
 
 def opposing(turn_deg: float) -> np.ndarray:
-    """(21, 3): the thumb turned across the palm about a point 13 mm behind its published saddle joint."""
+    """(21, 3): the thumb turned across the palm about a point 13 mm behind its published base."""
     joints = joint_centres(hand(at=(0, 0, 0.5)))
     along = joints[2] - joints[1]
     base = joints[1] - 0.013 * along / np.linalg.norm(along)
     c, s = np.cos(np.deg2rad(turn_deg)), np.sin(np.deg2rad(turn_deg))
-    joints[2:5] = base + (joints[2:5] - base) @ np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
+    joints[1:5] = base + (joints[1:5] - base) @ np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]])
     return joints
 
 
