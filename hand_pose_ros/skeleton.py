@@ -43,9 +43,9 @@ it is 81 mm behind the knuckle (metacarpal 64.6 mm, Buryanov & Kotiuk 2010), 0.8
 the virtual hands with this; without it they have 0.95, at the end of the forearm."""
 
 THUMB_BASE = 0.7
-"""Where the thumb's saddle joint is published: on its metacarpal, this share of the way from the thumb's knuckle to where
-it turns. That is MANO's place in a flat hand (33 of 46 mm), but as the thumb crosses the palm it goes along, as what
-annotators click does; MANO's stays behind."""
+"""Where the thumb's saddle joint is published: on its metacarpal, this share of the way from the thumb's knuckle to
+where it turns. That is MANO's place in a flat hand (33 of 46 mm), but as the thumb crosses the palm it goes along, as
+what annotators click does; MANO's stays behind."""
 THUMB_PIVOT = (0.589, 0.067, -0.078)
 """Where the thumb's metacarpal turns, from the wrist, in MANO's thumb's saddle joint, index and little knuckle from the
 wrist: a place in the palm (of the mean virtual hand, by X-ray lengths, synthesis.rig.THUMB_METACARPAL)."""
