@@ -13,7 +13,6 @@ other poses; error where virtual hands are near does not.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -23,11 +22,16 @@ sys.path.insert(0, str(ROOT))
 import hand_pose_ros.one_blas_thread  # noqa: F401, E402
 import numpy as np  # noqa: E402
 
+from hand_pose_ros.errors import DataError  # noqa: E402
+from hand_pose_ros.evaluation import metrics, predictions  # noqa: E402
+from hand_pose_ros.evaluation.datasets import folder as labels  # noqa: E402
 from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M, FINGERS, KNUCKLES, joint_centres  # noqa: E402
 from hand_pose_ros.synthesis import poses, rig  # noqa: E402
 from hand_pose_ros.synthesis.hand_model import HandModel  # noqa: E402
 
 STRETCHED_DEG, CURLED_DEG = 30.0, 70.0
+FLAT_DEG, SQUARE_DEG = 10.0, 80.0
+"""Knuckles bent by less lie flat, by more stand square, as in a fist; the first table counts both."""
 SHAPES = 12
 COMPARED = list(range(2, 21))
 """Joints whose place is compared: data sets disagree most about the wrist and the thumb's saddle joint."""
@@ -59,33 +63,29 @@ def drawn(count: int) -> np.ndarray:
     return out
 
 
-def photographed(folder: Path, predictions: Path | None) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def photographed(folder: Path, answers: Path | None) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """By data set: labels (N, 21, 3), predictions (N, 21, 3) or NaN, and their error (N,) in % of the tight box.
 
-    Left hands are mirrored. Only hands of a known side with 21 labelled joints in 2D and 3D.
+    Left hands are mirrored. Only hands of a known side with 21 labelled joints in 2D and 3D. Raises DataError for a
+    file that cannot be read, with the line that is at fault.
     """
-    answers = {}
-    if predictions:
-        for line in predictions.read_text().splitlines():
-            row = json.loads(line)
-            answers[row["image"]] = row["hands"]
+    found = predictions.read(answers) if answers else {}
     sets: dict[str, list] = {}
-    for line in (folder / "annotations.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        for hand in row["hands"]:
-            side = str(hand.get("handedness")).lower()
-            known = all(hand.get(f"joints_{d}") and all(hand.get(f"valid_{d}") or [True]) for d in ("2d", "3d"))
-            if not known or side not in ("left", "right"):
+    for row, item in labels.rows(folder / labels.FILE):
+        answer = found.get(row["image"])
+        for hand in item.hands:
+            if hand.joints_m is None or not (hand.valid_m.all() and hand.valid_px.all()) or hand.handedness is None:
                 continue
-            flip = np.array([1.0 if side == "right" else -1.0, 1.0, 1.0])
-            truth, px = np.array(hand["joints_3d"], float), np.array(hand["joints_2d"], float)
-            found, error = np.full((21, 3), np.nan), np.nan
-            near = min(answers.get(row["image"], []), default=None,
-                       key=lambda other: np.abs(np.array(other["joints_2d"], float) - px).mean())
-            if near is not None and near.get("joints_3d"):
-                found = np.array(near["joints_3d"], float)
-                error = 100 * np.linalg.norm(np.array(near["joints_2d"]) - px, axis=1).mean() / np.ptp(px, axis=0).max()
-            sets.setdefault(row["dataset"], []).append((truth * flip, found * flip, error))
+            flip = np.array([1.0 if hand.handedness == "right" else -1.0, 1.0, 1.0])
+            joints, error = np.full((21, 3), np.nan), np.nan
+            known = [one for one in (answer.hands if answer else ()) if one.joints_px is not None
+                     and one.joints_m is not None]
+            if known:
+                errors = [metrics.epe_px(one.joints_px, hand.joints_px) for one in known]
+                best = int(np.argmin([one.mean() for one in errors]))
+                joints = known[best].joints_m
+                error = 100 * metrics.nme(errors[best], np.ptp(hand.joints_px, axis=0).max())
+            sets.setdefault(item.subset, []).append((hand.joints_m * flip, joints * flip, error))
     return {name: tuple(np.array(column) for column in zip(*hands)) for name, hands in sets.items()}
 
 
@@ -112,7 +112,8 @@ def nearest(hands: np.ndarray, virtual: np.ndarray) -> np.ndarray:
 
 def angle_table(sources: dict[str, np.ndarray]) -> list[str]:
     """Lines of the first table. sources: name -> joints (N, 21, 3)."""
-    lines = ["| finger | | of | hands | knuckle | middle joint | last joint |", "| --- " * 7 + "|"]
+    lines = [f"| finger | | of | hands | knuckle | below {FLAT_DEG:.0f}, % | above {SQUARE_DEG:.0f}, % | middle joint "
+             "| last joint |", "| --- " * 9 + "|"]
     angles = {name: bends(joints[np.isfinite(joints).all(axis=(1, 2))]) for name, joints in sources.items()}
     for ray, finger in enumerate(FINGERS[1:]):
         for posture, low, high in (("stretched", -1.0, STRETCHED_DEG), ("half bent", STRETCHED_DEG, CURLED_DEG),
@@ -121,8 +122,11 @@ def angle_table(sources: dict[str, np.ndarray]) -> list[str]:
                 bent = all_bends[:, ray]
                 bent = bent[(bent[:, 1] >= low) & (bent[:, 1] < high)]
                 if len(bent):
-                    cells = " | ".join(f"{mean:.0f} +- {spread:.0f}" for mean, spread in zip(bent.mean(0), bent.std(0)))
-                    lines.append(f"| {finger} | {posture} | {name} | {len(bent)} | {cells} |")
+                    knuckle, middle, last = (f"{mean:.0f} +- {spread:.0f}"
+                                             for mean, spread in zip(bent.mean(0), bent.std(0)))
+                    flat, square = 100 * (bent[:, 0] < FLAT_DEG).mean(), 100 * (bent[:, 0] > SQUARE_DEG).mean()
+                    lines.append(f"| {finger} | {posture} | {name} | {len(bent)} "
+                                 f"| {knuckle} | {flat:.0f} | {square:.0f} | {middle} | {last} |")
     return lines
 
 
@@ -143,10 +147,10 @@ def main() -> int:
     parser.add_argument("--predictions", type=Path, help="what `hand-pose score` or `predict --boxes` wrote")
     parser.add_argument("--count", type=int, default=8000, help="virtual hands to draw (default: 8000, half a minute)")
     args = parser.parse_args()
-    for path in (args.eval / "annotations.jsonl", *([args.predictions] if args.predictions else [])):
-        if not path.is_file():
-            raise SystemExit(f"there is no file {path}")
-    sets = photographed(args.eval, args.predictions)
+    try:
+        sets = photographed(args.eval, args.predictions)
+    except DataError as error:
+        raise SystemExit(f"joint_angles: {error}") from None
     if not sets:
         raise SystemExit(f"{args.eval}: no label with 21 joints in 3D")
     virtual = drawn(args.count)

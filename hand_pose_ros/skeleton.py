@@ -112,6 +112,8 @@ def mano_joints(joints: np.ndarray) -> np.ndarray:
     """The inverse of ``joint_centres``, for crops as the networks learnt them and for comparison with data sets whose
     truth is a fitted MANO hand. Phalanges from MANO's knuckles change their lengths as fingers bend, published ones do
     not.
+
+    joints: (..., 21, d) in any unit, NaN where unknown. Returns (..., 21, d).
     """
     out = with_tips_on_skin(joints)
     wrist = (out[..., WRIST, :] - WRIST_SETBACK * out[..., _MIDDLE, :]) / (1.0 - WRIST_SETBACK)

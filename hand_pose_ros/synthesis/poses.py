@@ -33,10 +33,10 @@ PRESSED, PRESSED_JITTER = 0.6, 0.15
 """Share of poses whose last joints are straighter than that, since the tips rest on palm or thing or since only the
 superficial flexor pulls: by a factor of 0 to 1 for all fingers and the deviation for each. With 0 it is the straight
 fist of Wehbe (Am. J. Occup. Ther. 41(3), 1987)."""
-LIFTED, LIFTED_LEAST, CURLED_PIP_DEG = 0.5, 0.3, 70.0
+LIFTED, LIFTED_FROM, LIFTED_JITTER, CURLED_PIP_DEG = 0.5, 0.3, 0.1, 70.0
 """Share of poses whose curled fingers are lifted from the palm, since the long flexors bend the outer joints alone as
-far as together with the knuckle: their knuckles bend by a factor from the second to 1 of what the anchor says. The
-third: fingers whose middle joints bend by more are curled."""
+far as together with the knuckle: their knuckles bend by a factor, from the second to 1 for all and with the deviation
+for each, of what the anchor says. The last: fingers whose middle joints bend by more are curled."""
 LEVEL_DEG = (5.0, 8.0)
 """Mean and standard deviation of what all four knuckles of a hand are bent more than the anchor says: a hand that is
 held up is not pressed flat."""
@@ -131,7 +131,7 @@ ANCHORS = {
     "rock": Anchor("straight curl curl straight", "out", "open", 0.2, weight=2),
     "little_up": Anchor("curl curl curl straight", "over", "fist", 0.3, _OVER_FIST, 1.5, "count"),
     "middle_ring_little": Anchor("ring straight straight straight", "touch", "spread", 0.15, _pinch("index"), 1.5),
-    "ok": Anchor("ring lazy lazy straight", "oppose", "spread", 0.15, _pinch("index"), 5),
+    "ok": Anchor("ring lazy lazy straight", "grip", "spread", 0.15, _pinch("index"), 5),
     "vulcan": Anchor("straight straight straight straight", "out", "vulcan", 0.0, weight=0.7),
     "crossed": Anchor("straight slope curl curl", "over", "crossed", 0.3, _ON_RING, 0.7),
     "bent_back": Anchor("back back back back", "out", "spread", 0.0, weight=1),
@@ -408,7 +408,7 @@ def _shared(rng: np.random.Generator, pose: np.ndarray) -> np.ndarray:
 def _lifted(rng: np.random.Generator, pose: np.ndarray) -> np.ndarray:
     """The pose, now and then with the knuckles of its curled fingers bent less."""
     if rng.random() < LIFTED:
-        pose, factor = pose.copy(), rng.uniform(LIFTED_LEAST, 1.0) + 0.1 * rng.standard_normal(4)
+        pose, factor = pose.copy(), rng.uniform(LIFTED_FROM, 1.0) + LIFTED_JITTER * rng.standard_normal(4)
         curled = pose[_PIP] > np.radians(CURLED_PIP_DEG)
         pose[_MCP] *= np.where(curled, np.clip(factor, 0.0, 1.1), 1.0)
     return pose

@@ -104,6 +104,7 @@ class Skeleton:
 
     @cached_property
     def metacarpal_bases(self) -> np.ndarray:
+        """(4, 3): where the metacarpals of the fingers 2-5 hinge."""
         return metacarpal_bases(self.joints)
 
     @cached_property
@@ -262,7 +263,7 @@ def posed_joints(skeleton: Skeleton, bone_motions: np.ndarray) -> np.ndarray:
 
 
 def posed_pivots(skeleton: Skeleton, bone_motions: np.ndarray) -> np.ndarray:
-    """The same of ``Skeleton.pivots``: bones between them keep their lengths."""
+    """The same of ``Skeleton.pivots``, (..., 21, 3) metres: bones between them keep their lengths."""
     return _carried(skeleton.pivots, bone_motions)
 
 

@@ -1,10 +1,12 @@
 """benchmarks/joint_angles.py: angles and distances of hands, on hands of known ones."""
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hand_pose_ros.errors import DataError
 from hand_pose_ros.skeleton import joint_centres
 from hand_pose_ros.synthesis import rig
 from hand_pose_ros.synthesis.hand_model import HandModel
@@ -39,3 +41,23 @@ def test_the_distance_to_the_nearest_hands_is_in_millimetres_and_blind_to_place_
     moved = flat.copy()
     moved[8] += [0.0, 0.0, 0.05]                               # 9.3 mm of 186, at one joint of the 19 that count
     assert joint_angles.nearest(moved[None], pool)[0] == pytest.approx(9.3 / np.sqrt(19), rel=0.2)
+
+
+def test_labels_and_their_predictions_are_paired_and_left_hands_mirrored(tmp_path):
+    joints = 0.186 * _hand()
+    px = 400.0 * joints[:, :2] / 0.6 + 128.0
+    label = {"joints_2d": px.tolist(), "joints_3d": (joints * (-1, 1, 1)).tolist(),
+             "bbox": [0, 0, 256, 256]}
+    rows = [{"image": image, "width": 256, "height": 256, "dataset": "mine", "hands": [{**label, "handedness": side}]}
+            for image, side in (("a.jpg", "Left"), ("b.jpg", None))]
+    (tmp_path / "annotations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    far, near = (([[x + off, y] for x, y in px.tolist()]) for off in (60.0, 3.0))
+    answer = {"image": "a.jpg", "hands": [{"joints_2d": at, "joints_3d": label["joints_3d"]} for at in (far, near)]}
+    (tmp_path / "predictions.jsonl").write_text(json.dumps(answer) + "\n")
+    truth, found, error = joint_angles.photographed(tmp_path, tmp_path / "predictions.jsonl")["mine"]
+    np.testing.assert_allclose(truth, joints[None], atol=1e-9)
+    np.testing.assert_allclose(found, joints[None], atol=1e-9)
+    np.testing.assert_allclose(error, 300 / np.ptp(px, axis=0).max())
+    (tmp_path / "predictions.jsonl").write_text("no line\n")
+    with pytest.raises(DataError, match="predictions.jsonl:1"):
+        joint_angles.photographed(tmp_path, tmp_path / "predictions.jsonl")

@@ -94,6 +94,13 @@ def test_curled_fingers_are_pressed_to_the_palm_in_some_poses_only(drawn):
     assert (knuckles < 60.0).mean() > 0.35 and (knuckles > 75.0).mean() > 0.2
 
 
+def test_hands_that_are_held_up_are_not_all_flat():
+    """Knuckles of stretched fingers bend by 15 to 25 +- 8 degrees in photographs (benchmarks/joint_angles.py)."""
+    rng = np.random.default_rng(5)
+    level = [np.degrees(poses.sample_named(rng, kinds=("five",))[0][np.array(FLEX)]).mean() for _ in range(60)]
+    assert 2.0 < np.mean(level) < 20.0 and np.std(level) > 6.0
+
+
 def test_neighbouring_fingers_bend_together(drawn):
     sampled, _, _ = drawn
     together = np.corrcoef(sampled[:, FLEX].T)
@@ -152,7 +159,7 @@ def test_pinching_fingers_meet(model, name, tips):
         a, b = (touch.capsules(pivots, radii)[touch.CAPSULE_ENDS[:, 1].tolist().index(tip)] for tip in tips)
         gap = touch.segment_distance(a[0], a[1], b[0], b[1])
         reach = sum(radii[touch.CAPSULE_ENDS[:, 1].tolist().index(tip)] for tip in tips)
-        assert 0.6 * reach < gap < reach + 0.003
+        assert 0.7 * reach < gap < reach + 0.003
 
 
 def test_open_pinch_is_open():

@@ -101,6 +101,31 @@ def test_the_metacarpal_of_the_thumb_is_as_long_as_in_x_rays(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_base_of_the_thumb_is_manos_in_a_flat_hand_and_goes_along_with_the_thumb(name):
+    skeleton = _skeleton(name)
+    flat, pose = skeleton.joints, skeleton.rest.copy()
+    np.testing.assert_allclose(joint_centres(flat)[1], flat[1], atol=0.003)
+    pose[rig.DOF["thumb_cmc_flexion"]] += np.radians(40)
+    motions = rig.motions(skeleton, pose)
+    across = rig.posed_joints(skeleton, motions)
+    np.testing.assert_allclose(across[1], flat[1], atol=1e-9)                       # MANO's stays in the palm
+    carrier = motions[rig.BONE["thumb_cmc"]]
+    np.testing.assert_allclose(joint_centres(across)[1], carrier[:, :3] @ flat[1] + carrier[:, 3], atol=0.003)
+    assert np.linalg.norm(joint_centres(across)[1] - flat[1]) > 0.006
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_metacarpals_hinge_where_they_begin(name):
+    """68.1, 64.6, 58.0 and 53.7 mm behind their heads (Buryanov and Kotiuk 2010) in a hand of 186 mm."""
+    skeleton = _skeleton(name)
+    cupped = _pivots(skeleton, arch=1.0)
+    knuckles = [5, 9, 13, 17]
+    lengths = np.linalg.norm(skeleton.pivots[knuckles] - skeleton.metacarpal_bases, axis=1)
+    np.testing.assert_allclose(186 * lengths / hand_length(skeleton.joints), (68.1, 64.6, 58.0, 53.7), rtol=0.12)
+    np.testing.assert_allclose(np.linalg.norm(cupped[knuckles] - skeleton.metacarpal_bases, axis=1), lengths, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_cupping_the_palm_keeps_the_fingers_lengths(name):
     skeleton = _skeleton(name)
     cupped, flat = _joints(skeleton, arch=1.0), _joints(skeleton)
