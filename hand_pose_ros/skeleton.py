@@ -31,21 +31,27 @@ KNUCKLE_SETBACK = (0.04, 0.08, 0.07, 0.06)
 wrist, index .. little: there they turn. With it the virtual hands' proximal phalanges (35.7, 36.8, 34.9 and 27.4 mm of
 a 186 mm hand, like MANO's) get the lengths of X-rays (39.8, 44.6, 41.4 and 32.7 mm; Buryanov & Kotiuk 2010)."""
 
-TIP_SETBACK = (0.21, 0.16, 0.16, 0.16, 0.19)
-"""How much nearer to its neighbour a fingertip is published than MANO has it, which is on the skin, as a share of that
-last bone, thumb .. little: at the end of the distal phalanx, under 5.7, 3.8, 4.0, 4.0 and 3.7 mm of soft tissue
-(Buryanov & Kotiuk 2010) of the 26.2, 24.1, 24.7, 24.6 and 19.3 mm of the hands that are drawn."""
+THUMB_SETBACK = (0.05, 0.11)
+"""How much nearer to the wrist the thumb's knuckle is published than MANO has it, as a share of the way to where its
+metacarpal turns, and its last joint, as a share of the way to the published knuckle: 2 and 4 mm. There the last joint
+lies under its crease, in the head of the proximal phalanx, and the bones have the lengths of X-rays (Buryanov & Kotiuk
+2010): 31.6 mm, and before the tip 21.7 mm and 3 mm of that head; MANO's last one is 4 mm too short."""
 
-WRIST_SETBACK = 0.08
+TIP_SETBACK = (0.19, 0.16, 0.16, 0.16, 0.19)
+"""How much nearer to its published neighbour a fingertip is published than MANO has it, which is on the skin, as a
+share of that last bone, thumb .. little: at the end of the distal phalanx, under 5.7, 3.8, 4.0, 4.0 and 3.7 mm of soft
+tissue (Buryanov & Kotiuk 2010) of the 30.1, 24.1, 24.7, 24.6 and 19.3 mm of the hands that are drawn."""
+
+WRIST_SETBACK = 0.1
 """How much nearer to the published middle knuckle the wrist is published than MANO has it, as a share of the way: in
-the proximal third of the capitate, about which the hand turns (Youm et al. 1978), 16 mm behind the third metacarpal. So
-it is 81 mm behind the knuckle (metacarpal 64.6 mm, Buryanov & Kotiuk 2010), 0.88 of what lies in front of that, as in
-the virtual hands with this; without it they have 0.95, at the end of the forearm."""
+the middle of the capitate, about which the hand turns (Youm et al. 1978), 14 mm behind the third metacarpal. So it is
+79 mm behind the knuckle (metacarpal 64.6 mm, Buryanov & Kotiuk 2010), 0.89 of what lies in front of that; virtual hands
+have 0.88 with this and 0.97, at the end of the forearm, without."""
 
 THUMB_BASE = 0.7
-"""Where the thumb's saddle joint is published: on its metacarpal, this share of the way from the thumb's knuckle to
-where it turns. That is MANO's place in a flat hand (33 of 46 mm), but as the thumb crosses the palm it goes along, as
-what annotators click does; MANO's stays behind."""
+"""Where the thumb's saddle joint is published: on its metacarpal, this share of the way from MANO's knuckle of the
+thumb to where it turns. That is MANO's place in a flat hand (33 of 46 mm), but as the thumb crosses the palm it goes
+along, as what annotators click does; MANO's stays behind."""
 THUMB_PIVOT = (0.589, 0.067, -0.078)
 """Where the thumb's metacarpal turns, from the wrist, in MANO's thumb's saddle joint, index and little knuckle from the
 wrist: a place in the palm (of the mean virtual hand, by X-ray lengths, synthesis.rig.THUMB_METACARPAL)."""
@@ -68,7 +74,7 @@ def hand_length(joints: np.ndarray) -> np.ndarray:
     """Hand length: wrist to middle fingertip along the bones, so it does not change when fingers bend.
 
     joints: (..., 21, 3) in any length unit, MANO's (its middle knuckle is taken where it turns, ``KNUCKLE_SETBACK``);
-    not for published ones, of which it is 6 (flat) to 9 % (bent) less. Returns (...) in the same unit.
+    not for published ones, of which it is 7 (flat) to 10 % (bent) less. Returns (...) in the same unit.
     """
     chain = np.array(joints[..., HAND_LENGTH_CHAIN, :], dtype=float)                     # (..., 5, 3)
     chain[..., 1, :] += KNUCKLE_SETBACK[1] * (chain[..., 0, :] - chain[..., 1, :])
@@ -82,13 +88,16 @@ def bone_lengths(joints: np.ndarray) -> np.ndarray:
 
 
 def joint_centres(joints: np.ndarray) -> np.ndarray:
-    """MANO's joints -> joints as they are published: see ``KNUCKLE_SETBACK``, ``WRIST_SETBACK``, ``TIP_SETBACK`` and
-    ``THUMB_BASE``.
+    """MANO's joints -> joints as they are published: see ``KNUCKLE_SETBACK``, ``THUMB_SETBACK``, ``TIP_SETBACK``,
+    ``WRIST_SETBACK`` and ``THUMB_BASE``.
 
     joints: (..., 21, d) in any unit, 3D or pixels. Returns (..., 21, d).
     """
     out = np.array(joints, dtype=float)
-    out[..., 1, :] = THUMB_BASE * _thumb_pivot(out) + (1.0 - THUMB_BASE) * out[..., 2, :]
+    pivot = _thumb_pivot(out)
+    out[..., 1, :] = THUMB_BASE * pivot + (1.0 - THUMB_BASE) * out[..., 2, :]
+    out[..., 2, :] += THUMB_SETBACK[0] * (pivot - out[..., 2, :])
+    out[..., 3, :] += THUMB_SETBACK[1] * (out[..., 2, :] - out[..., 3, :])
     out[..., _KNUCKLES, :] += _KNUCKLE_SHARE * (out[..., :1, :] - out[..., _KNUCKLES, :])
     out[..., _TIPS, :] += _TIP_SHARE * (out[..., _BEFORE_TIPS, :] - out[..., _TIPS, :])
     out[..., WRIST, :] += WRIST_SETBACK * (out[..., _MIDDLE, :] - out[..., WRIST, :])
@@ -118,8 +127,13 @@ def mano_joints(joints: np.ndarray) -> np.ndarray:
     out = with_tips_on_skin(joints)
     wrist = (out[..., WRIST, :] - WRIST_SETBACK * out[..., _MIDDLE, :]) / (1.0 - WRIST_SETBACK)
     out[..., WRIST, :] = np.where(np.isnan(wrist), out[..., WRIST, :], wrist)       # an unknown joint costs itself only
-    out[..., _KNUCKLES, :] = (out[..., _KNUCKLES, :] - _KNUCKLE_SHARE * out[..., :1, :]) / (1.0 - _KNUCKLE_SHARE)
-    pivot = (out[..., 1, :] - (1.0 - THUMB_BASE) * out[..., 2, :]) / THUMB_BASE
-    base = out[..., 1, :] + (pivot - _thumb_pivot(out)) / THUMB_PIVOT[0]            # it enters the pivot by that share
+    knuckles = (out[..., _KNUCKLES, :] - _KNUCKLE_SHARE * out[..., :1, :]) / (1.0 - _KNUCKLE_SHARE)
+    out[..., _KNUCKLES, :] = np.where(np.isnan(knuckles), out[..., _KNUCKLES, :], knuckles)
+    ip = (out[..., 3, :] - THUMB_SETBACK[1] * out[..., 2, :]) / (1.0 - THUMB_SETBACK[1])
+    out[..., 3, :] = np.where(np.isnan(ip), out[..., 3, :], ip)
+    along = (out[..., 1, :] - out[..., 2, :]) / (THUMB_BASE - THUMB_SETBACK[0])     # the metacarpal, MANO's knuckle on
+    mcp = out[..., 2, :] - THUMB_SETBACK[0] * along
+    base = out[..., 1, :] + (mcp + along - _thumb_pivot(out)) / THUMB_PIVOT[0]      # it enters the pivot by that share
     out[..., 1, :] = np.where(np.isnan(base), out[..., 1, :], base)
+    out[..., 2, :] = np.where(np.isnan(mcp), out[..., 2, :], mcp)
     return out

@@ -33,15 +33,15 @@ BAG = {"motion": "pinch", "seconds": 10.0, "fps": 30.0, "compressed_only": False
 """Defaults of what only a bag has."""
 
 
-def picture(kind: str, renderer, seed: int, index: int, poses: tuple[str, ...] = ()) -> tuple:
-    """Render picture ``index`` of ``seed``: depends on nothing else. poses: for crops of chosen poses only.
+def picture(kind: str, renderer, seed: int, index: int, poses: tuple[str, ...] = (), shown: bool = False) -> tuple:
+    """Render picture ``index`` of ``seed``: depends on nothing else. poses, shown: see ``scene.sample_crop``.
 
     Returns (image (H, W, 3) uint8, meta dict as stored, mask (H, W) uint8, depth (H, W) float32 metres, 0 nothing).
     """
     rng = np.random.default_rng([seed, index, sorted(KINDS).index(kind)])
     for _ in range(8):
         if kind == "crops":
-            drawn = scene.sample_crop(rng, renderer.width, poses or None)
+            drawn = scene.sample_crop(rng, renderer.width, poses or None, shown)
         else:
             drawn = scene.sample_frame(rng, renderer.width, renderer.height)
         drawn, raster = labels.take(drawn, renderer)
@@ -50,11 +50,12 @@ def picture(kind: str, renderer, seed: int, index: int, poses: tuple[str, ...] =
             break
     image = labels.develop(drawn, raster, rng)
     camera = labels.camera(drawn)
-    meta = {"kind": kind, "index": index, "seed": seed, "width": renderer.width, "height": renderer.height,
+    meta = {"kind": kind, "hands_version": shards.HANDS_VERSION, "index": index, "seed": seed,
+            "width": renderer.width, "height": renderer.height,
             "K": np.round(camera.K, 5).tolist(), "distortion_model": camera.distortion_model,
             "D": np.round(camera.D, 7).tolist(),
             "hands": hands, "unseen_boxes": unseen, "others_boxed": True, **({"poses": list(poses)} if poses else {}),
-            **drawn.attributes}
+            **({"shown": True} if shown else {}), **drawn.attributes}
     mask = labels.crop_mask(raster) if kind == "crops" else raster.ids
     return image, meta, mask, raster.depth
 
@@ -86,7 +87,7 @@ def _check_size(kind: str, width: int, height: int) -> None:
 def _work(settings: tuple, todo: list[tuple[int, int]], counter, errors, first: bool) -> None:
     """A process that renders shards; what goes wrong is put into ``errors`` in words. The first says on what it does.
     """
-    kind, width, height, seed, out, depth, poses = settings
+    kind, width, height, seed, out, depth, poses, shown = settings
     signal.signal(signal.SIGINT, signal.SIG_IGN)                   # the parent hears Ctrl-C and terminates its workers,
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))        # which leave no unfinished shard behind
     _end_with_parent()
@@ -102,7 +103,7 @@ def _work(settings: tuple, todo: list[tuple[int, int]], counter, errors, first: 
         for bounds in todo:
             with shards.ShardWriter(out / shards.name(kind, bounds[0])) as writer:
                 for index in range(*bounds):
-                    image, meta, mask, depth_m = picture(kind, renderer, seed, index, poses)
+                    image, meta, mask, depth_m = picture(kind, renderer, seed, index, poses, shown)
                     writer.add(index, image, meta, mask, depth_m if depth else None)
                     with counter.get_lock():
                         counter.value += 1
@@ -124,10 +125,11 @@ def _end_with_parent() -> None:
 
 def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width: int = 0, height: int = 0,
           workers: int = 1, depth: bool = False, report=print, rank: int = 0, world: int = 1,
-          poses: tuple[str, ...] = ()) -> int:
+          poses: tuple[str, ...] = (), shown: bool = False) -> int:
     """Render pictures start .. start + count into shards of ``out``; finished shards are kept and skipped.
 
-    poses: crops of these poses only, by name or kind (see synthesis/poses.py).
+    poses: crops of these poses only, by name or kind (see synthesis/poses.py). shown: crops of hands held up to the
+    camera only.
     rank, world: this process makes every world-th shard, from the rank-th on (torchrun's RANK and WORLD_SIZE).
     Returns the number of pictures rendered now. Raises ConfigError for impossible settings, DataError for a full disk.
     """
@@ -138,8 +140,8 @@ def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width
     if count < 1 or start < 0 or workers < 1 or seed < 0:
         raise ConfigError(f"count {count} and workers {workers} must be at least 1, "
                           f"start {start} and seed {seed} at least 0")
-    if poses and kind != "crops":
-        raise ConfigError(f"poses can be chosen for crops only, not for {kind}")
+    if kind != "crops" and (poses or shown):
+        raise ConfigError(f"{'poses' if poses else 'shown hands'} can be chosen for crops only, not for {kind}")
     if poses:
         sample_named(np.random.default_rng(0), kinds=poses)                     # unknown names are said at once
     width = width or KINDS[kind]
@@ -153,7 +155,8 @@ def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width
     _refuse_twice(out, kind, start, count)
     mine = shards.ranges(start, count)[rank::world]
     count = sum(b - a for a, b in mine)
-    wanted = {"seed": seed, "width": width, "height": height, "poses": list(poses) or None}
+    wanted = {"hands_version": shards.HANDS_VERSION, "seed": seed, "width": width, "height": height,
+              "poses": list(poses) or None, "shown": shown or None}
     todo = [bounds for bounds in mine if not _is_done(out / shards.name(kind, bounds[0]), bounds, wanted, depth)]
     total = sum(b - a for a, b in todo)
     if total < count:
@@ -163,7 +166,7 @@ def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width
     assets.verify()
     context = multiprocessing.get_context("spawn")
     counter, errors = context.Value("q", 0), context.SimpleQueue()
-    settings = kind, width, height, seed, Path(out), depth, poses
+    settings = kind, width, height, seed, Path(out), depth, poses, shown
     if workers > len(todo):
         workers = len(todo)
         report(f"{workers} process{'es' * (workers > 1)}: each makes shards of up to {shards.PER_SHARD} pictures")
@@ -207,7 +210,7 @@ def _refuse_twice(out: Path, kind: str, start: int, count: int) -> None:
 
 def _is_done(path: Path, bounds: tuple[int, int], wanted: dict, depth: bool) -> bool:
     """Whether a finished shard holds the pictures asked for; a shorter one does not. Raises ConfigError for one of
-    another seed or size."""
+    other settings."""
     if not path.exists():
         return False
     try:
@@ -293,7 +296,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=limits.whole(32, 4096), help="pixels (default: crops 192, frames 320)")
     parser.add_argument("--height", type=limits.whole(32, 4096), help="pixels (default: crops square, frames 4:3)")
     parser.add_argument("--poses", default="", metavar="A,B", help="crops: only these poses, by name or kind "
-                        "(count, grasp, rest, sign), nothing held, no person round them, seen from anywhere")
+                        "(count, grasp, rest, sign), nothing held, no person round them, seen from anywhere unless "
+                        "--shown")
+    parser.add_argument("--shown", action="store_true", help="crops: only hands held up to the camera, palm or back "
+                        "before it and fingers up, or raised by their owner, mostly beside the face")
     parser.add_argument("--motion", help="bag: which motion, such as wave, grasp or cross (default: "
                         f"{BAG['motion']}; an unknown one is answered with the list)")
     parser.add_argument("--seconds", type=float, help=f"bag: how long (default: {BAG['seconds']:g})")
@@ -323,6 +329,8 @@ def main(args: argparse.Namespace) -> int:
         from hand_pose_ros.synthesis import sequence
         if args.poses:
             raise ConfigError("poses can be chosen for crops only, not for a bag: it shows a --motion")
+        if args.shown:
+            raise ConfigError("--shown can be chosen for crops only, not for a bag: it shows a --motion")
         given = [f"--{name}" for name in ("count", "start", "width", "height") if getattr(args, name) is not None]
         if given or args.depth:
             raise ConfigError(f"{' '.join([*given, *['--depth'] * args.depth])} cannot be chosen for a bag: its length "
@@ -347,7 +355,7 @@ def main(args: argparse.Namespace) -> int:
         rank, world = _from_environment("RANK", 0), _from_environment("WORLD_SIZE", 1)
         workers = args.workers or max(1, (os.cpu_count() or 1) // max(1, _from_environment("LOCAL_WORLD_SIZE", 1)))
         write(args.kind, args.out, args.count or COUNT, args.seed, args.start or 0, args.width or 0, args.height or 0,
-              workers, args.depth, rank=rank, world=world, poses=poses)
+              workers, args.depth, rank=rank, world=world, poses=poses, shown=args.shown)
         if not args.no_sheet and rank == 0:
             for name in pages(args.out, args.kind):
                 print(name)

@@ -69,7 +69,7 @@ _BASES = np.array([BONE["thumb_cmc"], *_PROXIMAL])
 _IDENTITY = np.eye(3)
 THUMB_METACARPAL = 46.22 / 31.57
 """Length of the thumb's metacarpal in that of its proximal phalanx (X-rays, Buryanov & Kotiuk 2010). It turns so far
-from its knuckle; MANO's saddle joint, as the labels have it, is nearer: 33 mm of a 186 mm hand instead of 46."""
+from MANO's knuckle; MANO's saddle joint, as the labels have it, is nearer: 33 mm of a 186 mm hand instead of 46."""
 METACARPAL_BASE = 0.28
 """Where a metacarpal hinges, as a share of the way from wrist to knuckle."""
 FAN_RAD = np.radians([6.0, 0.0, -7.5, -15.5])
@@ -98,8 +98,9 @@ class Skeleton:
 
     @cached_property
     def pivots(self) -> np.ndarray:
-        """(21, 3): the joints where bones turn: wrist and knuckles as they are published, the thumb's saddle joint set
-        back to THUMB_METACARPAL. A hand that turned about MANO's knuckles would have too short phalanges in a fist."""
+        """(21, 3): the joints where bones turn: wrist, knuckles and the thumb's outer joints as they are published, its
+        saddle joint set back to THUMB_METACARPAL. A hand that turned about MANO's knuckles would have too short
+        phalanges in a fist."""
         return pivots(self.joints)
 
     @cached_property
@@ -161,9 +162,10 @@ def measure(joints: np.ndarray, elbow: np.ndarray, axes: np.ndarray, thumb_rest:
 def pivots(joints: np.ndarray) -> np.ndarray:
     """``Skeleton.pivots`` of joints (21, 3) at rest, as the labels have them."""
     out, centres = np.array(joints, dtype=float), joint_centres(joints)
-    out[[0, *KNUCKLES]] = centres[[0, *KNUCKLES]]
     back, proximal = out[1] - out[2], np.linalg.norm(out[3] - out[2])
     out[1] = out[2] + THUMB_METACARPAL * proximal * back / np.linalg.norm(back)
+    published = [0, 2, 3, *KNUCKLES]
+    out[published] = centres[published]
     return out
 
 
@@ -217,7 +219,7 @@ def motions(skeleton: Skeleton, pose: np.ndarray) -> np.ndarray:
     out[..., BONE["thumb_cmc"], :, :] = about(skeleton.thumb @ turn @ skeleton.thumb_from_rest, turning[1])
 
     bend = _spun(skeleton.hinge_spin, rest[_HINGES] - pose[..., _HINGES])                # (..., 2, 5, 3, 3)
-    bend = about(bend, joints[_HINGE_JOINTS])
+    bend = about(bend, turning[_HINGE_JOINTS])
     for step in (0, 1):                                                      # the middle, then the last phalanges
         carrier = out[..., _BASES + step, :, :]
         out[..., _BASES + step + 1, :, :] = compose(carrier, bend[..., step, :, :, :])

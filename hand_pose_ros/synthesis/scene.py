@@ -21,6 +21,8 @@ MODELS = {"makehuman": 0.8, "webxr": 0.2}
 """Hand meshes in use and how often each is drawn."""
 OWNER_IN_PICTURE = 0.42
 """Share of crops that show the person whose hand it is."""
+SHOWN_PALM = 0.75
+"""Share of hands held up to the camera that show their palm; the others show their back."""
 MODES = {"showing": 0.36, "people": 0.25, "arms": 0.26, "none": 0.13}
 """What whole frames show and how often: people who show a gesture, other people, lone arms, no hands."""
 AT_HEAD = 0.3
@@ -125,20 +127,22 @@ def make_renderer(width: int, height: int, supersample: int = 2) -> Renderer:
     return renderer
 
 
-def sample_crop(rng: np.random.Generator, size: int, kinds: tuple[str, ...] | None = None) -> Scene:
+def sample_crop(rng: np.random.Generator, size: int, kinds: tuple[str, ...] | None = None,
+                shown: bool = False) -> Scene:
     """Draw a scene with one hand near the centre of a size x size image, its joints' box BOX_SHARE of it.
 
     kinds: only poses of these kinds or names (poses.sample_named), without owner or another hand, nothing held.
+    shown: the hand is held up to the camera (``sample_shown``), or beside its owner's face.
     """
     look, melanin = materials.sample_skin(rng)
     attributes = {"melanin": round(melanin, 3)}
     R_world_camera, floor = sample_up(rng), None
     if kinds is None and rng.random() < OWNER_IN_PICTURE:
-        skins, solids, capsules, hand, others, distance, floor = _owned_hand(rng, look, R_world_camera)
+        skins, solids, capsules, hand, others, distance, floor = _owned_hand(rng, look, R_world_camera, shown)
         is_right = hand.is_right
         attributes["person"] = True
     else:
-        skins, solids, capsules, hand, distance = _lone_hand(rng, look, kinds)
+        skins, solids, capsules, hand, distance = _lone_hand(rng, look, kinds, shown)
         others = ()
         is_right = hand.is_right
         if kinds is None and rng.random() < 0.12:
@@ -173,10 +177,10 @@ def _coarse(settings: dict) -> bool:
     return settings["resolution"] < COARSE or settings["defocus_px"] > COARSE_BLUR_PX
 
 
-def _lone_hand(rng, look, kinds):
-    """A hand with its forearm, seen from anywhere."""
+def _lone_hand(rng, look, kinds, shown):
+    """A hand with its forearm, seen from anywhere unless shown."""
     arm = sample_arm(rng, look, kinds=kinds)
-    R_camera_hand = sample_view(rng)
+    R_camera_hand = sample_shown(rng) if shown else sample_view(rng)
     distance = float(np.exp(rng.uniform(np.log(0.28), np.log(0.9)) if rng.random() < 0.6
                             else rng.uniform(np.log(0.9), np.log(4.0))))
     ray = np.array([rng.uniform(-0.55, 0.55), rng.uniform(-0.4, 0.4), 1.0])
@@ -186,9 +190,9 @@ def _lone_hand(rng, look, kinds):
     return *place(arm, R, t, 0), distance
 
 
-def _owned_hand(rng, look, R_world_camera):
+def _owned_hand(rng, look, R_world_camera, shown):
     """A gesturing hand with the person it belongs to, seen from somewhere before that person."""
-    someone = _person(rng, look, legs=False, showing=rng.random() < 0.6)
+    someone = _person(rng, look, legs=False, showing=shown or rng.random() < 0.6, at_head=0.0 if shown else AT_HEAD)
     distance = float(np.exp(rng.uniform(np.log(0.4), np.log(3.5))))
     ray = np.array([rng.uniform(-0.5, 0.5), rng.uniform(-0.4, 0.4), 1.0])
     R_camera_body = _before_person(rng, R_world_camera, ray)
@@ -276,11 +280,11 @@ class _Someone:
     to_head: np.ndarray | None                  # (3,) where it is held to, from the face
 
 
-def _person(rng, look, legs, showing=False) -> _Someone:
+def _person(rng, look, legs, showing=False, at_head=AT_HEAD) -> _Someone:
     chosen = int(rng.integers(2))
     gestures = [body.sample_gesture(rng, side, showing and side == chosen, showing) for side in range(2)]
     to_head = None
-    if rng.random() < AT_HEAD:
+    if rng.random() < at_head:
         upper, to_head = body.sample_reach(rng, chosen)
         gestures[chosen] = upper, *gestures[chosen][1:]
     person = body.sample(rng, look, np.stack([g[0] for g in gestures]), legs)
@@ -528,13 +532,24 @@ def sample_view(rng: np.random.Generator) -> np.ndarray:
         towards /= np.linalg.norm(towards)
         if towards[1] > -0.75 or rng.random() < 0.15:                # rarely from right behind the elbow
             break
+    u = rng.random()
+    roll = (rng.normal(0, 0.5) if u < 0.5 else
+            rng.choice([-1, 1]) * rng.normal(1.4, 0.5) if u < 0.7 else rng.uniform(-np.pi, np.pi))
+    return _looking(towards, roll)
+
+
+def sample_shown(rng: np.random.Generator) -> np.ndarray:
+    """``sample_view`` of a hand that somebody holds up to the camera: palm, less often back, before it, fingers up."""
+    towards = np.array([0.0, 0.0, -1.0 if rng.random() < SHOWN_PALM else 1.0]) + rng.normal(0.0, 0.25, 3)
+    return _looking(towards / np.linalg.norm(towards), rng.normal(0.0, 0.35))
+
+
+def _looking(towards: np.ndarray, roll: float) -> np.ndarray:
+    """Rotation (3, 3) from the hand's frame to a camera that sees it from ``towards`` (unit (3,)), turned by roll."""
     up = np.array([0.0, 1.0, 0.0]) - towards[1] * towards
     if np.linalg.norm(up) < 0.3:
         up = np.array([0.0, 0.0, 1.0]) - towards[2] * towards
     up /= np.linalg.norm(up)
-    u = rng.random()
-    roll = (rng.normal(0, 0.5) if u < 0.5 else
-            rng.choice([-1, 1]) * rng.normal(1.4, 0.5) if u < 0.7 else rng.uniform(-np.pi, np.pi))
     right = np.cross(up, towards)
     right, up = np.cos(roll) * right + np.sin(roll) * up, np.cos(roll) * up - np.sin(roll) * right
     return np.stack([right, -up, -towards])

@@ -26,6 +26,10 @@ JPEG_QUALITY = 92
 _RUN_LENGTHS = cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE
 PER_SHARD = 500
 DEPTH_UNIT_M = 1e-4
+HANDS_VERSION = 3
+"""Kept with every picture. To be raised whenever a joint of the same pose lies elsewhere, or ``hand_length`` measures
+otherwise: pictures of two such hands would teach two answers. 2: fingers turn where X-rays have their joints; 3:
+thumbs, too."""
 ABANDONED_AFTER_S = 600.0
 
 

@@ -5,6 +5,7 @@ memory and no file stays open, and shards that appear while a training runs join
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -55,6 +56,7 @@ class Shard:
         size = os.path.getsize(self.path)
         if any(offset + length > size for member in self._members for offset, length in member.values()):
             raise DataError(f"shard {self.path} is truncated: render it again")
+        self._check_hands()
 
     def __len__(self) -> int:
         return len(self._members)
@@ -78,6 +80,16 @@ class Shard:
     def mask(self, k: int) -> np.ndarray | None:
         """(H, W) uint8, not 0 where the hand and what it holds are; None where the shard has none."""
         return self._decode(k, "mask.png", cv2.IMREAD_GRAYSCALE) if "mask.png" in self._members[k] else None
+
+    def _check_hands(self) -> None:
+        """Raises DataError for hands whose joints lie elsewhere than this version's. Shards that others made need not
+        name one; the renderer's without it, but with the seed that it has always noted, are of before the third."""
+        with contextlib.suppress(ValueError, AttributeError, TypeError):        # told when that label is asked for
+            label = json.loads(self._bytes(0, "json"))
+            version = label.get("hands_version", "1 or 2" if "seed" in label else stored.HANDS_VERSION)
+            if version != stored.HANDS_VERSION:
+                raise DataError(f"shard {self.path} shows virtual hands of version {version}, whose joints lie "
+                                f"elsewhere than those of version {stored.HANDS_VERSION}: render it again")
 
     def _bytes(self, k: int, kind: str) -> bytes:
         offset, length = self._members[k][kind]

@@ -65,10 +65,11 @@ def test_tips_lie_on_the_skin_in_every_pose(model):
 
 
 def test_other_joints_lie_inside_in_every_pose(model):
+    """But for MANO's saddle joint of the thumb, which stays where it is when the thumb swings far from it."""
     inner = [joint for joint in range(21) if joint not in FINGERTIPS]
-    inside = [_winding(hand.joints[joint], hand.vertices, hand.faces) > 0.5
-              for _, _, hand in _people(model, 6, seed=1) for joint in inner]
-    assert np.mean(inside) > 0.995
+    inside = np.array([[_winding(hand.joints[joint], hand.vertices, hand.faces) > 0.5 for joint in inner]
+                       for _, _, hand in _people(model, 8, seed=1)])
+    assert np.delete(inside, inner.index(1), axis=1).all() and inside.mean() > 0.99
 
 
 def test_joints_lie_as_deep_as_bones_do(model):

@@ -94,6 +94,15 @@ def test_curled_fingers_are_pressed_to_the_palm_in_some_poses_only(drawn):
     assert (knuckles < 60.0).mean() > 0.35 and (knuckles > 75.0).mean() > 0.2
 
 
+def test_little_fingers_rest_on_the_palm_in_some_fists_only():
+    """Bent at the knuckle rather than at the middle joint, as in 32 of 277 photographed hands (poses.RESTED)."""
+    rng = np.random.default_rng(6)
+    knuckle, middle = np.degrees([poses.sample_named(rng, kinds=("victory",))[0][[FLEX[3], FLEX[3] + 2]]
+                                  for _ in range(120)]).T
+    resting = (knuckle > 55.0) & (middle > 30.0) & (middle < 80.0)
+    assert 0.12 < resting.mean() < 0.5 and (middle > 90.0).mean() > 0.3
+
+
 def test_hands_that_are_held_up_are_not_all_flat():
     """Knuckles of stretched fingers bend by 15 to 25 +- 8 degrees in photographs (benchmarks/joint_angles.py)."""
     rng = np.random.default_rng(5)
@@ -105,7 +114,7 @@ def test_neighbouring_fingers_bend_together(drawn):
     sampled, _, _ = drawn
     together = np.corrcoef(sampled[:, FLEX].T)
     assert together[1, 2] > together[0, 3] > 0.0
-    assert together[2, 3] > 0.4
+    assert together[2, 3] > 0.3                                # some little fingers rest
 
 
 def test_every_combination_of_bent_and_stretched_fingers_is_drawn(drawn):

@@ -70,7 +70,9 @@ def test_published_bones_and_the_hand_keep_their_lengths_as_fingers_bend(name):
     joints = rig.posed_joints(shape.skeleton, rig.motions(shape.skeleton, pose))
     constant = [bone for bone in range(20) if bone > 1]
     lengths, straight = (bone_lengths(joint_centres(at))[..., constant] for at in (joints, shape.skeleton.joints))
-    np.testing.assert_allclose(lengths, np.broadcast_to(straight, lengths.shape), atol=1e-9)
+    # The thumb's joints are published towards where the mean hand's metacarpal turns, up to 6 mm from this one's.
+    np.testing.assert_allclose(lengths[:, 2:], np.broadcast_to(straight[2:], lengths[:, 2:].shape), atol=1e-9)
+    np.testing.assert_allclose(lengths[:, :2], np.broadcast_to(straight[:2], lengths[:, :2].shape), atol=4e-4)
     np.testing.assert_allclose(hand_length(joints), shape.hand_length_m, atol=1e-9)
     thumb = bone_lengths(joint_centres(joints))[:, 1]
     assert np.ptp(thumb) < 0.004                            # of 33 mm; its base in the palm is that of the mean hand
@@ -96,7 +98,7 @@ def test_the_metacarpal_of_the_thumb_is_as_long_as_in_x_rays(name):
     assert 186 * np.linalg.norm(knuckle - base) / hand_length(skeleton.joints) == pytest.approx(46.2, rel=0.1)
     for angles in ({"thumb_cmc_flexion": 40}, {"thumb_cmc_abduction": 20}):
         moved = _joints(skeleton, **angles)[2]
-        assert np.linalg.norm(moved - base) == pytest.approx(np.linalg.norm(knuckle - base), abs=1e-9)
+        assert np.linalg.norm(moved - base) == pytest.approx(np.linalg.norm(skeleton.joints[2] - base), abs=1e-9)
         assert np.linalg.norm(moved - knuckle) > 0.01
 
 

@@ -31,7 +31,7 @@ def _picture(seed=0):
     mask[10:30, 10:30] = 3
     depth = np.where(mask > 0, 0.71234, 0).astype(np.float32)
     joints = np.column_stack([rng.uniform(-0.1, 0.1, (21, 2)), rng.uniform(0.4, 0.6, 21)])
-    meta = {"kind": "crops", "index": seed, "seed": 0, "width": 48, "height": 48,
+    meta = {"kind": "crops", "hands_version": shards.HANDS_VERSION, "index": seed, "seed": 0, "width": 48, "height": 48,
             "K": [[90.0, 0, 24], [0, 90.0, 24], [0, 0, 1]],
             "distortion_model": "plumb_bob", "D": [0.0] * 5, "melanin": 0.4, "background": "wall",
             "hands": [{"joints_m": joints.tolist(), "joints_px": (joints[:, :2] / joints[:, 2:] * 90 + 24).tolist(),
@@ -166,7 +166,7 @@ def test_a_fault_in_a_render_process_is_named_and_not_taken_for_want_of_memory(t
     monkeypatch.setattr(render.signal, "signal", lambda *_: None)
     monkeypatch.setattr(render, "_end_with_parent", lambda: None)
     errors = multiprocessing.get_context("spawn").SimpleQueue()
-    settings = "crops", 48, 48, 0, tmp_path, False, ()
+    settings = "crops", 48, 48, 0, tmp_path, False, (), False
     render._work(settings, [(0, 1)], multiprocessing.Value("q", 0), errors, False)
     assert "KeyError('scene')" in errors.get() and "Traceback" in capfd.readouterr().err
 
@@ -214,6 +214,7 @@ def test_a_contact_sheet_that_the_disk_does_not_take_is_said(tmp_path):
     (("--kind", "bag", "--seconds", "0.04"), {"WORLD_SIZE": "2"}, "a bag is made by one process"),
     (("--motion", "wave", "--seconds", "3", "--compressed-only"), {},
      "--motion --seconds --compressed-only cannot be chosen for crops, but for a bag: give --kind bag"),
+    (("--kind", "bag", "--shown", "--seconds", "0.04"), {}, "--shown can be chosen for crops only, not for a bag"),
     (("--poses", "fist,,ok"), {}, "--poses 'fist,,ok' has an empty name"),
     (("--count", "3"), {"RANK": "abc"}, "RANK is 'abc'")])
 def test_what_would_not_be_heeded_is_refused(tmp_path, monkeypatch, capsys, words, variable, said):

@@ -187,6 +187,29 @@ def test_the_pool_passes_over_a_corrupt_shard_and_names_it_once(path, tmp_path, 
         pool.draw([str(bad)], rng)
 
 
+@pytest.mark.parametrize("version", [1, stored.HANDS_VERSION + 1, "two"])
+def test_a_shard_of_hands_with_other_joints_is_refused(path, version):
+    """Two rigs would teach two answers to one picture."""
+    for name, said in ((path, None), (path.replace("crops-0", "crops-1"), stored.HANDS_VERSION),
+                       (path.replace("crops-0", "crops-2"), version)):
+        packed(name, [(member, data if said is None or not member.endswith(".json") else
+                       json.dumps({**json.loads(data), "hands_version": said}).encode())
+                      for member, data in members(path)])
+        if said != version:
+            assert len(shards.Shard(name)) == 4
+        else:
+            with pytest.raises(DataError, match=f"crops-2.tar shows virtual hands of version {version}.*render it"):
+                shards.Shard(name)
+
+
+def test_a_shard_of_before_versions_were_noted_is_refused(path):
+    """The renderer has always noted its seed; shards that others made say neither."""
+    packed(path, [(member, json.dumps({**json.loads(data), "seed": 0}).encode() if member.endswith(".json") else data)
+                  for member, data in members(path)])
+    with pytest.raises(DataError, match="virtual hands of version 1 or 2, whose joints"):
+        shards.Shard(path)
+
+
 def test_held_out_shards_are_told_by_folder_or_name(tmp_path):
     for name in ("crops/crops-0.tar", "crops/val-0.tar", "val/crops-0.tar", "val/frames-0.tar", "frames-1.tar",
                  "crops/crops-5.tar.partial7"):
