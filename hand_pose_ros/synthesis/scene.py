@@ -192,7 +192,7 @@ def _lone_hand(rng, look, kinds, shown):
 
 def _owned_hand(rng, look, R_world_camera, shown):
     """A gesturing hand with the person it belongs to, seen from somewhere before that person."""
-    someone = _person(rng, look, legs=False, showing=shown or rng.random() < 0.6, at_head=0.0 if shown else AT_HEAD)
+    someone = _person(rng, look, legs=False, showing=shown or rng.random() < 0.6, may_reach=not shown)
     distance = float(np.exp(rng.uniform(np.log(0.4), np.log(3.5))))
     ray = np.array([rng.uniform(-0.5, 0.5), rng.uniform(-0.4, 0.4), 1.0])
     R_camera_body = _before_person(rng, R_world_camera, ray)
@@ -280,11 +280,11 @@ class _Someone:
     to_head: np.ndarray | None                  # (3,) where it is held to, from the face
 
 
-def _person(rng, look, legs, showing=False, at_head=AT_HEAD) -> _Someone:
+def _person(rng, look, legs, showing=False, may_reach=True) -> _Someone:
     chosen = int(rng.integers(2))
     gestures = [body.sample_gesture(rng, side, showing and side == chosen, showing) for side in range(2)]
     to_head = None
-    if rng.random() < at_head:
+    if may_reach and rng.random() < AT_HEAD:
         upper, to_head = body.sample_reach(rng, chosen)
         gestures[chosen] = upper, *gestures[chosen][1:]
     person = body.sample(rng, look, np.stack([g[0] for g in gestures]), legs)
