@@ -7,7 +7,8 @@ The first form compares the error (NME: mean joint error in % of the longer side
 network learnt from with that on pictures it has never seen, both in crops as a detector leaves them; and on those
 hands alone that are easy to see (three quarters of the joints visible, the palm not seen end on).
 The second form takes the median offset of each joint, in the frame of the palm's long axis, out of the predictions for
-labelled photographs: what then remains is no matter of where a data set puts its joints.
+labelled photographs: what then remains is no matter of where a data set puts its joints. It also moves each joint
+along the bone that leads to it: where every set has less error then, the joint is published in a wrong place.
 """
 from __future__ import annotations
 
@@ -27,6 +28,8 @@ from hand_pose_ros import runtimes, skeleton  # noqa: E402
 from hand_pose_ros.training import measure, pose_samples, shards  # noqa: E402
 
 CLEAR_JOINTS, CLEAR_PALM = 0.75, 0.4
+STEPS = (-0.1, -0.05, 0.05, 0.1, 0.15)
+"""Shares of the bone by which joints are moved towards the wrist."""
 GROSS = 12.0
 """Predictions with a larger error in % are wrong as a whole and say nothing about definitions."""
 
@@ -72,10 +75,32 @@ def in_palm(offset: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.stack([offset @ along, offset @ across], -1)
 
 
+def moved_along_bones(pairs: dict) -> list[str]:
+    """Lines of a table: by joint and step, what the joint's error changes by in each set, % of the box.
+
+    pairs: set -> [(found (21, 2) px, truth (21, 2) px), ...].
+    """
+    lines = ["| joint | moved by | " + " | ".join(f"{name} ({len(pairs[name])})" for name in sorted(pairs)) + " |",
+             "| --- " * (2 + len(pairs)) + "|"]
+    stacked = {name: np.swapaxes(np.array(rows), 0, 1) for name, rows in pairs.items()}       # (2, N, 21, 2)
+    for parent, joint in skeleton.BONES:
+        for step in STEPS:
+            cells = []
+            for name in sorted(stacked):
+                found, truth = stacked[name]
+                box = np.ptp(truth, axis=1).max(-1)
+                at = found[:, joint] + step * (found[:, parent] - found[:, joint])
+                change = [np.linalg.norm(px - truth[:, joint], axis=-1) for px in (at, found[:, joint])]
+                cells.append(f"{(100 * (change[0] - change[1]) / box).mean():+.2f}")
+            lines.append(f"| {skeleton.JOINT_NAMES[joint]} | {step:+.2f} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def on_photographs(predictions: Path, folder: Path) -> None:
-    """Print the error by set before and after the offsets of the joints are taken out, and the largest of these."""
+    """Print the error by set before and after the offsets of the joints are taken out, the largest of these, and what
+    moving joints along their bones changes."""
     read = {row["image"]: row["hands"] for row in map(json.loads, predictions.read_text().splitlines())}
-    offsets = defaultdict(list)
+    offsets, pairs = defaultdict(list), defaultdict(list)
     for record in map(json.loads, (folder / "annotations.jsonl").read_text().splitlines()):
         for hand in record["hands"]:
             truth = np.array(hand["joints_2d"], float)
@@ -84,6 +109,7 @@ def on_photographs(predictions: Path, folder: Path) -> None:
                 continue
             best = min(found, key=lambda one: np.linalg.norm(one - truth, axis=1).mean())
             if nme(best[None], truth[None])[0] < GROSS:
+                pairs[record["dataset"]].append((best, truth))
                 offsets[record["dataset"]].append(in_palm(best - truth, truth) / np.ptp(truth, axis=0).max())
     for name, rows in sorted(offsets.items()):
         if len(rows) < 10:
@@ -95,6 +121,7 @@ def on_photographs(predictions: Path, folder: Path) -> None:
         told = ", ".join(f"{skeleton.JOINT_NAMES[j]} {median[j, 0]:+.1f}" for j in largest)
         print(f"{name}: {before:.2f} % on {len(rows)} hands, {after:.2f} % without the joints' median offsets; these "
               f"along the palm, % of the box, towards the fingers: {told}")
+    print("\n" + "\n".join(moved_along_bones(pairs)))
 
 
 def main() -> None:

@@ -44,9 +44,10 @@ tissue (Buryanov & Kotiuk 2010) of the 30.1, 24.1, 24.7, 24.6 and 19.3 mm of the
 
 WRIST_SETBACK = 0.1
 """How much nearer to the published middle knuckle the wrist is published than MANO has it, as a share of the way: in
-the middle of the capitate, about which the hand turns (Youm et al. 1978), 14 mm behind the third metacarpal. So it is
-79 mm behind the knuckle (metacarpal 64.6 mm, Buryanov & Kotiuk 2010), 0.89 of what lies in front of that; virtual hands
-have 0.88 with this and 0.97, at the end of the forearm, without."""
+the middle of the capitate, 14 mm behind the third metacarpal. The hand turns 2 mm further back, about the capitate's
+proximal third (Youm et al. 1978); annotators have the wrist further to the front. So it is 79 mm behind the knuckle
+(metacarpal 64.6 mm, Buryanov & Kotiuk 2010), 0.89 of what lies in front of that; virtual hands have 0.88 with this and
+0.97, at the end of the forearm, without."""
 
 THUMB_BASE = 0.7
 """Where the thumb's saddle joint is published: on its metacarpal, this share of the way from MANO's knuckle of the

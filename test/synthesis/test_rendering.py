@@ -246,6 +246,7 @@ def test_poses_that_cannot_be_chosen_are_refused(kind, chosen, said, tmp_path):
 
 def test_a_folder_of_hands_with_other_joints_is_not_added_to(tmp_path, monkeypatch):
     render.write("crops", tmp_path, 1, width=64)
+    assert render.write("crops", tmp_path, 1, width=64) == 0
     monkeypatch.setattr(shards, "HANDS_VERSION", shards.HANDS_VERSION + 1)
     with pytest.raises(ConfigError, match="hands_version .* instead of .*give another --out"):
         render.write("crops", tmp_path, 1, width=64)
@@ -304,11 +305,10 @@ def test_parts_of_a_frame_are_those_of_the_hand_asked_for(machine, tmp_path):
         for number, label in enumerate(record["meta"]["hands"]):
             sample = shards.decode(record, number)
             column, row = np.round(sample.joints_px[sample.state == JointState.VISIBLE]).astype(int).T
-            checked.append((sample.parts[row, column] > 0).mean())
-            box = label["box"]                                          # joints of a tiny hand round to beside it
-            assert checked[-1] > (0.7 if max(box[2] - box[0], box[3] - box[1]) > 45 else 0.5)
+            near = cv2.dilate((sample.parts > 0).astype(np.uint8), np.ones((3, 3)))     # joints round to whole pixels
+            checked.append(near[row, column].mean())
             shifted += label["mask_base"] != 16 * (number + 1)
-    assert len(checked) > 15 and shifted > 0 and np.mean(checked) > 0.85
+    assert len(checked) > 15 and shifted > 0 and min(checked) > 0.9
 
 
 def test_frames_have_hands_people_and_negatives(machine):

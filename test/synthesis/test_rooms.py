@@ -110,6 +110,15 @@ def test_hands_held_to_the_head_are_near_it_and_not_in_it(monkeypatch):
     assert np.median([away for away, _ in distances()]) > 0.25
 
 
+def test_hands_that_are_shown_are_not_held_to_a_head(monkeypatch):
+    monkeypatch.setattr(scene, "AT_HEAD", 1.0)
+    people, draw = [], scene._person
+    monkeypatch.setattr(scene, "_person", lambda *args, **options: people.append(draw(*args, **options)) or people[-1])
+    for seed in range(12):
+        scene.sample_crop(np.random.default_rng(seed), 64, shown=True)
+    assert len(people) > 2 and all(someone.to_head is None and someone.showing for someone in people)
+
+
 @pytest.mark.parametrize("kind", ["crops", "frames"])
 def test_only_arms_that_no_picture_shows_are_left_out(kind, monkeypatch):
     """Each arm that would be left out is drawn all the same. Those that ran into their body are turned elsewhere, which
