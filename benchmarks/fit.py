@@ -13,7 +13,6 @@ along the bone that leads to it: where every set has less error then, the joint 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -25,6 +24,7 @@ import hand_pose_ros.one_blas_thread  # noqa: F401, E402
 import numpy as np  # noqa: E402
 
 from hand_pose_ros import runtimes, skeleton  # noqa: E402
+from hand_pose_ros.evaluation import predictions as files  # noqa: E402
 from hand_pose_ros.training import measure, pose_samples, shards  # noqa: E402
 
 CLEAR_JOINTS, CLEAR_PALM = 0.75, 0.4
@@ -99,13 +99,14 @@ def moved_along_bones(pairs: dict) -> list[str]:
 def on_photographs(predictions: Path, folder: Path) -> None:
     """Print the error by set before and after the offsets of the joints are taken out, the largest of these, and what
     moving joints along their bones changes."""
-    read = {row["image"]: row["hands"] for row in map(json.loads, predictions.read_text().splitlines())}
+    read = files.read(predictions)
     offsets, pairs = defaultdict(list), defaultdict(list)
-    for record in map(json.loads, (folder / "annotations.jsonl").read_text().splitlines()):
+    for record in measure.Photographs(folder).records:
+        row = read.get(record["image"])
+        found = [one.joints_px for one in row.hands if one.joints_px is not None] if row else []
         for hand in record["hands"]:
-            truth = np.array(hand["joints_2d"], float)
-            found = [np.array(one["joints_2d"], float) for one in read.get(record["image"], ())]
-            if not all(hand["valid_2d"]) or not found:
+            truth = hand["joints_2d"]
+            if not hand["valid_2d"].all() or not found:
                 continue
             best = min(found, key=lambda one: np.linalg.norm(one - truth, axis=1).mean())
             if nme(best[None], truth[None])[0] < GROSS:

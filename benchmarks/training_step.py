@@ -1,6 +1,6 @@
 """Samples a second of a training step on one CPU core, with and without the folded start of ``training/frozen.py``.
 
-    python3 benchmarks/training_step.py [--settings pose_light] [--size 128] [--steps 8]
+    python3 benchmarks/training_step.py [--settings pose_light] [--size 128] [--steps 8] [--frozen PATTERN ...]
 
 Random pictures and labels, no loading; both in one run, since the ratio is what counts.
 """
@@ -56,9 +56,12 @@ def main() -> None:
     parser.add_argument("--settings", default="pose_light")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--frozen", nargs="+", help="instead of what the settings freeze")
     args = parser.parse_args()
     torch.set_num_threads(1)
     chosen = settings.load(ROOT / "config" / "training" / f"{args.settings}.yaml")
+    if args.frozen:
+        chosen = settings.from_dict({**chosen.as_dict(), "frozen": args.frozen})
     plain, folded = (seconds(chosen, args.size, args.steps, way) for way in (False, True))
     print(f"{chosen.architecture} at {args.size} px, one core: {chosen.batch / plain:.0f} samples a second, with the "
           f"frozen start folded {chosen.batch / folded:.0f} ({plain / folded:.2f} x)")

@@ -96,7 +96,7 @@ def template(legs: bool) -> Template:
     used, quads = np.unique(full.quads[kept], return_inverse=True)
     quads = quads.reshape(-1, 4)
     weights = full.weights[used]
-    return Template(used, quads, weights, full.uv[used], _triangles(quads),
+    return Template(used, quads, weights, full.uv[used], makehuman.triangles(quads),
                     weights[quads][..., 2:].sum(-1).mean(1), weights[quads][..., 1].mean(1))
 
 
@@ -130,10 +130,6 @@ def _whole() -> _Whole:
     uv = np.zeros((count, 2))
     uv[base.quads.ravel()] = base.uv[base.quad_uv.ravel()]
     return _Whole(base.quads, weights, forearm, uv)
-
-
-def _triangles(quads: np.ndarray) -> np.ndarray:
-    return np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
 
 
 @lru_cache(maxsize=None)
@@ -182,7 +178,7 @@ def _smoother():
 
 def _clothed(skin: np.ndarray) -> np.ndarray:
     """Body vertices (V, 3) as cloth lies over them: smoothed, hollows bridged, nowhere inside the skin."""
-    normals = vertex_normals(skin, _triangles(_whole().quads))
+    normals = vertex_normals(skin, makehuman.triangles(_whole().quads))
     smooth = skin
     for _ in range(4):
         for _ in range(14):
@@ -259,7 +255,7 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
         mask[quads] = True
         used, where = np.flatnonzero(mask), (np.cumsum(mask) - 1)[quads]
         v = surface[used] + normals[used] * lift[used][:, None]
-        mesh_faces = _triangles(where)
+        mesh_faces = makehuman.triangles(where)
         n = vertex_normals(v, mesh_faces)
         solids.append(((v, n, uv[used], mesh_faces), color[used] if np.ndim(color) == 2 else color, pattern, gloss))
 

@@ -30,6 +30,11 @@ class BaseMesh:
         return (self.vertices if vertices is None else vertices)[self.joint_cubes[name]].mean(axis=0)
 
 
+def triangles(quads: np.ndarray) -> np.ndarray:
+    """(Q, 4) vertex indices -> (2 Q, 3): the first halves of all, then the second ones."""
+    return np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
+
+
 @lru_cache(maxsize=1)
 def base_mesh() -> BaseMesh:
     """Parse the base mesh and its weights. Raises DataError if an asset is missing or malformed."""

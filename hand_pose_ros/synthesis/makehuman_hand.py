@@ -47,7 +47,7 @@ def load() -> HandModel:
     corners = np.stack([quads.ravel(), quad_uv.ravel()], axis=1)
     unique, where = np.unique(corners, axis=0, return_inverse=True)
     where = where.reshape(quads.shape)
-    faces = np.concatenate([where[:, [0, 1, 2]], where[:, [0, 2, 3]]]).astype(np.int32)
+    faces = makehuman.triangles(where).astype(np.int32)
     weld = local[unique[:, 0]].astype(np.int32)
     uv = base.uv[unique[:, 1]].astype(np.float32)
     rim = autorig.caps(weld[faces])                     # closes the arm's cut end, so that it is not hollow

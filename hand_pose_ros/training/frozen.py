@@ -46,13 +46,15 @@ def train_mode(network: nn.Module) -> None:
 def quicken(network: nn.Module, dtype: torch.dtype = torch.float32) -> None:
     """Make a training step on a CPU cheaper, without another result. Weights keep their names: they stay exchangeable.
 
-    Strided depthwise convolutions compute in fp32: their bf16 gradient takes 30 times as long (oneDNN 3.x). The blocks
-    at the network's beginning that are frozen altogether run as convolutions with folded batch norms in ``dtype``
+    Depthwise convolutions compute in fp32 where their bf16 gradient has no quick kernel (oneDNN 3.x): strided ones, 30
+    times as long, and those of more than 3x3 whose weights are learnt, 2 to 3 times. The blocks at the network's
+    beginning that are frozen altogether run as convolutions with folded batch norms in ``dtype``
     (benchmarks/training_step.py measures what that gains). Call it again after loading other weights.
     """
     for layer in network.modules():
-        if type(layer) is nn.Conv2d and layer.groups > 1 and layer.stride[0] > 1:
-            layer.__class__ = _Fp32Conv2d
+        if type(layer) is nn.Conv2d and layer.groups > 1:
+            if layer.stride[0] > 1 or layer.kernel_size[0] > 3 and layer.weight.requires_grad:
+                layer.__class__ = _Fp32Conv2d
     first = next((m for m in network.modules() if isinstance(m, nn.Sequential)), None)
     known = list(itertools.takewhile(_is_frozen, first or ()))
     if known:
