@@ -47,10 +47,10 @@ SETTINGS = (
             "new hand is taken up.", low=0.01, high=1.0, live=True),
     Setting("presence_threshold", 0.5, "Probability from which a hand that is followed still counts as "
             "one.", low=0.01, high=1.0, live=True),
-    Setting("detect_every_s", 0.5, "While fewer than max_hands are followed, time between two looks at the whole "
-            "image; 0: at every image.", unit="s", low=0.0, high=10.0, live=True),
-    Setting("hand_length_m", 0.186, "Length of the hand, wrist to middle fingertip along the bones: sets the metric "
-                                    "scale.",
+    Setting("detect_every_s", 0.5, "While some, but fewer than max_hands are followed, time between two looks at the "
+            "whole image; 0: at every image, as while none is.", unit="s", low=0.0, high=10.0, live=True),
+    Setting("hand_length_m", 0.186, "Length of the hand, wrist's crease to the end of the middle finger: sets the "
+                                    "metric scale.",
             unit="m", low=0.08, high=0.30, live=True),
     Setting("hand_calibration_file", "", "File of a measured hand length (hand-pose calibrate); replaces "
             "hand_length_m. Empty: none."),

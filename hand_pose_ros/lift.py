@@ -117,8 +117,8 @@ def rescaled(hand: Hand, hand_length_m: float, sigma: float, source: ScaleSource
 
 
 def label(joints_m: np.ndarray, crop: Crop | crops.CropGeometry) -> tuple[np.ndarray, np.ndarray]:
-    """What a perfect network says of a crop: joints (21, 3) [m, camera frame] -> uv (21, 2) px, xyz (21, 3) hand
-    lengths.
+    """What a perfect network says of a crop: MANO's joints (21, 3) [m, camera frame] (of published ones:
+    ``skeleton.mano_joints``) -> uv (21, 2) px, xyz (21, 3) hand lengths.
 
     The exact inverse of ``lift``, mirroring included. uv is NaN for joints behind the crop camera.
     """

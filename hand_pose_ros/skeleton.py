@@ -64,11 +64,12 @@ BONES = tuple((parent, child) for child, parent in enumerate(PARENTS) if parent 
 """20 (parent, child) pairs."""
 
 HAND_LENGTH_CHAIN = (0, 9, 10, 11, 12)
-"""Joints whose bone lengths add up to the hand length: MANO's wrist, which lies below the wrist's crease, then the
-middle finger to its tip."""
+"""Joints whose bone lengths add up to the hand length: MANO's wrist, at the end of the forearm, then the middle finger
+to its tip. Virtual hands are scaled so that this is what surveys measure from the wrist's crease to that tip."""
 
 ADULT_HAND_LENGTH_M = 0.186
-"""Default hand length in metres: mean of adult men (193 mm) and women (179 mm)."""
+"""Default hand length in metres: about the mean of adult men (193 mm) and women (181 mm;
+synthesis/anthropometry.py)."""
 
 
 def hand_length(joints: np.ndarray) -> np.ndarray:

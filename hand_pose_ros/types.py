@@ -7,7 +7,7 @@ Units     SI; any other unit is in the name (_px, _ns, _hz, _mm). "hand lengths"
 Times     integer nanoseconds of the image's own header.stamp
 Poses     T_a_b and R_a_b map from b to a; quaternions are xyzw
 Boxes     (x0, y0, x1, y1) in pixels of the source image, tight round the 21 joints (not round the skin)
-Joints    21, in the order of skeleton.JOINT_NAMES; where they turn, and ends of bones (joint_centres there)
+Joints    21, in the order of skeleton.JOINT_NAMES; HandPose21.msg says where they lie (skeleton.joint_centres)
 Side      right_probability is the probability that the hand is a person's right hand
 Unknown   NaN, never 0. "No hand" is an empty tuple
 Left      left hands are mirrored in crop.py and mirrored back in lift.py, nowhere else; networks see right hands

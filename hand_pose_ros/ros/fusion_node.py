@@ -78,7 +78,6 @@ class FusionNode(Node):
         super().__init__(NODE_NAME, **node_options)
         self._monitor = Monitor(log_of(self))
         self._parameters_ = Parameters(self, SETTINGS, check)
-        self._parameters_.frozen = True
         values = self._values
         self._topics = [self.resolve_topic_name(topic) for topic in listed(values.hands_topics)]
         if len(set(self._topics)) < len(self._topics):

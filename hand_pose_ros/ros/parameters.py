@@ -16,6 +16,7 @@ import yaml
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import InvalidTopicNameException, ParameterException
 from rclpy.expand_topic_name import expand_topic_name
+from rclpy.lifecycle import LifecycleNode
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from rclpy.validate_topic_name import validate_topic_name
 
@@ -82,7 +83,8 @@ class Parameters:
     """Declared parameters of one node and their present values.
 
     ``values`` has one attribute per setting and is replaced as a whole when a parameter changes, so that a worker
-    thread that holds it sees no mixture. While ``frozen``, only the live settings may change.
+    thread that holds it sees no mixture. While ``frozen``, only the live settings may change: a lifecycle node says
+    when it is, any other one is from the start.
     """
 
     def __init__(self, node: Any, settings: Sequence[Setting] | None = None,
@@ -92,12 +94,14 @@ class Parameters:
         a parameter was given that the node does not have.
         """
         self.frozen = False
+        self._lifecycle = isinstance(node, LifecycleNode)
         self._check = check
         self._settings = {setting.name: setting for setting in (all_settings() if settings is None else settings)}
         found = {name: _declared(node, setting) for name, setting in self._settings.items()}
         _refuse_unknown(node, self._settings)
         check(found)
         self.values = SimpleNamespace(**found)
+        self.frozen = not self._lifecycle
         node.add_on_set_parameters_callback(self._on_set)
 
     def _on_set(self, parameters: Sequence[Any]) -> SetParametersResult:
@@ -107,7 +111,9 @@ class Parameters:
                 setting = self._settings[name]
                 if self.frozen and not setting.live and value != getattr(self.values, name):
                     raise ConfigError(f"{name} is fixed while the node is configured; 'ros2 lifecycle set' it to "
-                                      "deactivate and cleanup first, or start it anew with the new value")
+                                      "deactivate and cleanup first, or start it anew with the new value"
+                                      if self._lifecycle else
+                                      f"{name} is fixed while the node runs; start it anew with the new value")
                 changes[name] = check_value(setting, value)
             merged = {**vars(self.values), **changes}
             self._check(merged)
@@ -121,7 +127,8 @@ def _declared(node: Any, setting: Setting) -> Any:
     default = setting.default
     try:
         return check_value(setting, node.declare_parameter(
-            setting.name, list(default) if isinstance(default, tuple) else default, descriptor(setting)).value)
+            setting.name, list(default) if isinstance(default, tuple) else default,
+            descriptor(setting, isinstance(node, LifecycleNode))).value)
     except ParameterException as error:
         hint = " with a decimal point (20.0, not 20)" if isinstance(default, (float, tuple)) else ""
         raise ConfigError(f"{error}; it must be {setting.limits or type(setting.default).__name__}{hint}") from error
@@ -208,13 +215,14 @@ def with_file(path: str | None, name: str, ros_args: Sequence[str]) -> list[str]
     return ["--params-file", path, *ros_args]
 
 
-def descriptor(setting: Setting) -> ParameterDescriptor:
-    """What `ros2 param describe` shows."""
+def descriptor(setting: Setting, lifecycle: bool = True) -> ParameterDescriptor:
+    """What `ros2 param describe` shows. lifecycle: whether the node is configured by transitions."""
     unit = f" [{setting.unit}]" if setting.unit else ""
     out = ParameterDescriptor(description=f"{setting.help}{unit}")
     out.additional_constraints = "; ".join(
         ([setting.limits] if setting.choices else [])
-        + ["may be changed at any time" if setting.live else "takes effect at configure"])
+        + ["may be changed at any time" if setting.live else
+           f"takes effect at {'configure' if lifecycle else 'start'}"])
     if setting.low is not None and setting.high is not None:
         if isinstance(setting.default, float):
             out.floating_point_range = [FloatingPointRange(from_value=float(setting.low), to_value=float(setting.high))]

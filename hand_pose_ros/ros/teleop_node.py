@@ -60,7 +60,6 @@ class TeleopNode(Node):
         self._log = log_of(self)
         self._monitor = Monitor(self._log)
         self._parameters_ = Parameters(self, SETTINGS, check)
-        self._parameters_.frozen = True
         values = self._values
         self._arm = values.arm_output != "none"
         self._state: gripper.TeleopState | None = None

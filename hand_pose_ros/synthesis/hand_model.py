@@ -30,7 +30,6 @@ class Mesh:
     skin_faces: np.ndarray                      # (F, 3) int32: the same faces over skin vertices
     weights: np.ndarray                         # (S, 23) float64 skinning weights of the skin vertices
     part_ids: np.ndarray                        # (V,) uint8: 1 forearm, 2 palm, 3..7 thumb..little
-    nail: np.ndarray                            # (V,) float32: 1 on the nails, 0 elsewhere
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +59,6 @@ class PosedHand:
     faces: np.ndarray                           # (F, 3) int32
     uv: np.ndarray                              # (V, 2) float32
     part_ids: np.ndarray                        # (V,) uint8
-    nail: np.ndarray                            # (V,) float32
     hand_length_m: float
     is_right: bool
 
@@ -89,7 +87,7 @@ class HandModel:
         normals = vertex_normals(vertices, self.mesh.skin_faces)
         mesh = self.mesh
         return PosedHand(vertices[mesh.weld], normals[mesh.weld], rig.posed_joints(shape.skeleton, motions),
-                         mesh.faces, mesh.uv, mesh.part_ids, mesh.nail, shape.hand_length_m, True)
+                         mesh.faces, mesh.uv, mesh.part_ids, shape.hand_length_m, True)
 
     def rest(self, shape: HandShape) -> np.ndarray:
         """The pose (25,) in which the mesh was modelled; posing with it returns the mesh unchanged."""

@@ -67,7 +67,7 @@ def _knots(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sample(rng: np.random.Generator, K: np.ndarray, width: int, height: int) -> Lens:
-    """Draw the lens of a cheap to middling camera with intrinsics K (3, 3): k1 -0.25..0.08, small p1, p2, k2.
+    """Draw the lens of a cheap to middling camera with intrinsics K (3, 3): k1 -0.25..0.1, small p1, p2, k2.
 
     Such numbers are what the factory calibrations of web and RGB-D cameras hold. Wide fields of view get the weaker
     ones: r (1 + k1 r^2) must grow beyond the image's corner for the distortion to have an inverse there.

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from hand_pose_ros.skeleton import FINGERTIPS, hand_length
-from hand_pose_ros.synthesis import anthropometry, assets, autorig, makehuman, reshape, rig
+from hand_pose_ros.synthesis import anthropometry, autorig, makehuman, reshape, rig
 from hand_pose_ros.synthesis.hand_model import HandModel, HandShape, Mesh
 
 ARM_BONES = ("upperarm02.R", "lowerarm01.R", "lowerarm02.R", "wrist.R",
@@ -65,7 +65,7 @@ def load() -> HandModel:
     skeleton = rig.measure(joints, elbow, AXES, THUMB_REST)
     weights = autorig.hand_weights(vertices, skin_faces, joints, elbow, _finger_share(base, skin))
     part = np.array(rig.BONE_PART, dtype=np.uint8)[weights.argmax(axis=1)]
-    mesh = Mesh(faces, uv, weld, skin_faces, weights, part[weld], _nails(uv))
+    mesh = Mesh(faces, uv, weld, skin_faces, weights, part[weld])
     family = _Family(base, skin, young, vertices, skeleton, weights)
     return HandModel("makehuman", mesh, family)
 
@@ -215,13 +215,3 @@ def _finger_share(base, skin: np.ndarray) -> np.ndarray:
 
 def _unit(vector: np.ndarray) -> np.ndarray:
     return vector / np.linalg.norm(vector)
-
-
-def _nails(uv: np.ndarray) -> np.ndarray:
-    import cv2
-
-    mask = cv2.imread(str(assets.path("makehuman/mpfb_fingernails.jpg")), cv2.IMREAD_GRAYSCALE)
-    height, width = mask.shape
-    rows = np.clip(((1.0 - uv[:, 1]) * height).astype(int), 0, height - 1)
-    columns = np.clip((uv[:, 0] * width).astype(int), 0, width - 1)
-    return mask[rows, columns].astype(np.float32) / 255.0

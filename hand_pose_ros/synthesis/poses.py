@@ -30,18 +30,19 @@ SPREAD_DEG = (17.0, 14.0, 32.0)
 DIP_FOLLOWS_PIP, DIP_FREEDOM_DEG = 0.62, 7.0
 """In free motion the last joint bends with the middle one (Hahn et al., J. Hand Surg. 20B, 1995: about two thirds)."""
 PRESSED, PRESSED_JITTER = 0.6, 0.15
-"""Share of poses whose last joints are straighter than that, since the tips rest on palm or thing or since only the
-superficial flexor pulls: by a factor of 0 to 1 for all fingers and the deviation for each. With 0 it is the straight
-fist of Wehbe (Am. J. Occup. Ther. 41(3), 1987)."""
+"""Share of poses, free ones left out, whose last joints are straighter than that, since the tips rest on palm or thing
+or since only the superficial flexor pulls: by a factor of 0 to 1 for all fingers and the deviation for each. With 0 it
+is the straight fist of Wehbe (Am. J. Occup. Ther. 41(3), 1987)."""
 LIFTED, LIFTED_FROM, LIFTED_JITTER, CURLED_PIP_DEG = 0.45, 0.3, 0.1, 70.0
-"""Share of poses whose curled fingers are lifted from the palm, since the long flexors bend the outer joints alone as
-far as together with the knuckle: their knuckles bend by a factor, from the second to 1 for all and with the deviation
-for each, of what the anchor says. The last: fingers whose middle joints bend by more are curled."""
+"""Share of poses, free ones left out, whose curled fingers are lifted from the palm, since the long flexors bend the
+outer joints alone as far as together with the knuckle: their knuckles bend by a factor, from the second to 1 for all
+and with the deviation for each, of what the anchor says. The last: fingers whose middle joints bend by more are
+curled."""
 RESTED, RESTED_KNUCKLE_DEG, RESTED_PIP = 0.25, (74.0, 8.0), (0.5, 0.85)
-"""Share of poses in which a little finger that is curled rests on the palm or under a thumb: its knuckle bends at
-least so far (mean and standard deviation), its middle joint that many times as far (uniform); the ring finger changes
-by a third of that. In 28 of 259 hands of ge_real and in 4 of 18 of a signing hand the little finger's knuckle bends by
-55 degrees or more and its middle joint by 30 to 70."""
+"""Share of poses, free ones left out, in which a little finger that is curled rests on the palm or under a thumb: its
+knuckle bends at least so far (mean and standard deviation), its middle joint that many times as far (uniform); the ring
+finger changes by a third of that. In 28 of 259 hands of ge_real and in 4 of 18 of a signing hand the little finger's
+knuckle bends by 55 degrees or more and its middle joint by 30 to 70."""
 LEVEL_DEG = (5.0, 8.0)
 """Mean and standard deviation of what all four knuckles of a hand are bent more than the anchor says: a hand that is
 held up is not pressed flat."""

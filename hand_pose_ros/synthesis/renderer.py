@@ -90,15 +90,15 @@ float occlusion(vec3 p, vec3 n) {
 
 _SKIN_VERTEX = """
 #version 330
-in vec3 in_pos; in vec3 in_normal; in vec2 in_uv; in vec4 in_traits;
-out vec3 v_pos; out vec3 v_normal; out vec2 v_uv; out vec3 v_traits; out vec4 v_open; flat out float v_part;
+in vec3 in_pos; in vec3 in_normal; in vec2 in_uv; in float in_part;
+out vec3 v_pos; out vec3 v_normal; out vec2 v_uv; out vec4 v_open; flat out float v_part;
 uniform mat4 u_projection;
 uniform float u_glove;
 """ + _OCCLUSION + """
 void main() {
     gl_Position = u_projection * vec4(in_pos, 1.0);
     v_pos = in_pos; v_normal = in_normal; v_uv = in_uv;
-    v_traits = in_traits.xyz; v_part = in_traits.w;
+    v_part = in_part;
     float open = occlusion(in_pos, in_normal);
     v_open = vec4(pow(vec3(max(open, 0.02)), mix(vec3(0.7, 1.05, 1.15), vec3(1.0), u_glove)), open);
 }
@@ -106,7 +106,7 @@ void main() {
 
 _SKIN_FRAGMENT = """
 #version 330
-in vec3 v_pos; in vec3 v_normal; in vec2 v_uv; in vec3 v_traits; in vec4 v_open; flat in float v_part;
+in vec3 v_pos; in vec3 v_normal; in vec2 v_uv; in vec4 v_open; flat in float v_part;
 layout(location = 0) out vec4 o_color; layout(location = 1) out vec2 o_depth_id;
 uniform sampler2DArray t_skin;   // rgb: tone relative to the base (0.5 is neutral), a: height
 uniform sampler2DArray t_mask;   // r palm, g nail, b blood, a crease
@@ -437,12 +437,10 @@ class Renderer:
         if key not in self._meshes:
             mesh = self._templates[skin.template]
             buffer = self.ctx.buffer(reserve=len(mesh.uv) * 24, dynamic=True)
-            traits = np.zeros((len(mesh.uv), 4), np.float32)
-            traits[:, 3] = mesh.part
-            static = self.ctx.buffer(np.hstack([mesh.uv.astype(np.float32), traits]).tobytes())
+            static = self.ctx.buffer(np.column_stack([mesh.uv, mesh.part]).astype(np.float32).tobytes())
             index = self.ctx.buffer(mesh.faces.astype(np.int32).tobytes())
             vao = self.ctx.vertex_array(self._skin_program, [(buffer, "3f 3f", "in_pos", "in_normal"),
-                                                             (static, "2f 4f", "in_uv", "in_traits")], index,
+                                                             (static, "2f 1f", "in_uv", "in_part")], index,
                                         skip_errors=True)
             shadow_vao = self.ctx.vertex_array(self._depth_program, [(buffer, "3f 3x4", "in_pos")], index)
             self._meshes[key] = (vao, shadow_vao, buffer)

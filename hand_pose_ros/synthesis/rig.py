@@ -47,9 +47,6 @@ JOINT_BONE = tuple(BONE[name] for name in (
     *(name for finger in FINGERS[1:] for name in (f"metacarpal_{finger}", f"{finger}_mcp", f"{finger}_pip",
                                                   f"{finger}_dip"))))
 """The bone that carries each of the 21 joints: the inner one of the two that it joins."""
-FINGER_BONES = tuple(BONE[name] for name in BONES if name.startswith("thumb") or
-                     name.split("_")[-1] in ("mcp", "pip", "dip"))
-"""The 15 bones of the fingers, thumb first, each from its base outwards."""
 BONE_PART = tuple(1 if name in ("forearm", "forearm_upper", "upper_arm") else
                   2 if name == "palm" or name.startswith("metacarpal") else
                   3 + FINGERS.index(name.split("_")[0]) for name in BONES)

@@ -215,7 +215,7 @@ def _owned_hand(rng, look, R_world_camera, shown):
 def sample_frame(rng: np.random.Generator, width: int, height: int) -> Scene:
     """Draw a whole camera picture with no, one or several hands: people, bare arms from outside, or neither.
 
-    Half of the people stand before the camera and show a gesture to it, as users of a gesture interface do.
+    Six of ten people stand before the camera and show a gesture to it, as users of a gesture interface do.
     """
     hfov = np.radians(rng.uniform(42, 88))
     f = 0.5 * width / np.tan(0.5 * hfov)
@@ -263,7 +263,7 @@ def sample_frame(rng: np.random.Generator, width: int, height: int) -> Scene:
     attributes["background"] = kind
     background = background * np.float32(0.6 * lighting.sh[0].mean() + 0.4)
     sizes = [_box_side(K, hand.joints_m) for hand in hands] or [60.0]
-    settings = sensor.sample_frame(rng, float(np.median(sizes)), width)
+    settings = sensor.sample_frame(rng, float(np.median(sizes)))
     return Scene(View(K, lighting, skins, solids, capsules, _coarse(settings)), background,
                  settings, tuple(hands), attributes, bent)
 
@@ -278,17 +278,18 @@ class _Someone:
     chosen: int                                 # the side whose hand matters
     showing: bool                               # whether that hand makes a sign beside the face
     to_head: np.ndarray | None                  # (3,) where it is held to, from the face
+    hanging: bool                               # whether both arms hang
 
 
-def _person(rng, look, legs, showing=False, may_reach=True) -> _Someone:
+def _person(rng, look, legs, showing=False, may_reach=True, hanging=False) -> _Someone:
     chosen = int(rng.integers(2))
-    gestures = [body.sample_gesture(rng, side, showing and side == chosen, showing) for side in range(2)]
+    gestures = [body.sample_gesture(rng, side, showing and side == chosen, showing, hanging) for side in range(2)]
     to_head = None
-    if may_reach and rng.random() < AT_HEAD:
+    if may_reach and not hanging and rng.random() < AT_HEAD:
         upper, to_head = body.sample_reach(rng, chosen)
         gestures[chosen] = upper, *gestures[chosen][1:]
     person = body.sample(rng, look, np.stack([g[0] for g in gestures]), legs)
-    return _Someone(person, sample_owner(rng), gestures, chosen, showing, to_head)
+    return _Someone(person, sample_owner(rng), gestures, chosen, showing, to_head, hanging)
 
 
 def _arm_of(rng, look, someone: _Someone, side: int) -> tuple[Arm, np.ndarray, np.ndarray]:
@@ -305,7 +306,7 @@ def _arm_of(rng, look, someone: _Someone, side: int) -> tuple[Arm, np.ndarray, n
         t = person.elbows[side] - R @ arm.elbow
         if not person.holds(np.vstack([arm.joints, 0.4 * arm.elbow]) @ R.T + t).any():
             break
-        _, fore, palm = body.sample_gesture(rng, side, someone.showing and mine)
+        _, fore, palm = body.sample_gesture(rng, side, someone.showing and mine, hanging=someone.hanging)
     return arm, R, t
 
 
@@ -378,8 +379,8 @@ def _add_person(rng, look, stage, hands, mode):
         someone = _person(rng, look, shown_m > 1.1, True)
         anchor = np.array([0.0, 0.95 + rng.uniform(-0.08, 0.3) - 0.5 * shown_m, 0.0])
         where = np.array([rng.uniform(0.22, 0.78), rng.uniform(0.45, 0.55)]) * size
-    elif mode == "none":                                            # a portrait, cut off above the elbows
-        someone = _person(rng, look, False)
+    elif mode == "none":                                            # a portrait, cut off above the hands
+        someone = _person(rng, look, False, hanging=True)
         anchor = np.array([0.0, 0.66, 0.05])
         distance = K[1, 1] * rng.uniform(0.42, 0.55) / size[1]
         where = np.array([rng.uniform(0.3, 0.7), rng.uniform(0.5, 0.65)]) * size
@@ -393,7 +394,7 @@ def _add_person(rng, look, stage, hands, mode):
     skins, solids, capsules = (), _placed_solids(someone.person, R_camera_body, origin), np.zeros((0, 7))
     low = (-LENS_WIDENS * np.array(size) - K[:2, 2]) / [K[0, 0], K[1, 1]]
     high = ((1 + LENS_WIDENS) * np.array(size) - K[:2, 2]) / [K[0, 0], K[1, 1]]
-    for side in range(2 if mode != "none" else 0):
+    for side in range(2):                                           # an elbow without a forearm would look like a fist
         if side not in arms:
             if not _may_be_seen(someone, side, R_camera_body, origin, low, high):
                 continue
@@ -505,7 +506,8 @@ def place(arm: Arm, R: np.ndarray, t: np.ndarray, hand: int) -> tuple:
     is_right = bool(np.linalg.det(R) > 0)
     joints = arm.joints @ R.T + t
     skin = Skin(arm.model, arm.vertices @ R.T + t, arm.normals @ R.T, arm.look, hand, not is_right)
-    solids = tuple(Solid(v @ R.T + t, n @ R.T, uv, faces, color, pattern, gloss)
+    read = np.array([1.0 if is_right else -1.0, 1.0])               # letters are not mirrored with the arm
+    solids = tuple(Solid(v @ R.T + t, n @ R.T, uv * read, faces, color, pattern, gloss)
                    for (v, n, uv, faces), color, pattern, gloss in arm.parts)
     capsules = np.array([[*joints[a], *joints[b], r] for (a, b), r in zip(BONES, objects.BONE_RADIUS_M)])
     elbow = arm.elbow @ R.T + t

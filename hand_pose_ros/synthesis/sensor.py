@@ -58,7 +58,7 @@ def sample(rng: np.random.Generator, hand_px: float) -> dict:
     }
 
 
-def sample_frame(rng: np.random.Generator, hand_px: float, width: int) -> dict:
+def sample_frame(rng: np.random.Generator, hand_px: float) -> dict:
     """``sample`` for a whole frame: less blur per hand, and the whole picture may be upscaled from a small one."""
     settings = sample(rng, min(hand_px, 60.0))
     settings["meter"] *= 0.5

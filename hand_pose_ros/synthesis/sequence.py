@@ -23,7 +23,7 @@ TOPICS = {"image": "/camera/color/image_raw", "compressed": "/camera/color/image
           "info": "/camera/color/camera_info", "depth": "/camera/aligned_depth_to_color/image_raw",
           "truth": "/ground_truth/hands"}
 HOLD_S = 0.5
-"""A motion that is shorter than the wanted time stays at its end for so long, then goes back, and stays again."""
+"""A motion that is shorter than the wanted time stays at its far end for twice so long, goes back, and begins anew."""
 
 
 class Stage:
@@ -56,7 +56,7 @@ def render_sequence(motion: motions.Motion, camera: Camera = DEFAULT_CAMERA, fps
     background, _ = backgrounds.sample(rng, camera.width, camera.height, np.asarray(camera.K), lighting, 1.5, None,
                                        str(rng.choice(["room", "view", "wall"], p=[0.6, 0.2, 0.2])))
     background = background * np.float32(0.6 * lighting.sh[0].mean() + 0.4)
-    settings = sensor.sample_frame(rng, 60.0, camera.width)
+    settings = sensor.sample_frame(rng, 60.0)
     settings.update(resolution=1.0, motion_px=0.0, jpeg=0, shot=min(settings["shot"], 2e-4),
                     read=min(settings["read"], 3e-3))
     look = materials.sample_skin(rng)[0]

@@ -1,4 +1,7 @@
-"""Meshes of things near hands: cylinders, boxes, balls, tubes for sleeves, bands for rings and watches."""
+"""Meshes of things near hands: cylinders, boxes, balls, tubes for sleeves, bands for rings and watches.
+
+Prints on them can be read from outside: u goes to the right where v, and the picture's rows, go down.
+"""
 from __future__ import annotations
 
 import numpy as np
@@ -59,7 +62,7 @@ def tube(centres: np.ndarray, radii_x: np.ndarray, radii_y: np.ndarray, x: np.nd
     a = (i * (sides + 1) + j).ravel()
     faces = np.vstack([np.stack([a, a + 1, a + sides + 1], 1), np.stack([a + 1, a + sides + 2, a + sides + 1], 1)])
     run = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(centres, axis=0), axis=1))])
-    uv = np.stack(np.broadcast_arrays(np.linspace(0, 1, sides + 1)[None] * 2, run[:, None] / 0.12), axis=-1)
+    uv = np.stack(np.broadcast_arrays(np.linspace(0, 1, sides + 1)[None] * 2, -run[:, None] / 0.12), axis=-1)
     return grid.reshape(-1, 3), normals.reshape(-1, 3), uv.reshape(-1, 2), faces
 
 
@@ -91,7 +94,7 @@ def box(centre: np.ndarray, rotation: np.ndarray, size: np.ndarray) -> tuple:
             vertices.append(face)
             normals.append(np.tile(normal, (4, 1)))
     vertices = np.concatenate(vertices) * size
-    uv = np.tile(np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64), (6, 1))
+    uv = np.tile(np.array([[1, 0], [0, 0], [0, 1], [1, 1], [0, 0], [1, 0], [1, 1], [0, 1]], np.float64), (3, 1))
     return centre + vertices @ rotation.T, np.concatenate(normals) @ rotation.T, uv, np.concatenate(faces)
 
 

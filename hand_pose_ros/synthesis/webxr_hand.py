@@ -49,10 +49,9 @@ def load() -> HandModel:
     axes = _flexion_axes(guide)
     joints = _joints(vertices, weld[faces], guide, axes)
     weights = autorig.hand_weights(vertices, weld[faces], joints, ELBOW_M, finger_share)
-    nail = np.zeros(len(weld), dtype=np.float32)
     part_ids = np.array(rig.BONE_PART, dtype=np.uint8)[weights.argmax(axis=1)]
     mesh = Mesh(faces.astype(np.int32), uv.astype(np.float32), weld.astype(np.int32),
-                weld[faces].astype(np.int32), weights, part_ids[weld], nail)
+                weld[faces].astype(np.int32), weights, part_ids[weld])
     skeleton = rig.measure(joints, ELBOW_M, axes, THUMB_REST)
 
     def shape(rng: np.random.Generator | None) -> HandShape:

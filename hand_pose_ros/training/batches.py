@@ -36,14 +36,17 @@ class Shelf:
         self._sound: dict[str, bool] = {}               # held-out shards that were looked into
 
     def rescan(self) -> None:
-        """Add what is new. Without a folder "val" the first shard of each kind is held out.
+        """Add what is new. Without a folder "val" the first shard of each kind is held out, but for the only one of a
+        kind while there are several of the other: backgrounds and negatives come from it.
 
         Raises DataError if there is nothing to train on.
         """
         if not os.path.isdir(self.folder):
             raise DataError(f"{self.folder} is no folder: give that of the shards, as hand-pose render leaves them")
+        chosen = []                                     # kinds for which there is no folder "val"
         for kind in ("crops", "frames"):
             found, held = shards.find(self.folder, kind)
+            chosen += [] if held else [kind]
             for path in [path for path in self.state["held_" + kind] if not self._can_be_read(path)]:
                 _log.warning("held-out shard %s is not there or damaged: measured on others from here on", path)
                 self.state["held_" + kind].remove(path)
@@ -54,6 +57,9 @@ class Shelf:
             used, held = self.state[kind], self.state["held_" + kind]
             free = [p for p in found if p not in held]
             used[:] = [p for p in used if p in free] + [p for p in free if p not in used]
+        for kind, other in (("crops", "frames"), ("frames", "crops")):
+            if kind in chosen and self.state[other] and not self.state[kind]:
+                self.state[kind], self.state["held_" + kind] = self.state["held_" + kind], []
         if not (self.state["crops"] or self.state["frames"]):
             held = ", ".join(self.state["held_crops"] + self.state["held_frames"]) or "none"
             raise DataError(f"{self.folder} holds no crops*.tar or frames*.tar to train on beside those held out "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from hand_pose_ros.skeleton import BONES
 from hand_pose_ros.training import photometric, shards
 
 STRIDE = 8
@@ -33,7 +34,7 @@ class DetectorAugmentation:
 
 EXACT = DetectorAugmentation(close_ups=0.0, mosaic=0.0, zoom=(1.0, 1.0), at_hand=0.0, turn_deg=0.0, any_turn=0.0,
                              flip=0.0, surroundings=0.0, strength=0.0)
-"""No augmentation: whole frames, letterboxed."""
+"""No augmentation: whole frames, letterboxed in black or one colour."""
 
 
 def detector_sample(pool, frames, crops, size: tuple[int, int], rng: np.random.Generator,
@@ -49,7 +50,8 @@ def detector_sample(pool, frames, crops, size: tuple[int, int], rng: np.random.G
                                                                       columns.stop - columns.start), rng, augmentation)
             image[rows, columns] = part
             corner = np.array([columns.start, rows.start])
-            hands += [(joints + corner, right, window + np.tile(corner, 2)) for joints, right in found]
+            window[:, 2] -= window[:, :2] @ corner
+            hands += [(joints + corner, right, window) for joints, right in found]
             unseen += [box + np.tile(corner, 2) for box in hidden]
     else:
         image, found, unseen, window = _view(pool, frames, crops, size, rng, augmentation)
@@ -59,9 +61,28 @@ def detector_sample(pool, frames, crops, size: tuple[int, int], rng: np.random.G
     return {"image": np.ascontiguousarray(image), **labels(hands, size, unseen)}
 
 
+def rectangle(low, high) -> np.ndarray:
+    """The half-planes (4, 3) whose common part lies between two corners: (a, b, c) where a u + b v + c > 0."""
+    return np.array([[1.0, 0, -low[0]], [0, 1, -low[1]], [-1, 0, high[0]], [0, -1, high[1]]])
+
+
+def _clipped(segments: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    """The parts of segments (n, 2, 2) that lie in all half-planes, (m, 2, 2) (Cyrus & Beck, Computers & Graphics
+    1978)."""
+    at = segments @ planes[:, :2].T + planes[:, 2]                                      # (n, 2, planes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossing = at[:, 0] / (at[:, 0] - at[:, 1])
+    first = np.where(at[:, 0] < 0, crossing, 0.0).max(1)
+    last = np.where(at[:, 1] < 0, crossing, 1.0).min(1)
+    kept = (at.max(1) >= 0).all(1) & (first <= last)
+    start, way = segments[kept, :1], segments[kept, 1:] - segments[kept, :1]
+    return start + way * np.stack([first[kept], last[kept]], 1)[..., None]
+
+
 def labels(hands, size: tuple[int, int], unseen=()) -> dict:
-    """Dense labels for hands [(joints_px (21, 2), is_right, window (4,) px in which it can be seen)] in an input of
-    ``size``; unseen: boxes (4,) px of hands that are too hidden to be labelled.
+    """Dense labels for hands [(joints_px (21, 2), is_right, window: half-planes (n, 3) in which it can be seen)] in an
+    input of ``size``; unseen: boxes (4,) px of hands that are too hidden to be labelled. A box is tight round what of
+    the bones can be seen.
 
     heat (h, w): 1 around a hand's middle, falling off as a Gaussian with the size of the box (Zhou et al. 2019,
     section 3, with a plateau: nobody can tell the middle of a large hand to a cell, and its score should not suffer);
@@ -80,11 +101,12 @@ def labels(hands, size: tuple[int, int], unseen=()) -> dict:
     for x0, y0, x1, y1 in unseen:
         care[(u > x0 - STRIDE) & (u < x1 + STRIDE) & (v > y0 - STRIDE) & (v < y1 + STRIDE)] = 0
     for joints, right, window in sorted(hands, key=lambda hand: -np.ptp(hand[0], axis=0).max()):
-        low, high = np.maximum(joints.min(0), window[:2]), np.minimum(joints.max(0), window[2:])
-        share = ((joints > window[:2]) & (joints < window[2:])).all(-1).mean()
-        span = high - low
-        if (span <= 1).any():
+        seen = _clipped(joints[np.array(BONES)], window).reshape(-1, 2)
+        if not len(seen) or (np.ptp(seen, axis=0) <= 1).any():
             continue
+        low, high = seen.min(0), seen.max(0)
+        share = (joints @ window[:, :2].T + window[:, 2] > 0).all(-1).mean()
+        span = high - low
         middle = 0.5 * (low + high)
         at = np.clip(np.round((middle + 0.5) / STRIDE - 0.5).astype(int), 0, (w - 1, h - 1))
         if share < 0.5 or span.max() < MIN_HAND_PX:
@@ -123,7 +145,7 @@ def _surroundings(pool, frames, size, rng, augmentation) -> np.ndarray:
 
 def _view(pool, frames, crops, size, rng, augmentation):
     """A random picture, zoomed, moved, turned, perhaps mirrored: (picture of ``size``, [(joints_px, is_right)], [boxes
-    of hands too hidden to be labelled], window (4,) px in which the picture lies: beyond it is another one)."""
+    of hands too hidden to be labelled], half-planes (8, 3) in which the picture lies: beyond it is another one)."""
     h, w = size
     close_up = len(crops) and (not len(frames) or rng.random() < augmentation.close_ups)
     for _ in range(shards.MAX_TRIES):
@@ -149,16 +171,16 @@ def _view(pool, frames, crops, size, rng, augmentation):
     linear = np.array([[c, -s], [s, c]]) @ np.diag([flip, 1.0])
     matrix = np.column_stack([linear, np.array([w - 1, h - 1]) / 2 - linear @ centre])
     if scale < 0.6:
-        image = cv2.blur(image, (int(round(1 / scale)),) * 2)
+        image = cv2.blur(image, (int(round(1 / scale)) | 1,) * 2)                       # an even one moves the picture
     seen = (np.array([[0, 0], [w - 1, 0], [0, h - 1], [w - 1, h - 1]]) - matrix[:, 2]) @ np.linalg.inv(linear).T
     filled = ((seen >= 0) & (seen <= (width - 1, height - 1))).all()
     view = np.empty((h, w, 3), np.uint8) if filled else _surroundings(pool, frames, size, rng, augmentation)
     cv2.warpAffine(image, matrix, (w, h), dst=view, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
     found = [(hand["joints_px"] @ linear.T + matrix[:, 2], bool(hand["is_right"]) == (flip > 0)) for hand in hands]
     corners = label["unseen"][:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2) @ linear.T + matrix[:, 2]
-    edges = np.array([[0, 0], [width, 0], [0, height], [width, height]]) - 0.5
-    edges = edges @ linear.T + matrix[:, 2]
-    end = np.array([w, h]) - 0.5
-    window = np.clip(np.concatenate([edges.min(0), edges.max(0)]), -0.5, np.tile(end, 2))
-    hidden = np.clip(np.concatenate([corners.min(1), corners.max(1)], -1), window[[0, 1, 0, 1]], window[[2, 3, 2, 3]])
+    hidden = np.clip(np.concatenate([corners.min(1), corners.max(1)], -1), -0.5, np.tile([w - 0.5, h - 0.5], 2))
+    picture = rectangle((-0.5, -0.5), (width - 0.5, height - 0.5))
+    picture[:, :2] = picture[:, :2] @ np.linalg.inv(linear)
+    picture[:, 2] -= picture[:, :2] @ matrix[:, 2]
+    window = np.concatenate([picture, rectangle((-0.5, -0.5), (w - 0.5, h - 0.5))])
     return view, found, [box for box in hidden if (box[2:] > box[:2]).all()], window

@@ -243,6 +243,8 @@ class Trainer:
         cause = None
         try:
             batch = next(stream)
+        except DataError as error:                      # of the folder, which is looked at again in this process
+            batch, cause = {"error": str(error)}, error
         except RuntimeError as error:
             if not re.search("DataLoader worker.*(exited unexpectedly|is killed by signal)", str(error)):
                 raise

@@ -122,7 +122,7 @@ def _filter(image, rng):
 def _blur(image, rng):
     if rng.random() < 0.6:
         return cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 2.0)))
-    length = int(rng.integers(3, 10))
+    length = 2 * int(rng.integers(1, 5)) + 1                                        # an even one moves the picture
     kernel = np.zeros((length, length), np.float32)
     angle = rng.uniform(0, np.pi)
     half = 0.5 * (length - 1)
@@ -142,7 +142,7 @@ def _resolution(image, rng):
     h, w = image.shape[:2]
     scale = rng.uniform(0.2, 0.8)
     small = cv2.resize(image, (max(24, int(w * scale)), max(24, int(h * scale))), interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR if rng.random() < 0.6 else cv2.INTER_NEAREST)
+    return cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR if rng.random() < 0.6 else cv2.INTER_NEAREST_EXACT)
 
 
 def _noise(image, rng):

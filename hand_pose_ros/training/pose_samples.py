@@ -61,7 +61,8 @@ def pose_sample(pool, paths, size: int, rng: np.random.Generator, augmentation: 
     if rng.random() < augmentation.parts:
         part = _part(hand["joints_px"], rng)
         part = None if part is None else perturb(part, rng, augmentation)
-        if part is not None and _joints_in(hand, label["camera"], part, size) <= JOINTS_OF_PART:
+        if part is not None and _joints_in(hand, label["camera"], part, size) <= JOINTS_OF_PART \
+                and not _shows_another(label, part):
             return _nothing(_seen(image, label["camera"], part, size, rng, augmentation), rng, augmentation)
     if rng.random() < augmentation.backgrounds:
         mask = shard.mask(k)
@@ -162,6 +163,16 @@ def _part(joints_px: np.ndarray, rng) -> Detection | None:
     return Detection(box, 1.0, np.nan, along / max(np.linalg.norm(along), 1e-6))
 
 
+def _shows_another(label, detection: Detection) -> bool:
+    """Whether the crop of a detection may show another hand than the first: one boxed or not labelled at all."""
+    if not label["complete"]:
+        return True
+    low, high = detection.box[:2], detection.box[2:]
+    middle, half = 0.5 * (low + high), 0.5 * crops.MARGIN * 2**0.5 * (high - low).max()         # its corners, any roll
+    boxes = [crops.from_joints(hand["joints_px"]).box for hand in label["hands"][1:]] + list(label["unseen"])
+    return any(((middle + half > box[:2]) & (middle - half < box[2:])).all() for box in boxes)
+
+
 def _joints_in(hand, camera, detection: Detection, size: int) -> int:
     """How many of a hand's joints lie in the crop of a detection."""
     uv, _ = lift.label(hand["joints_m"], crops.plan(camera, detection, size, False))
@@ -172,12 +183,13 @@ def _negative(image, label, size, rng, augmentation):
     """A square of the picture that no hand's box reaches, at random roll; plain noise if there is no such place."""
     h, w = image.shape[:2]
     boxes = [crops.from_joints(hand["joints_px"]).box for hand in label["hands"]] + list(label["unseen"])
+    reach = 0.5 * crops.MARGIN * 2**0.5                                         # of the corners, at any roll, in sides
     for _ in range(8):
-        side = rng.uniform(0.12, 0.7 if not boxes else 0.35) * min(h, w)
         centre = rng.uniform((0, 0), (w, h))
-        reach = 0.5 * side * crops.MARGIN * 2**0.5                                      # of the corners, at any roll
-        if all(((centre + reach < box[:2]) | (centre - reach > box[2:])).any() for box in boxes):
-            half = np.full(2, 0.5 * side)
+        gaps = [np.maximum(box[:2] - centre, centre - box[2:]).max() - 1.0 for box in boxes]
+        largest = min([0.7 if not boxes else 0.35, *(gap / (reach * min(h, w)) for gap in gaps)])
+        if largest > 0.12:
+            half = np.full(2, 0.5 * rng.uniform(0.12, largest) * min(h, w))
             angle = rng.uniform(-np.pi, np.pi)
             detection = Detection(np.concatenate([centre - half, centre + half]), 1.0, np.nan,
                                   np.array([np.cos(angle), np.sin(angle)]))

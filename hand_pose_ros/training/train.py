@@ -154,7 +154,7 @@ def _export(trainer: Trainer, folder: str | Path, accuracy: dict, **more) -> Non
     before = trainer.before
     export(trainer.average, trainer.settings, folder, accuracy=accuracy, data=data_of(before),
            training={"steps": trainer.step, "images_seen": trainer.images,
-                     "batch": round(trainer.images / max(trainer.step, 1)),                 # of all processes together
+                     "batch": trainer.settings.batch * trainer.world,                       # of all processes together
                      "minutes": round(trainer.seconds / 60, 1),
                      **({"before": {"name": before["name"], **before["training"]}} if before else {})},
            curve=curve.points(trainer.folder, before.get("curve", ())), evidence_needed=before.get("evidence_needed"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped, TwistStamped
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Float64MultiArray, String
 from tf2_msgs.msg import TFMessage
@@ -55,6 +56,12 @@ def test_the_gripper_takes_every_kind_of_topic_and_stays_within_its_range(kind):
             pytest.approx(-0.01)
         b.until(lambda: b.joints["gripper_joint"] == 0.0, "the end of the range", lambda: command(-1.0))
         b.until(lambda: b.joints["gripper_joint"] == 0.0, "no change", lambda: command(float("nan")))
+
+
+def test_what_the_robot_reads_at_its_start_alone_is_not_changed_later():
+    with Bench() as b:
+        refused = b.tested.set_parameters([Parameter("gripper_joint", value="joint1")])[0]
+    assert not refused.successful and "start it anew" in refused.reason
 
 
 def test_the_arm_follows_a_pose_and_halts_when_commands_end():

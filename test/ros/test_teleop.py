@@ -425,8 +425,10 @@ def test_parameters_are_described_and_checked():
                             ("workspace_min_m", [2.0] * 3), ("gripper_open_m", 0.02)):     # below gripper_start_m
             assert not b.tested.set_parameters([Parameter(name, value=value)])[0].successful, name
         assert b.tested.set_parameters([Parameter("scale", value=0.5)])[0].successful
-        refused = b.tested.set_parameters([Parameter("dry_run", value=True)])[0]
-        assert not refused.successful
+        for name, value in (("dry_run", True), ("gripper_takeover", "at_once")):
+            refused = b.tested.set_parameters([Parameter(name, value=value)])[0]
+            assert not refused.successful and "start it anew" in refused.reason and "lifecycle" not in refused.reason
+            assert "takes effect at start" in b.tested.describe_parameter(name).additional_constraints
     with pytest.raises(ConfigError, match="hold_then_stop"):
         with Bench(lost_policy="open"):
             pass

@@ -55,7 +55,7 @@ def test_mesh_tables_fit_each_other(model):
     np.testing.assert_allclose(mesh.weights.sum(axis=1), 1.0, atol=1e-12)
     assert mesh.weights.min() >= 0.0
     assert set(np.unique(mesh.part_ids)) == set(range(1, 8))
-    assert len(mesh.uv) == len(mesh.weld) == len(mesh.part_ids) == len(mesh.nail)
+    assert len(mesh.uv) == len(mesh.weld) == len(mesh.part_ids)
 
 
 def test_tips_lie_on_the_skin_in_every_pose(model):
@@ -99,18 +99,6 @@ def test_parts_are_where_their_joints_are(model):
         nearest = np.argmin(np.linalg.norm(hand.vertices - hand.joints[tip], axis=1))
         assert hand.part_ids[nearest] == 3 + finger
     assert hand.part_ids[np.argmin(hand.vertices[:, 1])] == 1
-
-
-def test_nails_are_on_the_backs_of_the_finger_ends():
-    model = HandModel.load("makehuman")
-    shape = model.shape()
-    hand = model.pose(shape, np.zeros(rig.NUM_DOFS))
-    for finger, tip in enumerate(FINGERTIPS):
-        nail = (hand.nail > 0.5) & (hand.part_ids == 3 + finger)
-        assert nail.sum() >= 4
-        assert np.linalg.norm(hand.vertices[nail].mean(axis=0) - hand.joints[tip]) < 0.016
-        if finger:
-            assert hand.normals[nail].mean(axis=0)[2] > 0.7                 # dorsal
 
 
 def test_left_hand_is_the_mirror_image(model):

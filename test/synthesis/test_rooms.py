@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hand_pose_ros.synthesis import labels, materials, rooms, scene
+from hand_pose_ros.synthesis import labels, materials, rooms, scene, shapes
 
 SIZE = 96
 K = np.array([[90.0, 0, (SIZE - 1) / 2], [0, 90.0, (SIZE - 1) / 2], [0, 0, 1]])
@@ -156,6 +156,59 @@ def test_only_arms_that_no_picture_shows_are_left_out(kind, monkeypatch):
                 left_out += 1
                 drawn_anyway += bool(((z > 0) & (u > 0) & (u < 64 * z) & (v > 0) & (v < height * z)).any())
     assert left_out > (10 if kind == "crops" else 1) and drawn_anyway == 0
+
+
+def test_a_portrait_without_hands_shows_no_elbow(monkeypatch):
+    """A bare elbow looks like a fist: where one is in view its forearm is, too, with its hand."""
+    monkeypatch.setattr(scene, "MODES", {"none": 1.0})
+    add, placed, elbows, shown = scene._add_person, scene._placed_solids, [], []
+
+    def checked(rng, look, stage, hands, mode):
+        def beyond(at):
+            px = at[:, :2] / at[:, 2:] * np.diag(stage.K)[:2] + stage.K[:2, 2]
+            return np.where(at[:, 2] > 0, np.maximum(-px, px - (stage.width, stage.height)).max(1), np.inf)
+
+        (skins, *more), origin = add(rng, look, stage, hands, mode)
+        at = elbows.pop()
+        shown.append(any((beyond(hand.joints_m) < 0).any() for hand in hands))
+        assert len(skins) >= (beyond(at) < 0.04 * stage.K[0, 0] / at[:, 2]).sum()       # the elbow's radius
+        return (skins, *more), origin
+
+    monkeypatch.setattr(scene, "_placed_solids", lambda person, R, t: elbows.append(person.elbows @ R.T + t)
+                        or placed(person, R, t))
+    monkeypatch.setattr(scene, "_add_person", checked)
+    for seed in range(60):
+        scene.sample_frame(np.random.default_rng(seed), 320, 240)
+    assert len(shown) > 20 and np.mean(shown) < 0.1
+
+
+def test_prints_on_solids_can_be_read_from_outside():
+    """u goes right where v goes down, on right arms and on left ones."""
+    def mirrored(vertices, normals, uv, faces):
+        (a, b, c), (p, q, r) = (np.moveaxis(array[faces], 1, 0) for array in (vertices, uv))
+        (ux, uy), (vx, vy) = (q - p).T, (r - p).T
+        turn, inward = ux * vy - uy * vx, (np.cross(b - a, c - a) * normals[faces].mean(1)).sum(-1)
+        known = (np.abs(turn) > 1e-9) & (np.abs(inward) > 1e-12)
+        return (np.sign(turn) * np.sign(inward))[known] > 0
+
+    rng = np.random.default_rng(0)
+    x, y = shapes.frame(np.array([0.0, 0.6, 0.8]))
+    centres = np.linspace(0, 0.1, 5)[:, None] * [0.0, 0.6, 0.8]
+    for mesh in (shapes.tube(centres, np.full(5, 0.04), np.full(5, 0.03), x, y),
+                 shapes.box(np.zeros(3), np.stack([x, y, [0.0, 0.6, 0.8]], 1), np.array([0.1, 0.2, 0.3])),
+                 shapes.ball(np.zeros(3), 0.1)):
+        told = mirrored(*mesh)
+        assert len(told) >= 10 and not told.any()
+    sleeves = 0
+    for seed in range(12):
+        arm = scene.sample_arm(np.random.default_rng(seed), materials.sample_skin(rng)[0])
+        for R in (np.eye(3), np.diag([-1.0, 1.0, 1.0])):
+            for solid in scene.place(arm, R, np.array([0.0, 0.0, 1.0]), 0)[1]:
+                if solid.pattern and np.ptp(solid.uv[:, 1]) > 1.0:
+                    told = mirrored(solid.vertices, solid.normals, solid.uv, solid.faces)
+                    sleeves += len(told) > 0
+                    assert told.mean() < 0.1                                            # but for folds
+    assert sleeves >= 4
 
 
 def test_a_box_shows_no_more_than_three_of_its_faces_and_none_from_inside():

@@ -116,6 +116,19 @@ def test_new_shards_join_a_running_training(folder, tmp_path):
     assert shelf.state["held_crops"] == [str(tmp_path / "crops-0.tar")]
 
 
+def test_the_only_shard_of_frames_gives_backgrounds_and_is_not_held_out(tmp_path):
+    for name in ("crops-0", "crops-1", "frames-0"):
+        standin_hands.write(tmp_path / f"{name}.tar", 2)
+    shelf = batches.Shelf(str(tmp_path))
+    for _ in range(2):
+        shelf.rescan()
+        assert shelf.state["frames"] == [str(tmp_path / "frames-0.tar")] and not shelf.state["held_frames"]
+    standin_hands.write(tmp_path / "frames-1.tar", 2)
+    shelf.rescan()
+    assert shelf.state["held_frames"] == [str(tmp_path / "frames-1.tar")]
+    assert shelf.state["frames"] == [str(tmp_path / "frames-0.tar")]
+
+
 def test_a_few_pictures_are_learnt_by_heart(folder):
     """Sanity of network, samples and loss together: the error on one fixed batch falls several fold."""
     torch.manual_seed(0)

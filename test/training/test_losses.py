@@ -77,9 +77,9 @@ def test_scales_steer_positions_only_when_asked():
 
 
 def test_detector_loss_is_least_at_the_truth_and_blind_where_it_does_not_care():
-    from hand_pose_ros.training.detector_samples import labels
+    from hand_pose_ros.training.detector_samples import labels, rectangle
     joints = torch.rand(21, 2, generator=torch.Generator().manual_seed(0)).numpy() * 50 + 20
-    window = (-0.5, -0.5, 95.5, 95.5)
+    window = rectangle((-0.5, -0.5), (95.5, 95.5))
     truth = {k: torch.from_numpy(v)[None] for k, v in labels([(joints, True, window)], (96, 96)).items()}
     raw = torch.zeros(1, 8, 12, 12)
     raw[:, 0] = torch.logit(truth["heat"].clamp(1e-4, 1 - 1e-4))

@@ -9,7 +9,7 @@ import standin_hands
 import torch
 
 from hand_pose_ros import crop as crops
-from hand_pose_ros import detect, lift
+from hand_pose_ros import detect, lift, skeleton
 from hand_pose_ros.camera import project
 from hand_pose_ros.training import detector_samples, measure, photometric, pose_samples, shards
 from hand_pose_ros.training.batches import collate
@@ -235,6 +235,39 @@ def test_crops_of_a_finger_do_not_show_the_hand(tmp_path, monkeypatch):
     assert len(shown) > 20 and max(shown) <= 9
 
 
+@pytest.mark.parametrize("more", [{"unseen": np.array([[0.0, 0, 191, 191]])}, {"complete": False}])
+def test_a_finger_in_front_of_another_hand_is_no_negative(tmp_path, monkeypatch, more):
+    pool, path = shards.Pool(), standin_hands.write(tmp_path / "crops-0.tar", 12)
+    shard = pool.get(path)
+    label = shard.label
+    only = pose_samples.PoseAugmentation(negatives=0.0, parts=1.0, strength=0.0, occluders=0.0, backgrounds=0.0)
+    presence = []
+    for other in ({}, more):
+        monkeypatch.setattr(shard, "label", lambda k, other=other: {**label(k), **other})
+        presence.append([pose_samples.pose_sample(pool, [path], 64, np.random.default_rng(seed), only)["presence"]
+                         for seed in range(40)])
+    assert sum(presence[0]) < 36 and sum(presence[1]) == 40
+
+
+def test_a_crop_of_a_hand_has_room_for_negatives():
+    """Where there is none, noise stands for it, which teaches little."""
+    rng, noise = np.random.default_rng(0), 0
+    for _ in range(200):
+        joints = np.stack([rng.uniform(50, 142, 21), rng.uniform(42, 150, 21)], -1)         # as BOX_SHARE has them
+        image = np.full((192, 192, 3), 100, np.uint8)
+        (x0, y0), (x1, y1) = joints.min(0).astype(int), joints.max(0).astype(int)
+        image[y0 + 2:y1 - 1, x0 + 2:x1 - 1] = 255
+        K = np.array([[300, 0, 95.5], [0, 300, 95.5], [0, 0, 1.0]])
+        label = {"camera": Camera(192, 192, K, D=np.zeros(5)), "hands": [{"joints_px": joints}],
+                 "unseen": np.zeros((0, 4)), "complete": True}
+        picture = pose_samples._negative(image, label, 64, rng, pose_samples.EXACT)["image"]
+        if set(np.unique(picture)) <= set(range(101)):
+            continue
+        assert picture.std() > 50 and len(np.unique(picture)) > 200, "a part of the hand"
+        noise += 1
+    assert noise < 20
+
+
 def test_no_other_hand_goes_behind_a_hand(tmp_path, monkeypatch):
     used = []
     monkeypatch.setattr(photometric, "put_behind", lambda image, front, other, rng: used.append(other) or image)
@@ -304,7 +337,7 @@ def test_negatives_come_from_whole_frames_too_but_never_from_a_hand(tmp_path):
             return {"camera": Camera(320, 240, K, D=np.zeros(5)), "hands": [{"joints_px": joints_px}],
                     "unseen": np.array([[200.0, 150, 260, 200]]), "complete": True}
 
-    only = pose_samples.PoseAugmentation(negatives=1.0, strength=0.0)
+    only = pose_samples.PoseAugmentation(negatives=1.0, small=0.0, strength=0.0)
     samples = [pose_samples.pose_sample(Frames(), ["frames"], 64, np.random.default_rng(k), only, ["frames"])
                for k in range(30)]
     shown = [s for s in samples if (s["image"] == 100).any()]
@@ -339,11 +372,23 @@ def test_photometric_steps_move_nothing():
     assert len(offsets) > 100 and abs(np.median(offsets)) < 0.6
 
 
+@pytest.mark.parametrize("step", [photometric._blur, photometric._resolution, photometric._sharpen,
+                                  photometric._jpeg])
+def test_no_photometric_step_moves_the_picture_on_average(step):
+    rng = np.random.default_rng(0)
+    v, u = np.mgrid[:96, :96]
+    image = np.repeat((220 * np.exp(-((u - 47.5)**2 + (v - 47.5)**2) / 200.0))[..., None], 3, 2).astype(np.uint8)
+    weights = [step(image, rng)[..., 1].astype(float) for _ in range(200)]
+    centres = np.array([[(w * u).sum(), (w * v).sum()] / w.sum() for w in weights])
+    np.testing.assert_allclose(centres.mean(0), 47.5, atol=0.05)
+
+
 def test_detector_labels_decode_to_the_boxes_of_the_joints():
     rng = np.random.default_rng(0)
     _, label = standin_hands.record(rng, 320, 240, 1, 0.4)
     joints = np.array(label["hands"][0]["joints_px"])
-    target = detector_samples.labels([(joints, True, (-0.5, -0.5, 319.5, 239.5))], (240, 320))
+    target = detector_samples.labels([(joints, True, detector_samples.rectangle((-0.5, -0.5), (319.5, 239.5)))],
+                                     (240, 320))
     dense = np.concatenate([target["heat"][None], np.exp(target["box"]) * 8, target["side"][None], target["up"]])
     found = detect.decode(dense, 0.5)
     assert len(found) == 1
@@ -352,27 +397,36 @@ def test_detector_labels_decode_to_the_boxes_of_the_joints():
     assert np.allclose(found[0].up, up / np.linalg.norm(up), atol=1e-5) and found[0].right_probability == 1.0
 
 
-def test_a_taught_box_ends_where_its_picture_ends(tmp_path):
-    """A frame that fills part of the input, by another picture: what lies beyond its border is no part of its hands."""
+def test_a_taught_box_ends_where_its_picture_ends(monkeypatch):
+    """A frame that fills part of the input, turned, before another picture: what lies beyond its border is no part of
+    its hands. The bones drawn into the frame tell where they end."""
+    monkeypatch.setattr(detector_samples, "_surroundings",
+                        lambda pool, frames, size, *_: np.zeros((*size, 3), np.uint8))
     rng, cut = np.random.default_rng(0), 0
-    for seed in range(60):
-        image, label = standin_hands.record(np.random.default_rng(seed), 200, 150, 2, None)
-        image[:] = 255
+    augmentation = replace(detector_samples.DetectorAugmentation(), any_turn=0.5, zoom=(0.5, 0.9))
+    for seed in range(150):
+        _, label = standin_hands.record(np.random.default_rng(seed), 200, 150, 1, None)
+        joints = np.array(label["hands"][0]["joints_px"])
+        image = np.zeros((150, 200, 3), np.uint8)
+        for parent, child in skeleton.BONES:
+            cv2.line(image, *(tuple(np.round(joints[j]).astype(int).tolist()) for j in (parent, child)), (255,) * 3, 2)
         pool = SimpleNamespace(draw=lambda paths, rng: (SimpleNamespace(
             label=lambda k: {"complete": True, "unseen": np.zeros((0, 4)), "hands": [
-                {"joints_px": np.array(hand["joints_px"]), "is_right": True} for hand in label["hands"]]},
-            image=lambda k: image), 0))
-        view, found, _, window = detector_samples._view(pool, ["a"], [], (160, 192), rng, replace(
-            detector_samples.DetectorAugmentation(), turn_deg=0.0, any_turn=0.0, surroundings=0.0, zoom=(0.5, 0.9)))
-        bright = np.argwhere(view[..., 0] == 255)
-        np.testing.assert_allclose(window, [*bright.min(0)[::-1] - 0.5, *bright.max(0)[::-1] + 0.5], atol=1.6)
-        cut += any(((joints < window[:2]) | (joints > window[2:])).any() for joints, _ in found)
+                {"joints_px": joints, "is_right": True}]}, image=lambda k: image), 0))
+        view, found, _, window = detector_samples._view(pool, ["a"], [], (160, 192), rng, augmentation)
+        target = detector_samples.labels([(*found[0], window)], (160, 192))
+        bright = np.argwhere(view[..., 0] > 60)[:, ::-1]
+        for box, *_ in measure._middles(collate([target]), 0):
+            np.testing.assert_allclose(box, [*bright.min(0), *bright.max(0)], atol=3.0)
+            inside = ((joints > -0.5) & (joints < (199.5, 149.5))).all(-1)
+            assert inside.mean() >= 0.5
+            cut += not inside.all()
     assert cut > 10
 
 
 def test_hands_hardly_in_view_are_neither_taught_nor_forbidden():
     joints = np.random.default_rng(0).uniform(0, 60, (21, 2))
-    whole = (-0.5, -0.5, 95.5, 95.5)
+    whole = detector_samples.rectangle((-0.5, -0.5), (95.5, 95.5))
     far = detector_samples.labels([(joints - (45, 0), True, whole)], (96, 96))
     tiny = detector_samples.labels([(joints * 0.1 + 40, True, whole)], (96, 96))
     for target in (far, tiny):
