@@ -1,15 +1,16 @@
 """Things that hands hold: fitted into a posed hand so that fingers touch them rather than cut them.
 
-To propose one, the hand is taken as the capsules round its bones. An object's core is the largest ball or rod that
-fits between them at a place enclosed by fingers, thumb and palm; boxes then grow sideways until a finger stops them;
-pens lie between the pads, across both. What was proposed is measured on the meshes and drawn again until it holds.
+To propose one, the hand is taken as the capsules round its bones. An object's core is the largest ball or rod that fits
+between them at a place enclosed by fingers, thumb and palm; boxes then grow sideways until a finger stops them; pens
+lie between the pads, across both; phones and books lie on palm and fingers. What was proposed is measured on the meshes
+and drawn again until it holds.
 """
 from __future__ import annotations
 
 from functools import lru_cache
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import ConvexHull, cKDTree
 
 from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M, BONES
 from hand_pose_ros.synthesis import materials, rig, shapes, touch
@@ -23,6 +24,15 @@ MAX_CUT_M = 0.003
 2 to 3 mm at the tip)."""
 TOUCH_M = 0.002
 """A part of the hand touches an object that comes this near to its skin."""
+FLAT_SIZES_M = {"phone": ((0.007, 0.0105), (0.066, 0.08), (0.136, 0.168)),
+                "remote": ((0.012, 0.022), (0.036, 0.05), (0.13, 0.2)),
+                "card": ((0.0008, 0.0012), (0.0535, 0.0545), (0.085, 0.0865)),
+                "book": ((0.006, 0.025), (0.1, 0.14), (0.17, 0.215))}
+"""Thickness, width and length of what lies on a hand, lowest and highest."""
+PRESSED_M = 0.001
+"""How far flesh gives under a thing that lies on it."""
+FLAT_TRIES, WITHOUT_THUMB = 6, 0.05
+"""Places that are tried for such a thing; share of those out of the thumb's reach that are taken."""
 _ATTEMPTS = 8
 _SAMPLE_M, _REACH_M = 0.005, 0.01
 
@@ -41,7 +51,7 @@ def hold(rng: np.random.Generator, hand, thickness: np.ndarray | None = None) ->
     for attempt in range(_ATTEMPTS):
         if attempt == _ATTEMPTS - 3:                               # another kind of thing may fit better
             kind = _kind(rng, hand.joints)
-        found = _propose(rng, kind, hand.joints, radii)
+        found = _flat(rng, hand) if kind == "flat" else _propose(rng, kind, hand.joints, radii)
         if found is not None:
             cut, parts = contact([part[0] for part in found[0]], hand, skin)
             if cut <= MAX_CUT_M and parts >= 2:
@@ -100,9 +110,9 @@ def _middles(n: int) -> np.ndarray:
 
 
 def _kind(rng: np.random.Generator, joints: np.ndarray) -> str:
-    kind = str(rng.choice(["rod", "ball", "slab", "pen"], p=[0.42, 0.14, 0.28, 0.16]))
+    kind = str(rng.choice(["rod", "ball", "slab", "flat", "pen"], p=[0.36, 0.12, 0.12, 0.26, 0.14]))
     tips = np.linalg.norm(joints[4] - joints[[8, 12]], axis=1).min()
-    return "pen" if tips < 0.03 and kind != "slab" and rng.random() < 0.7 else kind
+    return "pen" if tips < 0.03 and kind not in ("slab", "flat") and rng.random() < 0.7 else kind
 
 
 def _propose(rng: np.random.Generator, kind: str, joints: np.ndarray, radii: np.ndarray) -> tuple[list, str] | None:
@@ -251,7 +261,7 @@ def _tool(rng, centre, axis, radius, reach):
 
 
 def _slab(rng, centre, axis, radius, joints, segments, radii):
-    """A phone, remote control, card, sheet, book or box between thumb and fingers."""
+    """A book or box between thumb and fingers."""
     thumb = joints[3:5].mean(0) - centre
     normal = thumb - axis * (thumb @ axis)
     normal = _unit(normal)
@@ -272,15 +282,65 @@ def _slab(rng, centre, axis, radius, joints, segments, radii):
     if np.linalg.det(rotation) < 0:
         rotation[:, 1] *= -1
     size = np.array([2 * half, forward + backward, length])
-    if half >= 0.009 and size[1] > 0.03 and rng.random() < 0.6:    # something thin that lies on the fingers
-        thin = rng.uniform(0.0035, 0.007)
-        middle = middle - normal * (half - thin)
-        half, size[0] = thin, 2 * thin
-    if half < 0.009 and size[1] > 0.03:
-        name = str(rng.choice(["phone", "remote", "card", "book"], p=[0.55, 0.12, 0.13, 0.2]))
-    else:
-        name = "book" if size[1] > 0.04 and rng.random() < 0.4 else "box"
-    front = normal * half                                          # what the thumb is on
+    return _thing(rng, "book" if size[1] > 0.04 and rng.random() < 0.4 else "box", middle, rotation, size)
+
+
+def _flat(rng, hand) -> tuple[list, str] | None:
+    """A phone, remote control, card or book of its real size, whose back lies on palm and fingers and mostly its edge
+    on the thumb."""
+    name = str(rng.choice(list(FLAT_SIZES_M), p=[0.5, 0.14, 0.16, 0.2]))
+    size = rng.uniform(*np.transpose(FLAT_SIZES_M[name]))
+    under = (hand.part_ids >= 2) & (hand.part_ids != 3)
+    points, part = hand.vertices[under], hand.part_ids[under]
+    # It rests where a board would: on a facet of the convex hull, so that no finger reaches through it.
+    hull = ConvexHull(points)
+    facets, normals = points[hull.simplices], hull.equations[:, :3]
+    palm = _unit(np.cross(hand.joints[5] - hand.joints[0], hand.joints[17] - hand.joints[0]))
+    several = (part[hull.simplices] != part[hull.simplices][:, :1]).any(1)
+    area = np.linalg.norm(np.cross(facets[:, 1] - facets[:, 0], facets[:, 2] - facets[:, 0]), axis=1)
+    weight = area * several * np.maximum(normals @ palm - 0.3, 0.0)
+    if not weight.sum() > 0:
+        return None
+    for facet in rng.choice(len(weight), FLAT_TRIES, p=weight / weight.sum()):
+        along = _unit(hand.joints[[8, 12, 16]].mean(0) - hand.joints[0]) + rng.normal(0, 0.25, 3)
+        if rng.random() < 0.2:
+            along = np.cross(normals[facet], along)
+        rotation, middle = _laid(rng, hand, size, facets[facet], normals[facet], along)
+        if middle is not None:
+            return _thing(rng, name, middle, rotation, size)
+    return None
+
+
+def _laid(rng, hand, size, corners, normal, along):
+    """A slab of ``size`` (3,) on three corners (3, 3) with its longest side along a direction: (rotation (3, 3), middle
+    (3,), None if it does not cover them or cannot meet the thumb)."""
+    along = _unit(along - normal * (along @ normal))
+    rotation = np.stack([normal, np.cross(along, normal), along], axis=1)
+    room = size[1:] / 2 - np.abs((corners - corners.mean(0)) @ rotation[:, 1:]).max(0)
+    if (room < 0).any():
+        return rotation, None
+    offset = room * rng.uniform(-1, 1, 2)
+    middle = corners.mean(0) + normal * (size[0] / 2 - PRESSED_M)
+    thumb = (hand.vertices[hand.part_ids == 3] - middle) @ rotation
+    thumb = thumb[np.abs(thumb[:, 0]) < size[0] / 2][:, 1:]
+    if not len(thumb):
+        return rotation, (middle + rotation[:, 1:] @ offset if rng.random() < WITHOUT_THUMB else None)
+    ways = []                                                       # places at which one of its edges meets the thumb
+    for axis, sign in ((0, 1), (0, -1), (1, 1), (1, -1)):
+        at = offset.copy()
+        foremost = thumb[np.argmax(sign * thumb[:, axis])]
+        at[axis] = foremost[axis] + sign * (size[1 + axis] / 2 - PRESSED_M)
+        if abs(at[axis]) <= room[axis] and abs(foremost[1 - axis] - at[1 - axis]) < size[2 - axis] / 2:
+            ways.append(at)
+    if not ways:
+        return rotation, None
+    return rotation, middle + rotation[:, 1:] @ min(ways, key=lambda at: np.linalg.norm(at - offset))
+
+
+def _thing(rng, name, middle, rotation, size) -> tuple[list, str]:
+    """The parts and name of a slab-like thing. rotation (3, 3): columns out of its front, across and along it."""
+    normal, half = rotation[:, 0], size[0] / 2
+    front = normal * half
     if name == "phone":
         shell = materials.sample_cloth(rng) if rng.random() < 0.5 else np.full(3, 0.03)
         parts = _rounded(middle, rotation, size, shell, 0.7)
@@ -294,8 +354,7 @@ def _slab(rng, centre, axis, radius, joints, segments, radii):
         parts = _rounded(middle, rotation, size, shade, 0.35)
         parts.append((shapes.box(middle + front, rotation, size * [0.05, 0.8, 0.8]), shade, materials.BUTTONS, 0.3))
     elif name == "card":
-        thin = size * [0.0, 1, rng.uniform(0.6, 1.0)] + [0.0012, 0, 0]
-        parts = [(shapes.box(middle, rotation, thin), np.full(3, 0.75) * np.exp(rng.normal(0, 0.15, 3)),
+        parts = [(shapes.box(middle, rotation, size), np.full(3, 0.75) * np.exp(rng.normal(0, 0.15, 3)),
                   materials.TEXT if rng.random() < 0.7 else int(rng.choice(materials.PRINTS)), 0.2)]
     elif name == "book":
         color, cover = materials.sample_cloth(rng), int(rng.choice([0, *materials.PRINTS]))
