@@ -192,6 +192,10 @@ class Trainer:
         """
         began = time.monotonic()
         self.shelf.rescan()
+        if self.world > 1:                              # a shard that has just come must not be held out by one alone
+            told = [self.shelf.state]
+            distributed.broadcast_object_list(told, 0, device=self.device)
+            self.shelf.state = told[0]
         if self.rank == 0:
             self._hold_out()                            # before it might be moved away
         module = self.network

@@ -116,6 +116,22 @@ def test_new_shards_join_a_running_training(folder, tmp_path):
     assert shelf.state["held_crops"] == [str(tmp_path / "crops-0.tar")]
 
 
+def test_what_was_learnt_before_the_shards_disappear_is_kept(folder, tmp_path, monkeypatch):
+    run = trainer(folder, tmp_path, {**POSE, "steps": 50})
+    looks, rescan = iter([0, 0]), run.shelf.rescan
+
+    def gone():
+        if next(looks, None) is None:
+            raise DataError("the folder is gone")
+        rescan()
+
+    monkeypatch.setattr(batches, "RESCAN_BATCHES", 5)
+    monkeypatch.setattr(run.shelf, "rescan", gone)
+    with pytest.raises(DataError, match="the folder is gone"):
+        run.run()
+    assert checkpoint.load(tmp_path / loop.CHECKPOINT)["step"] == 5
+
+
 def test_the_only_shard_of_frames_gives_backgrounds_and_is_not_held_out(tmp_path):
     for name in ("crops-0", "crops-1", "frames-0"):
         standin_hands.write(tmp_path / f"{name}.tar", 2)
