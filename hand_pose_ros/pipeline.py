@@ -31,10 +31,11 @@ from hand_pose_ros.types import Crop, CropPose, Detection, Frame, Hand, ScaleSou
 
 SURE_SIDE = 0.9
 """A new hand is seen mirrored the other way, too, unless it is as probable as this that its side was guessed right."""
-FOLLOWED_CROP = (25.0, 0.2, 1.35)
-NEW_CROP = (25.0, 0.15, 1.25)
-"""A crop is taken again if its roll (degrees), middle (in box sides) or size was off by more than these. Half the new
-hands are cropped well enough by the detector's box; a look at them again would cost a quarter of the image's time."""
+FOLLOWED_CROP = (25.0, 0.15, 1.3)
+NEW_CROP = (20.0, 0.1, 1.2)
+"""A crop is taken again if its roll (degrees), middle (in box sides) or size was off by more than these. Some of the
+new hands are cropped well enough by the detector's box; a look at them again would cost a quarter of the image's
+time."""
 CANDIDATES = 3
 """New detections that get a look for each free place: the pose network tells hands from other things better than the
 detector does, so a false detection must not keep out a hand that the detector thinks less of."""

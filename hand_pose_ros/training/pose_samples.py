@@ -17,8 +17,8 @@ from hand_pose_ros.types import Detection, JointState
 class PoseAugmentation:
     """How wrong the box is that the network must live with, and how much the picture is distorted."""
 
-    scale: tuple = (0.8, 1.3)           # of the box, log-uniform
-    shift: float = 0.10                 # of the box's longer side, uniform +/- per axis
+    scale: tuple = (0.85, 1.3)          # of the box, log-uniform
+    shift: float = 0.08                 # of the box's longer side, uniform +/- per axis
     roll_deg: float = 25.0              # standard deviation of the error of `up`
     any_roll: float = 0.25              # share of samples with `up` uniform
     wrong_side: float = 0.3            # share mirrored that should not be, and the other way round
@@ -168,7 +168,7 @@ def _shows_another(label, detection: Detection) -> bool:
     if not label["complete"]:
         return True
     low, high = detection.box[:2], detection.box[2:]
-    middle, half = 0.5 * (low + high), 0.5 * crops.MARGIN * 2**0.5 * (high - low).max()         # its corners, any roll
+    middle, half = 0.5 * (low + high), 0.5 * crops.WIDEST * 2**0.5 * (high - low).max()         # its corners, any roll
     boxes = [crops.from_joints(hand["joints_px"]).box for hand in label["hands"][1:]] + list(label["unseen"])
     return any(((middle + half > box[:2]) & (middle - half < box[2:])).all() for box in boxes)
 
@@ -183,7 +183,7 @@ def _negative(image, label, size, rng, augmentation):
     """A square of the picture that no hand's box reaches, at random roll; plain noise if there is no such place."""
     h, w = image.shape[:2]
     boxes = [crops.from_joints(hand["joints_px"]).box for hand in label["hands"]] + list(label["unseen"])
-    reach = 0.5 * crops.MARGIN * 2**0.5                                         # of the corners, at any roll, in sides
+    reach = 0.5 * crops.WIDEST * 2**0.5                                         # of the corners, at any roll, in sides
     for _ in range(8):
         centre = rng.uniform((0, 0), (w, h))
         gaps = [np.maximum(box[:2] - centre, centre - box[2:]).max() - 1.0 for box in boxes]
