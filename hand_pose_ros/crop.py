@@ -23,8 +23,9 @@ MARGIN = 1.3
 that is not quite right; more would only make the hand smaller. The same network reads photographs better the more of
 its pixels the hand gets (docs/training.md)."""
 ROLL_ROOM = 0.35
-"""How much larger the crop is where the hand lies across a square box: its diagonal is longer than the sides. With
-this, nine of ten hands (1,472 labelled ones, turned at random) reach no further beyond the box that MARGIN widens."""
+"""How much larger the crop is where the hand lies across a square box, whose diagonal is longer than its sides. Of 368
+labelled hands, turned at random, nine of ten then reach less than 7 % out of the box so widened, all less than 13 %
+(30 and 41 % of one that is not); MARGIN has room for 30 %."""
 WIDEST = MARGIN * (1 + ROLL_ROOM)
 """Side of the crop over the longer side of the box at most."""
 
