@@ -1,7 +1,7 @@
 """A camera made of a bag, a video, a folder or a webcam: a process of its own that publishes with fresh stamps.
 
-python -m hand_pose_ros.ros.player SOURCE [--image-topic TOPIC] [--seconds S] [--listeners N] [--every-image]
-    [--speed SPEED]
+python -m hand_pose_ros.ros.player SOURCE [--image-topic TOPIC] [--seconds S] [--listeners N] [--tf-listeners N]
+    [--every-image] [--speed SPEED]
 """
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
+from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
@@ -41,7 +42,8 @@ class Player:
     def _on_hands(self, message: Any) -> None:
         self._answered_ns = messages.stamp_ns(message.header)
 
-    def play(self, seconds: float, listeners: int, every_image: bool, speed: float = 1.0) -> None:
+    def play(self, seconds: float, listeners: int, every_image: bool, speed: float = 1.0, tf_listeners: int = 0
+             ) -> None:
         """Send everything: at its own speed or so many times that, or with every_image, each image after the answer to
         the last. The stamps of a bag or video have its own spacing, also where answers take longer: a hand that seems
         to move slower is another hand to a tracker, and results would depend on the machine."""
@@ -61,6 +63,7 @@ class Player:
                 continue
             if started_s is None:                    # opening a bag takes its time: only now can its clock start
                 self._wait_for(lambda: False, SETTLE_S)         # the other topics are found a moment later
+                self._transforms_heard(tf_listeners)
                 started_s = time.monotonic() - item.at_s / speed
                 started_ns = self._node.get_clock().now().nanoseconds - int(item.at_s / speed * 1e9)
             if seconds and item.at_s > seconds:
@@ -83,6 +86,14 @@ class Player:
             profile = QoSProfile(depth=10, durability=kept)
             self._publishers[topic] = self._node.create_publisher(message_type, topic, profile)
         return self._publishers[topic]
+
+    def _transforms_heard(self, listeners: int) -> None:
+        """Wait until so many listeners have the static transforms. Whom DDS finds late, or whose copy is lost on its
+        way, gets them seconds after the first images, and does not know until then where the hands are."""
+        static = self._publishers.get("/tf_static")
+        if static is not None and listeners:
+            self._wait_for(lambda: static.get_subscription_count() >= listeners, LISTENERS_TIMEOUT_S)
+            static.wait_for_all_acked(Duration(seconds=ANSWER_TIMEOUT_S))
 
     def _wait_for(self, condition: Callable[[], bool], timeout_s: float) -> None:
         """Spin until the condition holds or the time is over."""
@@ -109,6 +120,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--image-topic", help="camera of a bag that holds several")
     parser.add_argument("--seconds", type=float, default=0.0, help="stop after this much of the source (0: at its end)")
     parser.add_argument("--listeners", type=int, default=1, help="wait for so many subscribers of the images")
+    parser.add_argument("--tf-listeners", type=int, default=0, help="wait for so many subscribers of /tf_static, too")
     parser.add_argument("--every-image", action="store_true", help="send each image after the answer to the last")
     parser.add_argument("--speed", type=float, default=1.0, help="so many times as fast, for bags and videos")
     options = parser.parse_args(args)
@@ -117,7 +129,7 @@ def main(args: Sequence[str] | None = None) -> int:
         rclpy.init(args=[])
         node = rclpy.create_node("camera_player")
         player = Player(node, sources.find(options.source, options.image_topic))
-        player.play(options.seconds, options.listeners, options.every_image, options.speed)
+        player.play(options.seconds, options.listeners, options.every_image, options.speed, options.tf_listeners)
         print(f"{player.sent} images sent")
         return 0
     except HandPoseError as error:

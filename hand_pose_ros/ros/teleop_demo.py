@@ -125,7 +125,7 @@ def run(args: argparse.Namespace, source: Any, stale_s: float, speed: float) -> 
                                      "metric_without_calibration": "true"}))
         camera = ["--image-topic", source.image_topic] if bag else []
         player = [sys.executable, "-m", "hand_pose_ros.ros.player", source.location, "--seconds", str(args.seconds),
-                  "--listeners", "0" if truth else "1", "--speed", str(speed), *camera]
+                  "--listeners", "0" if truth else "1", "--tf-listeners", "1", "--speed", str(speed), *camera]
         return receive(processes, hands_topic, source.truth_topic, lambda: start("player", player))
     finally:
         for name in ("player", "teleop", "hand_pose", "robot"):
