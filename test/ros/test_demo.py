@@ -6,13 +6,19 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import rclpy
 import standin_node
 from harness import FRAME, HEIGHT, STANDIN, WIDTH
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CompressedImage
+from tf2_msgs.msg import TFMessage
 
 from hand_pose_ros import bags, camera
 from hand_pose_ros.errors import HandPoseError
@@ -93,6 +99,31 @@ def test_the_main_job_with_the_networks_that_ship(tmp_path):
     assert numbers["2D error mean [px]"] < 8 and numbers["3D error relative to the wrist, mean [mm]"] < 25
     for name in ("wrist", *(f"{finger}_tip" for finger in ("thumb", "index", "middle", "ring", "little"))):
         assert f"_{name}" in done.stdout[done.stdout.index("TF tree"):]
+
+
+def test_no_image_is_sent_before_a_listener_has_the_static_transforms(bag):
+    """Who listens for them comes later than who listens for images; the images of a bag wait for both."""
+    order = []
+    latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    executor = SingleThreadedExecutor(context=context)
+    node = rclpy.create_node("late_listener", context=context)
+    executor.add_node(node)
+    node.create_subscription(CompressedImage, "/camera/image_raw/compressed", lambda _: order.append("image"), 50)
+    player = subprocess.Popen([sys.executable, "-m", "hand_pose_ros.ros.player", str(bag), "--image-topic",
+                               "/camera/image_raw/compressed", "--tf-listeners", "1"])
+    try:
+        begun, heard = time.monotonic(), None
+        while player.poll() is None and time.monotonic() - begun < 60:
+            executor.spin_once(timeout_sec=0.1)
+            if heard is None and node.count_publishers("/tf_static") and time.monotonic() - begun > 4:
+                heard = node.create_subscription(TFMessage, "/tf_static", lambda _: order.append("tf"), latched)
+        assert player.returncode == 0 and order[0] == "tf" and len(order) > FRAMES - 5
+    finally:
+        player.kill()
+        node.destroy_node()
+        rclpy.shutdown(context=context)
 
 
 def test_a_folder_of_pictures_waits_for_each_answer(tmp_path):
