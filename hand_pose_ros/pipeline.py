@@ -31,7 +31,7 @@ from hand_pose_ros.types import Crop, CropPose, Detection, Frame, Hand, ScaleSou
 
 SURE_SIDE = 0.9
 """A new hand is seen mirrored the other way, too, unless it is as probable as this that its side was guessed right."""
-FOLLOWED_CROP = (25.0, 0.15, 1.3)
+FOLLOWED_CROP = (25.0, 0.15, 1.2)
 NEW_CROP = (20.0, 0.1, 1.2)
 """A crop is taken again if its roll (degrees), middle (in box sides) or size was off by more than these. Some of the
 new hands are cropped well enough by the detector's box; a look at them again would cost a quarter of the image's

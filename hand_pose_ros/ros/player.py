@@ -26,6 +26,7 @@ from . import sources
 SETTLE_S = 1.0
 LISTENERS_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 5.0
+TRANSFORMS_TIMEOUT_S = 10.0
 RESULTS = "/hand_pose/hands"
 
 
@@ -92,8 +93,11 @@ class Player:
         way, gets them seconds after the first images, and does not know until then where the hands are."""
         static = self._publishers.get("/tf_static")
         if static is not None and listeners:
-            self._wait_for(lambda: static.get_subscription_count() >= listeners, LISTENERS_TIMEOUT_S)
-            static.wait_for_all_acked(Duration(seconds=ANSWER_TIMEOUT_S))
+            self._wait_for(lambda: static.get_subscription_count() >= listeners, TRANSFORMS_TIMEOUT_S)
+            if static.get_subscription_count() < listeners or \
+                    not static.wait_for_all_acked(Duration(seconds=ANSWER_TIMEOUT_S)):
+                print(f"player: fewer than {listeners} listen to /tf_static; the images go out all the same",
+                      file=sys.stderr, flush=True)
 
     def _wait_for(self, condition: Callable[[], bool], timeout_s: float) -> None:
         """Spin until the condition holds or the time is over."""

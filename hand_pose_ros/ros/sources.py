@@ -1,6 +1,7 @@
 """What can play the camera: a bag, a video, a folder of pictures, a webcam; all as a stream of ROS messages."""
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ from . import images
 IMAGE_TOPIC, FRAME_ID = "/camera/image_raw", "camera_optical_frame"
 LARGEST_SIDE = 1280
 """Pictures are shrunk to this before they are sent; a photograph of 12 megapixels is not a camera stream."""
+STATIC_WITHIN_NS = 5 * 10**9
+"""Static transforms from the first seconds of a bag are sent before its first image."""
 BAG_TYPES = {bags.IMAGE: Image, bags.COMPRESSED_IMAGE: CompressedImage, bags.CAMERA_INFO: CameraInfo,
              bags.HANDS: HandPose21Array, bags.TF_MESSAGE: TFMessage}
 
@@ -93,8 +96,18 @@ def items(source: Source) -> Iterator[Item]:
 
 
 def _bag(source: Source) -> Iterator[Item]:
+    wanted = [*(topic for topic, _ in source.others), source.image_topic]        # at equal stamps, images come last
+    if "/tf_static" in wanted:                          # recorded some time after the first images, but true of them
+        with bags.BagReader(source.location) as reader:
+            begun_ns = None
+            for recorded in reader.messages(wanted):
+                begun_ns = recorded.log_ns if begun_ns is None else begun_ns
+                if recorded.log_ns - begun_ns > STATIC_WITHIN_NS:
+                    break
+                if recorded.topic == "/tf_static":
+                    with contextlib.suppress(Exception):                        # said below
+                        yield Item(0.0, recorded.topic, deserialize_message(recorded.raw, TFMessage), False)
     with bags.BagReader(source.location) as reader:
-        wanted = [*(topic for topic, _ in source.others), source.image_topic]    # at equal stamps, images come last
         first_ns = None
         damaged = 0
         for recorded in reader.in_stamp_order(wanted):

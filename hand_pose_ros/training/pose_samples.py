@@ -183,16 +183,16 @@ def _negative(image, label, size, rng, augmentation):
     """A square of the picture that no hand's box reaches, at random roll; plain noise if there is no such place."""
     h, w = image.shape[:2]
     boxes = [crops.from_joints(hand["joints_px"]).box for hand in label["hands"]] + list(label["unseen"])
-    reach = 0.5 * crops.WIDEST * 2**0.5                                         # of the corners, at any roll, in sides
     for _ in range(8):
+        angle = rng.uniform(-np.pi, np.pi)
+        c, s = np.cos(angle), np.sin(angle)
+        reach = 0.5 * crops.MARGIN * (1 + crops.ROLL_ROOM * (2 * c * s)**2) * (abs(c) + abs(s))     # of corners, sides
         centre = rng.uniform((0, 0), (w, h))
         gaps = [np.maximum(box[:2] - centre, centre - box[2:]).max() - 1.0 for box in boxes]
         largest = min([0.7 if not boxes else 0.35, *(gap / (reach * min(h, w)) for gap in gaps)])
         if largest > 0.12:
             half = np.full(2, 0.5 * rng.uniform(0.12, largest) * min(h, w))
-            angle = rng.uniform(-np.pi, np.pi)
-            detection = Detection(np.concatenate([centre - half, centre + half]), 1.0, np.nan,
-                                  np.array([np.cos(angle), np.sin(angle)]))
+            detection = Detection(np.concatenate([centre - half, centre + half]), 1.0, np.nan, np.array([c, s]))
             return _nothing(_seen(image, label["camera"], detection, size, rng, augmentation), rng, augmentation)
     return _nothing(np.tile(rng.integers(0, 256, (size, size, 1), np.uint8), (1, 1, 3)), rng, augmentation)
 

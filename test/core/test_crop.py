@@ -153,7 +153,7 @@ def test_large_hands_are_averaged_not_aliased(name):
     camera = make(name)
     checker = ((np.indices((480, 640)).sum(0) % 2) * 255).astype(np.uint8)
     image = np.repeat(checker[..., None], 3, -1)
-    crop = crops.take(Frame(image, camera, 0), detection((180, 100, 440, 360), (0.1, -1)), 64)   # 6 px per crop px
+    crop = crops.take(Frame(image, camera, 0), detection((180, 100, 440, 360), (0.1, -1)), 64)   # 5 px per crop px
     assert np.abs(crop.image.astype(float) - 127.5).max() < 20
     wave = (127.5 + 100 * np.sin(np.arange(640) / 13.0))[None, :, None].repeat(480, 0).repeat(3, -1).round()
     crop = crops.take(Frame(wave.astype(np.uint8), camera, 0), detection((180, 100, 440, 360), (0.1, -1)), 64)
