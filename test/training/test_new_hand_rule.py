@@ -1,4 +1,5 @@
 """The fit of the rule for new hands against a world whose rule is known."""
+import json
 import shutil
 import sys
 from types import SimpleNamespace
@@ -39,6 +40,9 @@ def test_a_folder_without_frames_is_named(tmp_path):
 
 def test_what_the_present_weights_need_is_written_into_the_card_if_that_is_asked_for(tmp_path, monkeypatch):
     own = shutil.copytree(models.path("pose_light"), tmp_path / "own")
+    card = json.loads((own / "card.json").read_text())
+    card.pop("evidence_needed", None)
+    (own / "card.json").write_text(json.dumps(card))
     rng = np.random.default_rng(1)
     truth = (np.arange(8000) < 4000).astype(float)
     features = rng.normal(0.0, 1.0, (8000, 3)) + truth[:, None]
