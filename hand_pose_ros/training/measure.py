@@ -141,11 +141,11 @@ def _camera(image: np.ndarray, hand: dict) -> Camera:
 
 
 @torch.no_grad()
-def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
+def pose_on_photographs(network, photographs: Photographs, size: int, margin: float = crops.MARGIN) -> dict:
     """By set: nme, pa_mm, presence and right (%, of the crops and of their mirror images) and uv_calibration (as of
     ``pose_on_samples``), with box and side given and one refinement from the network's own joints, as the tracker does;
     the first crop is not turned, since boxes do not tell which way a hand points. ``hand-pose score`` gives the box
-    alone, and finds the side itself."""
+    alone, and finds the side itself. size: pixels of the crop; margin: its side over the box's (``crop.plan``)."""
     rows = defaultdict(lambda: defaultdict(list))
     for record, image in photographs.pictures():
         for hand in record["hands"]:
@@ -157,7 +157,7 @@ def pose_on_photographs(network, photographs: Photographs, size: int) -> dict:
             detection = Detection(np.array([x, y, x + w, y + h], float), 1.0, np.nan, np.full(2, np.nan))
             mirrored = hand.get("handedness") == "left"
             for _ in range(2):
-                geometry = crops.plan(camera, detection, size, mirrored)
+                geometry = crops.plan(camera, detection, size, mirrored, margin)
                 batch = torch.from_numpy(crops.sample(image, camera, geometry)[None].copy())
                 uv, xyz, uv_sigma, _, _, presence, right = (o[0].numpy() for o in _answer(network, batch))
                 px = crops.crop_to_image(geometry, camera, joint_centres(uv))
