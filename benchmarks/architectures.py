@@ -4,8 +4,8 @@ but for the one that ships, whose backbone begins with ImageNet.
     python3 benchmarks/architectures.py --shards SHARDS --out RUNS [--eval ../shared/eval] [--steps 800]
 
 An interrupted run goes on where it was. Prints a Markdown table and leaves it in RUNS/architectures.md. The latency is
-that of one crop in ONNX Runtime on one thread, with the light network's as the unit; the time to train is this
-machine's.
+that of one crop in ONNX Runtime on one thread, in milliseconds of this machine and in units of the light network's; the
+time to train is this machine's.
 """
 from __future__ import annotations
 
@@ -80,16 +80,16 @@ def main() -> int:
                for name, t in trained.items()}
     took = latencies(sources)
     unit = took["pose_light"]
-    lines = ["| network | parameters (M) | MACs a crop (M) | pictures | virtual NME % | ge_real NME % | latency | "
-             "training |",
-             "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    lines = ["| network | parameters (M) | MACs a crop (M) | pictures | virtual NME % | ge_real NME % | latency, ms | "
+             "of the light one's | training |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     for name, t in trained.items():
         result = t.measure()
         real = (result.get("photographs") or {}).get("ge_real", {}).get("nme", float("nan"))
         macs = sum(operation.macs for operation in operations(sources[name]))
         lines.append(f"| {FAMILIES[name]} | {sum(p.numel() for p in t.network.parameters()) / 1e6:.1f} | "
                      f"{macs / 1e6:.0f} | {t.images:,} | {result['virtual']['nme']:.1f} | {real:.1f} | "
-                     f"{took[name] / unit:.2f} x | {t.seconds / 60:.0f} min |")
+                     f"{took[name]:.1f} | {took[name] / unit:.2f} x | {t.seconds / 60:.0f} min |")
     (args.out / "architectures.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     return 0

@@ -319,7 +319,7 @@ class BagReader:
         self._stores: dict[str, Any] = {}
         self._definitions: dict[str, Any] = {}
         self._qos: dict[str, Sequence[Any]] = {}
-        self._cameras: dict[tuple[bytes, int, int], Camera | None] = {}
+        self._cameras: dict[tuple[bytes, int, int, bool], Camera | None] = {}
 
     def __enter__(self) -> BagReader:
         try:
@@ -457,13 +457,14 @@ class BagReader:
 
     def frames(self, image: str | None = None, info: str | None = None, depth: str | None = None,
                assume: Callable[[int, int, str], Camera] | None = None,
-               only: Container[int] | None = None) -> Iterator[BagFrame]:
+               only: Container[int] | None = None, rectified: bool = False) -> Iterator[BagFrame]:
         """Camera images as frames, in stamp order; only those that cannot be used are left out (see ``problems``), and
         those whose stamps are not in ``only``, if it is given.
 
         The calibration is the latest camera_info not after the image; images before the first camera_info use that
         first one. Without any, ``assume(width, height, frame_id)`` makes an uncalibrated camera; without ``assume`` the
-        image is left out. Depth is the image nearest in time within DEPTH_SLOP_NS. Raises DataError for a wrong topic.
+        image is left out. Depth is the image nearest in time within DEPTH_SLOP_NS. rectified: see
+        ``camera.from_camera_info``. Raises DataError for a wrong topic.
         """
         image_topic = self.image_topic(image)
         info_topic = self.info_topic(image_topic.name, info)
@@ -475,7 +476,7 @@ class BagReader:
         depths: deque[Recorded] = deque()
         for recorded in self.in_stamp_order(topics):
             while waiting and recorded.stamp_ns > waiting[0][0].stamp_ns + slop:
-                yield from self._frame(*waiting.popleft(), depths, assume)
+                yield from self._frame(*waiting.popleft(), depths, assume, rectified)
             if recorded.topic == image_topic.name:
                 if only is None or recorded.stamp_ns in only:
                     waiting.append((recorded, info_now))
@@ -486,7 +487,7 @@ class BagReader:
                 while len(depths) > 1 and depths[0].stamp_ns < recorded.stamp_ns - 4 * REORDER_NS:
                     depths.popleft()
         while waiting:
-            yield from self._frame(*waiting.popleft(), depths, assume)
+            yield from self._frame(*waiting.popleft(), depths, assume, rectified)
 
     def hands(self, topic: str | None = None) -> dict[int, Any]:
         """Ground truth or earlier results: HandPose21Array messages by stamp. {} if the bag holds none.
@@ -623,19 +624,19 @@ class BagReader:
             self.problems[complaint] += 1
         return store
 
-    def _camera(self, info: Recorded, width: int, height: int) -> Camera | None:
+    def _camera(self, info: Recorded, width: int, height: int, rectified: bool) -> Camera | None:
         """Camera of a camera_info message; the same bytes give the same object. None (and a word) if it is unusable."""
-        key = (info.raw[12:], width, height)
+        key = (info.raw[12:], width, height, rectified)
         if key not in self._cameras:
             try:
-                self._cameras[key] = cameras.from_camera_info(info.message, width, height)
+                self._cameras[key] = cameras.from_camera_info(info.message, width, height, rectified)
             except (FrameError, DataError) as error:
                 self.problems[f"{info.topic}: {error}"] += 1
                 self._cameras[key] = None
         return self._cameras[key]
 
     def _frame(self, recorded: Recorded, info: Recorded | None, depths: deque[Recorded],
-               assume: Callable[[int, int, str], Camera] | None) -> Iterator[BagFrame]:
+               assume: Callable[[int, int, str], Camera] | None, rectified: bool) -> Iterator[BagFrame]:
         try:
             message = recorded.message
             rgb = imaging.decode(message)
@@ -643,7 +644,10 @@ class BagReader:
             self.problems[f"{recorded.topic}: image left out: {_without_stamp(str(error))}"] += 1
             return
         height, width = rgb.shape[:2]
-        camera = self._camera(info, width, height) if info else None
+        camera = self._camera(info, width, height, rectified) if info else None
+        if camera and not rectified and cameras.seems_rectified(recorded.topic, info.message):
+            self.problems[f"{recorded.topic} is rectified by its name, but {info.topic} has a lens distortion, which "
+                          "is taken out again: give --image-is-rectified"] += 1
         if camera is None:
             rule = "left out" if assume is None else "a field of view is assumed"
             self.problems[f"{recorded.topic}: image without calibration, {rule}"] += 1
@@ -659,6 +663,10 @@ class BagReader:
             return None
         try:
             depth_m = imaging.decode_depth(near.message)
+            frames = [one.message.header.frame_id for one in (near, recorded)]
+            if all(frames) and frames[0] != frames[1]:
+                raise FrameError(f"depth is in the frame '{frames[0]}', the image in '{frames[1]}': give the topic "
+                                 "that is registered to the colour image")
             if depth_m.shape != shape:
                 raise FrameError(f"depth is {depth_m.shape[1]} x {depth_m.shape[0]} pixels, the image {shape[1]} x "
                                  f"{shape[0]}: give the topic that is registered to the colour image")

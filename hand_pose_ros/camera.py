@@ -112,6 +112,13 @@ def from_camera_info(info, image_width: int, image_height: int, rectified: bool 
     return resized(part, image_width, image_height)
 
 
+def seems_rectified(topic: str, info) -> bool:
+    """Whether images are rectified by the name of their topic (image_rect of image_proc) although their camera_info,
+    which is the raw images' one, has a distortion: taken for raw they would be undistorted twice."""
+    last = topic.removesuffix("/compressed").rpartition("/")[2]
+    return "rect" in last.split("_") and any(_field(info, "d", "D", default=()))
+
+
 def check_distortion(model: str, D: np.ndarray) -> None:
     """Raises FrameError if the model is unknown or D (n,) does not fit it."""
     if model not in COEFFICIENTS:

@@ -59,6 +59,9 @@ RESIZED = 0.03
 """Change of an assumed length of a hand, as a share, that a hand at rest would answer with a motion of as much of its
 distance: another camera or a depth image has told what had been assumed. One measured length after another says
 nothing: depth that trembles shows in the length, not in the distance."""
+REMEASURED = 0.06
+"""The same where a length from a file gives way to one that depth or another camera has measured, or the other way
+round, which may tremble: the file is another person's."""
 CAMERA_M_S, CAMERA_RAD_S = 1.0, 3.0
 """A camera that moves or turns faster by TF has been given another place, and the hand with it."""
 _MAPPING = ("scale", "axes", "rotate", "aperture_closed", "aperture_open", "gripper_closed_m", "gripper_open_m",
@@ -252,7 +255,7 @@ class TeleopState:
     last_wrist: np.ndarray | None = None
     last_camera: tuple[np.ndarray, np.ndarray] | None = None       # R_base_camera, t_base_camera of that image
     length_m: float = 0.0                          # of the operator's hand, as last followed
-    assumed: bool = False                          # whether nobody had measured that
+    source: ScaleSource = ScaleSource.NONE         # and who had told that
     ways: tuple[tuple[int, Target, Target], ...] = ()      # time, where the arm was sent, where it was: last LAG_S
     lost_reason: str = ""
     hint: str = ""                                 # what the open clutch waits for
@@ -321,6 +324,10 @@ def step(state: TeleopState, observation: Observation | None, now_ns: int, confi
         if reason.startswith(_CAMERA_JUMPED):           # it will not come back, and waiting makes it no slower
             state = replace(_open_clutch(state), armed=False, lost_reason="", stamp_ns=observation.stamp_ns)
             return state, Command(Phase.IDLE, withheld=f"{OPENED}{reason}")
+        away_s = (observation.stamp_ns - state.seen_ns) * 1e-9
+        if hand is not None and state.closed and away_s > REARM_S:          # hold_s may be longer
+            state = replace(_open_clutch(state), armed=False, lost_reason="", stamp_ns=observation.stamp_ns)
+            return state, Command(Phase.IDLE, withheld=f"{OPENED}the hand was away for {away_s:.1f} s")
         state = replace(state, lost_reason=reason)
         if not reason.startswith(_NOT_NEW):
             state = replace(state, stamp_ns=observation.stamp_ns)
@@ -427,8 +434,10 @@ def _usable_hand(state: TeleopState, observation: Observation, now_ns: int, conf
     hand = _choose(good, state, config)
     if hand is None:
         return None, "no hand in the operator's region"
-    guessed = state.assumed or hand.scale_source == ScaleSource.ASSUMED
-    if state.closed and guessed and abs(np.log(hand.hand_length_m / state.length_m)) > RESIZED:
+    sources = {state.source, hand.scale_source}
+    most = RESIZED if ScaleSource.ASSUMED in sources else \
+        REMEASURED if len(sources) > 1 and ScaleSource.CALIBRATED_HAND in sources else np.inf
+    if state.closed and abs(np.log(hand.hand_length_m / state.length_m)) > most:
         return None, (f"the hand's length is {hand.hand_length_m:.3f} m now, not {state.length_m:.3f}: so its distance "
                       "is another one, too")
     if state.closed and state.last_palm is not None:
@@ -514,7 +523,7 @@ def _clutch(state: TeleopState, observation: Observation, hand: Hand | None, con
                         armed=state.armed and (gap_s <= REARM_S or config.clutch == "topic"))
     state = replace(state, last_palm=_palm(hand), last_wrist=_wrist(hand), seen_ns=stamp, hint="",
                     last_camera=(observation.R_base_camera, observation.t_base_camera), length_m=hand.hand_length_m,
-                    assumed=hand.scale_source == ScaleSource.ASSUMED)
+                    source=hand.scale_source)
     if config.clutch == "topic":
         if inputs.clutch and not state.armed:
             return replace(state, hint="~/clutch must say false once")

@@ -45,6 +45,11 @@ DEPTH_INSIDE_M = 0.009
 """A joint's centre lies this far behind the skin that a depth camera sees, for an adult hand."""
 DEPTH_SIGMA = 0.01
 """Relative standard deviation of a depth image over the whole hand (calibration, not pixel noise)."""
+SIZE_FREEDOM = 4.0
+"""Degrees of freedom of Student's t for the size of a hand that a depth image measures: children, and another person
+than the calibrated one, are commoner than normal distributions have them."""
+SHORTEST_M, LONGEST_M = 0.10, 0.24
+"""Hand lengths from a child of two years to the largest adult: what depth is believed of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,8 +217,8 @@ def _depth_update(points: np.ndarray, joints_px: np.ndarray, state: np.ndarray, 
     """Kalman update of (log length, t) by the median ratio of measured to expected depth at the visible joints.
 
     points: (21, 3) [m, camera frame] before. Returns the correction (4,) and the new covariance, or None if fewer
-    than MIN_JOINTS have depth, or they do not agree with a hand of a plausible size (wrong registration, something in
-    front of the hand).
+    than MIN_JOINTS have depth, or they do not agree with a hand of a human size (wrong registration, something in front
+    of the hand). The farther its size is from the expected one, the less that expectation counts (SIZE_FREEDOM).
     """
     measured = _depth_at(depth, joints_px) + DEPTH_INSIDE_M * length / ADULT_HAND_LENGTH_M
     usable = (state == JointState.VISIBLE) & np.isfinite(measured) & np.isfinite(points[:, 2])
@@ -231,9 +236,14 @@ def _depth_update(points: np.ndarray, joints_px: np.ndarray, state: np.ndarray, 
     used = np.flatnonzero(usable)[inliers]
     dz = np.einsum("b,nbc->nc", R[2], fit.J[used]) / (points[used, 2:] / length)        # d log z / d t
     H = np.concatenate([[1.0], dz.mean(0)])
-    innovation = H @ C @ H + variance
-    if value**2 > 16 * innovation:
+    of_size = C[0, 0]
+    of_rest = H @ C @ H + variance - of_size
+    low, high = np.log(np.array([SHORTEST_M, LONGEST_M]) / length)
+    if not low - 2 * np.sqrt(of_rest) <= value <= high + 2 * np.sqrt(of_rest):
         return None
+    C = C.copy()
+    C[0, 0] = of_size * max((SIZE_FREEDOM + value**2 / (of_size + of_rest)) / (SIZE_FREEDOM + 1), 1.0)
+    innovation = C[0, 0] + of_rest
     gain = C @ H / innovation
     return gain * value, C - np.outer(gain, H @ C)
 

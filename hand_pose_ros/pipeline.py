@@ -152,6 +152,8 @@ class Pipeline:
         """
         check_frame(frame)
         box = np.asarray(box, np.float64)
+        if config.mirrored_image:
+            frame, box = unmirrored(frame), _mirrored_box(box, frame.camera.width)
 
         def turned(up):
             return Detection(box, 1.0, np.nan, np.asarray(up, np.float64))
@@ -163,7 +165,8 @@ class Pipeline:
             again = self._look(frame, [(turned(look.refined(frame.camera).up), look.crop.mirrored) for look in best])
             best = [max(pair, key=_belief) for pair in zip(best, again)]
             best = [max(best, key=_belief)]
-        return self._lift(best[0], frame, config)
+        hand = self._lift(best[0], frame, config)
+        return mirrored_pixels(hand, frame.camera.width) if config.mirrored_image else hand
 
     def _look(self, frame: Frame, wanted: Sequence[tuple[Detection, bool]]) -> list[Look]:
         """Crop and pose of each (detection, mirrored), in one call of the network."""
@@ -357,9 +360,13 @@ def unmirrored(frame: Frame) -> Frame:
 
 def mirrored_pixels(hand: Hand, width: int) -> Hand:
     """The hand with its pixels in the mirrored image; metres and side stay those of the real world."""
-    x0, y0, x1, y1 = hand.box
     flipped = np.stack([width - 1 - hand.joints_px[:, 0], hand.joints_px[:, 1]], -1)
-    return replace(hand, joints_px=flipped, box=np.array([width - 1 - x1, y0, width - 1 - x0, y1]))
+    return replace(hand, joints_px=flipped, box=_mirrored_box(hand.box, width))
+
+
+def _mirrored_box(box: np.ndarray, width: int) -> np.ndarray:
+    x0, y0, x1, y1 = box
+    return np.array([width - 1 - x1, y0, width - 1 - x0, y1])
 
 
 def _is_left(detection: Detection) -> bool:

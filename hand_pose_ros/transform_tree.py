@@ -46,8 +46,8 @@ class TransformTree:
         link = self._links.get(child)
         if link is None or link.parent != parent or link.static != static or static:
             link = self._links[child] = _Link(parent, static)
-        if link.stamps_ns and stamp_ns < link.stamps_ns[-1] - KEPT_NS:
-            link.stamps_ns, link.rotations, link.translations = [], [], []          # time has jumped back
+        if link.stamps_ns and stamp_ns < link.stamps_ns[-1] - KEPT_NS:              # see ``clear`` for time that went
+            return                                                                  # back
         at = bisect.bisect_left(link.stamps_ns, stamp_ns)
         link.stamps_ns.insert(at, stamp_ns)
         link.rotations.insert(at, np.asarray(R_parent_child, float))

@@ -134,7 +134,7 @@ def track_metrics(rows: Mapping[int, Row], truth: Mapping[int, Item]) -> dict[st
         for stretch in _stretches(track):
             time = np.array([stamp_ns for stamp_ns, _ in stretch])
             joints_px = np.array([hand.joints_px for _, hand in stretch])
-            px.append((metrics.jitter_px(joints_px), len(stretch)))
+            px.append((metrics.jitter_px(joints_px, time), len(stretch)))
             joints_m = np.array([np.full((21, 3), np.nan) if hand.joints_m is None else hand.joints_m
                                  for _, hand in stretch])
             mm.append((metrics.jitter_mm_s2(joints_m, time), len(stretch)))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ import numpy as np
 
 from .. import __version__
 from .. import config as configs
-from .. import limits, runtimes
+from .. import limits, provenance, runtimes
 from ..bags import BagReader, storage_files
 from ..errors import ConfigError, DataError
 from . import bag_truth, cases, datasets, fail_if, judging, latency, predictions, report, scale, scoring, work
@@ -30,6 +29,11 @@ PIPELINE = "hand_pose_ros.pipeline:load"
 IMAGES_PER_UNIT = 64
 ALWAYS = ("results.json", "hands.jsonl", "report.md", "report.html")
 """Files that every run makes."""
+OFFLINE_SETTINGS = tuple(setting.name for setting in configs.SETTINGS if setting.name != "max_image_age_s")
+"""Settings of the core but the one that says how late images of a camera may arrive."""
+OF_PICTURES = ("dataset", "split", "limit")
+OF_RECORDINGS = ("image_topic", "info_topic", "depth_topic", "truth_topic", "labels", "realtime")
+"""Options that say something of one kind of source only."""
 WITH_TRUTH, WITH_NETWORKS = ("weak_points.md",), ("predictions.jsonl", "latency.json", "latency.md")
 
 
@@ -75,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "results.json, lengths in mm or px as the name says, shares as 0 to 1 where tables show %%; "
                         "true also if a metric has no value")
     parser.add_argument("--quiet", action="store_true", help="no progress")
-    configs.add_arguments(parser)
+    configs.add_arguments(parser, OFFLINE_SETTINGS)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -116,7 +120,7 @@ def evaluate(args: argparse.Namespace, run: dict[str, Any]) -> dict[str, Any]:
     # Chosen here, so that the machines of a cluster do not choose each for itself and the results name the network.
     pose = runtimes.pose_model(run["settings"]["pose_model"], run["settings"]["runtime"])
     run = {**run, "settings": {**run["settings"], "pose_model": pose}}
-    run = {**run, **model_versions(run, bool(args.predictions or args.recorded)), "commit": commit(),
+    run = {**run, **model_versions(run, bool(args.predictions or args.recorded)), "commit": provenance.commit(),
            "version": __version__, "hand_calibration": _hand_calibration(run["settings"]), "min_iou": args.min_iou}
     units, source = plan(args, run)
     run["recordings"] = source.get("recordings", [])
@@ -216,27 +220,17 @@ def _stable(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def model_versions(run: dict[str, Any], not_used: bool = False) -> dict[str, Any]:
-    """Names and checksums of the two models, for the record and for resuming."""
+    """The two models: names, checksums and what else of their cards the results depend on, for the record and for
+    resuming."""
     from .. import models
 
     names = {} if not_used else {kind: run["settings"][f"{kind}_model"] for kind in ("detector", "pose")}
     if run["factory"] != PIPELINE:
         names = {}
-    hashes = {kind: {"name": name, "sha256": models.card(name)["sha256"]} for kind, name in names.items()}
+    cards = {kind: models.card(name) for kind, name in names.items()}
+    hashes = {kind: {"name": names[kind], **{key: card[key] for key in ("sha256", "input", "evidence_needed")
+                                             if key in card}} for kind, card in cards.items()}
     return {"models": hashes, "model_names": ", ".join(f"{m['name']} {m['sha256'][:8]}" for m in hashes.values())}
-
-
-def commit() -> str:
-    """The commit of the source tree, with "+" and a digest of the differences if files differ from it; "" outside a
-    source tree."""
-    root = Path(__file__).resolve().parents[2]
-    try:
-        head, changed = (subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=30,
-                                        check=True, errors="replace").stdout.strip()
-                         for words in (("rev-parse", "--short=12", "HEAD"), ("diff", "--no-ext-diff", "HEAD")))
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return head + (f"+{hashlib.sha256(changed.encode()).hexdigest()[:8]}" if changed else "")
 
 
 # ------------------------------------------------------------------------------------------------------------ planning
@@ -251,6 +245,10 @@ def plan(args: argparse.Namespace, run: dict[str, Any]) -> tuple[list[dict[str, 
         raise ConfigError("--predictions needs --data: the truth to score against")
     if args.recorded and not (args.bag or args.bags):
         raise ConfigError("--recorded needs --bag or --bags: the recording that holds the hands")
+    idle = [f"--{name.replace('_', '-')}" for name in (OF_RECORDINGS if args.data else OF_PICTURES)
+            if getattr(args, name)] + (["--protocol box"] if args.protocol == "box" and not args.data else [])
+    if idle:
+        raise ConfigError(f"{', '.join(idle)}: of no use with --{given[0]}, leave it out")
     if args.data:
         name = args.dataset or datasets.recognise(args.data)
         data = work.data_set(name, args.data, args.split)
@@ -431,7 +429,7 @@ def _runtime(units: Sequence[dict[str, Any]], run: dict[str, Any]) -> str:
 def compare_predictions(units: Sequence[dict[str, Any]], run: dict[str, Any], path: str) \
         -> tuple[dict[str, judging.Scored], dict[str, predictions.Row], Counter[str]]:
     """Scores of another program's predictions, its rows, and what was wrong with them."""
-    rows, scored = predictions.read(path), {}
+    rows, scored = predictions.read(path, foreign=True), {}
     for unit in units:
         judge = judging.Pictures(unit, run)
         judge.compare(rows)

@@ -25,6 +25,7 @@ from ..imaging import PICTURES, VIDEOS, write_picture
 from ..pipeline import PipelineState
 from ..types import Frame, Hand, JointState
 from . import label_exchange, predictions, work
+from .evaluate import OFFLINE_SETTINGS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="keep every Nth frame (default: 10)")
     parser.add_argument("--image-topic", help="default: the only colour image topic of the bag")
     parser.add_argument("--name", help="name of the set in the labels (default: the source's name)")
-    configs.add_arguments(parser)
+    configs.add_arguments(parser, [name for name in OFFLINE_SETTINGS if name != "draw_labels"])
 
 
 def main(args: argparse.Namespace) -> int:
@@ -145,10 +146,12 @@ def _label(path: str, frame: Frame, hands: tuple[Hand, ...], name: str, recordin
 
 def _hand(hand: Hand, K: list | None) -> dict[str, Any]:
     """What a person can correct: joints and side. 3D joints are the network's and stay out of a label for it."""
-    seen = hand.state != JointState.OUTSIDE_IMAGE
+    known = np.isfinite(hand.joints_px).all(-1)         # a joint that the lens cannot show has no pixel
+    seen = known & (hand.state != JointState.OUTSIDE_IMAGE)
     x0, y0, x1, y1 = (round(float(value), 2) for value in hand.box)
     return {"bbox": [x0, y0, round(x1 - x0, 2), round(y1 - y0, 2)], "score": round(float(hand.score), 4),
-            "joints_2d": np.round(hand.joints_px, 2).tolist(), "valid_2d": [int(value) for value in seen],
+            "joints_2d": [np.round(px, 2).tolist() if there else [None, None]
+                          for px, there in zip(hand.joints_px, known)], "valid_2d": [int(value) for value in seen],
             "joints_3d": None, "valid_3d": None, "K": K,
             "handedness": None if np.isnan(hand.right_probability) else "right" if hand.is_right else "left",
             "handedness_source": "draft"}

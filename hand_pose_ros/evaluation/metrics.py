@@ -319,19 +319,20 @@ def jitter_mm_s2(predicted_m: np.ndarray, stamps_ns: np.ndarray) -> float:
     return _mean_norm_mm(_second_difference(predicted_m, stamps_ns))
 
 
-def jitter_px(predicted_px: np.ndarray) -> float:
-    """Root mean square of the second difference in the image, divided by sqrt(6), px.
+def jitter_px(predicted_px: np.ndarray, stamps_ns: np.ndarray) -> float:
+    """Noise in the image, px: root mean square distance of a frame's joints from the line through its neighbours'.
 
     Gasser, Sroka and Jennen-Steinmetz, "Residual variance and residual pattern in nonlinear regression", Biometrika
-    1986: noise variance = mean of (2/3) (x_t - (x_t-1 + x_t+1) / 2)^2, whatever the (slow) motion under it; that is the
-    second difference squared over 6. White noise of standard deviation s per axis gives s * sqrt(2), since both axes
-    are added. predicted_px: (T, J, 2), evenly spaced frames.
+    1986, equation 2: noise variance = mean of c^2 (a x_t-1 + b x_t+1 - x_t)^2, whatever the (slow) motion under it; a
+    and b interpolate at the frame's time, c^2 = 1 / (a^2 + b^2 + 1). White noise of standard deviation s per axis gives
+    s * sqrt(2), since both axes are added. predicted_px: (T, J, 2); stamps_ns: (T,), frames may be missing.
     """
-    joints = np.asarray(predicted_px, float)
+    joints, time = np.asarray(predicted_px, float), (np.asarray(stamps_ns) - np.asarray(stamps_ns)[:1]) * 1e-9
     if len(joints) < 3:
         return float("nan")
-    second = joints[2:] - 2 * joints[1:-1] + joints[:-2]
-    return float(np.sqrt(np.nanmean((second ** 2).sum(axis=-1)) / 6.0))
+    before = ((time[2:] - time[1:-1]) / (time[2:] - time[:-2]))[:, None, None]
+    off = before * joints[:-2] + (1 - before) * joints[2:] - joints[1:-1]
+    return float(np.sqrt(np.nanmean((off ** 2 / (before ** 2 + (1 - before) ** 2 + 1)).sum(axis=-1))))
 
 
 def _second_difference(joints_m: np.ndarray, stamps_ns: np.ndarray) -> np.ndarray:

@@ -80,8 +80,9 @@ def _plain(values: Any, digits: int) -> Any:
     return np.where(np.isfinite(array), array.astype(object), None).tolist()
 
 
-def read(path: str | Path) -> dict[str, Row]:
-    """All lines of a file by image. Raises DataError, with the line's number, for one that is not a prediction."""
+def read(path: str | Path, foreign: bool = False) -> dict[str, Row]:
+    """All lines of a file by image. Raises DataError, with the line's number, for one that is not a prediction and, of
+    a ``foreign`` file, for an image's second one."""
     rows: dict[str, Row] = {}
     path = Path(path)
     try:
@@ -92,6 +93,8 @@ def read(path: str | Path) -> dict[str, Row]:
         if content.strip():
             try:
                 row = parse(json.loads(content))
+                if foreign and row.image in rows:
+                    raise DataError(f"{path}:{number}: {row.image} has a line already; all its hands belong in one")
                 rows[row.image] = row
             except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                 raise DataError(f"{path}:{number}: not a prediction line ({type(error).__name__}: {error})") from error

@@ -179,7 +179,7 @@ def score_image(item: Item, predicted: Sequence[Predicted], min_iou: float | Non
     """One image: its truth against the predictions for it. min_iou: None pairs them in order. seen: what
     attributes.of_picture said of each truth hand."""
     subset = item.subset or "all"
-    kind = item.kind if item.hands else "negative"
+    kind = item.kind if item.hands or item.kind == "model" else "negative"
     image = ImageScore(item.name, subset, kind, item.group, item.exhaustive)
     pairs = in_order(item.hands, predicted) if min_iou is None else match(item.hands, predicted, min_iou)
     of_truth = {t: (p, overlap) for t, p, overlap in pairs}
@@ -405,16 +405,16 @@ def tables(images: Sequence[ImageScore]) -> dict[str, dict[str, Any]]:
     """
     subsets = sorted({image.subset for image in images})
     by_subset = {name: summary(image for image in images if image.subset == name) for name in subsets}
-    kind_of = {image.subset: image.kind for image in images}
+    real_subsets = {image.subset for image in images if image.kind == "real"}
     by_kind = {}
     for kind, title in KINDS.items():
         alone = len(subsets) == 1 and {image.kind for image in images} == {kind}
         if chosen := [image for image in images if image.kind == kind]:
             by_kind[title] = dict(by_subset[subsets[0]]) if alone else summary(chosen)
-    real = [by_subset[name] for name in subsets if kind_of[name] == "real"]
+    real = [by_subset[name] for name in subsets if name in real_subsets]
     hands = [hand for image in images for hand in image.hands]
     out: dict[str, Any] = {"subsets": by_subset, "kinds": by_kind, "by": {}}
-    if len({name for name in subsets if kind_of[name] == "real"}) > 1:
+    if len(real) > 1:
         out["mean_of_real_subsets"] = {"subsets": len(real), **{
             column: float(np.mean(values)) if (values := [float(shown(column, row[column])) for row in real
                                                           if shown(column, row[column]) != "-"]) else float("nan")

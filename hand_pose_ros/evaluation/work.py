@@ -72,7 +72,7 @@ def fingerprint(unit: dict[str, Any], run: dict[str, Any]) -> str:
 
     unit: its "state" tells what the sources were like when the run was planned, see file_state and picture_state.
     """
-    text = json.dumps([unit, run["settings"], run["factory"], run["models"], run["commit"] or run["version"],
+    text = json.dumps([unit, run["settings"], run["factory"], run["models"], run["commit"],
                        run["hand_calibration"], [path.name for path in outputs(unit, run)]], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -276,7 +276,8 @@ class _Recording:
         wanted = number % self._every == 0
         drawn = None
         if wanted or self._run["video"] or self.messages is not None:
-            drawn = cv2.cvtColor(annotate.draw(frame.image, result.hands), cv2.COLOR_RGB2BGR)
+            drawn = annotate.draw(frame.image, result.hands, self._run["settings"]["draw_labels"])
+            drawn = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
         if self._run["video"]:
             self._write_video(drawn)
         if self.messages is not None:
@@ -324,16 +325,18 @@ def _run_frames(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], run: 
 
 def _feed(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], chain: Any, config: Config | None, out: _Recording,
           output: Callable[..., None], networks: Callable[..., None], problems: Counter[str]) -> None:
-    state, free_ns, waiting, dropped = PipelineState(), None, None, 0
+    state, free_ns, waiting, dropped, unsaid = PipelineState(), None, None, 0, 0
 
     def work(frame: Frame, log_ns: int, read_s: float, dropped: int) -> int:
-        nonlocal state
+        nonlocal state, unsaid
         start = time.monotonic()
         try:
             state, result = chain.step(state, frame, config)
         except FrameError as error:
             problems[str(error)] += 1
+            unsaid += bool(unit.get("recorded"))                        # the node had dropped it
             return 0
+        dropped, unsaid = dropped + unsaid, 0
         spent_ns = int(1e9 * (read_s + time.monotonic() - start))       # the node decodes the images it takes, too
         out.timing.append(_times(start, result, str(frame.stamp_ns), read_s))
         output(out.add, frame, log_ns, result, dropped)
@@ -390,7 +393,8 @@ def bag_frames(reader: BagReader, unit: dict[str, Any], config: Config, only: Co
     def assume(width: int, height: int, frame_id: str) -> Camera:
         return cameras.assumed(width, height, config.assumed_hfov_deg, frame_id)
 
-    found = reader.frames(unit.get("image_topic"), unit.get("info_topic"), unit.get("depth_topic"), assume, only)
+    found = reader.frames(unit.get("image_topic"), unit.get("info_topic"), unit.get("depth_topic"), assume, only,
+                          config.image_is_rectified)
     return ((item.frame, item.log_ns) for item in found)
 
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import rclpy
+from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
@@ -16,6 +17,10 @@ from .. import calibration, messages
 from ..errors import ConfigError, DataError
 from . import process
 from .qos import RESULTS
+
+
+ASK_S = 3.0
+"""For so long the node that publishes the hands is waited for, to ask it for its parameter."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +83,8 @@ def measure(topic: str, distance_m: float, timeout_s: float, ros_args: list[str]
     node.create_subscription(HandPose21Array, topic, on_hands, RESULTS)
     end_s = time.monotonic() + timeout_s
     try:
+        if math.isnan(distance_m):
+            _refuse_a_calibrated_node(node, executor, topic, min(end_s, time.monotonic() + ASK_S))
         while progress.result is None and time.monotonic() < end_s and context.ok():
             executor.spin_once(timeout_sec=0.1)
     finally:
@@ -85,3 +92,22 @@ def measure(topic: str, distance_m: float, timeout_s: float, ros_args: list[str]
         node.destroy_node()
         context.try_shutdown()
     return progress.result, progress.message
+
+
+def _refuse_a_calibrated_node(node, executor, topic: str, end_s: float) -> None:
+    """Raises ConfigError if the hands come from a node that has a calibration file: it draws what depth measures
+    towards that length. A node that does not answer until ``end_s`` is not asked any more."""
+    clients: dict[str, tuple] = {}
+    while time.monotonic() < end_s and not any(asked and asked.done() for _, asked in clients.values()):
+        for publisher in node.get_publishers_info_by_topic(node.resolve_topic_name(topic)):
+            name = f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
+            client, asked = clients.get(name) or (node.create_client(GetParameters, f"{name}/get_parameters"), None)
+            if asked is None and client.service_is_ready():
+                asked = client.call_async(GetParameters.Request(names=["hand_calibration_file"]))
+            clients[name] = client, asked
+        executor.spin_once(timeout_sec=0.05)
+    for name, (_, asked) in clients.items():
+        values = asked.result().values if asked and asked.done() and asked.result() else []
+        if values and values[0].string_value:
+            raise ConfigError(f"{name} runs with hand_calibration_file '{values[0].string_value}', towards which it "
+                              "draws the length that depth measures: start it without, or give --distance")

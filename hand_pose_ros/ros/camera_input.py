@@ -88,6 +88,9 @@ class CameraInput:
         for subscription in (self._image, *(subscription for subscription, _ in self._aside.values())):
             self._node.destroy_subscription(subscription)
         self._aside = {}
+
+    def clear_problems(self) -> None:
+        """What has been said of this camera is over. Call when nobody works on its images any more."""
         for key in ("qos", "image source", "calibration", "depth source"):
             self._monitor.clear(key)
 
@@ -301,7 +304,7 @@ class CameraInput:
             monitor.problem("calibration", f"camera_info names the frame '{info.header.frame_id}', the image "
                             f"'{frame_id}', which is used; check that camera_info_topic belongs to this image",
                             standing=True)
-        elif seems_rectified(self._source.topic, info) and not self._values.image_is_rectified:
+        elif camera.seems_rectified(self._source.topic, info) and not self._values.image_is_rectified:
             monitor.problem("calibration", f"{self._source.topic} is rectified by its name, but camera_info has a lens "
                             "distortion, which is taken out again: set image_is_rectified:=true, or take the raw "
                             "image", standing=True)
@@ -320,13 +323,8 @@ class CameraInput:
         return known[1]
 
 
-def seems_rectified(topic: str, info: Any) -> bool:
-    """Whether images are rectified by the name of their topic (image_rect of image_proc) although their camera_info,
-    which is the raw images' one, has a distortion: taken for raw they would be undistorted twice."""
-    last = topic.removesuffix("/compressed").rpartition("/")[2]
-    return "rect" in last.split("_") and any(info.d)
-
-
 def has_part(info: Any) -> bool:
-    """Whether a CameraInfo speaks of binning or a region of interest, which explain another image size."""
-    return info.binning_x > 1 or info.binning_y > 1 or info.roi.width > 0 or info.roi.height > 0
+    """Whether a CameraInfo speaks of binning or a region of interest, which explain another image size. Drivers also
+    fill in the whole image."""
+    return info.binning_x > 1 or info.binning_y > 1 or 0 < info.roi.width < info.width \
+        or 0 < info.roi.height < info.height

@@ -458,7 +458,7 @@ def _info_topic(image_topic: str) -> str:
 def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Heard, wanted: str | None,
             rectified: bool = False) -> Iterator[Finding]:
     from . import qos
-    from .camera_input import has_part, seems_rectified
+    from .camera_input import has_part
     offered = "; ".join(f"{qos.endpoint_name(p)} offers {qos.describe(p.qos_profile)}"
                         for p in node.get_publishers_info_by_topic(topic))
     if not images.count:
@@ -512,7 +512,7 @@ def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Hear
                       f"'{frame_id}', which is used",
                       "check that this camera_info belongs to the image (camera_info_topic, here: --camera-info), and "
                       "set one frame for both in the driver")
-    if seems_rectified(topic, info) and not rectified:
+    if camera.seems_rectified(topic, info) and not rectified:
         yield Finding(WARN, "calibration", f"{topic} is rectified by its name, but {info_topic} has a lens distortion, "
                       "which is taken out again", "set image_is_rectified:=true (here: --rectified)")
     fov_deg = 2 * math.degrees(math.atan(0.5 * width / lens.K[0, 0]))

@@ -8,9 +8,13 @@ from typing import Any
 
 from ..errors import ConfigError
 
-SMALLEST_CHANGE = 1e-3
-"""An action goal is sent anew only if the opening has changed by this share of the gripper's range: each goal replaces
-the one before, and a controller that is flooded with goals never gets to move."""
+GOAL_PERIOD_S = 0.2
+SMALLEST_CHANGE = 0.01
+"""An action goal is sent at most so often, and only if the opening has changed by this share of the gripper's range:
+each goal replaces the one before, so that a controller that is flooded with them never gets to move, and servers keep
+those that are over (Humble's for 15 minutes) and tell of all of them with every change (ros2/rcl#1103)."""
+SETTLED_S, SETTLED_CHANGE = 1.0, 1e-3
+"""After this time without a goal so small a change counts too, so that the gripper ends where it was sent."""
 RETRY_S = 1.0
 """A goal that was refused is sent again after this time."""
 TRAJECTORY_S = 0.1
@@ -93,12 +97,14 @@ class ActionOutput:
         self._kind, self._type, self._name = kind, load(kind), name
         self._client = client_type(node, self._type, name)
         self._sent: float | None = None
+        self._sent_s = 0.0                                      # when that was
         self._handle: Any = None
         self._number = 0
         self._refused_s: float | None = None                    # when a goal was last refused
 
     def send(self, joint: str, position: float, effort: float, span: float) -> str:
-        """Send one goal if it differs from the last. Returns why it could not be sent, or ''."""
+        """Send one goal if it differs from the last, which was not just now. Returns why it could not be sent, or
+        ''."""
         if not self._client.server_is_ready():
             self._sent = None
             return f"no action server answers on {self._name}; start the gripper's controller or set gripper_topic"
@@ -106,12 +112,17 @@ class ActionOutput:
             if time.monotonic() - self._refused_s < RETRY_S:
                 return f"the action server on {self._name} refuses goals; is its controller active?"
             self._refused_s = None
-        if self._sent is None or abs(position - self._sent) >= SMALLEST_CHANGE * abs(span):
-            self._sent, self._number = position, self._number + 1
+        if self._sent is None or self._due(abs(position - self._sent), abs(span)):
+            self._sent, self._sent_s, self._number = position, time.monotonic(), self._number + 1
             goal = fill(self._kind, self._type.Goal(), joint, position, effort, None, None)
             number = self._number
             self._client.send_goal_async(goal).add_done_callback(lambda done: self._accepted(done, number))
         return ""
+
+    def _due(self, change: float, span: float) -> bool:
+        since_s = time.monotonic() - self._sent_s
+        return since_s >= GOAL_PERIOD_S and change >= SMALLEST_CHANGE * span \
+            or since_s >= SETTLED_S and change >= SETTLED_CHANGE * span
 
     def _accepted(self, done: Any, number: int) -> None:
         handle = done.result()

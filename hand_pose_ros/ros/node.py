@@ -23,7 +23,7 @@ from tf2_msgs.msg import TFMessage
 
 from .. import imaging, messages
 from ..errors import FrameError, HandPoseError
-from ..types import Frame
+from ..types import Frame, ScaleSource
 from . import compat, diagnostics, images, process, transforms
 from .camera_input import Arrival, CameraInput
 from .diagnostics import ERROR, Monitor, Punctuality, log_of
@@ -37,6 +37,7 @@ GRAPH_PERIOD_S = 0.25
 STANDSTILL = {"unconfigured": "not configured: ros2 lifecycle set NODE configure, or autostart:=true",
               "inactive": "configured, not active: ros2 lifecycle set NODE activate",
               "finalized": "shut down, which is final: start the node anew"}
+_NOT_MEASURED = (ScaleSource.ASSUMED, ScaleSource.CALIBRATED_HAND)
 REORDER_NS = 200_000_000
 """An image that is older than the last one by less than this came out of order; by more, and time has jumped back."""
 
@@ -161,14 +162,16 @@ class HandPoseNode(LifecycleNode):
     def stop(self) -> None:
         """Stop the worker and unsubscribe; safe in every state. Call before destroy_node."""
         self._stop.set()
-        if self._input is not None:
-            self._input.destroy()
-            self._input = None
-            self._monitor.clear("results")
-            self._monitor.standstill(STANDSTILL["inactive"])
+        camera_input, self._input = self._input, None
+        if camera_input is not None:
+            camera_input.destroy()
         if self._worker is not None:
             self._worker.join()
             self._worker = None
+        if camera_input is not None:
+            camera_input.clear_problems()
+            self._monitor.clear("results")
+            self._monitor.standstill(STANDSTILL["inactive"])
         if self._tf_guard is not None:
             self.destroy_subscription(self._tf_guard)
             self._tf_guard = None
@@ -268,10 +271,15 @@ class HandPoseNode(LifecycleNode):
         if self._picture not in (None, (rgb.shape, message.header.frame_id)):
             self._engine.reset()                            # tracks are in pixels of another video mode or camera
         self._picture = rgb.shape, message.header.frame_id
-        depth = self._depth(arrival.depth, rgb.shape[:2])
+        depth = self._depth(arrival.depth, rgb.shape[:2], message.header.frame_id)
         marks_s = {"decode": time.monotonic()}
         lens = camera_input.lens(message.header.frame_id, rgb.shape[1], rgb.shape[0])
         result = self._engine.step(Frame(rgb, lens, stamp_ns, depth), values)
+        if depth is not None and values.use_depth and result.raw \
+                and all(hand.scale_source in _NOT_MEASURED for hand in result.raw):
+            self._monitor.problem("depth use", "the depth image tells of none of the hands: it has holes there (nearer "
+                                  "than the camera measures?), or does not fit them (not registered to colour?); "
+                                  "their distances stand on the expected hand length")
         marks_s.update(result.marks_s)
         latency = Latency(messages.stamp_ns(message.header), arrival.received_ns, arrival.received_s, marks_s)
         self._outputs.publish(message.header, rgb, result, latency, dropped, lens, values, self._engine)
@@ -283,7 +291,8 @@ class HandPoseNode(LifecycleNode):
         if self._reset.is_set():
             self._reset.clear()
             self._start_anew()
-        if stamp_ns == 0:
+        stamped = stamp_ns != 0
+        if not stamped:
             monitor.problem("stamp", "images carry no time stamp (0): tracking uses the time of arrival, and no TF is "
                             "sent; make the camera driver fill header.stamp")
             stamp_ns = arrival.received_ns
@@ -293,7 +302,7 @@ class HandPoseNode(LifecycleNode):
                             "network or the camera driver delays them")
             return None
         last_ns = self._last_stamp_ns
-        if last_ns is not None and stamp_ns == last_ns:
+        if stamped and stamp_ns == last_ns:
             monitor.problem("stamp", "an image stamp came twice; the second image is not used. Check the camera "
                             "driver, and that only one publisher sends this topic")
             return None
@@ -321,8 +330,13 @@ class HandPoseNode(LifecycleNode):
         self._engine.reset()
         self._last_stamp_ns = None
 
-    def _depth(self, message: Any, shape: Sequence[int]) -> Any:
+    def _depth(self, message: Any, shape: Sequence[int], frame_id: str) -> Any:
         if message is None:
+            return None
+        if message.header.frame_id and frame_id and message.header.frame_id != frame_id:
+            self._monitor.problem("depth", f"depth is in the frame '{message.header.frame_id}', the image in "
+                                  f"'{frame_id}': another camera's pixels are not used; set depth_topic to the depth "
+                                  "that is registered (aligned) to colour")
             return None
         try:
             depth = imaging.decode_depth(message)

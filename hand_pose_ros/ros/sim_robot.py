@@ -122,7 +122,7 @@ class SimRobot(Node):
         joint = self._values.gripper_joint
         most = self._speeds[joint] * dt
         self._joints[joint] += float(np.clip(self._wish - self._joints[joint], -most, most))
-        if now_s - self._commanded_s <= HALT_S and all(np.all(np.isfinite(part)) for part in self._target):
+        if 0 <= now_s - self._commanded_s <= HALT_S and all(np.all(np.isfinite(part)) for part in self._target):
             if self._values.arm_input == "pose":
                 self._joints = arm_model.follow_pose(self._model, self._joints, self._values.tool_frame, self._arm,
                                                      *self._target, dt)

@@ -87,8 +87,8 @@ class TeleopNode(Node):
         self.create_subscription(HandPose21Array, values.hands_topic, self._on_hands, 5)
         self._clutch = self.create_subscription(Bool, "~/clutch", self._on_clutch, 10)
         for profile in EMERGENCY_PROFILES:
-            self.create_subscription(Bool, "~/emergency_stop", self._on_emergency, profile,
-                                     event_callbacks=compat.subscription_events())
+            self._emergency = self.create_subscription(Bool, "~/emergency_stop", self._on_emergency, profile,
+                                                       event_callbacks=compat.subscription_events())
         if values.joint_states_topic:
             self.create_subscription(JointState, values.joint_states_topic, self._on_joint_states, 10)
         self.create_service(SetBool, "~/set_clutch", self._serve_clutch)
@@ -146,7 +146,11 @@ class TeleopNode(Node):
             response.message = "~/emergency_stop still says true; release it first"
             return response
         self._switches.reset = True
-        self._tick()
+        command = self._tick()
+        if self._state is None:
+            response.success = False
+            response.message = f"not yet: {command.withheld}; call again when that is mended"
+            return response
         response.success, response.message = True, "emergency stop is over; the clutch is open"
         return response
 
@@ -196,8 +200,8 @@ class TeleopNode(Node):
 
     # --------------------------------------------------------------------------------------------------------- step
 
-    def _tick(self) -> None:
-        self._step(None, self.get_clock().now().nanoseconds)
+    def _tick(self) -> Command:
+        return self._step(None, self.get_clock().now().nanoseconds)
 
     def _on_timer(self) -> None:
         """A step in ROS time, where that has moved on, and when it has stood still for too long."""
@@ -387,6 +391,12 @@ class TeleopNode(Node):
         self._monitor.problem(key, self._problem_texts.setdefault((key, _plain(text)), text))
 
     def _report(self) -> None:
+        if (count := self.count_publishers(self._emergency.topic_name)) > 1:
+            self._monitor.problem("emergency stop publishers", f"{count} publish ~/emergency_stop: the false of one "
+                                  "releases the true of another, and ~/reset is granted then; join them in one",
+                                  standing=True)
+        else:
+            self._monitor.clear("emergency stop publishers")
         silence_s = self._monitor.silence_s()
         if silence_s > 2.0:
             self._monitor.problem("silence", f"no hands on {self._values.hands_topic}; start the hand pose node or set "

@@ -8,6 +8,8 @@ from . import host
 from .base import Options, Runtime
 
 AUTO = "auto"
+ON_GPU = ("tensorrt", "cuda", "onnxruntime-cuda")
+"""Runtimes of ``ladder.RUNTIMES`` that compute on a GPU."""
 POSE_ACCURATE, POSE_QUICK = "pose_light_224", "pose_light"
 """The pose networks that ship: the first is nearer to the joints, for twice the operations."""
 
@@ -34,19 +36,23 @@ def pose_model(model: str, runtime: str) -> str:
     live camera leaves no time for the other. Any other name as it is. Loads no network."""
     if model != AUTO:
         return model
-    on_gpu = not host.cuda_problem() if runtime == AUTO else runtime in ("tensorrt", "cuda", "onnxruntime-cuda")
+    on_gpu = not host.cuda_problem() if runtime == AUTO else runtime in ON_GPU
     return POSE_ACCURATE if on_gpu else POSE_QUICK
 
 
 def load_pose(model: str, runtime: str = AUTO, options: Options | None = None) -> Runtime:
     """The pose network, as ``load`` gives it; model "auto": see ``pose_model``. If runtime "auto" finds that the GPU
-    runs it in no way, now or once its engine is built, the quick one serves on the CPU."""
-    from .background import Swapping
-    network = load("pose", pose_model(model, runtime), runtime, options)
-    if model == runtime == AUTO and network.source.model == POSE_ACCURATE and network.device == "cpu" \
-            and not isinstance(network, Swapping):
+    runs it in no way, with no engine that is being built either, the quick one serves on the CPU."""
+    name = pose_model(model, runtime)
+    if not model == runtime == AUTO or name != POSE_ACCURATE:
+        return load("pose", name, runtime, options)
+    from .ladder import first_that_opens, improving
+    from .source import from_model
+    options = options or Options()
+    opened, unbuilt = first_that_opens(from_model("pose", name), options)
+    if opened.device == "cpu" and unbuilt not in ON_GPU:
         return load("pose", POSE_QUICK, runtime, options)
-    return network
+    return improving(opened, unbuilt, options)
 
 
 def in_full(networks: Sequence[Runtime]) -> str:
@@ -58,11 +64,11 @@ def in_full(networks: Sequence[Runtime]) -> str:
 
 
 def looks(detector: Runtime, pose: Runtime) -> tuple:
-    """``detect.Detector.look`` and ``pipeline.Pipeline.look`` for networks that run on a GPU: the frame goes up once
-    for both. None for a network that runs on the CPU."""
-    if {detector.device, pose.device} == {"cpu"}:
+    """``detect.Detector.look`` and ``pipeline.Pipeline.look`` for networks that run on a GPU, or will once their engine
+    is built: the frame goes up once for both. None for a network that stays on the CPU."""
+    on_cpu = [network.device == "cpu" and getattr(network, "target", "") not in ON_GPU for network in (detector, pose)]
+    if all(on_cpu):
         return None, None
     from .gpu_frame import DeviceDense, DeviceLook, Uploaded
     uploaded = Uploaded()
-    return (None if detector.device == "cpu" else DeviceDense(detector, uploaded),
-            None if pose.device == "cpu" else DeviceLook(pose, uploaded))
+    return (None if on_cpu[0] else DeviceDense(detector, uploaded), None if on_cpu[1] else DeviceLook(pose, uploaded))

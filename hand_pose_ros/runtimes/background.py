@@ -32,7 +32,7 @@ class Swapping(Runtime):
         self._serving = current
         self._prepare = prepare
         self._report = report
-        self._target = target
+        self.target = target                                # the runtime that is being built
         self.passed_over = current.passed_over              # why the rungs above both do not serve
         self.reason = _joined(current.reason, f"{target}: engine is being built in the background")
         self._thread = threading.Thread(target=self._build, name=f"build {current.source.model}", daemon=True)
@@ -68,7 +68,7 @@ class Swapping(Runtime):
             ready(np.zeros((1, *self.source.input_shape), np.uint8))
         except Exception as error:                   # a thread's error would vanish; the rung that serves goes on
             why = brief(str(error))
-            self.reason = _joined(self._serving.reason, f"{self._target}: {why}")
+            self.reason = _joined(self._serving.reason, f"{self.target}: {why}")
             self._report(f"{self.source.model}: stays on {self.name}: {why}")
             return
         self.info = ready.info

@@ -43,8 +43,7 @@ def climb(source: NetworkSource, runtime: str, options: Options) -> Runtime:
     """
     if runtime != "auto":
         return _open(runtime, source, dataclasses.replace(options, live=False))
-    opened, unbuilt = _first_that_opens(source, options)
-    return _improving(opened, unbuilt, options) if unbuilt else opened
+    return improving(*first_that_opens(source, options), options)
 
 
 def forecast(source: NetworkSource, runtime: str, options: Options) -> tuple[str, str, str]:
@@ -56,11 +55,11 @@ def forecast(source: NetworkSource, runtime: str, options: Options) -> tuple[str
     if runtime != "auto":
         opener(runtime)
         return runtime, "", ""
-    opened, unbuilt = _first_that_opens(source, dataclasses.replace(options, live=True))
+    opened, unbuilt = first_that_opens(source, dataclasses.replace(options, live=True))
     return opened.name, unbuilt, opened.reason
 
 
-def _first_that_opens(source: NetworkSource, options: Options) -> tuple[Runtime, str]:
+def first_that_opens(source: NetworkSource, options: Options) -> tuple[Runtime, str]:
     """The highest rung of ``LADDER`` that opens now, and the highest above it that only has to be built, or ""."""
     reasons: list[str] = []
     unbuilt = ""
@@ -113,8 +112,10 @@ def _own(opened: Runtime) -> list[str]:
     return said
 
 
-def _improving(serving: Runtime, target: str, options: Options) -> Runtime:
-    """``serving`` until the engine of the rung ``target`` is built in the background."""
+def improving(serving: Runtime, target: str, options: Options) -> Runtime:
+    """``serving`` until the engine of the rung ``target`` is built in the background; for good if that is ""."""
+    if not target:
+        return serving
     source = serving.source
 
     def prepare() -> Runtime:

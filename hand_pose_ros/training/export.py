@@ -7,14 +7,13 @@ import json
 import math
 import os
 import statistics
-import subprocess
 import time
 from pathlib import Path
 
 import torch
 from safetensors.torch import save as safetensors_bytes
 
-from hand_pose_ros import models, networks
+from hand_pose_ros import models, networks, provenance
 from hand_pose_ros.errors import ModelError
 from hand_pose_ros.runtimes import host, ort
 from hand_pose_ros.runtimes.agreement import drawn_hands
@@ -52,7 +51,8 @@ def export(network: torch.nn.Module, settings: Settings, folder: str | Path, *, 
         "architecture": settings.architecture, "options": settings.options, "input": [*settings.size, 3],
         "version": models.VERSION,
         "sha256": hashlib.sha256(data_bytes).hexdigest(), "licence": "Apache-2.0", "data": data,
-        "parameters": sum(p.numel() for p in network.parameters()), "training": {**training, "commit": _commit()},
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "training": {**training, "commit": provenance.commit()},
         "accuracy": accuracy, "curve": list(curve), **({"latency": latency} if latency else {}),
         **({} if evidence_needed is None else {"evidence_needed": evidence_needed}),
     }
@@ -108,12 +108,3 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
     finally:
         for name in files:
             (folder / f"{name}.tmp").unlink(missing_ok=True)
-
-
-def _commit() -> str:
-    """The commit of the code, or "unknown" outside a git checkout."""
-    try:
-        return subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True,
-                              check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"

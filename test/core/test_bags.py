@@ -74,6 +74,34 @@ def test_what_is_written_is_read(tmp_path, name, options):
     assert all(f.frame.camera is camera for f in found)
 
 
+def test_depth_of_another_camera_is_not_taken_for_the_images(tmp_path):
+    path = tmp_path / "a.mcap"
+    with bags.BagWriter(path) as bag:
+        for number in range(3):
+            stamp = START_NS + number * STEP_NS
+            bag.image(IMAGE, stamp, OPTICAL, picture(number), "rgb8")
+            bag.camera_info(INFO, stamp, CAMERA)
+            bag.depth(DEPTH, stamp, "camera_depth_optical_frame", np.full((48, 64), 0.5))
+    found, problems = frames(path)
+    assert len(found) == 3 and all(item.frame.depth is None for item in found)
+    (text,) = problems
+    assert "camera_depth_optical_frame" in text and "registered" in text and problems[text] == 3
+
+
+@pytest.mark.parametrize("topic, said", [("/camera/color/image_rect", True), (IMAGE, False)])
+def test_a_rectified_image_has_no_distortion_left(tmp_path, topic, said):
+    path = tmp_path / "a.mcap"
+    with bags.BagWriter(path) as bag:
+        for number in range(3):
+            bag.image(topic, START_NS + number * STEP_NS, OPTICAL, picture(number), "rgb8")
+            bag.camera_info(INFO, START_NS + number * STEP_NS, CAMERA)
+    found, problems = frames(path)
+    assert found[0].frame.camera.D.any()
+    assert [count for text, count in problems.items() if "image-is-rectified" in text] == ([3] if said else [])
+    found, problems = frames(path, rectified=True)
+    assert len(found) == 3 and not found[0].frame.camera.D.any() and not problems
+
+
 def test_hands_and_transforms_come_back(tmp_path):
     with bags.BagReader(write(tmp_path / "a.mcap", 3)) as bag:
         truth = bag.hands()

@@ -391,7 +391,7 @@ def test_a_long_silence_is_no_licence_for_a_long_step(run):
     for k in range(5):
         run.see(hand((0.05 * k, 0, 0.6)))
     before = run.state.target.position
-    run.now += 10**9
+    run.now += 9 * 10**8                                                  # from REARM_S on it would not be followed
     command = run.see(hand((0.4, 0, 0.6)))
     assert np.abs(command.target.position - before).max() <= run.config.speed_m_s * run.config.stale_s + 1e-9
 
@@ -786,6 +786,28 @@ def test_a_hand_whose_size_is_told_anew_moves_nothing(run, length_m):
         assert command.target is None or np.linalg.norm(command.target.position - HOME.position) < 1e-3
     assert run.state.closed is False
     assert any("length" in c.withheld and f"{length_m:.3f}" in c.withheld for c in run.commands)
+
+
+@pytest.mark.parametrize("measured", [ScaleSource.DEPTH, ScaleSource.MULTI_VIEW])
+def test_a_calibration_of_another_person_that_depth_corrects_moves_nothing(run, measured):
+    run.close(scale_source=ScaleSource.CALIBRATED_HAND)
+    true = hand(hand_length_m=0.9 * LENGTH, scale_source=measured)
+    true = replace(true, joints_m=true.joints_m * 0.9, joints_rel_m=true.joints_rel_m * 0.9)
+    for _ in range(60):
+        command = run.see(true)
+        assert command.target is None or np.linalg.norm(command.target.position - HOME.position) < 1e-3
+    assert run.state.closed is False
+
+
+def test_a_hand_that_comes_back_late_in_a_long_hold_must_close_the_clutch_anew():
+    run = Run(TeleopConfig(hold_s=3.0))
+    run.close()
+    while run.commands[-1].phase is not Phase.IDLE and len(run.commands) < 200:     # 2.5 s without an image
+        command = run.tick() if run.now - run.state.seen_ns < int(2.5e9) else run.see(hand((0.3, 0.1, 0.7)))
+        assert command.target is None or np.linalg.norm(command.target.position - HOME.position) < 1e-3
+    assert "away for 2.5 s" in run.commands[-1].withheld and not run.state.armed
+    assert all(run.see(hand((0.3, 0.1, 0.7))).phase is Phase.IDLE for _ in range(60))
+    run.close()
 
 
 @pytest.mark.parametrize("sources", [(ScaleSource.DEPTH,), (ScaleSource.DEPTH, ScaleSource.CALIBRATED_HAND),

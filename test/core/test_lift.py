@@ -189,11 +189,29 @@ def test_depth_fixes_distance_and_hand_length(length):
     assert lifted.sigma_ray_m.mean() < 0.35 * without.sigma_ray_m.mean()
 
 
-@pytest.mark.parametrize("what", ["nan", "zero", "wall", "one finger"])
+@pytest.mark.parametrize("length, expected, source", [
+    (0.12, 0.186, ScaleSource.ASSUMED), (0.14, 0.186, ScaleSource.ASSUMED), (0.225, 0.186, ScaleSource.ASSUMED),
+    (0.165, 0.205, ScaleSource.CALIBRATED_HAND), (0.21, 0.165, ScaleSource.CALIBRATED_HAND)])
+def test_depth_is_believed_of_a_child_and_of_another_person_than_the_calibrated_one(length, expected, source):
+    rng, sources, off, told = np.random.default_rng(4), [], [], []
+    for k in range(20):
+        joints = hand(at=(0.05, 0.02, 0.6), length_m=length, bend=0.1)
+        crop = crop_of(PINHOLE, joints)
+        depth = depth_image(joints, PINHOLE, inset=lifting.DEPTH_INSIDE_M * length / 0.186)
+        lifted = lift(crop, pose_of(joints, crop, rng, 2.0, 0.03), PINHOLE, expected, source, depth)
+        sources.append(lifted.scale_source)
+        off.append(np.median(lifted.joints_m[:, 2] / joints[:, 2]) - 1)
+        told.append(lifted.hand_length_m / length - 1)
+    assert set(sources) == {ScaleSource.DEPTH}, "the distance of each image would be another one"
+    assert np.abs(off).max() < 0.03 and abs(np.mean(told)) < 0.07
+
+
+@pytest.mark.parametrize("what", ["nan", "zero", "wall", "wall near by", "something before it", "one finger"])
 def test_useless_depth_is_not_used(what):
     joints = hand(at=(0.05, 0.02, 0.8))
     crop = crop_of(PINHOLE, joints)
     depth = {"nan": np.full((480, 640), np.nan), "zero": np.zeros((480, 640)), "wall": np.full((480, 640), 2.5),
+             "wall near by": np.full((480, 640), 1.2), "something before it": np.full((480, 640), 0.35),
              "one finger": np.full((480, 640), np.nan)}[what].astype(np.float32)
     if what == "one finger":
         u, v = cameras.project(PINHOLE, joints[8]).round().astype(int)

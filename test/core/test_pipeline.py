@@ -417,6 +417,18 @@ def test_a_mirrored_image_changes_pixels_and_nothing_else():
     assert mirrored.box[0] == pytest.approx(mirrored.joints_px[:, 0].min())
 
 
+def test_a_mirrored_image_in_a_given_box():
+    camera, joints = make("plumb_bob 5"), hand(at=(0.12, 0.02, 0.6))
+    scene, oracle = [[(joints, True)]] * 2, Oracle(camera)
+    plain = play(oracle, scene)[1].hands[0]
+    x0, y0, x1, y1 = plain.box
+    pipe = Pipeline(oracle.detect, oracle.estimate, oracle.size)
+    mirrored = pipe.estimate_in_box(Frame(BLACK, camera, 1), (639 - x1, y0, 639 - x0, y1), Config(mirrored_image=True))
+    assert mirrored.is_right
+    np.testing.assert_allclose(mirrored.joints_px[:, 0], 639 - plain.joints_px[:, 0], atol=0.5)
+    np.testing.assert_allclose(mirrored.joints_m, plain.joints_m, atol=2e-3)
+
+
 def test_mirrored_pixels_match_a_mirrored_picture():
     """Outside truth for the mirror: the image is really flipped before it is looked at."""
     seen = []

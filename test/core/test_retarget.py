@@ -172,6 +172,17 @@ def test_frames_that_are_sent_no_more_are_forgotten():
     assert len(tree._links) < 400
 
 
+def test_a_transform_that_comes_much_too_late_replaces_no_newer_one():
+    tree = TransformTree()
+    for k in range(20):
+        tree.add("base", "camera", np.eye(3), np.array([1.0, 0, 0]), 100 * 10**9 + k * 10**8)
+    tree.add("base", "camera", np.eye(3), np.array([9.0, 0, 0]), 50 * 10**9)
+    assert tree.lookup("base", "camera")[1][0] == 1.0 == tree.lookup("base", "camera", 101 * 10**9)[1][0]
+    tree.clear()
+    tree.add("base", "camera", np.eye(3), np.array([9.0, 0, 0]), 50 * 10**9)
+    assert tree.lookup("base", "camera")[1][0] == 9.0, "time has gone back"
+
+
 def test_transforms_chain_interpolate_and_never_continue():
     tree = TransformTree()
     turn = Rotation.from_rotvec([0, 0, 1.0]).as_matrix()

@@ -191,8 +191,17 @@ def test_jitter_in_pixels_is_the_noise():
     rng = np.random.default_rng(0)
     drift = np.linspace(0, 30, 20_000)[:, None, None]
     noisy = drift + rng.normal(0, 1.5, (20_000, 1, 2))
-    assert metrics.jitter_px(noisy) == pytest.approx(1.5 * np.sqrt(2), rel=0.02)
-    assert metrics.jitter_px(np.broadcast_to(drift, (20_000, 1, 2))) == pytest.approx(0, abs=1e-6)
+    stamps_ns = np.arange(20_000) * 33_333_333
+    assert metrics.jitter_px(noisy, stamps_ns) == pytest.approx(1.5 * np.sqrt(2), rel=0.02)
+    assert metrics.jitter_px(np.broadcast_to(drift, (20_000, 1, 2)), stamps_ns) == pytest.approx(0, abs=1e-6)
+
+
+def test_jitter_in_pixels_is_no_motion_between_frames_of_which_some_are_missing():
+    kept = np.arange(4000) % 4 != 3
+    stamps_ns, moving = (np.arange(4000) * 33_333_333)[kept], 8.0 * np.arange(4000)[kept, None, None] * np.ones((1, 2))
+    assert metrics.jitter_px(moving, stamps_ns) == pytest.approx(0, abs=1e-6)
+    noisy = moving + np.random.default_rng(0).normal(0, 1.5, moving.shape)
+    assert metrics.jitter_px(noisy, stamps_ns) == pytest.approx(1.5 * np.sqrt(2), rel=0.05)
 
 
 # ---- uncertainty and intervals

@@ -201,9 +201,10 @@ def test_predictions_that_are_not_numbers_cannot_be_right():
 def test_labels_of_different_worth_are_not_mixed():
     real = scoring.score_image(item(truth(), kind="real"), [Predicted(joints_px=SQUARE)])
     model = scoring.score_image(item(truth(), kind="model"), [])
-    empty = scoring.score_image(item(kind="model"), [Predicted(joints_px=SQUARE)])
-    assert empty.kind == "negative"
-    assert scoring.headline([real, model, empty]) == [real, empty] and scoring.headline([model]) == [model]
+    empty = scoring.score_image(item(kind="real"), [Predicted(joints_px=SQUARE)])
+    unsure = scoring.score_image(item(kind="model"), [Predicted(joints_px=SQUARE)])     # the model may have missed it
+    assert (empty.kind, unsure.kind) == ("negative", "model")
+    assert scoring.headline([real, model, empty, unsure]) == [real, empty] and scoring.headline([model]) == [model]
 
 
 def test_mean_of_real_sets_weighs_sets_equally():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import rclpy
 from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Header
 
 sys.path.append(str(Path(__file__).parents[1] / "core"))
@@ -41,11 +42,16 @@ def publisher(request):
                                              messages.ArrayInfo(metric=request.param)))
             stamp_ms += 100
             time.sleep(0.005)
-    thread = threading.Thread(target=send)
-    thread.start()
-    yield
+    executor = SingleThreadedExecutor(context=context)                  # for its parameter services
+    executor.add_node(node)
+    threads = [threading.Thread(target=send), threading.Thread(target=executor.spin)]
+    for thread in threads:
+        thread.start()
+    yield node
     stop.set()
-    thread.join()
+    executor.shutdown()
+    for thread in threads:
+        thread.join()
     node.destroy_node()
     context.try_shutdown()
 
@@ -76,6 +82,15 @@ def test_without_distance_and_depth_it_says_what_is_missing(publisher, tmp_path,
     args = arguments("--hands", TOPIC, "--out", str(tmp_path / "hand.json"), "--timeout", "3")
     assert calibrate.main(args) == 1
     assert "give a depth image, or the distance" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("publisher", [True], indirect=True)
+def test_depth_does_not_measure_a_hand_of_a_node_that_expects_another(publisher, tmp_path, capsys, monkeypatch):
+    publisher.declare_parameter("hand_calibration_file", "/etc/anna.json")
+    out = tmp_path / "hand.json"
+    with pytest.raises(ConfigError, match="test_calibrate_publisher runs with hand_calibration_file '/etc/anna.json'"):
+        calibrate.main(arguments("--hands", TOPIC, "--out", str(out), "--timeout", "20"))
+    assert calibrate.main(arguments("--hands", TOPIC, "--out", str(out), "--distance", "0.6", "--timeout", "20")) == 0
 
 
 def test_silence_and_bad_values_are_said(tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import rclpy
 from rclpy.context import Context
@@ -16,6 +17,7 @@ from hand_pose_ros import camera, messages
 from hand_pose_ros.ros import camera_input, qos
 from hand_pose_ros.ros.camera_input import DEPTH_PATIENCE_S, CameraInput
 from hand_pose_ros.ros.diagnostics import Monitor
+from hand_pose_ros.ros.node import HandPoseNode
 
 WAIT_S = 5.0
 
@@ -266,6 +268,17 @@ def test_depth_comes_with_its_image(world):
     assert ear.until(lambda: (item := ear.input.slot.take(0.0)[0]) is not None and arrived.append(item) is None, send)
     assert arrived[0].depth.header.stamp.nanosec == 12_000_000 and arrived[0].image.header.stamp.nanosec == 10_000_000
     ear.input.destroy()
+
+
+def test_depth_of_another_camera_is_not_taken_for_the_images():
+    """A depth camera beside the colour one, not registered, whose images happen to be of the same size."""
+    said, colour = [], "camera_color_optical_frame"
+    node = SimpleNamespace(_monitor=Monitor(lambda level, text: said.append(text)))
+    depth = Image(height=2, width=2, encoding="16UC1", step=4, data=np.full(4, 600, np.uint16).tobytes())
+    for frame, used in ((colour, True), ("", True), ("camera_depth_optical_frame", False)):
+        depth.header.frame_id = frame
+        assert (HandPoseNode._depth(node, depth, (2, 2), colour) is not None) == used
+    assert len(said) == 1 and "'camera_depth_optical_frame'" in said[0] and "registered" in said[0]
 
 
 def test_without_depth_colour_is_used_alone_and_that_is_said(world):

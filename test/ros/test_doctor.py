@@ -139,12 +139,14 @@ def test_a_topic_that_is_none_is_named_and_no_bug(image, info, said):
     assert finding.level == doctor.FAULT and said in finding.text and "bug" not in finding.fix and finding.fix
 
 
-def test_a_part_of_the_sensor_explains_another_size():
+@pytest.mark.parametrize("width, height, warned", [(64, 48, False), (128, 96, True)])
+def test_a_part_of_the_sensor_explains_another_size_and_the_whole_of_it_does_not(width, height, warned):
     region = CameraInfo().roi
-    region.width, region.height = 64, 48
+    region.width, region.height = width, height
     with Camera({**SOUND, "width": 128, "height": 96, "roi": region}):
         findings = list(doctor.ros_graph("/eye/image_raw", 0.5))
-    assert not any(finding.level in (doctor.WARN, doctor.FAULT) for finding in findings), findings
+    told = [finding.text for finding in findings if finding.level in (doctor.WARN, doctor.FAULT)]
+    assert any("it is scaled" in text for text in told) == warned == bool(told), findings
 
 
 @pytest.mark.parametrize("given, faults", [(["--camera-info", "calib/info"], 0), ([], 1)])

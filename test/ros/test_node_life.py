@@ -25,6 +25,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
 from tf2_msgs.msg import TFMessage
 
 import hand_pose_ros
@@ -249,6 +250,35 @@ def test_sim_time_without_a_clock_names_the_clock():
     with NodeProcess("-p", "use_sim_time:=true", "-p", "camera_info_wait_s:=0.0") as process, Rig() as rig:
         rig.until_problem("time", "--clock", lambda: rig.send(rig.image()), START_S)
         assert not any("future" in text for text in rig.problems().values())
+        assert process.stop() == 0
+
+
+def test_sim_time_without_a_clock_and_stamps_uses_every_image():
+    zero = Image().header.stamp
+    with NodeProcess("-p", "use_sim_time:=true", "-p", "camera_info_wait_s:=0.0") as process, Rig() as rig:
+        rig.until_problem("time", "--clock", lambda: rig.send(rig.image(stamp=zero)), START_S)
+        rig.forget()
+        rig.until(lambda: len(rig.hands) > 5, what="hands", action=lambda: rig.send(rig.image(stamp=zero)))
+        assert not any("twice" in text for text in rig.problems().values())
+        assert process.stop() == 0
+
+
+def test_a_node_that_does_not_listen_any_more_says_nothing_of_the_camera():
+    """The worker waits for a camera_info while the node is deactivated."""
+    with NodeProcess("-p", "camera_info_wait_s:=5.0") as process, Rig() as rig:
+        rig.until(lambda: any("running" in report["summary"].message or "silence" in report
+                              for report in rig.diagnostics), START_S, "the node")
+        for _ in range(10):
+            rig.send(rig.image(), False)
+            rig.spin(0.05)
+        client = rig.node.create_client(ChangeState, "/hand_pose/change_state")
+        rig.until(client.service_is_ready, what="change_state")
+        asked = client.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE)))
+        rig.until(asked.done, what="an answer of change_state")
+        assert asked.result().success
+        rig.forget()
+        rig.until(lambda: len(rig.diagnostics) > 3, what="reports")
+        assert "calibration" not in rig.problems(), rig.problems()
         assert process.stop() == 0
 
 

@@ -98,6 +98,20 @@ def test_the_arm_follows_a_twist():
         assert np.abs(moved[[0, 2]]).max() < 0.02
 
 
+def test_the_arm_halts_when_the_clock_goes_back():
+    """A bag that starts again: the last command then lies in the future, and nobody sends another."""
+    with Bench(arm_input="twist") as b:
+        b.until(lambda: len(b.joints) == 9, "the robot")
+        robot, message = b.tested, TwistStamped()
+        message.twist.linear.y = 0.2
+        robot._on_twist(message)
+        robot._now_s = lambda began=robot._now_s() - 60.0, before=robot._now_s: began + before() % 10.0
+        b.spin(0.2)
+        before = b.tool()[1]
+        b.spin(0.5)
+        np.testing.assert_allclose(b.tool()[1], before, atol=1e-6)
+
+
 def test_a_joint_that_the_robot_does_not_have_is_refused():
     with pytest.raises(ConfigError, match="gripper_joint 'claw'.*choices: joint1"):
         with Bench(gripper_joint="claw"):

@@ -454,11 +454,14 @@ def test_actions_get_goals_when_the_opening_changes_and_a_cancel_at_the_stop(mon
             handle = SimpleNamespace(cancel_goal_async=lambda: cancelled.append(message), accepted=self.accepts)
             return SimpleNamespace(add_done_callback=lambda call: call(SimpleNamespace(result=lambda: handle)))
 
+    now_s = [100.0]
+    monkeypatch.setattr(gripper_outputs, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
     monkeypatch.setattr(gripper_outputs, "RETRY_S", 60.0)
     monkeypatch.setattr(gripper_outputs, "load", lambda kind: SimpleNamespace(Goal=goal))
     output = gripper_outputs.ActionOutput(None, "parallel_gripper_action", "/g", Client)
-    for value in (0.05, 0.05, 0.05001, 0.06):
+    for value in (0.05, 0.05, 0.0504, 0.06):
         assert output.send("joint", value, 5.0, 0.08) == ""
+        now_s[0] += 0.3
     assert [message.command.position for message in sent] == [[0.05], [0.06]] and sent[0].command.name == ["joint"]
     output.stop()
     assert cancelled == [sent[-1]]
@@ -471,6 +474,51 @@ def test_actions_get_goals_when_the_opening_changes_and_a_cancel_at_the_stop(mon
     assert "no action server" in output.send("joint", 0.05, 5.0, 0.08)
     old = gripper_outputs.fill("gripper_action", goal(), "joint", 0.03, 7.0, None, None)
     assert (old.command.position, old.command.max_effort) == (0.03, 7.0)
+
+
+def test_a_stop_before_the_tools_pose_is_known_is_not_said_to_be_over():
+    with Bench(**ARM) as b:
+        b.until(lambda: b.states and "pose of the tool is not known" in b.states[-1], "a word of the tool")
+        b.emergency.publish(Bool(data=True))
+        b.spin(0.2)
+        b.emergency.publish(Bool(data=False))
+        b.spin(0.2)
+        answer = b.call(Trigger, "/teleop/reset", Trigger.Request())
+        assert not answer.success and "pose of the tool" in answer.message
+        b.transforms(*ROBOT)
+        b.until(lambda: b.states[-1].startswith("stop"), "the stop that nobody has ended")
+        assert b.call(Trigger, "/teleop/reset", Trigger.Request()).success
+        b.until(lambda: b.states[-1].startswith("idle"), "its end")
+
+
+def test_two_that_send_the_emergency_stop_are_told_of():
+    with Bench() as b:
+        other = b.rig.create_publisher(Bool, "/teleop/emergency_stop", 10)
+        b.until(lambda: b.tested._monitor.has("emergency stop publishers"), "a word of the second one")
+        b.rig.destroy_publisher(other)
+        b.until(lambda: not b.tested._monitor.has("emergency stop publishers"), "its end")
+
+
+def test_an_action_server_is_not_flooded_and_gets_the_last_opening(monkeypatch):
+    """Ten seconds at 60 Hz while fingers open and close: a server keeps every goal for minutes."""
+    now_s, sent = [0.0], []
+
+    def send_goal_async(goal):
+        sent.append((now_s[0], goal.command.position[0]))
+        return SimpleNamespace(add_done_callback=lambda call: None)
+
+    client = SimpleNamespace(server_is_ready=lambda: True, send_goal_async=send_goal_async)
+    goal = SimpleNamespace(Goal=lambda: SimpleNamespace(command=SimpleNamespace(name=[], position=0.0, effort=[])))
+    monkeypatch.setattr(gripper_outputs, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    monkeypatch.setattr(gripper_outputs, "load", lambda kind: goal)
+    output = gripper_outputs.ActionOutput(None, "parallel_gripper_action", "/g", lambda *_: client)
+    for tick in range(720):
+        now_s[0] = tick / 60
+        opening = 0.04 + 0.04 * np.sin(2 * np.pi * min(now_s[0], 10.0) / 3.0)
+        output.send("joint", opening, 5.0, 0.08)
+        assert abs(sent[-1][1] - opening) < 0.02, "an action follows within a fifth of a second"
+    assert len(sent) <= 5 * 10 + 2 and np.diff([at for at, _ in sent]).min() > 0.19
+    assert sent[-1][1] == pytest.approx(opening, abs=8e-5)
 
 
 def test_an_emergency_stop_cancels_the_grippers_goal_although_the_clutch_is_open():

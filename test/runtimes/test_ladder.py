@@ -328,15 +328,47 @@ def test_the_accurate_pose_network_is_for_what_a_gpu_runs(monkeypatch, problem, 
     assert runtimes.pose_model("mine", runtime) == "mine"
 
 
-@pytest.mark.parametrize("rung, device, runtime, served", [
-    ("cuda", "cuda", "auto", runtimes.POSE_ACCURATE), ("onnxruntime", "cpu", "auto", runtimes.POSE_QUICK),
-    ("onnxruntime-cuda", "cpu", "onnxruntime-cuda", runtimes.POSE_ACCURATE)])       # its crops are made on the CPU
-def test_a_gpu_that_runs_nothing_leaves_the_quick_pose_network_to_the_cpu(monkeypatch, rung, device, runtime, served):
+@pytest.mark.parametrize("rung, unbuilt, served", [
+    ("cuda", "", runtimes.POSE_ACCURATE), ("cuda", "tensorrt", runtimes.POSE_ACCURATE),
+    ("onnxruntime", "tensorrt", runtimes.POSE_ACCURATE), ("onnxruntime", "", runtimes.POSE_QUICK),
+    ("onnxruntime", "onnxruntime-int8", runtimes.POSE_QUICK)])
+def test_a_gpu_that_runs_nothing_leaves_the_quick_pose_network_to_the_cpu(monkeypatch, rung, unbuilt, served):
+    built = []
+
+    def first_that_opens(source, options):
+        opened = Runtime(source, 4)
+        opened.name, opened.device = rung, "cuda" if rung == "cuda" else "cpu"
+        return opened, unbuilt
+
+    def improving(serving, target, options):
+        built.extend([(serving.source.model, target)] if target else [])
+        return serving
+
+    monkeypatch.setattr(host, "cuda_problem", lambda: "")
+    monkeypatch.setattr(ladder, "first_that_opens", first_that_opens)
+    monkeypatch.setattr(ladder, "improving", improving)
+    assert runtimes.load_pose("auto").source.model == served
+    assert built == ([(served, unbuilt)] if unbuilt else []), "an engine was built of a network that does not serve"
+    assert runtimes.load_pose(runtimes.POSE_ACCURATE).source.model == runtimes.POSE_ACCURATE      # as it was asked for
+
+
+def test_crops_of_a_runtime_that_is_asked_for_by_name_and_takes_them_from_the_cpu(monkeypatch):
     def climb(source, runtime, options):
         opened = Runtime(source, 4)
-        opened.name, opened.device = rung, device
+        opened.name, opened.device = runtime, "cpu"
         return opened
     monkeypatch.setattr(host, "cuda_problem", lambda: "")
     monkeypatch.setattr(ladder, "climb", climb)
-    assert runtimes.load_pose("auto", runtime).source.model == served
-    assert runtimes.load_pose(runtimes.POSE_ACCURATE).source.model == runtimes.POSE_ACCURATE      # as it was asked for
+    assert runtimes.load_pose("auto", "onnxruntime-cuda").source.model == runtimes.POSE_ACCURATE
+
+
+def test_a_network_whose_engine_for_the_gpu_is_being_built_gets_its_crops_there_afterwards():
+    def network(device, target=None):
+        made = SimpleNamespace(device=device)
+        if target:
+            made.target = target
+        return made
+    cpu, building, quicker = network("cpu"), network("cpu", "tensorrt"), network("cpu", "onnxruntime-int8")
+    assert runtimes.looks(cpu, quicker) == (None, None)
+    for pair in ((building, cpu), (cpu, building), (network("cuda"), building)):
+        assert [look is not None for look in runtimes.looks(*pair)] == [each is not cpu for each in pair]

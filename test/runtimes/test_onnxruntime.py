@@ -137,6 +137,33 @@ def test_a_runtime_that_is_wrong_in_one_batch_size_is_refused(options, wrong):
         refuse_disagreement(Wrong(source, options), eager.open_cpu(source, options))
 
 
+@pytest.mark.parametrize("scale, unfit, refused", [
+    (1.0, "both", None), (1.02, "both", r"mean_camera_mm \d"), (1.0, "candidate", "mean_camera_mm inf")])
+def test_a_picture_without_a_fit_hides_no_wrong_distance(options, monkeypatch, scale, unfit, refused):
+    class Scaled(eager.Eager):
+        def run(self, batch):
+            uv, xyz, *rest = super().run(batch)
+            return (uv, xyz * scale, *rest)
+
+    lifted, calls = agreement._lifted, []
+
+    def without_one(outputs, input_shape):                  # each call for the candidate is followed by the reference's
+        first, *rest = lifted(outputs, input_shape)
+        calls.append(outputs)
+        if unfit == "both" or len(calls) % 2:
+            first = replace(first, joints_m=np.full((21, 3), np.nan))
+        return [first, *rest]
+
+    monkeypatch.setattr(agreement, "_lifted", without_one)
+    source = standin.source()
+    runtimes = Scaled(source, options), eager.open_cpu(source, options)
+    if refused is None:
+        assert refuse_disagreement(*runtimes)["mean_camera_mm"] < 1e-3
+        return
+    with pytest.raises(ModelError, match=refused):
+        refuse_disagreement(*runtimes)
+
+
 def test_a_runtime_for_no_hands_is_not_taken_for_one_that_agrees(options):
     with pytest.raises(ModelError, match="max_batch 0: it must be 1 or more"):
         ort.open_cpu(standin.source("pose"), replace(options, max_batch=0))

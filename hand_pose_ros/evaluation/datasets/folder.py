@@ -26,6 +26,8 @@ FILE = "annotations.jsonl"
 DOWNLOAD = "your own; `hand-pose labels` writes one"
 LAYOUT = """  annotations.jsonl   images/... as its lines name them"""
 SPLITS = ("all",)
+NO_HAND = "no_hand_seen_by_eye"
+"""What "truth" says of a picture in which a person has found no hand; without hands "independent" says so, too."""
 
 
 def recognise(folder: Path) -> bool:
@@ -75,8 +77,9 @@ def _item(folder: Path, row: dict[str, Any], problems: Counter[str]) -> Item:
     hands = [_hand(hand, problems) for hand in row["hands"]]
     matrices = [hand["K"] for hand in row["hands"] if hand.get("K") is not None]
     camera = pinhole(matrices[0], row["width"], row["height"]) if matrices else None
-    kind = "rendered" if row.get("synthetic") else "real" if row.get("truth", "independent") == "independent" else \
-        "negative" if not row["hands"] else "model"
+    truth = row.get("truth", "independent")
+    kind = "rendered" if row.get("synthetic") else "real" if truth == "independent" else \
+        "negative" if truth == NO_HAND and not row["hands"] else "model"
     return Item(row["image"], folder / row["image"], tuple(hand for hand in hands if hand), camera,
                 exhaustive=bool(row.get("exhaustive")),
                 ignore=tuple((x, y, x + w, y + h) for x, y, w, h in row.get("ignore", [])),
@@ -93,7 +96,10 @@ def _hand(label: dict[str, Any], problems: Counter[str]) -> TruthHand | None:
         x, y, w, h = label["bbox"]
         box, size = (x, y, x + w, y + h), float(max(w, h))
     joints_m, side = label.get("joints_3d"), label.get("handedness")
-    side = side.lower() if isinstance(side, str) else None
+    side = side.lower() if isinstance(side, str) else side
+    if side not in ("left", "right", None):
+        problems[f"{FILE}: handedness {side!r}, which is neither left nor right, taken as unlabelled"] += 1
+        side = None
     hand = make_hand(points, valid, joints_m, label.get("valid_3d") if joints_m is not None else None, box,
                      problems, FILE, handedness=side)
     if hand is None or size is None:
