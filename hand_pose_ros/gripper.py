@@ -55,13 +55,11 @@ SKEW_S = 0.005
 REARM_S = 1.0
 """After a longer gap between images a hand must be seen with its gesture open anew: behind its number may be another
 hand, of a node that was started again."""
-RESIZED = 0.03
-"""Change of an assumed length of a hand, as a share, that a hand at rest would answer with a motion of as much of its
-distance: another camera or a depth image has told what had been assumed. One measured length after another says
-nothing: depth that trembles shows in the length, not in the distance."""
-REMEASURED = 0.06
-"""The same where a length from a file gives way to one that depth or another camera has measured, or the other way
-round, which may tremble: the file is another person's."""
+RESIZED, GOES_ALONG = 0.03, 0.2
+"""Change of a hand's length, as a share, that a hand at rest would answer with a motion of as much of its distance:
+another camera or a depth image has told what had been assumed. Of a length that was not assumed, if the distance has
+changed by at least that share of it (filters spread it over images): the file is another person's, or depth tells of
+something before the hand. Depth that trembles shows in the length alone."""
 CAMERA_M_S, CAMERA_RAD_S = 1.0, 3.0
 """A camera that moves or turns faster by TF has been given another place, and the hand with it."""
 _MAPPING = ("scale", "axes", "rotate", "aperture_closed", "aperture_open", "gripper_closed_m", "gripper_open_m",
@@ -325,7 +323,7 @@ def step(state: TeleopState, observation: Observation | None, now_ns: int, confi
             state = replace(_open_clutch(state), armed=False, lost_reason="", stamp_ns=observation.stamp_ns)
             return state, Command(Phase.IDLE, withheld=f"{OPENED}{reason}")
         away_s = (observation.stamp_ns - state.seen_ns) * 1e-9
-        if hand is not None and state.closed and away_s > REARM_S:          # hold_s may be longer
+        if hand is not None and state.closed and away_s > max(REARM_S, config.stale_s):     # hold_s may be longer
             state = replace(_open_clutch(state), armed=False, lost_reason="", stamp_ns=observation.stamp_ns)
             return state, Command(Phase.IDLE, withheld=f"{OPENED}the hand was away for {away_s:.1f} s")
         state = replace(state, lost_reason=reason)
@@ -434,10 +432,7 @@ def _usable_hand(state: TeleopState, observation: Observation, now_ns: int, conf
     hand = _choose(good, state, config)
     if hand is None:
         return None, "no hand in the operator's region"
-    sources = {state.source, hand.scale_source}
-    most = RESIZED if ScaleSource.ASSUMED in sources else \
-        REMEASURED if len(sources) > 1 and ScaleSource.CALIBRATED_HAND in sources else np.inf
-    if state.closed and abs(np.log(hand.hand_length_m / state.length_m)) > most:
+    if state.closed and state.last_palm is not None and _resized(state, hand):
         return None, (f"the hand's length is {hand.hand_length_m:.3f} m now, not {state.length_m:.3f}: so its distance "
                       "is another one, too")
     if state.closed and state.last_palm is not None:
@@ -455,6 +450,15 @@ def _usable_hand(state: TeleopState, observation: Observation, now_ns: int, conf
         if not turn <= config.max_hand_turn_rad_s:
             return None, f"the hand flipped ({turn:.0f} rad/s)"
     return hand, ""
+
+
+def _resized(state: TeleopState, hand: Hand) -> bool:
+    """Whether the hand's place has changed because its size is told anew, not because it moved."""
+    grown = float(np.log(hand.hand_length_m / state.length_m))
+    if abs(grown) <= RESIZED or ScaleSource.ASSUMED in (state.source, hand.scale_source):
+        return abs(grown) > RESIZED
+    farther = float(np.log(np.linalg.norm(_palm(hand)) / np.linalg.norm(state.last_palm)))
+    return farther / grown > GOES_ALONG
 
 
 def fault(hand: Hand, config: TeleopConfig, joints: Sequence[int] = PALM_JOINTS + PINCH_JOINTS) -> str:

@@ -45,11 +45,11 @@ DEPTH_INSIDE_M = 0.009
 """A joint's centre lies this far behind the skin that a depth camera sees, for an adult hand."""
 DEPTH_SIGMA = 0.01
 """Relative standard deviation of a depth image over the whole hand (calibration, not pixel noise)."""
-SIZE_FREEDOM = 4.0
+SIZE_FREEDOM = 2.0
 """Degrees of freedom of Student's t for the size of a hand that a depth image measures: children, and another person
 than the calibrated one, are commoner than normal distributions have them."""
-SHORTEST_M, LONGEST_M = 0.10, 0.24
-"""Hand lengths from a child of two years to the largest adult: what depth is believed of."""
+SHORTEST_M, LONGEST_M = 0.12, 0.24
+"""Hand lengths from a child of five years to the largest adult: what depth is believed of, beside what is expected."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,8 +217,9 @@ def _depth_update(points: np.ndarray, joints_px: np.ndarray, state: np.ndarray, 
     """Kalman update of (log length, t) by the median ratio of measured to expected depth at the visible joints.
 
     points: (21, 3) [m, camera frame] before. Returns the correction (4,) and the new covariance, or None if fewer
-    than MIN_JOINTS have depth, or they do not agree with a hand of a human size (wrong registration, something in front
-    of the hand). The farther its size is from the expected one, the less that expectation counts (SIZE_FREEDOM).
+    than MIN_JOINTS have depth, or they do not agree with a hand of a human size (wrong registration, something far in
+    front of the hand). The farther its size is from the expected one, the less that expectation counts (SIZE_FREEDOM):
+    one image does not tell a child from something before an adult's hand; who follows the hand does.
     """
     measured = _depth_at(depth, joints_px) + DEPTH_INSIDE_M * length / ADULT_HAND_LENGTH_M
     usable = (state == JointState.VISIBLE) & np.isfinite(measured) & np.isfinite(points[:, 2])
@@ -238,7 +239,7 @@ def _depth_update(points: np.ndarray, joints_px: np.ndarray, state: np.ndarray, 
     H = np.concatenate([[1.0], dz.mean(0)])
     of_size = C[0, 0]
     of_rest = H @ C @ H + variance - of_size
-    low, high = np.log(np.array([SHORTEST_M, LONGEST_M]) / length)
+    low, high = np.log(np.array([min(SHORTEST_M, length), max(LONGEST_M, length)]) / length)
     if not low - 2 * np.sqrt(of_rest) <= value <= high + 2 * np.sqrt(of_rest):
         return None
     C = C.copy()

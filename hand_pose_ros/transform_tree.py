@@ -15,6 +15,8 @@ from .frames import rotation_from_vector, rotation_vector
 
 KEPT_NS = 10_000_000_000
 """Samples older than this before the newest one of the same frame are forgotten; tf2's default too."""
+LATE_SAMPLES = 5
+"""So many samples in a row that are older than that are no stragglers any more."""
 MOST_FRAMES, PASSED_OVER = 256, 20
 """With more frames than that, moving ones that were not sent in the last so many times as many samples are forgotten:
 each hand has names of its own. Counted, as stamps come from several clocks."""
@@ -25,6 +27,7 @@ class _Link:
     parent: str
     static: bool
     came: int = 0                                       # number of its newest sample among all
+    late: int = 0                                       # samples in a row that were older than what is kept
     stamps_ns: list[int] = field(default_factory=list)
     rotations: list[np.ndarray] = field(default_factory=list)
     translations: list[np.ndarray] = field(default_factory=list)
@@ -39,15 +42,20 @@ class TransformTree:
 
     def add(self, parent: str, child: str, R_parent_child: np.ndarray, t_parent_child: np.ndarray, stamp_ns: int,
             static: bool = False) -> None:
-        """One sample. R (3, 3), t (3,) m. Samples that are not finite, or older than what is kept, are ignored."""
+        """One sample. R (3, 3), t (3,) m. Samples that are not finite, or older than what is kept, are ignored; with
+        LATE_SAMPLES old ones in a row the link begins anew: a bag has started again."""
         parent, child = parent.lstrip("/"), child.lstrip("/")
         if not (np.all(np.isfinite(R_parent_child)) and np.all(np.isfinite(t_parent_child))) or parent == child:
             return
         link = self._links.get(child)
         if link is None or link.parent != parent or link.static != static or static:
             link = self._links[child] = _Link(parent, static)
-        if link.stamps_ns and stamp_ns < link.stamps_ns[-1] - KEPT_NS:              # see ``clear`` for time that went
-            return                                                                  # back
+        if link.stamps_ns and stamp_ns < link.stamps_ns[-1] - KEPT_NS:
+            link.late += 1
+            if link.late < LATE_SAMPLES:
+                return
+            link.stamps_ns, link.rotations, link.translations = [], [], []          # stamps have gone back
+        link.late = 0
         at = bisect.bisect_left(link.stamps_ns, stamp_ns)
         link.stamps_ns.insert(at, stamp_ns)
         link.rotations.insert(at, np.asarray(R_parent_child, float))

@@ -32,7 +32,8 @@ ALWAYS = ("results.json", "hands.jsonl", "report.md", "report.html")
 OFFLINE_SETTINGS = tuple(setting.name for setting in configs.SETTINGS if setting.name != "max_image_age_s")
 """Settings of the core but the one that says how late images of a camera may arrive."""
 OF_PICTURES = ("dataset", "split", "limit")
-OF_RECORDINGS = ("image_topic", "info_topic", "depth_topic", "truth_topic", "labels", "realtime")
+OF_RECORDINGS = ("labels", "realtime")
+OF_BAGS = ("image_topic", "info_topic", "depth_topic", "truth_topic", "image_is_rectified")
 """Options that say something of one kind of source only."""
 WITH_TRUTH, WITH_NETWORKS = ("weak_points.md",), ("predictions.jsonl", "latency.json", "latency.md")
 
@@ -245,9 +246,9 @@ def plan(args: argparse.Namespace, run: dict[str, Any]) -> tuple[list[dict[str, 
         raise ConfigError("--predictions needs --data: the truth to score against")
     if args.recorded and not (args.bag or args.bags):
         raise ConfigError("--recorded needs --bag or --bags: the recording that holds the hands")
-    idle = [f"--{name.replace('_', '-')}" for name in (OF_RECORDINGS if args.data else OF_PICTURES)
-            if getattr(args, name)] + (["--protocol box"] if args.protocol == "box" and not args.data else [])
-    if idle:
+    names = (*(OF_RECORDINGS if args.data else OF_PICTURES), *(OF_BAGS if args.data or args.video else ()))
+    idle = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name, None)]
+    if idle := idle + (["--protocol box"] if args.protocol == "box" and not args.data else []):
         raise ConfigError(f"{', '.join(idle)}: of no use with --{given[0]}, leave it out")
     if args.data:
         name = args.dataset or datasets.recognise(args.data)

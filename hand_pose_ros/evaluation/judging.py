@@ -118,9 +118,14 @@ class Recording:
                       bag_truth.track_metrics(self._rows, truth))
 
     def _dropped_labels(self) -> int:
-        """How many labels lie where frames were dropped: between two predictions, at most as many as the second says
-        were dropped before it."""
+        """How many labels lie where frames were dropped. Of recorded hands those whose image is in the bag; else those
+        between two predictions, at most as many as the second says were dropped before it."""
+        without = self._truth.keys() - self._rows.keys()
+        if without and self._unit.get("recorded"):
+            with work.open_bag(self._unit) as reader:
+                topic = reader.image_topic(self._unit.get("image_topic")).name
+                return len(without & {recorded.stamp_ns for recorded in reader.messages([topic])})
         stamps = sorted(self._rows)
-        between = Counter(bisect(stamps, stamp_ns) for stamp_ns in self._truth.keys() - self._rows.keys())
+        between = Counter(bisect(stamps, stamp_ns) for stamp_ns in without)
         return sum(min(count, self._rows[stamps[place]].dropped) for place, count in between.items()
                    if place < len(stamps))

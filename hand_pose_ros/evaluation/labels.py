@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import config as configs
 from .. import limits
-from ..errors import DataError, FrameError
+from ..errors import ConfigError, DataError, FrameError
 from ..imaging import PICTURES, VIDEOS, write_picture
 from ..pipeline import PipelineState
 from ..types import Frame, Hand, JointState
@@ -112,6 +112,10 @@ def _frames(args: argparse.Namespace, source: Path, config: Any, problems: Count
         -> Iterator[tuple[str | None, Frame]]:
     """Frames with the name of their picture, None for those of a recording."""
     pictures = sorted(path for path in source.iterdir() if path.suffix.lower() in PICTURES) if source.is_dir() else []
+    idle = [f"--{name.replace('_', '-')}" for name in ("image_topic", "image_is_rectified")
+            if getattr(args, name, None)]
+    if idle and (pictures or source.suffix.lower() in VIDEOS):
+        raise ConfigError(f"{', '.join(idle)}: of no use, as {source} is no bag; leave it out")
     if pictures:
         from .datasets.base import Item
 

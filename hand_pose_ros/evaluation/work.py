@@ -325,18 +325,16 @@ def _run_frames(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], run: 
 
 def _feed(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], chain: Any, config: Config | None, out: _Recording,
           output: Callable[..., None], networks: Callable[..., None], problems: Counter[str]) -> None:
-    state, free_ns, waiting, dropped, unsaid = PipelineState(), None, None, 0, 0
+    state, free_ns, waiting, dropped = PipelineState(), None, None, 0
 
     def work(frame: Frame, log_ns: int, read_s: float, dropped: int) -> int:
-        nonlocal state, unsaid
+        nonlocal state
         start = time.monotonic()
         try:
             state, result = chain.step(state, frame, config)
         except FrameError as error:
             problems[str(error)] += 1
-            unsaid += bool(unit.get("recorded"))                        # the node had dropped it
             return 0
-        dropped, unsaid = dropped + unsaid, 0
         spent_ns = int(1e9 * (read_s + time.monotonic() - start))       # the node decodes the images it takes, too
         out.timing.append(_times(start, result, str(frame.stamp_ns), read_s))
         output(out.add, frame, log_ns, result, dropped)

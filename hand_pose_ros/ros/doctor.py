@@ -232,8 +232,8 @@ def networks(settings: Any) -> Iterator[Finding]:
 
 def _models(settings: Any) -> tuple[tuple[str, str], ...]:
     """Kind and model of each network that these settings stand for here."""
-    from ..runtimes import pose_model
-    return ("detector", settings.detector_model), ("pose", pose_model(settings.pose_model, settings.runtime))
+    from ..runtimes import served_pose_model
+    return ("detector", settings.detector_model), ("pose", served_pose_model(settings.pose_model, settings.runtime))
 
 
 def without_building(settings: Any) -> str:

@@ -23,7 +23,7 @@ from tf2_msgs.msg import TFMessage
 
 from .. import imaging, messages
 from ..errors import FrameError, HandPoseError
-from ..types import Frame, ScaleSource
+from ..types import Frame, Hand, JointState, ScaleSource
 from . import compat, diagnostics, images, process, transforms
 from .camera_input import Arrival, CameraInput
 from .diagnostics import ERROR, Monitor, Punctuality, log_of
@@ -37,7 +37,8 @@ GRAPH_PERIOD_S = 0.25
 STANDSTILL = {"unconfigured": "not configured: ros2 lifecycle set NODE configure, or autostart:=true",
               "inactive": "configured, not active: ros2 lifecycle set NODE activate",
               "finalized": "shut down, which is final: start the node anew"}
-_NOT_MEASURED = (ScaleSource.ASSUMED, ScaleSource.CALIBRATED_HAND)
+DEPTH_USE_S, DEPTH_JOINTS = 1.0, 12
+"""A hand with so many joints in sight for so long is one that a depth image should tell of."""
 REORDER_NS = 200_000_000
 """An image that is older than the last one by less than this came out of order; by more, and time has jumped back."""
 
@@ -60,6 +61,7 @@ class HandPoseNode(LifecycleNode):
         self._stop = threading.Event()
         self._reset = threading.Event()
         self._last_stamp_ns: int | None = None
+        self._no_depth_since_s: float | None = None         # hands are seen well, and depth tells of none of them
         self._picture: tuple | None = None                  # shape and frame of the last image
         self._parameters_ = Parameters(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -275,15 +277,27 @@ class HandPoseNode(LifecycleNode):
         marks_s = {"decode": time.monotonic()}
         lens = camera_input.lens(message.header.frame_id, rgb.shape[1], rgb.shape[0])
         result = self._engine.step(Frame(rgb, lens, stamp_ns, depth), values)
-        if depth is not None and values.use_depth and result.raw \
-                and all(hand.scale_source in _NOT_MEASURED for hand in result.raw):
-            self._monitor.problem("depth use", "the depth image tells of none of the hands: it has holes there (nearer "
-                                  "than the camera measures?), or does not fit them (not registered to colour?); "
-                                  "their distances stand on the expected hand length")
+        if depth is not None and values.use_depth:
+            self._look_at_depth_use(result.raw)
         marks_s.update(result.marks_s)
         latency = Latency(messages.stamp_ns(message.header), arrival.received_ns, arrival.received_s, marks_s)
         self._outputs.publish(message.header, rgb, result, latency, dropped, lens, values, self._engine)
         self._monitor.published(latency.durations_ms(time.monotonic()), dropped)
+
+    def _look_at_depth_use(self, hands: Sequence[Hand]) -> None:
+        """Says so if depth images come, but for a while have told of no hand that is seen well enough for it."""
+        told = any(hand.scale_source == ScaleSource.DEPTH for hand in hands)
+        seen = any(hand.scale_source in (ScaleSource.ASSUMED, ScaleSource.CALIBRATED_HAND)
+                   and (hand.state == JointState.VISIBLE).sum() >= DEPTH_JOINTS for hand in hands)
+        if told or not seen:
+            self._no_depth_since_s = None
+            return
+        now_s = time.monotonic()
+        self._no_depth_since_s = now_s if self._no_depth_since_s is None else self._no_depth_since_s
+        if now_s - self._no_depth_since_s > DEPTH_USE_S:
+            self._monitor.problem("depth use", "the depth image tells of none of the hands: it has holes there (nearer "
+                                  "than the camera measures?), or does not fit them (not registered to colour?); "
+                                  "their distances stand on the expected hand length")
 
     def _tracking_stamp(self, arrival: Arrival, values: Any) -> int | None:
         """The time to track with, or None if this image must not be used."""

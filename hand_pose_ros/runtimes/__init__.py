@@ -50,9 +50,21 @@ def load_pose(model: str, runtime: str = AUTO, options: Options | None = None) -
     from .source import from_model
     options = options or Options()
     opened, unbuilt = first_that_opens(from_model("pose", name), options)
-    if opened.device == "cpu" and unbuilt not in ON_GPU:
+    if not {opened.name, unbuilt} & set(ON_GPU):
         return load("pose", POSE_QUICK, runtime, options)
     return improving(opened, unbuilt, options)
+
+
+def served_pose_model(model: str, runtime: str, options: Options | None = None) -> str:
+    """The model that ``load_pose`` serves. Builds nothing."""
+    name = pose_model(model, runtime)
+    if model == runtime == AUTO and name == POSE_ACCURATE:
+        from .ladder import forecast
+        from .source import from_model
+        serving, target, _ = forecast(from_model("pose", name), runtime, options or Options())
+        if not {serving, target} & set(ON_GPU):
+            return POSE_QUICK
+    return name
 
 
 def in_full(networks: Sequence[Runtime]) -> str:

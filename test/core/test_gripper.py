@@ -5,13 +5,17 @@ import os
 from dataclasses import replace
 
 import numpy as np
+import oracle
 import pytest
+from test_camera import make as make_camera
 
 from hand_pose_ros import gestures, skeleton
+from hand_pose_ros.config import Config
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.frames import rotation_from_vector, rotation_vector
 from hand_pose_ros.gripper import (Inputs, Observation, Phase, Target, TeleopConfig, resync, start, step)
-from hand_pose_ros.types import Hand, JointState, ScaleSource
+from hand_pose_ros.pipeline import Pipeline, PipelineState
+from hand_pose_ros.types import Frame, Hand, JointState, ScaleSource
 
 LENGTH = 0.186
 R_BASE_CAMERA = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
@@ -797,6 +801,64 @@ def test_a_calibration_of_another_person_that_depth_corrects_moves_nothing(run, 
         command = run.see(true)
         assert command.target is None or np.linalg.norm(command.target.position - HOME.position) < 1e-3
     assert run.state.closed is False
+
+
+@pytest.mark.parametrize("length_m", [0.9 * LENGTH, 0.8 * LENGTH])
+def test_the_same_where_depth_comes_with_every_second_image(run, length_m):
+    """What the track has learnt from it then counts as calibrated."""
+    run.close(scale_source=ScaleSource.CALIBRATED_HAND)
+    for k in range(60):
+        true = hand(hand_length_m=length_m,
+                    scale_source=ScaleSource.CALIBRATED_HAND if k % 2 else ScaleSource.DEPTH)
+        share = length_m / LENGTH
+        command = run.see(replace(true, joints_m=true.joints_m * share, joints_rel_m=true.joints_rel_m * share))
+        assert command.target is None or np.linalg.norm(command.target.position - HOME.position) < 1e-3
+    assert run.state.closed is False
+
+
+@pytest.mark.parametrize("share", [0.65, 0.75, 1.3])
+def test_something_before_the_hand_that_depth_takes_for_it_moves_nothing(run, share):
+    """Depth that fits a child's hand nearer by, or a giant's further off, where a moment ago was an adult's."""
+    run.close(scale_source=ScaleSource.DEPTH)
+    wrong = hand(hand_length_m=share * LENGTH, scale_source=ScaleSource.DEPTH)
+    wrong = replace(wrong, joints_m=wrong.joints_m * share, joints_rel_m=wrong.joints_rel_m * share)
+    for _ in range(60):
+        command = run.see(wrong)
+        assert command.target is None or np.linalg.norm(command.target.position - HOME.position) < 1e-3
+    assert run.state.closed is False
+
+
+@pytest.mark.parametrize("length_m, file_m, depth_is, moves, closed", [
+    (0.165, 0.205, lambda k: 1.0 if k > 60 else np.nan, 0.01, False),           # a file of another person
+    (0.165, 0.205, lambda k: 1.0 if k > 60 and k % 2 else np.nan, 0.01, False),
+    (0.186, 0.205, lambda k: 1.0 if k > 60 else np.nan, 0.01, False),
+    (0.186, None, lambda k: 0.75 if k > 60 else 1.0, 0.01, False),              # something before the hand
+    (0.186, None, lambda k: 1.0 if k % 3 == 0 else np.nan, 0.015, True),        # nothing is wrong
+    (0.186, 0.186, lambda k: 1.0 if k > 60 else np.nan, 0.015, True)])
+@pytest.mark.parametrize("noise_px", [0.0, 1.5])
+def test_sizes_told_anew_move_nothing_from_the_image_on(length_m, file_m, depth_is, moves, closed, noise_px):
+    """A hand at rest through lift, tracker and its filters, which spread a jump over images."""
+    camera = make_camera("pinhole")
+    true = oracle.hand(bend=0.0, length_m=length_m, at=(0, 0, 0.6))
+    networks = oracle.Oracle(camera, [(true, True)], uv_sigma=noise_px, xyz_sigma=0.02 if noise_px else 0.0)
+    pipe = Pipeline(networks.detect, networks.estimate, networks.size, calibrated_length_m=file_m)
+    state, run = PipelineState(), Run(TeleopConfig(clutch="topic"))
+    black, skin_m = np.zeros((480, 640, 3), np.uint8), true[:, 2].mean() - 0.008
+    for k in range(120):
+        run.now += run.period_ns
+        depth = np.full((480, 640), skin_m * depth_is(k), np.float32)
+        state, seen = pipe.step(state, Frame(black, camera, run.now, depth), Config())
+        run.state, command = step(run.state, Observation(run.now, seen.hands, R_BASE_CAMERA), run.now, run.config,
+                                  Inputs(clutch=k > 25))
+        assert command.target is None or np.linalg.norm(command.target.position - HOME.position) < moves
+    assert run.state.closed == closed
+
+
+def test_images_that_are_allowed_to_come_seldom_keep_the_clutch_closed():
+    run = Run(TeleopConfig(stale_s=2.0, clutch_hold_s=0.1))
+    run.close()
+    run.period_ns = int(1.25e9)
+    assert all(run.see(hand()).phase is Phase.FOLLOW for _ in range(10))
 
 
 def test_a_hand_that_comes_back_late_in_a_long_hold_must_close_the_clutch_anew():

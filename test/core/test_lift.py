@@ -206,6 +206,15 @@ def test_depth_is_believed_of_a_child_and_of_another_person_than_the_calibrated_
     assert np.abs(off).max() < 0.03 and abs(np.mean(told)) < 0.07
 
 
+@pytest.mark.parametrize("length", [0.08, 0.27, 0.30])
+def test_depth_is_believed_of_every_size_that_is_expected(length):
+    joints = hand(at=(0.05, 0.02, 0.6), length_m=length, bend=0.1)
+    crop = crop_of(PINHOLE, joints)
+    depth = depth_image(joints, PINHOLE, inset=lifting.DEPTH_INSIDE_M * length / 0.186)
+    lifted = lift(crop, pose_of(joints, crop), PINHOLE, length, depth=depth)
+    assert lifted.scale_source == ScaleSource.DEPTH and lifted.hand_length_m == pytest.approx(length, rel=0.02)
+
+
 @pytest.mark.parametrize("what", ["nan", "zero", "wall", "wall near by", "something before it", "one finger"])
 def test_useless_depth_is_not_used(what):
     joints = hand(at=(0.05, 0.02, 0.8))

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from hand_pose_ros import arm_model, frames, retarget, skeleton, skeleton_tables
 from hand_pose_ros.errors import ConfigError, DataError
 from hand_pose_ros.resources import folder
-from hand_pose_ros.transform_tree import TransformTree
+from hand_pose_ros.transform_tree import LATE_SAMPLES, TransformTree
 
 RNG = np.random.default_rng(0)
 FLAT = np.zeros((21, 3))                       # a right hand, fingers up (-y), palm to a camera at -z, thumb to +x
@@ -178,6 +178,9 @@ def test_a_transform_that_comes_much_too_late_replaces_no_newer_one():
         tree.add("base", "camera", np.eye(3), np.array([1.0, 0, 0]), 100 * 10**9 + k * 10**8)
     tree.add("base", "camera", np.eye(3), np.array([9.0, 0, 0]), 50 * 10**9)
     assert tree.lookup("base", "camera")[1][0] == 1.0 == tree.lookup("base", "camera", 101 * 10**9)[1][0]
+    for k in range(LATE_SAMPLES):                                       # a bag that starts again, no clock that jumps
+        tree.add("base", "camera", np.eye(3), np.array([2.0, 0, 0]), 60 * 10**9 + k * 10**8)
+    assert tree.lookup("base", "camera")[1][0] == 2.0
     tree.clear()
     tree.add("base", "camera", np.eye(3), np.array([9.0, 0, 0]), 50 * 10**9)
     assert tree.lookup("base", "camera")[1][0] == 9.0, "time has gone back"

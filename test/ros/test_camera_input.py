@@ -17,7 +17,9 @@ from hand_pose_ros import camera, messages
 from hand_pose_ros.ros import camera_input, qos
 from hand_pose_ros.ros.camera_input import DEPTH_PATIENCE_S, CameraInput
 from hand_pose_ros.ros.diagnostics import Monitor
+from hand_pose_ros.ros import node as ros_node
 from hand_pose_ros.ros.node import HandPoseNode
+from hand_pose_ros.types import JointState, ScaleSource
 
 WAIT_S = 5.0
 
@@ -279,6 +281,27 @@ def test_depth_of_another_camera_is_not_taken_for_the_images():
         depth.header.frame_id = frame
         assert (HandPoseNode._depth(node, depth, (2, 2), colour) is not None) == used
     assert len(said) == 1 and "'camera_depth_optical_frame'" in said[0] and "registered" in said[0]
+
+
+def test_depth_that_tells_of_no_hand_is_said_and_hands_that_are_hardly_seen_are_not_asked_for(monkeypatch):
+    now_s, said = [0.0], []
+    monkeypatch.setattr(ros_node, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    node = SimpleNamespace(_monitor=Monitor(lambda level, text: said.append(text)), _no_depth_since_s=None)
+
+    def images(seconds, source, visible):
+        hand = SimpleNamespace(scale_source=source, state=np.where(np.arange(21) < visible, JointState.VISIBLE,
+                                                                   JointState.SELF_OCCLUDED))
+        for _ in range(int(30 * seconds)):
+            HandPoseNode._look_at_depth_use(node, [hand])
+            now_s[0] += 1 / 30
+
+    images(5.0, ScaleSource.ASSUMED, 5)                                 # a fist: too few joints are in sight
+    for _ in range(5):
+        images(0.7, ScaleSource.ASSUMED, 21)                            # comes into the image
+        images(0.1, ScaleSource.DEPTH, 21)
+    assert not said
+    images(2.0, ScaleSource.CALIBRATED_HAND, 21)
+    assert len(said) == 1 and "tells of none of the hands" in said[0]
 
 
 def test_without_depth_colour_is_used_alone_and_that_is_said(world):

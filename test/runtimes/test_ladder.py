@@ -349,6 +349,7 @@ def test_a_gpu_that_runs_nothing_leaves_the_quick_pose_network_to_the_cpu(monkey
     monkeypatch.setattr(ladder, "improving", improving)
     assert runtimes.load_pose("auto").source.model == served
     assert built == ([(served, unbuilt)] if unbuilt else []), "an engine was built of a network that does not serve"
+    assert runtimes.served_pose_model("auto", "auto") == served, "the doctor would speak of another network"
     assert runtimes.load_pose(runtimes.POSE_ACCURATE).source.model == runtimes.POSE_ACCURATE      # as it was asked for
 
 
