@@ -130,7 +130,8 @@ class GraphedCuda(Runtime):
         images = torch.zeros(shape, dtype=torch.uint8, device="cuda")
         pinned = torch.zeros(shape, dtype=torch.uint8, pin_memory=True)
         self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.inference_mode(), torch.cuda.stream(self._stream):
+        # Before torch 2.8 the first run of a new shape must not fall into the capture of another network.
+        with CAPTURING, torch.inference_mode(), torch.cuda.stream(self._stream):
             for _ in range(WARM_UP_RUNS):
                 outputs = as_tuple(self._forward(images))
             shapes = tuple(tuple(output.shape) for output in outputs)
@@ -155,8 +156,10 @@ class GraphedCuda(Runtime):
                 # goes on asking the graph which allocations are its own.
                 torch.cuda.set_stream(stream)
                 self._failed.append(graph)
+                end = getattr(torch._C, "_cuda_endAllocateToPool", None) \
+                    or torch._C._cuda_endAllocateCurrentStreamToPool            # its name before torch 2.8
                 with contextlib.suppress(Exception):
-                    torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
+                    end(torch.cuda.current_device(), pool)
                 torch.cuda.synchronize()
                 self.info["cuda_graphs"] = f"no: {str(error).splitlines()[0]}"
         return _Step(images, pinned, packed, torch.empty(packed.shape, pin_memory=True), shapes, replay)

@@ -138,6 +138,8 @@ def readable(draw, pool: shards.Pool) -> dict:
 
 
 _told: set[str] = set()
+PREFETCH = 2
+"""Batches that each worker has ready, in shared memory: containers often have 64 MB of it."""
 
 
 def collate(rows) -> dict:
@@ -150,7 +152,7 @@ def stream(settings: Settings, shelf: Shelf, first: int, size_of, workers: int, 
     this process; ``pinned`` ones are copied to a GPU while it computes."""
     cv2.setNumThreads(1)                                # a forked worker cannot end the threads of its parent's OpenCV
     loader = DataLoader(_Samples(settings, rank), batch_size=None, sampler=_Keys(shelf, first, size_of),
-                        num_workers=workers, prefetch_factor=4 if workers else None, persistent_workers=False,
+                        num_workers=workers, prefetch_factor=PREFETCH if workers else None, persistent_workers=False,
                         pin_memory=pinned, worker_init_fn=_leave_interrupts)
     return iter(loader)
 

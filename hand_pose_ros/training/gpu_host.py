@@ -20,8 +20,9 @@ from hand_pose_ros.synthesis import shards as rendered
 from hand_pose_ros.training import settings, shards
 
 FIRST_SHARDS = 3
-END_S = 60.0
-"""Of a call, for what is not training: the start of the trainer, and in the end checkpoint, measuring and export."""
+START_S, END_S = 20.0, 60.0
+"""Of a call, for what is not training: the start of the trainer, with torch and CUDA, whose clock begins after it; and
+in the end checkpoint, measuring and export."""
 
 
 def add_arguments(parser) -> None:
@@ -99,7 +100,7 @@ def main(args) -> int:
 def _train(args, left_s: float) -> list[str]:
     """Arguments of ``hand-pose`` for a training that ends in ``left_s`` seconds."""
     result = args.result or Path(args.state) / "models" / Path(args.settings).stem
-    stop = max(1.0, left_s - min(END_S, args.limit / 3))
+    stop = max(1.0, left_s - min(START_S + END_S, args.limit / 3))
     return ["train", args.settings, "--shards", args.shards, "--out", args.state, "--pieces", "--result", str(result),
             "--minutes", str(args.minutes), "--stop-after", str(stop), "--workers", str(args.loader_workers),
             "--held-out", str(args.held_out), "--eval-every", str(args.eval_every),

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -27,6 +28,9 @@ CHECKPOINT = "last.pt"
 CHECKPOINT_S = 180.0
 CHECK_STEPS = {"cuda": 10}
 """Steps, by kind of device, before their losses are looked at: a GPU would stand still at each look. Else 1."""
+MEASURING = timedelta(hours=6)
+"""For so long the other processes wait for the first, which measures alone; by itself NCCL gives up after 10 minutes.
+"""
 LOG_BATCHES = 50
 MAX_ROLLBACKS = 5
 LEAST_SHARED = 0.5
@@ -417,7 +421,7 @@ def leave() -> None:
 def _has_bf16(device: torch.device) -> bool:
     """Whether bf16 is quicker than fp32 there: on a CPU without AVX-512 BF16 or AMX it is emulated, and slow."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(host.processor_flags() & {"avx512_bf16", "amx_bf16"})
 
 
@@ -432,9 +436,9 @@ def _groups(network, decay: float):
 def _join() -> tuple[int, int]:
     """(rank, world size), joining torchrun's group if there is one."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    if distributed.is_initialized():
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=MEASURING)
+    if distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1

@@ -1,6 +1,8 @@
 """What the networks are taught. Every loss is a mean over the batch and comes with its parts, for the log."""
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 
@@ -84,9 +86,15 @@ def _laplace(error: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
 
 def _bone_error(xyz: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """(N, 1) sum over bones of the errors of bone vectors (Sun et al., compositional pose regression, ICCV 2017)."""
-    parents, children = (list(side) for side in zip(*BONES))
+    parents, children = _bones(xyz.device)
     error = (xyz - truth)[:, children] - (xyz - truth)[:, parents]
     return error.abs().sum((1, 2))[:, None]
+
+
+@functools.lru_cache(maxsize=None)
+def _bones(device: torch.device) -> torch.Tensor:
+    """(2, 20) parents and children, there once: lists as indices go up anew with every step, and stop the GPU."""
+    return torch.tensor(BONES, device=device).T
 
 
 def _heat_divergence(heat: torch.Tensor, uv: torch.Tensor) -> torch.Tensor:
