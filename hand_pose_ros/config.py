@@ -62,11 +62,11 @@ SETTINGS = (
     Setting("image_is_rectified", False, "The image is already undistorted (image_rect): use P of camera_info."),
     Setting("mirrored_image", False, "The image was mirrored after capture (selfie view). Pixels stay those of the "
             "image; sides and metres are those of the real world."),
-    Setting("filter_min_cutoff_hz", 1.5, "One-Euro cutoff of a hand at rest: lower is smoother.", unit="Hz", low=0.01,
+    Setting("filter_min_cutoff_hz", 1.0, "One-Euro cutoff of a hand at rest: lower is smoother.", unit="Hz", low=0.01,
             high=100.0, live=True),
-    Setting("filter_beta", 2.0, "One-Euro cutoff added per speed of one hand length per second: higher lags less.",
+    Setting("filter_beta", 5.0, "One-Euro cutoff added per speed of one hand length per second: higher lags less.",
             unit="Hz s", low=0.0, high=100.0, live=True),
-    Setting("filter_derivative_cutoff_hz", 2.0, "One-Euro cutoff of the speed itself.", unit="Hz", low=0.01, high=100.0,
+    Setting("filter_derivative_cutoff_hz", 1.0, "One-Euro cutoff of the speed itself.", unit="Hz", low=0.01, high=100.0,
             live=True),
     Setting("track_timeout_s", 0.5, "A hand unseen for longer gets a new track id when it comes back. Less than the "
             "time between two images: nothing is followed from one to the next.", unit="s", low=0.0, high=10.0,
