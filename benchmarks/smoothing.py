@@ -4,7 +4,7 @@
 
 The networks see each bag once; its raw hands then go through the tracker with each setting. Error: filtered joints
 against the bag's truth, mean px over hands that were found; aperture: of thumb and index of the teleoperation's bag, as
-a gripper of 80 mm has it. Jitter: metrics.jitter_px, which slow motion does not count in.
+a gripper of 80 mm has it. Jitter: metrics.jitter_px, which slow motion does not count in. Lag: of the two hands.
 """
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from hand_pose_ros import bags, gestures, messages, pipeline, tracking  # noqa: E402
+from hand_pose_ros import bags, messages, pipeline, tracking  # noqa: E402
 from hand_pose_ros.config import Config  # noqa: E402
 from hand_pose_ros.evaluation import metrics  # noqa: E402
-from hand_pose_ros.gripper import TeleopConfig  # noqa: E402
+from hand_pose_ros.gripper import TeleopConfig, opening_of  # noqa: E402
 
 BAGS = {name: ROOT / "test" / "data" / f"{name}.mcap" for name in ("virtual_hands", "teleop_hand")}
 SAME_HAND_PX = 40.0
@@ -69,13 +69,21 @@ def jitter_px(frames: list) -> float:
 
 def aperture_mm(frames: list) -> np.ndarray:
     """Errors of the opening in images with one hand."""
-    settings = TeleopConfig()
+    config = TeleopConfig()
+    return np.array([GRIPPER_MM * abs(opening_of(hands[0], config) - opening_of(true[0], config))
+                     for _, hands, true in frames if len(hands) == len(true) == 1])
 
-    def opening(hand) -> float:
-        share = gestures.aperture(hand.joints_rel_m, hand.hand_length_m) - settings.aperture_closed
-        return GRIPPER_MM * float(np.clip(share / (settings.aperture_open - settings.aperture_closed), 0.0, 1.0))
-    return np.array([abs(opening(hands[0]) - opening(true[0])) for _, hands, true in frames
-                     if len(hands) == len(true) == 1])
+
+def lag_ms(frames: list) -> float:
+    """By how much a hand is behind its true self: the share of the true speed [px/s] that its error holds."""
+    behind = speed = 0.0
+    for (before_ns, _, before), (_, hands, true), (after_ns, _, after) in zip(frames, frames[1:], frames[2:]):
+        for hand in hands if len(before) == len(true) == len(after) else ():
+            which = int(np.argmin([np.linalg.norm(hand.joints_px - one.joints_px, axis=-1).mean() for one in true]))
+            v = (after[which].joints_px - before[which].joints_px) / (1e-9 * (after_ns - before_ns))
+            behind += ((true[which].joints_px - hand.joints_px) * v).sum()
+            speed += (v * v).sum()
+    return 1e3 * behind / speed
 
 
 def main() -> int:
@@ -87,16 +95,16 @@ def main() -> int:
     args = parser.parse_args()
     base = Config(pose_model=args.pose_model, runtime="onnxruntime")
     seen = {name: look(path, base) for name, path in BAGS.items()}
-    print("| min cutoff | beta | error px, two hands | jitter px | aperture mm (p95) | jitter px |\n"
-          "|---|---|---|---|---|---|")
+    print("| min cutoff | beta | error px, two hands | lag ms | jitter px | aperture mm (p95) | jitter px |\n"
+          "|---|---|---|---|---|---|---|")
     for cutoff in args.min_cutoff:
         for beta in args.beta:
             config = replace(base, filter_min_cutoff_hz=cutoff, filter_beta=beta,
                              filter_derivative_cutoff_hz=args.derivative_cutoff)
             two, one = (smoothed(seen[name], config) for name in BAGS)
             off = aperture_mm(one)
-            print(f"| {cutoff:g} | {beta:g} | {error_px(two):.2f} | {jitter_px(two):.2f} | {off.mean():.1f} "
-                  f"({np.percentile(off, 95):.0f}) | {jitter_px(one):.2f} |", flush=True)
+            print(f"| {cutoff:g} | {beta:g} | {error_px(two):.2f} | {lag_ms(two):.0f} | {jitter_px(two):.2f} | "
+                  f"{off.mean():.1f} ({np.percentile(off, 95):.0f}) | {jitter_px(one):.2f} |", flush=True)
     return 0
 
 

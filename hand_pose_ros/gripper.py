@@ -618,12 +618,17 @@ def _follow(state: TeleopState, hand: Hand, observation: Observation, config: Te
         # A rotation vector is an axial vector: under a reflection of the axes it also changes sign.
         rotation = rotation_from_vector(np.linalg.det(axes) * (axes @ filtered.value[3:])) @ rotation
 
-    share = (gestures.aperture(hand.joints_rel_m, hand.hand_length_m) - config.aperture_closed) \
-        / (config.aperture_open - config.aperture_closed)
-    opening = one_euro(state.opening, np.clip(share, 0.0, 1.0), observation.stamp_ns, config.min_cutoff_hz,
+    opening = one_euro(state.opening, np.array(opening_of(hand, config)), observation.stamp_ns, config.min_cutoff_hz,
                        config.beta_hz_per_m_s)
     state = _grip(state, float(opening.value), config)
     return replace(state, hand=filtered, opening=opening, wish=Target(position, rotation))
+
+
+def opening_of(hand: Hand, config: TeleopConfig) -> float:
+    """The opening that thumb and index show: 0 closed, 1 open."""
+    aperture = gestures.aperture(hand.joints_rel_m, hand.hand_length_m)
+    share = (aperture - config.aperture_closed) / (config.aperture_open - config.aperture_closed)
+    return float(np.clip(share, 0.0, 1.0))
 
 
 def _grip(state: TeleopState, opening: float, config: TeleopConfig) -> TeleopState:

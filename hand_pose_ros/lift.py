@@ -10,7 +10,8 @@ scene about the camera's centre changes no pixel, so everything is solved in han
    conditional mean of the Gaussian model). At the network's usual sigmas a visible joint ends up on its ray at the
    depth of the shape, a hidden one nearer to the shape. Chosen by measurement: see test_fused_placement_is_best.
 3. Metres: times the hand length. A depth image measures the product of hand length and distance; a Kalman update
-   divides the correction between the two.
+   divides the correction between the two, the hand's size with the weights of Student's t (Lange et al., Robust
+   statistical modeling using the t distribution, JASA 1989, section 2): a child is no outlier.
 
 The covariance follows the same steps and is checked by chi-square in the tests.
 """
@@ -49,7 +50,8 @@ SIZE_FREEDOM = 2.0
 """Degrees of freedom of Student's t for the size of a hand that a depth image measures: children, and another person
 than the calibrated one, are commoner than normal distributions have them."""
 SHORTEST_M, LONGEST_M = 0.12, 0.24
-"""Hand lengths from a child of five years to the largest adult: what depth is believed of, beside what is expected."""
+"""Hand lengths that depth is believed of, beside what is expected: from a child of five years to beyond the largest
+men (123 mm; 193 +- 10 mm; sources in synthesis/anthropometry.py)."""
 
 
 @dataclass(frozen=True, eq=False)

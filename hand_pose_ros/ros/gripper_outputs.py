@@ -12,7 +12,7 @@ GOAL_PERIOD_S = 0.2
 SMALLEST_CHANGE = 0.01
 """An action goal is sent at most so often, and only if the opening has changed by this share of the gripper's range:
 each goal replaces the one before, so that a controller that is flooded with them never gets to move, and servers keep
-those that are over (Humble's for 15 minutes) and tell of all of them with every change (ros2/rcl#1103)."""
+those that are over (Humble's for 15 minutes, ros2/rcl#1012) and tell of all of them with every change."""
 SETTLED_S, SETTLED_CHANGE = 1.0, 1e-3
 """After this time without a goal so small a change counts too, so that the gripper ends where it was sent."""
 RETRY_S = 1.0

@@ -342,7 +342,7 @@ class HandPoseNode(LifecycleNode):
 
     def _start_anew(self) -> None:
         self._engine.reset()
-        self._last_stamp_ns = None
+        self._last_stamp_ns = self._no_depth_since_s = None
 
     def _depth(self, message: Any, shape: Sequence[int], frame_id: str) -> Any:
         if message is None:

@@ -19,10 +19,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .. import gestures, messages
+from .. import messages
 from ..config import Config
 from ..errors import HandPoseError
-from ..gripper import TeleopConfig
+from ..gripper import TeleopConfig, opening_of
 from ..resources import folder
 from . import environment, teleop_record
 from .demo import make_folder, stop
@@ -154,9 +154,7 @@ def receive(processes: dict[str, subprocess.Popen], hands_topic: str, truth_topi
         hands, _ = messages.read_array(message)
         if not hands:
             return None
-        aperture = gestures.aperture(hands[0].joints_rel_m, hands[0].hand_length_m)
-        way = (aperture - config.aperture_closed) / (config.aperture_open - config.aperture_closed)
-        return 1e-9 * messages.stamp_ns(message.header), float(np.clip(way, 0.0, 1.0))
+        return 1e-9 * messages.stamp_ns(message.header), opening_of(hands[0], config)
 
     def on_hands(message: Any) -> None:
         seen = share(message)

@@ -156,9 +156,9 @@ class GraphedCuda(Runtime):
                 # goes on asking the graph which allocations are its own.
                 torch.cuda.set_stream(stream)
                 self._failed.append(graph)
-                end = getattr(torch._C, "_cuda_endAllocateToPool", None) \
-                    or torch._C._cuda_endAllocateCurrentStreamToPool            # its name before torch 2.8
                 with contextlib.suppress(Exception):
+                    end = getattr(torch._C, "_cuda_endAllocateToPool", None) \
+                        or torch._C._cuda_endAllocateCurrentStreamToPool        # its name before torch 2.8
                     end(torch.cuda.current_device(), pool)
                 torch.cuda.synchronize()
                 self.info["cuda_graphs"] = f"no: {str(error).splitlines()[0]}"
