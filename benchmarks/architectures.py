@@ -1,7 +1,7 @@
 """Error against latency of the pose network families, all trained by one recipe on equally many pictures; from scratch,
 but for the one that ships, whose backbone begins with ImageNet.
 
-    python3 benchmarks/architectures.py --shards SHARDS --out RUNS [--eval ../shared/eval] [--steps 800]
+    python3 benchmarks/architectures.py --shards SHARDS --out RUNS [--eval FOLDER] [--steps 800]
 
 An interrupted run goes on where it was. Prints a Markdown table and leaves it in RUNS/architectures.md. The latency is
 that of one crop in ONNX Runtime on one thread, in milliseconds of this machine and in units of the light network's; the

@@ -1,6 +1,6 @@
 """Speed of `hand-pose evaluate`: the share of time that is not the pipeline's, and what a second core brings.
 
-    python3 benchmarks/evaluation_speed.py [--data ../shared/eval] [--bag test/data/virtual_hands.mcap] [--bags 10]
+    python3 benchmarks/evaluation_speed.py [--data FOLDER] [--bag test/data/virtual_hands.mcap] [--bags 10]
 
 Share   of the wall time in which pipeline.step does not run, since reading, scoring and writing happen beside it: for a
         labelled folder, for the bag --repeat times in a row (20 s of recording) without results bag and video, and
@@ -123,7 +123,7 @@ def scale(folder: Path, bag: str, count: int) -> None:
 def main() -> None:
     """Run what the options ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default=str(ROOT.parent / "shared" / "eval"), help="labelled folder; '' to leave out")
+    parser.add_argument("--data", default="", help="labelled folder; left out if there is none")
     parser.add_argument("--bag", default=str(ROOT / "test" / "data" / "virtual_hands.mcap"))
     parser.add_argument("--repeat", type=int, default=5, help="how often the bag is played for the shares")
     parser.add_argument("--bags", type=int, default=10, help="how many for the scale; 0 to leave out")

@@ -1,6 +1,8 @@
 """What a second camera brings: error in metres of one camera alone and of the fusion, by the angle between the two.
 
     python3 benchmarks/fusion.py [--angles 20 45 90] [--motions reach wave rotate pinch] [--seconds 3] [--out FILE]
+    python3 benchmarks/fusion.py --angles 45 --seconds 2.4 --from-hands          # where the second camera is: by hands
+    python3 benchmarks/fusion.py --angles 45 --motions wave --raw                # not smoothed before they are fused
 
 Virtual hands of different owners (so of different true sizes) are filmed by two cameras that look at one place from two
 sides and are not synchronised: the second one's images come half a period later. Each has its own pipeline with the
@@ -22,7 +24,7 @@ import hand_pose_ros.one_blas_thread  # noqa: F401, E402
 import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from hand_pose_ros import fusion, models, pipeline  # noqa: E402
+from hand_pose_ros import extrinsics, fusion, models, pipeline  # noqa: E402
 from hand_pose_ros.config import Config  # noqa: E402
 from hand_pose_ros.frames import rotation_from_vector  # noqa: E402
 from hand_pose_ros.synthesis import motions, sequence  # noqa: E402
@@ -52,13 +54,13 @@ class SeenFrom:
                      for hand in self.motion.at(time_s + self.late_s))
 
 
-def film(chain, stage, moving, seconds: float, seed: int, start_ns: int):
-    """[(stamp, hands of the pipeline, true hands)] of one camera."""
+def film(chain, stage, moving, seconds: float, seed: int, start_ns: int, raw: bool):
+    """[(stamp, hands of the pipeline, true hands)] of one camera. raw: hands as measured, not smoothed."""
     config, state, out = Config(runtime="onnxruntime"), pipeline.PipelineState(), []
     for frame, truth in sequence.render_sequence(moving, fps=RATE_HZ, duration_s=seconds, seed=seed, start_ns=start_ns,
                                                  stage=stage):
         state, result = chain.step(state, replace(frame, depth=None), config)
-        out.append((frame.stamp_ns, result.hands, truth))
+        out.append((frame.stamp_ns, result.raw if raw else result.hands, truth))
     return out
 
 
@@ -88,6 +90,18 @@ def compare(first, second, pose) -> list[tuple]:
     return lines
 
 
+def by_hands(first: dict, second: dict, R, t) -> tuple[tuple, str]:
+    """The transform that the hands of all films tell, and how far it is from the true one."""
+    pairs = [pair for name in first for pair in extrinsics.pairs(
+        *([(stamp, hands) for stamp, hands, _ in films[name]] for films in (first, second)))]
+    found = extrinsics.solve(pairs)
+    turned = np.degrees(np.arccos(np.clip((np.trace(R.T @ found.R) - 1) / 2, -1, 1)))
+    apart = 1e3 * np.linalg.norm((found.R - R) @ R.T @ (PLACE - t) + found.t - t)
+    return (found.R, found.t), (f"by hands in {found.pairs} images: off by {turned:.1f} degrees, distance "
+                                f"{100 * (np.linalg.norm(found.t) / np.linalg.norm(t) - 1):+.0f} %, {apart:.0f} mm at "
+                                "the place that both look at")
+
+
 def nearest(hands, true):
     """The hand whose pixels fit the true one, None if none does."""
     size = np.ptp(true.joints_px, axis=0).max()
@@ -108,6 +122,9 @@ def main() -> None:
     parser.add_argument("--angles", type=float, nargs="+", default=[20.0, 45.0, 90.0], help="degrees")
     parser.add_argument("--motions", nargs="+", default=["reach", "wave", "rotate", "pinch"], choices=motions.MOTIONS)
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--raw", action="store_true", help="fuse hands that are not smoothed")
+    parser.add_argument("--from-hands", action="store_true",
+                        help="fuse with the transform that the hands tell (hand-pose calibrate-cameras)")
     parser.add_argument("--out", help="file for the table as well")
     args = parser.parse_args()
     chain, stage = pipeline.load(Config(runtime="onnxruntime")), sequence.Stage(sequence.DEFAULT_CAMERA)
@@ -118,18 +135,22 @@ def main() -> None:
     films = {}
     for number, name in enumerate(args.motions):
         films[name] = motions.make(name, np.random.default_rng([number, 76]))
-    first = {}
+    first, notes = {}, []
     for number, name in enumerate(args.motions):
-        first[name] = film(chain, stage, films[name], args.seconds, number, 10**9)
+        first[name] = film(chain, stage, films[name], args.seconds, number, 10**9, args.raw)
         work.update()
     for angle in args.angles:
         R = rotation_from_vector(np.array([0.0, np.deg2rad(angle), 0.0]))
-        t, late_s, lines = PLACE - R @ PLACE, 0.5 / RATE_HZ, []
+        t, late_s, second = PLACE - R @ PLACE, 0.5 / RATE_HZ, {}
         for number, name in enumerate(args.motions):
-            second = film(chain, stage, SeenFrom(films[name], R, t, late_s), args.seconds, number,
-                          10**9 + int(late_s * 1e9))
-            lines += compare(first[name], second, (R, t))
+            second[name] = film(chain, stage, SeenFrom(films[name], R, t, late_s), args.seconds, number,
+                                10**9 + int(late_s * 1e9), args.raw)
             work.update()
+        pose = R, t
+        if args.from_hands:
+            pose, said = by_hands(first, second, R, t)
+            notes.append(f"{angle:g} degrees, {said}.")
+        lines = [line for name in args.motions for line in compare(first[name], second[name], pose)]
         if not lines:
             rows.append(f"| {angle:g} deg | 0 | | | | | | |")
             continue
@@ -139,7 +160,7 @@ def main() -> None:
                     f"{joined[:, 6].mean():.1f} / {np.median(joined[:, 6]):.1f} | {np.median(joined[:, 7]):.0f} |")
     work.close()
     weights = ", ".join(f"{name} {models.card(name)['sha256'][:8]}" for name in ("detector_light", "pose_light"))
-    text = "\n".join([*rows, "", f"Weights: {weights}."])
+    text = "\n".join([*rows, "", *notes, f"Weights: {weights}."])
     print(text)
     if args.out:
         Path(args.out).write_text(text + "\n")

@@ -1,5 +1,7 @@
 """Every error this package raises on purpose. Each message names the bad value and the remedy."""
 
+from importlib import metadata
+
 
 class HandPoseError(Exception):
     """Base of all errors raised on purpose; catch this one at the rim."""
@@ -19,3 +21,13 @@ class FrameError(HandPoseError):
 
 class DataError(HandPoseError):
     """A data set, bag, label file, shard or asset that cannot be read as what it claims to be."""
+
+
+def pip_install(*packages: str) -> str:
+    """The command that installs Python packages, as a remedy. It keeps a numpy 1: a robot's cv_bridge was built for it,
+    and packages that only ask for a newer numpy would replace it."""
+    try:
+        old = int(metadata.version("numpy").partition(".")[0]) < 2
+    except (metadata.PackageNotFoundError, ValueError):
+        old = False
+    return " ".join(["pip install", *packages, *['"numpy<2"'] * old])

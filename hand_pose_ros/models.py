@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hand_pose_ros.errors import ConfigError, ModelError
+from hand_pose_ros.errors import ConfigError, ModelError, pip_install
 from hand_pose_ros.resources import folder
 
 VERSION = 1
@@ -88,7 +88,8 @@ def load_weights(name: str, root: str | Path | None = None) -> dict[str, np.ndar
     try:
         from safetensors.numpy import load
     except ImportError as error:
-        raise ModelError(f"reading {where} needs the safetensors package ({error}): pip install safetensors") from error
+        raise ModelError(f"reading {where} needs the safetensors package ({error}): "
+                         f"{pip_install('safetensors')}") from error
     try:
         weights = load(data)
     except Exception as error:                          # safetensors raises its own kinds

@@ -67,7 +67,8 @@ class DexRetargeting:
             from dex_retargeting.retargeting_config import RetargetingConfig
         except ImportError as error:
             raise ConfigError(f"retargeting needs the package dex-retargeting ({error}): "
-                              "pip install -r requirements/retarget.txt") from error
+                              "pip install -r requirements/retarget.txt, in an environment of its own where cv_bridge "
+                              "needs numpy 1: dex-retargeting brings numpy 2") from error
         try:
             RetargetingConfig.set_default_urdf_dir(str(urdf_folder))
             self._retargeting = RetargetingConfig.load_from_file(str(config_file)).build()

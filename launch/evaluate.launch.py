@@ -17,6 +17,8 @@ from launch.events import Shutdown, matches_action
 from launch.events.process import SignalProcess
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
+from hand_pose_ros.ros.launch_arguments import refuse_unknown
+
 ARGUMENTS = {
     "bag": ("", "the bag to play: .mcap, .db3 or a rosbag2 folder"),
     "out": ("evaluation", "new folder for the recording, the results and the report"),
@@ -48,13 +50,14 @@ def generate_launch_description():
 def processes(context):
     """Node and recorder; the player when the node is ready; the report when the recorder has closed its file."""
     given = {name: context.launch_configurations[name] for name in ARGUMENTS}
+    share = get_package_share_directory("hand_pose_ros")
+    refuse_unknown("evaluate.launch.py", share, ARGUMENTS)
     play_command, record_command, report_command = commands(given)
     recording = Path(record_command[-1])
     if recording.exists():                              # ros2 bag would refuse, and the report be of the earlier run
         raise ValueError(f"{recording} exists already; give a new folder with out:=, or remove that one")
-    share = Path(get_package_share_directory("hand_pose_ros"))
     node = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(share / "launch" / "hand_pose.launch.py")),
+        PythonLaunchDescriptionSource(str(Path(share, "launch", "hand_pose.launch.py"))),
         launch_arguments=[(name, given[name]) for name in NODE_ARGUMENTS])
     record = ExecuteProcess(cmd=record_command, output="screen")
     play = ExecuteProcess(cmd=play_command, output="screen")

@@ -16,14 +16,17 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from hand_pose_ros.ros.environment import FASTDDS_PROFILE, profile_variable, wants_profile
-from hand_pose_ros.ros.launch_arguments import is_true, listed, rviz
-from hand_pose_ros.ros.parameters import sections
+from hand_pose_ros.ros.launch_arguments import is_true, listed, refuse_unknown, rviz
+from hand_pose_ros.ros.parameters import all_settings, sections
 
 ARGUMENTS = {
     "image": ("", "base image topic; relative names are below each camera's namespace; empty: as in the config file"),
     "camera_info": ("", "camera_info topic; empty: as in the config file, there empty means beside the image topic"),
     "depth": ("", "depth image registered to the colour image; empty: as in the config file"),
     "config": ("webcam", "webcam, realsense, replay, or the path of a YAML file of parameters"),
+    "hand_calibration_file": ("", "file of hand-pose calibrate: the length of the hand; empty: as in the config file"),
+    "image_is_rectified": ("", "true: the images have no lens distortion any more, whatever camera_info says; empty: "
+                           "as in the config file"),
     "runtime": ("", "auto, tensorrt, cuda, onnxruntime, cpu, ...: the parameter runtime; empty: as in the config file"),
     "namespace": ("", "namespace of the node, for one camera"),
     "cameras": ("", "several cameras: their namespaces, separated by commas, e.g. /cam_left,/cam_right"),
@@ -37,8 +40,11 @@ ARGUMENTS = {
                         "commas; empty: camera_color_optical_frame with config:=realsense, else camera_optical_frame"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
 }
-SETTINGS = {"image": "image_topic", "camera_info": "camera_info_topic", "depth": "depth_topic", "runtime": "runtime"}
+SETTINGS = {"image": "image_topic", "camera_info": "camera_info_topic", "depth": "depth_topic", "runtime": "runtime",
+            "hand_calibration_file": "hand_calibration_file"}
 """Arguments that are parameters of type string."""
+SWITCHES = ("image_is_rectified", "autostart", "use_sim_time")
+"""Arguments that are parameters of type bool, of the same name."""
 TOPICS = ("image", "camera_info", "depth")
 """Those of them that name a topic of one camera."""
 FIXED_FRAMES = {"realsense": "camera_color_optical_frame"}
@@ -58,6 +64,7 @@ def nodes(context):
     """One node per camera, and if asked for fusion and RViz."""
     given = {name: context.launch_configurations[name] for name in ARGUMENTS}
     share = Path(get_package_share_directory("hand_pose_ros"))
+    refuse_unknown("hand_pose.launch.py", share, ARGUMENTS, {setting.name for setting in all_settings()}, "run")
     config = config_file(given["config"], share)
     cameras = listed(given["cameras"])
     check_cameras(given, cameras, config)
@@ -163,5 +170,5 @@ def own_parameters(given):
     """Parameters that were given as arguments; they overrule the config file."""
     own = {parameter: ParameterValue(given[name], value_type=str)
            for name, parameter in SETTINGS.items() if given[name]}
-    own.update({name: is_true(name, given[name]) for name in ("autostart", "use_sim_time") if given[name]})
+    own.update({name: is_true(name, given[name]) for name in SWITCHES if given[name]})
     return own

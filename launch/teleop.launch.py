@@ -17,8 +17,9 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from hand_pose_ros.ros.launch_arguments import is_true, rviz
+from hand_pose_ros.ros.launch_arguments import is_true, refuse_unknown, rviz
 from hand_pose_ros.ros.parameters import check_file, sections
+from hand_pose_ros.teleop_settings import SETTINGS as PARAMETERS
 
 ARGUMENTS = {
     "hands": ("", "HandPose21Array to steer by; empty: as in the config file, there /hand_pose/hands"),
@@ -58,6 +59,8 @@ def generate_launch_description():
 def nodes(context):
     """The teleoperation, and the simulated robot if asked for."""
     given = {name: context.launch_configurations[name] for name in ARGUMENTS}
+    refuse_unknown("teleop.launch.py", get_package_share_directory("hand_pose_ros"), ARGUMENTS,
+                   {setting.name for setting in PARAMETERS}, "teleop")
     check_config(given["config"], given["namespace"], context)
     own = own_parameters(given)
     known = from_file(given["config"], node_name(given["namespace"], context)) | {

@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from ..errors import ConfigError, HandPoseError
+from ..errors import ConfigError, HandPoseError, pip_install
 
 Unit = dict[str, Any]
 Work = Callable[[Unit, dict[str, Any]], Any]
@@ -71,7 +71,7 @@ def ray(jobs: int, address: str | None) -> Iterator[Spread]:
     try:
         import ray as engine
     except ImportError as error:
-        raise ConfigError("the engine ray needs the Python package ray: pip install ray, or use --engine local") \
+        raise ConfigError(f"the engine ray needs the Python package ray: {pip_install('ray')}, or use --engine local") \
             from error
     if not engine.is_initialized():
         # _node_ip_address: an embedded cluster listens on this machine only

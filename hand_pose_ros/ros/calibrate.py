@@ -19,8 +19,8 @@ from . import process
 from .qos import RESULTS
 
 
-ASK_S = 3.0
-"""For so long the node that publishes the hands is waited for, to ask it for its parameter."""
+ASK_S, ASK_AGAIN_S = 3.0, 0.5
+"""For so long the node that publishes the hands is waited for, to ask it for its parameter, and asked so often."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,8 +49,10 @@ def main(args: argparse.Namespace) -> int:
         print(f"not measured within {args.timeout:g} s; last: {said}")
         return 1
     calibration.save(args.out, size)
+    use = f"hand_calibration_file:={Path(args.out).expanduser().resolve()}"
     print(f"hand length {1000 * size.hand_length_m:.0f} mm, from {size.samples} images and the {size.method}; stored "
-          f"in {args.out}\nuse it: hand_calibration_file:={Path(args.out).expanduser().resolve()}")
+          f"in {args.out}\nuse it: ros2 launch hand_pose_ros hand_pose.launch.py {use}\n"
+          f"or: hand-pose run --ros-args -p {use}")
     return 0
 
 
@@ -97,17 +99,21 @@ def measure(topic: str, distance_m: float, timeout_s: float, ros_args: list[str]
 def _refuse_a_calibrated_node(node, executor, topic: str, end_s: float) -> None:
     """Raises ConfigError if the hands come from a node that has a calibration file: it draws what depth measures
     towards that length. A node that does not answer until ``end_s`` is not asked any more."""
-    clients: dict[str, tuple] = {}
-    while time.monotonic() < end_s and not any(asked and asked.done() for _, asked in clients.values()):
+    clients, asked, again_s = {}, [], -math.inf
+    while time.monotonic() < end_s and not any(future.done() for _, future in asked):
         for publisher in node.get_publishers_info_by_topic(node.resolve_topic_name(topic)):
             name = f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
-            client, asked = clients.get(name) or (node.create_client(GetParameters, f"{name}/get_parameters"), None)
-            if asked is None and client.service_is_ready():
-                asked = client.call_async(GetParameters.Request(names=["hand_calibration_file"]))
-            clients[name] = client, asked
+            if name not in clients:
+                clients[name] = node.create_client(GetParameters, f"{name}/get_parameters")
+        ready = [name for name, client in clients.items() if client.service_is_ready()]
+        if ready and time.monotonic() > again_s:
+            # Again and again: an answer to somebody whom the node has not discovered yet is lost.
+            asked += [(name, clients[name].call_async(GetParameters.Request(names=["hand_calibration_file"])))
+                      for name in ready]
+            again_s = time.monotonic() + ASK_AGAIN_S
         executor.spin_once(timeout_sec=0.05)
-    for name, (_, asked) in clients.items():
-        values = asked.result().values if asked and asked.done() and asked.result() else []
+    for name, future in asked:
+        values = future.result().values if future.done() and future.result() else []
         if values and values[0].string_value:
             raise ConfigError(f"{name} runs with hand_calibration_file '{values[0].string_value}', towards which it "
                               "draws the length that depth measures: start it without, or give --distance")

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from .. import camera, config, imaging, messages, models, resources
-from ..errors import ConfigError, FrameError, HandPoseError, ModelError
+from ..errors import ConfigError, FrameError, HandPoseError, ModelError, pip_install
 from . import environment
 from .diagnostics import WARN as DIAGNOSTIC_WARN
 from .diagnostics import Punctuality
@@ -119,7 +119,7 @@ def _install(module: str) -> str:
         wheel = "ros-kilted-rclpy[fastrtps]" if module == "rclpy" else f"ros-{package}"
         return (f"with a ROS install: source it, or sudo apt install ros-<distro>-{package}; without: {sys.executable} "
                 f"-m pip install {wheel}")
-    return f"{sys.executable} -m pip install {PACKAGES.get(module, module)}"
+    return f"{sys.executable} -m {pip_install(PACKAGES.get(module, module))}"
 
 
 def version(package: str) -> str:
@@ -208,7 +208,7 @@ def networks(settings: Any) -> Iterator[Finding]:
         except HandPoseError as error:
             missing = isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name
             yield Finding(FAULT, "model", str(error), _install(missing.partition(".")[0]) if missing else
-                          "reinstall the package (with git: git lfs pull)")
+                          "reinstall the package (in a clone: git checkout -- models)")
             return
     try:
         serving = without_building(settings)

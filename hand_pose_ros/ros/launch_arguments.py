@@ -1,5 +1,10 @@
-"""What launch arguments and parameters that are text stand for: switches and lists."""
+"""What launch arguments and parameters that are text stand for: switches and lists; and which there are."""
 from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Collection
+from pathlib import Path
 
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
@@ -10,6 +15,29 @@ def is_true(name: str, text: str) -> bool:
     if word not in TRUE + FALSE:
         raise ValueError(f"{name}:={text} is neither true ({', '.join(TRUE[1:])}) nor false ({', '.join(FALSE[1:])})")
     return word in TRUE
+
+
+def refuse_unknown(file: str, share: str, arguments: Collection[str], parameters: Collection[str] = (),
+                   command: str = "") -> None:
+    """Raises ValueError for a name:=value of the command line that a launch file does not declare: launch itself says
+    nothing, and a misspelt dry_run:=true would drive the robot. Does nothing where another launch file includes this
+    one: what it was called with may be its own.
+
+    file: the launch file's name, share: this package's share folder, parameters: what the command ``hand-pose
+    <command>`` takes after --ros-args -p.
+    """
+    own = Path(share, "launch", file).resolve()
+    called = next((k for k, (before, word) in enumerate(zip(["", *sys.argv], sys.argv)) if Path(word).name == file
+                   and (before == "hand_pose_ros" or Path(word).resolve() == own)), len(sys.argv))
+    for word in sys.argv[called + 1:]:
+        name, given, _ = word.partition(":=")
+        if not given or name in arguments:
+            continue
+        close = difflib.get_close_matches(name, arguments, 1)
+        remedy = (f"it is a parameter: write it into a YAML file and give config:=FILE, or call hand-pose {command} "
+                  f"--ros-args -p {word}" if name in parameters else f"did you mean {close[0]}:=?" if close else
+                  f"ros2 launch hand_pose_ros {file} --show-args lists them")
+        raise ValueError(f"{word} is no argument of {file}; {remedy}")
 
 
 def rviz() -> str:

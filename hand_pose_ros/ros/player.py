@@ -63,7 +63,7 @@ class Player:
                 self._publisher(item.topic, type(item.message)).publish(item.message)
                 continue
             if started_s is None:                    # opening a bag takes its time: only now can its clock start
-                self._wait_for(lambda: False, SETTLE_S)         # the other topics are found a moment later
+                self._settle(camera)
                 self._transforms_heard(tf_listeners)
                 started_s = time.monotonic() - item.at_s / speed
                 started_ns = self._node.get_clock().now().nanoseconds - int(item.at_s / speed * 1e9)
@@ -98,6 +98,16 @@ class Player:
                     not static.wait_for_all_acked(Duration(seconds=ANSWER_TIMEOUT_S)):
                 print(f"player: fewer than {listeners} listen to /tf_static; the images go out all the same",
                       file=sys.stderr, flush=True)
+
+    def _settle(self, camera: Any) -> None:
+        """Wait until nobody has begun or ceased to listen to the images for SETTLE_S: the other topics are found a
+        moment later, and a node listens anew once it has seen in which quality they are offered."""
+        since_s = time.monotonic()
+        count, end_s = camera.get_subscription_count(), since_s + LISTENERS_TIMEOUT_S
+        while (now_s := time.monotonic()) < min(since_s + SETTLE_S, end_s):
+            rclpy.spin_once(self._node, timeout_sec=0.02)
+            if (heard := camera.get_subscription_count()) != count:
+                count, since_s = heard, now_s
 
     def _wait_for(self, condition: Callable[[], bool], timeout_s: float) -> None:
         """Spin until the condition holds or the time is over."""

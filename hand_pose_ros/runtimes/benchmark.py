@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from .. import limits
-from ..errors import ConfigError, HandPoseError, ModelError
-from . import AUTO, host, ladder, looks, pose_model
+from ..errors import ConfigError, HandPoseError, ModelError, pip_install
+from . import AUTO, POSE_ACCURATE, POSE_QUICK, host, ladder, looks, pose_model
 from .base import Options
 from .build import BUILT_RUNTIMES, DETECTOR
 from .cache import EngineCache
@@ -76,12 +76,13 @@ def main(args: argparse.Namespace) -> int:
     if args.measure:
         print(json.dumps(measured(args.measure, args)))
         return 0
-    args.pose_model = pose_model(args.pose_model, AUTO)
     if args.estimate:
         from .operations import estimate_lines
-        sources = [from_model("detector", args.detector_model), from_model("pose", args.pose_model)]
+        asked = (POSE_QUICK, POSE_ACCURATE) if args.pose_model == AUTO else (args.pose_model,)
+        sources = [from_model("detector", args.detector_model), *(from_model("pose", name) for name in asked)]
         print("\n".join(estimate_lines(sources, BATCHES)))
         return 0
+    args.pose_model = pose_model(args.pose_model, AUTO)
     if args.video:
         frames(argparse.Namespace(video=args.video, size=args.size, frames=1))     # else each process would say so
     if args.mediapipe and not (args.video and PEER.is_file()):
@@ -322,7 +323,7 @@ def plot(report: dict, path: Path) -> None:
     try:
         import matplotlib
     except ModuleNotFoundError as error:
-        raise HandPoseError("the plot needs matplotlib: pip install matplotlib, or leave --out away") from error
+        raise HandPoseError(f"the plot needs matplotlib: {pip_install('matplotlib')}, or leave --out away") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
     results = report["results"]

@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import bags, detect, messages, resources
 from .. import crop as crops
-from ..errors import DataError, FrameError, ModelError
+from ..errors import DataError, FrameError, ModelError, pip_install
 from ..skeleton import mano_joints
 from ..types import Camera, Frame
 from . import host, ort
@@ -79,7 +79,7 @@ def build_problem() -> str:
     """Why networks cannot be quantised here, "" if they can."""
     for package in ("onnx", "rosbags"):
         if not host.version(package):
-            return f"quantising needs the {package} package (pip install {package})"
+            return f"quantising needs the {package} package ({pip_install(package)})"
     if not Path(sample_bag()).is_file():
         return f"the sample bag {sample_bag()} is not there (build-engine --precision int8 --calibration FILE)"
     return host.torch_problem()
@@ -94,7 +94,7 @@ def quantised(model: bytes, pictures: np.ndarray) -> bytes:
                                               quantize_static)
         from onnxruntime.quantization.shape_inference import quant_pre_process
     except ImportError as error:
-        raise ModelError(f"int8 needs the onnx package ({error}): pip install onnx") from error
+        raise ModelError(f"int8 needs the onnx package ({error}): {pip_install('onnx')}") from error
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:

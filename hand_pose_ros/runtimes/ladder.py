@@ -5,7 +5,7 @@ import dataclasses
 import importlib
 from typing import Callable
 
-from ..errors import ConfigError, HandPoseError, ModelError
+from ..errors import ConfigError, HandPoseError, ModelError, pip_install
 from .background import Swapping, build_in_another_process
 from .base import HALF_REFUSED, NotBuilt, Options, Runtime, brief
 from .source import NetworkSource
@@ -94,8 +94,8 @@ def _open(runtime: str, source: NetworkSource, options: Options) -> Runtime:
     except HandPoseError:
         raise
     except ModuleNotFoundError as error:
-        raise ModelError(f"runtime {runtime}: the Python package {error.name} is missing here (pip install "
-                         f"{(error.name or '').partition('.')[0]})") from error
+        raise ModelError(f"runtime {runtime}: the Python package {error.name} is missing here "
+                         f"({pip_install((error.name or '').partition('.')[0])})") from error
     except Exception as error:
         raise ModelError(f"runtime {runtime}: {type(error).__name__}: {error}; "
                          f"choose another runtime or mend its installation") from error

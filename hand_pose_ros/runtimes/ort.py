@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import ModelError, pip_install
 from . import host
 from .agreement import refuse_disagreement
 from .base import NotBuilt, Options, Runtime, not_refused
@@ -90,14 +90,14 @@ def export(source: NetworkSource) -> bytes:
         except Exception as error:                   # exporters raise types of their own, which differ by version
             failures.append(f"{'dynamo' if dynamo else 'TorchScript'} exporter: {type(error).__name__}: {error}")
     raise ModelError(f"{source.model} cannot be exported to ONNX with torch {torch.__version__}: "
-                     + "; ".join(failures) + " (pip install onnx onnxscript, or runtime:=cpu)")
+                     + "; ".join(failures) + f" ({pip_install('onnx', 'onnxscript')}, or runtime:=cpu)")
 
 
 def onnx_problem() -> str:
     """Why ONNX Runtime cannot run here, "" if it can."""
     if host.version("onnxruntime") or host.version("onnxruntime-gpu"):
         return ""
-    return "onnxruntime is not installed (pip install onnxruntime)"
+    return f"onnxruntime is not installed ({pip_install('onnxruntime')})"
 
 
 def int8_problem() -> str:

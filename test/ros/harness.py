@@ -25,7 +25,7 @@ STANDIN = [sys.executable, str(Path(__file__).parent / "standin_node.py")]
 WIDTH, HEIGHT, FOCAL = 320, 240, 300.0
 FRAME = "camera_optical_frame"
 RIGHT, LEFT = ((110, 150), True), ((250, 140), False)
-START_S, ANSWER_S, AGAIN_S = 20.0, 6.0, 1.5
+START_S, ANSWER_S, AGAIN_S = 60.0, 15.0, 1.5
 
 
 class NodeProcess:
@@ -56,7 +56,7 @@ class NodeProcess:
         """Ctrl-C, then its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        return self.wait(8.0)
+        return self.wait(30.0)
 
     def __enter__(self) -> NodeProcess:
         return self
@@ -142,9 +142,12 @@ class Rig:
     # ------------------------------------------------------------------------------------------------------ receiving
 
     def spin(self, seconds: float) -> None:
-        end_s = time.monotonic() + seconds
-        while (left_s := end_s - time.monotonic()) > 0:
-            self.executor.spin_once(timeout_sec=left_s)
+        """Not less than a turn each 20 ms of it, so that what has arrived is taken though the machine stood still."""
+        end_s, turns = time.monotonic() + seconds, 0
+        while time.monotonic() < end_s or turns < 50 * seconds:
+            # Always the same time: rclpy then lets those that are ready take turns; else the first is always first.
+            self.executor.spin_once(timeout_sec=0.01)
+            turns += 1
 
     def until(self, condition, timeout_s: float = ANSWER_S, what: str = "", action=lambda: None, every_s: float = 0.05):
         """Spin, doing ``action`` every now and then, until condition() is true; returns its value."""

@@ -87,6 +87,7 @@ def test_without_distance_and_depth_it_says_what_is_missing(publisher, tmp_path,
 @pytest.mark.parametrize("publisher", [True], indirect=True)
 def test_depth_does_not_measure_a_hand_of_a_node_that_expects_another(publisher, tmp_path, capsys, monkeypatch):
     publisher.declare_parameter("hand_calibration_file", "/etc/anna.json")
+    monkeypatch.setattr(calibrate, "ASK_S", 20.0)
     out = tmp_path / "hand.json"
     with pytest.raises(ConfigError, match="test_calibrate_publisher runs with hand_calibration_file '/etc/anna.json'"):
         calibrate.main(arguments("--hands", TOPIC, "--out", str(out), "--timeout", "20"))

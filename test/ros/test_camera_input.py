@@ -21,7 +21,7 @@ from hand_pose_ros.ros import node as ros_node
 from hand_pose_ros.ros.node import HandPoseNode
 from hand_pose_ros.types import JointState, ScaleSource
 
-WAIT_S = 5.0
+WAIT_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -165,10 +165,10 @@ def test_a_camera_that_comes_is_no_longer_missed_at_once(world):
 
 
 def test_a_camera_that_goes_is_missed_after_a_while_and_not_at_once(world):
-    ear = Ear(world, "/front/going/image", silence_warning_s=1.0)
+    ear = Ear(world, "/front/going/image", silence_warning_s=3.0)
     publisher = world.camera.create_publisher(Image, "/front/going/image", 5)
     assert ear.hears(publisher)
-    end_s = time.monotonic() + 1.2                          # longer than that after the start, too
+    end_s = time.monotonic() + 3.2                          # longer than that after the start, too
     assert ear.until(lambda: time.monotonic() > end_s, lambda: publisher.publish(Image()))
     world.camera.destroy_publisher(publisher)
     assert ear.until(lambda: not world.listener.get_publishers_info_by_topic("/front/going/image"))
@@ -256,7 +256,8 @@ def test_silence_is_not_the_cameras_fault_while_this_node_gets_no_processor_time
     world.camera.destroy_publisher(publisher)
 
 
-def test_depth_comes_with_its_image(world):
+def test_depth_comes_with_its_image(world, monkeypatch):
+    monkeypatch.setattr(camera_input, "DEPTH_PATIENCE_S", 60.0)
     ear = Ear(world, "/front/rgbd/image", depth_topic="/front/rgbd/depth")
     color = world.camera.create_publisher(Image, "/front/rgbd/image", 5)
     depth = world.camera.create_publisher(Image, "/front/rgbd/depth", 5)
@@ -347,8 +348,9 @@ def test_images_without_a_stamp_go_without_depth_and_that_is_said(world):
 
 
 @pytest.mark.parametrize("jump", [True, False])
-def test_pairing_goes_on_after_time_went_back(world, jump):
+def test_pairing_goes_on_after_time_went_back(world, jump, monkeypatch):
     """jump: the ROS clock says so; else only the stamps do."""
+    monkeypatch.setattr(camera_input, "DEPTH_PATIENCE_S", 60.0)
     ear = Ear(world, f"/front/loop_{jump}/image", depth_topic="/front/loop/depth")
 
     def stamped(ns):

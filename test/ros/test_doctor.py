@@ -96,7 +96,7 @@ def test_cameras(camera, subject, text):
 ], ids=["size", "other frame", "no frame"])
 def test_what_the_node_only_warns_of_is_a_warning(changes, subject, text):
     with Camera(**{"info": SOUND, **changes}):
-        findings = list(doctor.ros_graph("/eye/image_raw", 0.5))
+        findings = list(doctor.ros_graph("/eye/image_raw", 1.0))
     warnings = [finding for finding in findings if finding.level == doctor.WARN]
     assert [f.subject for f in warnings] == [subject] and text in warnings[0].text and warnings[0].fix, findings
     assert not any(finding.level == doctor.FAULT for finding in findings)
@@ -105,11 +105,11 @@ def test_what_the_node_only_warns_of_is_a_warning(changes, subject, text):
 def test_images_rectified_by_their_name_and_what_only_p_says():
     raw = {**SOUND, "d": [0.1, 0.0, 0.0, 0.0, 0.0]}
     with Camera(raw, topic="/eye/image_rect"):
-        (warning,) = [f for f in doctor.ros_graph("/eye/image_rect", 0.5) if f.level == doctor.WARN]
+        (warning,) = [f for f in doctor.ros_graph("/eye/image_rect", 1.0) if f.level == doctor.WARN]
     assert "rectified by its name" in warning.text and "--rectified" in warning.fix
     only_p = {"width": 64, "height": 48, "p": [60.0, 0.0, 32.0, 0.0, 0.0, 60.0, 24.0, 0.0, 0.0, 0.0, 1.0, 0.0]}
     with Camera(only_p, topic="/eye/image_rect"):
-        found = list(doctor.ros_graph("/eye/image_rect", 0.5, rectified=True))
+        found = list(doctor.ros_graph("/eye/image_rect", 1.0, rectified=True))
     assert not any(f.level in (doctor.FAULT, doctor.WARN) for f in found), found
 
 
@@ -144,7 +144,7 @@ def test_a_part_of_the_sensor_explains_another_size_and_the_whole_of_it_does_not
     region = CameraInfo().roi
     region.width, region.height = width, height
     with Camera({**SOUND, "width": 128, "height": 96, "roi": region}):
-        findings = list(doctor.ros_graph("/eye/image_raw", 0.5))
+        findings = list(doctor.ros_graph("/eye/image_raw", 1.0))
     told = [finding.text for finding in findings if finding.level in (doctor.WARN, doctor.FAULT)]
     assert any("it is scaled" in text for text in told) == warned == bool(told), findings
 
@@ -181,7 +181,7 @@ def test_silence_is_told_from_want_of_processor_time(monkeypatch, starved):
     silent = Node("driver", context=context)
     silent.create_publisher(Image, "/mute/image_raw", 5)
     try:
-        findings = list(doctor.ros_graph("/mute/image_raw", 0.5))
+        findings = list(doctor.ros_graph("/mute/image_raw", 1.0))
     finally:
         silent.destroy_node()
         rclpy.shutdown(context=context)
@@ -321,7 +321,7 @@ def test_what_a_node_reports_keeps_its_weight_and_what_is_solved_goes():
     thread = threading.Thread(target=publish)
     thread.start()
     try:
-        findings = list(doctor.ros_graph(None, 0.5))
+        findings = list(doctor.ros_graph(None, 2.0))
     finally:
         stop.set()
         thread.join()
@@ -333,7 +333,7 @@ def test_what_a_node_reports_keeps_its_weight_and_what_is_solved_goes():
 
 def test_depth_images_are_no_faulty_colour_cameras():
     with Camera(SOUND), Camera(None, encoding="16UC1", topic="/eye/depth/image_rect_raw"):
-        findings = list(doctor.ros_graph(None, 0.5))
+        findings = list(doctor.ros_graph(None, 1.0))
     assert [finding.level for finding in findings if ": depth, for depth_topic" in finding.text] == [doctor.OK]
     assert not any(finding.level == doctor.FAULT for finding in findings), findings
 
@@ -353,5 +353,5 @@ def test_a_named_camera_that_only_sends_compressed_is_checked_there():
                 header.frame_id, header.stamp = self.frame, self.node.get_clock().now().to_msg()
                 publisher.publish(images.compressed_message(CompressedImage, header, self.picture))
     with Packed(None):
-        found = [one for one in doctor.ros_graph("/eye/image_raw", 0.5) if one.subject == "camera"]
+        found = [one for one in doctor.ros_graph("/eye/image_raw", 1.0) if one.subject == "camera"]
     assert found and all(one.level == doctor.OK and "/eye/image_raw/compressed" in one.text for one in found)

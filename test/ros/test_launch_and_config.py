@@ -49,7 +49,7 @@ def test_every_argument_is_described_and_used():
                               "use_sim_time", "rviz", "autostart", "log_level"}
     assert all(len(description) > 10 for _, description in arguments.values())
     used = set(re.findall(r'given\["(\w+)"\]', LAUNCH.read_text()))
-    used |= set(constant("SETTINGS")) | {"autostart", "use_sim_time"}
+    used |= set(constant("SETTINGS")) | set(constant("SWITCHES"))
     assert used == set(arguments)
 
 

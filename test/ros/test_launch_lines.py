@@ -109,12 +109,37 @@ def test_one_camera_is_one_node_with_the_config_file_and_what_was_given(nodes, m
     assert node.topics("image_raw") == ["/hand_pose", "/image_raw"]
     assert node.parameters == [str(ROOT / "config" / "webcam.yaml"), {}] and node.remappings == []
     (node,) = nodes("hand_pose", image="/camera/image", camera_info="info", depth="d", runtime="cpu", config="replay",
-                    namespace="left", use_sim_time="false", autostart="false", log_level="debug")
+                    namespace="left", use_sim_time="false", autostart="false", log_level="debug",
+                    hand_calibration_file="/anna.json", image_is_rectified="true")
     assert node.topics("image_raw") == ["/left/hand_pose", "/left/image_raw"]
     assert node.parameters == [str(ROOT / "config" / "replay.yaml"), {
         "image_topic": "/camera/image", "camera_info_topic": "info", "depth_topic": "d", "runtime": "cpu",
-        "use_sim_time": False, "autostart": False}]
+        "use_sim_time": False, "autostart": False, "hand_calibration_file": "/anna.json", "image_is_rectified": True}]
     assert node.arguments[-2:] == ["--log-level", "debug"]
+
+
+@pytest.mark.parametrize("file, called, said", [
+    ("teleop", "hand_pose_ros teleop.launch.py dryrun:=true", "dryrun:=true is no argument.*mean dry_run:="),
+    ("teleop", "hand_pose_ros teleop.launch.py gripper_takeover:=at_once",
+     "parameter.*hand-pose teleop --ros-args -p gripper_takeover:=at_once"),
+    ("hand_pose", "hand_pose_ros hand_pose.launch.py image:=/eye max_hands:=1",
+     "hand-pose run --ros-args -p max_hands:=1"),
+    ("hand_pose", f"{ROOT}/launch/hand_pose.launch.py qqqq:=1", "--show-args"),
+    ("evaluate", "hand_pose_ros evaluate.launch.py --debug bags:=x", "mean bag:="),
+    ("hand_pose", "hand_pose_ros hand_pose.launch.py image:=/eye --noninteractive", ""),
+    # What another launch file is called with is its own business.
+    ("hand_pose", "my_robot bringup.launch.py max_hands:=1 imag:=x", ""),
+    ("hand_pose", "my_robot hand_pose.launch.py max_hands:=1", ""),
+    ("hand_pose", "hand_pose_ros evaluate.launch.py bag:=x", ""),
+])
+def test_what_launch_would_ignore_without_a_word_is_refused(launch, monkeypatch, tmp_path, file, called, said):
+    monkeypatch.setattr(sys, "argv", ["ros2", "launch", *called.split()])
+    given = {"bag": "x", "out": str(tmp_path / "new")} if file == "evaluate" else {}
+    if said:
+        with pytest.raises(ValueError, match=said):
+            launch(file, **given)
+    else:
+        launch(file, **given)
 
 
 def test_the_fast_dds_profile_is_set_first_unless_the_user_has_one(launch, monkeypatch):

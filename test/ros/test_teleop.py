@@ -23,6 +23,7 @@ from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
 sys.path.append(str(Path(__file__).parents[1] / "core"))
+import services  # noqa: E402
 from test_gripper import R_BASE_CAMERA, hand  # noqa: E402
 from two_contexts import LATCHED, WAIT_S, TwoContexts  # noqa: E402
 
@@ -30,7 +31,7 @@ from hand_pose_ros import messages  # noqa: E402
 from hand_pose_ros.errors import ConfigError  # noqa: E402
 from hand_pose_ros.frames import quaternion  # noqa: E402
 from hand_pose_ros.msg import HandPose21, HandPose21Array  # noqa: E402
-from hand_pose_ros.ros import gripper_outputs  # noqa: E402
+from hand_pose_ros.ros import gripper_outputs, teleop_node  # noqa: E402
 from hand_pose_ros.ros.teleop_node import TeleopNode  # noqa: E402
 from hand_pose_ros.teleop_settings import SETTINGS  # noqa: E402
 from hand_pose_ros.types import JointState as JointState21  # noqa: E402
@@ -100,11 +101,7 @@ class Bench(TwoContexts):
         return bool(self.states) and self.states[-1] == "follow"
 
     def call(self, kind, name, request):
-        client = self.rig.create_client(kind, name)
-        self.until(client.service_is_ready, name)
-        done = client.call_async(request)
-        self.until(done.done, f"an answer of {name}")
-        return done.result()
+        return services.call(self.rig, self.until, kind, name, request)
 
     def commands(self):
         return sum(len(self.got[topic]) for topic in ("gripper", "target_pose", "target_twist"))
@@ -179,8 +176,9 @@ def test_nothing_is_computed_across_a_missing_transform(known):
         b.spin(0.1)
         b.clutch.publish(Bool(data=True))
         b.silent(0.4, lambda: b.send(hand()))
-        text = " ".join(b.states)
-        assert ("tool" if ROBOT[1] not in known else "transform from the camera") in text
+        words = "tool" if ROBOT[1] not in known else "transform from the camera"
+        b.until(lambda: words in " ".join(b.states), words, lambda: b.send(hand()))
+        b.silent(action=lambda: b.send(hand()))
 
 
 def test_emergency_stop_is_latched_until_reset_and_leaves_the_clutch_open():
@@ -278,8 +276,9 @@ def test_an_arm_that_stands_still_is_not_sent_further_and_stays_where_it_is():
         assert not b.following() and b.got["target_twist"][-1].twist.linear.x == 0.0
 
 
-def test_a_ros_clock_that_stops_ends_the_motion():
+def test_a_ros_clock_that_stops_ends_the_motion(monkeypatch):
     """As when the bag behind use_sim_time has ended: no stamp grows old any more."""
+    monkeypatch.setattr(teleop_node, "CLOCK_STANDS_S", 2.5)          # of the thread that ticks here, too
     with Bench(use_sim_time=True, **ARM) as b:
         clock = b.rig.create_publisher(ClockMessage, "/clock", 10)
         beat = b.rig.create_timer(
@@ -323,10 +322,12 @@ def test_dry_run_shows_and_sends_nothing():
         b.transforms(*ROBOT)
         b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose")
         b.engage()
-        b.until(lambda: b.got["preview"], "markers", lambda: b.send(hand((0, 0, 0.65))))
+
+        def told():
+            texts = [marker.text for message in b.got["preview"] for marker in message.markers]
+            return any("DRY RUN" in text and "follow" in text for text in texts)
+        b.until(told, "markers of a hand that is followed", lambda: b.send(hand((0, 0, 0.65))))
         assert b.commands() == 0 and not b.got["retarget"]
-        texts = [marker.text for message in b.got["preview"] for marker in message.markers if marker.text]
-        assert any("DRY RUN" in text and "follow" in text for text in texts)
 
 
 def test_old_images_never_close_the_clutch():
@@ -335,7 +336,7 @@ def test_old_images_never_close_the_clutch():
         b.spin(0.05)
         b.clutch.publish(Bool(data=True))
         b.silent(0.4, lambda: b.send(hand(), age_s=0.3))
-        assert "stale" in " ".join(b.states)
+        b.until(lambda: "stale" in " ".join(b.states), "the words", lambda: b.send(hand(), age_s=0.3))
 
 
 def test_clutch_service_closes_opens_and_refuses_when_a_gesture_decides():
@@ -355,12 +356,11 @@ def test_clutch_service_closes_opens_and_refuses_when_a_gesture_decides():
 
 
 def test_closing_starts_from_the_measured_opening():
-    with Bench(joint_states_topic="/joint_states", gripper_joint="g") as b:
+    with Bench(joint_states_topic="/joint_states", gripper_joint="g", tool_max_age_s=10.0,
+               gripper_speed_m_s=0.02) as b:
         states = b.rig.create_publisher(JointState, "/joint_states", 10)
-        b.until(lambda: states.get_subscription_count(), "discovery")
-        for _ in range(3):
-            states.publish(JointState(name=["x", "g"], position=[1.0, 0.07]))
-            b.spin(0.05)
+        b.until(lambda: b.tested._measured, "the opening",
+                lambda: states.publish(JointState(name=["x", "g"], position=[1.0, 0.07])))
         b.engage(opening=0.5)
         b.spin(0.2)
         assert not b.got["gripper"]                                          # closing the clutch leaves it alone
@@ -369,7 +369,8 @@ def test_closing_starts_from_the_measured_opening():
 
 
 def test_a_gripper_of_which_nobody_tells_is_taken_to_be_open_and_never_sent_further():
-    with Bench(joint_states_topic="/joint_states", gripper_start_m=float("nan"), gripper_open_m=0.04) as b:
+    with Bench(joint_states_topic="/joint_states", gripper_start_m=float("nan"), gripper_open_m=0.04,
+               gripper_speed_m_s=0.02) as b:
         b.engage(opening=0.5)
         b.until(lambda: b.got["gripper"] and b.got["gripper"][-1].data < 0.02, "a command",
                 lambda: b.send(hand(opening=0.2)))
@@ -410,6 +411,7 @@ def test_retargeting_joints_go_out_while_the_clutch_is_closed():
 
 def test_reasons_are_logged_once_each(capfd):
     with Bench() as b:
+        b.until(lambda: "no hand" in b.states[-1], "the words", b.send)
         for _ in range(10):
             b.send()
             b.spin(0.03)
@@ -548,7 +550,8 @@ def test_guessed_metres_move_no_arm_unless_asked():
             b.spin(0.1)
             b.clutch.publish(Bool(data=True))
             b.silent(0.6, lambda: b.send(hand()))
-            assert "no hand" in b.states[-1]
+            b.until(lambda: "no hand" in b.states[-1], "the words", lambda: b.send(hand()))
+            b.silent(action=lambda: b.send(hand()))
 
 
 @pytest.mark.parametrize("topic", ["/teleop/clutch", "/joy/dead_man"])

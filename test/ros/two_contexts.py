@@ -10,7 +10,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
-WAIT_S = 25.0
+WAIT_S = 60.0
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -57,10 +57,12 @@ class TwoContexts:
         return ""
 
     def spin(self, seconds: float) -> None:
-        end_s = time.monotonic() + seconds
-        while time.monotonic() < end_s:
+        """Not less than a turn each 20 ms of it, so that what has arrived is taken though the machine stood still."""
+        end_s, turns = time.monotonic() + seconds, 0
+        while time.monotonic() < end_s or turns < 50 * seconds:
             for executor in self.executors:
                 executor.spin_once(timeout_sec=0.002)
+            turns += 1
 
     def until(self, condition, what: str, action=lambda: None):
         """The first true value of ``condition()``, with ``action()`` again and again until then."""

@@ -234,7 +234,7 @@ raise RuntimeError("CUDA out of memory")
 def test_a_training_that_breaks_ends(folder):
     """A process waits for its loaders at its end, having sent them SIGTERM, which is not to end them at once."""
     script = BREAKS.format(settings=json.dumps(SMALL), folder=str(folder))
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=40,
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200,
                           env={**os.environ, "PYTHONPATH": str(Path(loop.__file__).parents[2])})
     assert done.returncode == 1 and done.stderr.strip().endswith("CUDA out of memory")
 
@@ -258,7 +258,7 @@ def test_workers_begin_though_opencv_has_run_on_several_threads_before(folder):
     call = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True,
                             env={**os.environ, "PYTHONPATH": str(Path(loop.__file__).parents[2])})
     try:
-        assert call.communicate(timeout=60)[0].strip() == "0"
+        assert call.communicate(timeout=200)[0].strip() == "0"
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(call.pid, signal.SIGKILL)
