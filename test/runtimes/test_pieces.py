@@ -43,6 +43,10 @@ def test_versions_that_do_not_load_together_are_not_there(tmp_path, monkeypatch)
 def test_a_jetson_names_its_release_and_what_torch_lacks_there(tmp_path, monkeypatch):
     assert not any(piece.name in ("L4T", "cuSPARSELt") for piece in pieces(EngineCache(tmp_path)))
     (tmp_path / "nv_tegra_release").write_text("# R36 (release), REVISION: 4.0, GCID: 37537400, BOARD: generic\n")
+
+    def absent(name):
+        raise OSError(name)
+    monkeypatch.setattr(runtime_pieces.ctypes, "CDLL", absent)                  # torch's CUDA wheel brings one
     release, sparse = runtime_pieces._jetson(tmp_path / "nv_tegra_release")
     assert "R36 (release), REVISION: 4.0" in release.said and not sparse.there and "docs/jetson.md" in sparse.said
     monkeypatch.setattr(runtime_pieces.ctypes, "CDLL", lambda name: name)
