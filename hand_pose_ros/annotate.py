@@ -49,6 +49,7 @@ def caption(hand: Hand) -> str:
 
 def _draw_hand(image: np.ndarray, hand: Hand) -> None:
     size = float(np.nanmax(hand.box[2:] - hand.box[:2])) if np.isfinite(hand.box).any() else 0.0
+    size = min(size, float(max(image.shape)))           # one joint far outside is no reason for dots without end
     thickness = int(np.clip(size / 70, 1, 8))
     radius = max(1.5, 0.016 * size)
     limit = 4.0 * max(image.shape)                      # cv2 draws nothing sensible far outside

@@ -436,15 +436,22 @@ class BagReader:
         """Messages with headers in the order of their stamps, equal stamps in the order of ``topics``.
 
         Every message is given, none is dropped; one that comes more than REORDER_NS of recording time after its place
-        is given late and counted in ``problems``.
+        is given late and counted in ``problems``. No message is kept for longer, whatever the stamps of others say.
         """
         rank = {topic: place for place, topic in enumerate(topics)}
         heap: list[tuple[int, int, int, Recorded]] = []
+        came: deque[tuple[int, int]] = deque()                      # in order of recording: number and time
+        given: set[int] = set()                                     # of them
         last = -(2 ** 63)
         for number, recorded in enumerate(self.messages(topics)):
             heapq.heappush(heap, (recorded.stamp_ns, rank[recorded.topic], number, recorded))
-            while heap and recorded.log_ns - heap[0][3].log_ns > REORDER_NS:
+            came.append((number, recorded.log_ns))
+            while came and recorded.log_ns - came[0][1] > REORDER_NS:
+                if came[0][0] in given:
+                    given.remove(came.popleft()[0])
+                    continue
                 last = self._count_late(heap[0], last)
+                given.add(heap[0][2])
                 yield heapq.heappop(heap)[3]
         while heap:
             last = self._count_late(heap[0], last)

@@ -28,6 +28,8 @@ STILL = 0.08
 """Largest movement, in hand lengths, during the pose."""
 DEPTH_GAP_S = 0.3
 """Images without depth that are passed over, as where depth comes with every second one."""
+LONGEST_GAP_S = 1.0
+"""Images further apart than this do not show that the hand was held still."""
 NO_DEPTH = "no depth on the hand: give a depth image, or the distance from the camera to the palm"
 LONGEST, SHORTEST = 0.30, 0.08
 MAX_SPREAD = 0.05
@@ -70,6 +72,8 @@ def step(state: CalibrationState, hands: tuple[Hand, ...], stamp_ns: int, distan
     """One image further. hands: raw hands of this image; distance_m: known distance along z from the camera to the
     palm, NaN to use the depth image. Stamps must be of images that follow each other; one that goes back starts anew.
     """
+    if state.place is not None and stamp_ns == state.last_ns:
+        return state, Progress(min((stamp_ns - state.since_ns) * 1e-9 / HOLD_S, 0.99), "the same image again")
     problem = _problem(state, hands, stamp_ns, distance_m)
     if problem == NO_DEPTH and state.place is not None and (stamp_ns - state.last_ns) * 1e-9 < DEPTH_GAP_S:
         return state, Progress(min((stamp_ns - state.since_ns) * 1e-9 / HOLD_S, 0.99), "hold still")
@@ -137,8 +141,10 @@ def _problem(state: CalibrationState, hands: tuple[Hand, ...], stamp_ns: int, di
     if len(hands) != 1:
         return "show one hand" if not hands else "show one hand only"
     hand = hands[0]
-    if state.place is not None and stamp_ns < state.since_ns:
+    if state.place is not None and stamp_ns < state.last_ns:
         return "the clock went back"
+    if state.place is not None and stamp_ns - state.last_ns > LONGEST_GAP_S * 1e9:
+        return "the images were interrupted: hold still"
     if not np.isfinite(hand.joints_m).all():
         return "no distance: the camera needs a calibration"
     if not math.isfinite(distance_m) and hand.scale_source != ScaleSource.DEPTH:

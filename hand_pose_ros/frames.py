@@ -1,8 +1,8 @@
 """Orientations of a hand's wrist and fingertips, defined once for TF, retargeting and teleoperation.
 
 Wrist frame      origin at the wrist; X from the wrist to the middle finger's knuckle (MCP), Z out of the back of the
-                 hand (dorsal), Y = Z x X. The same rule for both sides, so Y points to the thumb on a left hand and
-                 away from it on a right hand, and a left hand's frame is the mirror image of a right hand's one.
+                 hand (dorsal), Y = Z x X. The same rule for both sides, so Y points to the thumb on a right hand and
+                 away from it on a left hand, and a left hand's frame is the mirror image of a right hand's one.
 Fingertip frame  origin at the fingertip (the end of the bone, 4 to 6 mm behind the skin); X along the last bone,
                  outward; Z out of the nail side, Y = Z x X.
 """

@@ -76,6 +76,8 @@ SHORTEST_GAP_NS = 10_000_000
 """Images closer together than this tell noise, no speed."""
 CARRIED_NS = 60_000_000
 """What an image further away than this says is extrapolated: nobody should act on it."""
+NEAR_M = 0.1
+"""Of hands that claim one number the nearer to where it was keeps it, told apart in steps of this."""
 FORGET_NS = 1_000_000_000
 """A track unseen for this long has no number any more: its node gives a new one itself, and one that was started anew
 begins to count at 1 again."""
@@ -277,6 +279,8 @@ class FusionState:
     last_number: int = 0
     lengths: Mapping[int, Length] = field(default_factory=dict)
     """Fused track id: its hand's true length, as far as several cameras have seen it together."""
+    places: Mapping[int, np.ndarray] = field(default_factory=dict)
+    """Fused track id: mean of its joints (3,) when it was last seen, in the first camera's frame."""
     fitting: Mapping[tuple[int, int], int] = field(default_factory=dict)
     """Two fused track ids: in how many images in a row they could have been one hand."""
 
@@ -323,7 +327,9 @@ def fuse(state: FusionState, stamp_ns: int, poses: Mapping[str, Pose], config: F
     numbers, last_number, lengths = dict(state.numbers), state.last_number, dict(state.lengths)
     named: list[tuple[int, list]] = []
     taken: set[int] = set()
-    for group in sorted(groups, key=_seen_joints, reverse=True):                # who sees best keeps the number
+    places = dict(state.places)
+    # Who is where the hand was keeps its number; of several the one that is seen best.
+    for group in sorted(groups, key=lambda group: (_steps_away(group, state), -_seen_joints(group))):
         known = {state.numbers[camera, hand.track_id][0] for camera, hand, _ in group
                  if (camera, hand.track_id) in state.numbers} - taken
         number = min(known) if known else (last_number := last_number + 1)
@@ -332,6 +338,8 @@ def fuse(state: FusionState, stamp_ns: int, poses: Mapping[str, Pose], config: F
             if other in lengths and (number not in lengths or lengths[other].sigma < lengths[number].sigma):
                 lengths[number] = lengths[other]
         for camera, hand, _ in group:
+            # One hand is one track of a camera: one of before that comes back elsewhere is another hand.
+            numbers = {key: value for key, value in numbers.items() if key[0] != camera or value[0] != number}
             numbers[camera, hand.track_id] = number, stamp_ns
         named.append((number, group))
     out = []
@@ -341,13 +349,16 @@ def fuse(state: FusionState, stamp_ns: int, poses: Mapping[str, Pose], config: F
         if _measures(free):
             lengths[number] = _learnt(lengths.get(number), free, views)
         combination = combine(views, lengths[number]) if number in lengths else free
+        places[number] = np.nanmean(combination.joints_m, axis=0)
         own = next((hand for camera, hand, _ in group if camera == first), None)
         out.append(FusedHand(_hand(combination, views, own, number, number in lengths),
                              tuple(camera for camera, _, _ in group), combination, free.surprise))
     numbers = {key: value for key, value in numbers.items() if abs(stamp_ns - value[1]) < FORGET_NS}
     alive = {number for number, _ in numbers.values()}
     lengths = {number: length for number, length in lengths.items() if number in alive}
-    return replace(state, numbers=numbers, last_number=last_number, lengths=lengths, fitting=fitting), tuple(out)
+    places = {number: place for number, place in places.items() if number in alive}
+    return replace(state, numbers=numbers, last_number=last_number, lengths=lengths, places=places,
+                   fitting=fitting), tuple(out)
 
 
 def _join(groups: list, views: list, state: FusionState, fitting: dict) -> None:
@@ -383,6 +394,13 @@ def _numbers(group: Sequence[tuple[str, Hand, View]], state: FusionState) -> set
     """The fused track ids that the views of a group have had."""
     return {state.numbers[camera, hand.track_id][0] for camera, hand, _ in group
             if (camera, hand.track_id) in state.numbers}
+
+
+def _steps_away(group: Sequence[tuple[str, Hand, View]], state: FusionState) -> float:
+    """How many NEAR_M a group is away from where the hand of its number was last; infinite without a number."""
+    known = [state.places[number] for number in _numbers(group, state) if number in state.places]
+    here = np.mean([view.R @ np.nanmean(view.hand.joints_m, axis=0) + view.t for _, _, view in group], axis=0)
+    return min((float(np.round(np.linalg.norm(here - place) / NEAR_M)) for place in known), default=np.inf)
 
 
 def _seen_joints(group: Sequence[tuple[str, Hand, View]]) -> int:
@@ -432,7 +450,7 @@ def carried(seen: Seen, hand: Hand, stamp_ns: int) -> Hand:
         step = step * np.minimum(1.0, fastest / np.maximum(np.linalg.norm(step, axis=-1, keepdims=True), 1e-9))
         known = np.isfinite(step).all(-1) & (hand.state != JointState.EXTRAPOLATED) \
             & (before.state != JointState.EXTRAPOLATED)
-    noise = np.where(known, np.hypot(1.0 + share, share) if share > 0 else 1.0, 1.0)
+    noise = np.where(known, max(float(np.hypot(1.0 + share, share)), 1.0), 1.0)         # between the two images: less
     return replace(hand, joints_m=np.where(known[:, None], hand.joints_m + share * step, hand.joints_m),
                    sigma_across_m=hand.sigma_across_m * noise)
 

@@ -66,6 +66,10 @@ _MAPPING = ("scale", "axes", "rotate", "aperture_closed", "aperture_open", "grip
             "gripper_takeover", "hysteresis", "workspace_min_m", "workspace_max_m")
 """Settings that say where a hand sends the robot."""
 _CAMERA_JUMPED = "the camera's place jumped in TF"
+LEAP_M, LEAP_RAD = 0.1, 1.0
+"""A hand that was too fast and is still this far from where it steered last, nearer to where it leapt, has leapt: time
+makes no way of it. Less may be the tremble of a late stamp."""
+_LEAPT = ("the hand jumped", "the hand flipped")
 _NOT_NEW = ("stale image", "repeated image")
 _USABLE = (JointState.VISIBLE, JointState.SELF_OCCLUDED, JointState.OBJECT_OCCLUDED)
 
@@ -252,6 +256,7 @@ class TeleopState:
     last_palm: np.ndarray | None = None            # (3,) and (3, 3) raw in the camera frame, for the speed checks
     last_wrist: np.ndarray | None = None
     last_camera: tuple[np.ndarray, np.ndarray] | None = None       # R_base_camera, t_base_camera of that image
+    leapt: tuple[str, np.ndarray, np.ndarray] | None = None        # why an image since was refused, its palm and wrist
     length_m: float = 0.0                          # of the operator's hand, as last followed
     source: ScaleSource = ScaleSource.NONE         # and who had told that
     ways: tuple[tuple[int, Target, Target], ...] = ()      # time, where the arm was sent, where it was: last LAG_S
@@ -326,7 +331,7 @@ def step(state: TeleopState, observation: Observation | None, now_ns: int, confi
         if hand is not None and state.closed and away_s > max(REARM_S, config.stale_s):     # hold_s may be longer
             state = replace(_open_clutch(state), armed=False, lost_reason="", stamp_ns=observation.stamp_ns)
             return state, Command(Phase.IDLE, withheld=f"{OPENED}the hand was away for {away_s:.1f} s")
-        state = replace(state, lost_reason=reason)
+        state = replace(state, lost_reason=reason, leapt=_leapt(state, observation, hand, reason))
         if not reason.startswith(_NOT_NEW):
             state = replace(state, stamp_ns=observation.stamp_ns)
             state = _clutch(state, observation, hand, config, inputs)
@@ -445,11 +450,37 @@ def _usable_hand(state: TeleopState, observation: Observation, now_ns: int, conf
             return None, f"{_CAMERA_JUMPED} ({moved:.2f} m, {turned:.2f} rad)"
         speed = float(np.linalg.norm(_palm(hand) - state.last_palm)) / gap
         if not speed <= config.max_hand_speed_m_s:
-            return None, f"the hand jumped ({speed:.1f} m/s)"
+            return None, f"{_LEAPT[0]} ({speed:.1f} m/s)"
         turn = float(np.linalg.norm(rotation_vector(_wrist(hand) @ state.last_wrist.T))) / gap
         if not turn <= config.max_hand_turn_rad_s:
-            return None, f"the hand flipped ({turn:.0f} rad/s)"
+            return None, f"{_LEAPT[1]} ({turn:.0f} rad/s)"
+        if state.leapt is not None and _is_still_there(state, hand):
+            return None, f"{state.leapt[0]} and stays there"
     return hand, ""
+
+
+def _leapt(state: TeleopState, observation: Observation, hand: Hand | None, reason: str
+           ) -> tuple[str, np.ndarray, np.ndarray] | None:
+    """What to remember of a leap: a hand that stays where it leapt must not steer from there as soon as enough time has
+    passed for the way. None after an image whose hand could be used."""
+    if hand is not None:
+        return None
+    why = next((why for why in _LEAPT if reason.startswith(why)), "")
+    if not why or not state.closed:
+        return state.leapt
+    seen = next(h for h in observation.hands if h.track_id == state.operator)
+    return why, _palm(seen), _wrist(seen)
+
+
+def _is_still_there(state: TeleopState, hand: Hand) -> bool:
+    """Whether the hand is nearer to where it leapt than to where it steered last."""
+    why, palm, wrist = state.leapt
+    if why == _LEAPT[0]:
+        here, there = np.linalg.norm(_palm(hand) - palm), np.linalg.norm(_palm(hand) - state.last_palm)
+        return bool(here < there and there > LEAP_M)
+    now = _wrist(hand)
+    here, there = (np.linalg.norm(rotation_vector(now @ before.T)) for before in (wrist, state.last_wrist))
+    return bool(here < there and there > LEAP_RAD)
 
 
 def _resized(state: TeleopState, hand: Hand) -> bool:
@@ -599,7 +630,8 @@ def _close_clutch(state: TeleopState, hand: Hand, observation: Observation, conf
 def _open_clutch(state: TeleopState) -> TeleopState:
     return replace(state, closed=False, operator=0, signaller=0, latch=None, hand=None, opening=None, shown=None,
                    ways=(), wish=None, wish_gripper_m=None, held_since_ns=None, gone_since_ns=None, last_palm=None,
-                   last_wrist=None, hint="", target=replace(state.target, velocity=np.zeros(3), turn=np.zeros(3)))
+                   last_wrist=None, leapt=None, hint="",
+                   target=replace(state.target, velocity=np.zeros(3), turn=np.zeros(3)))
 
 
 def _follow(state: TeleopState, hand: Hand, observation: Observation, config: TeleopConfig) -> TeleopState:

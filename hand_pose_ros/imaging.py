@@ -315,10 +315,13 @@ def encode(rgb: np.ndarray, message: Any, encoding: str = "rgb8") -> Any:
 
 
 def encode_depth(depth_m: np.ndarray, message: Any, encoding: str = "16UC1") -> Any:
-    """Fill a depth sensor_msgs/Image. depth_m: (H, W) metres, NaN unknown. encoding: "16UC1" (mm) or "32FC1" (m)."""
+    """Fill a depth sensor_msgs/Image. depth_m: (H, W) metres, NaN unknown. encoding: "16UC1" (mm; what is farther than
+    65.535 m becomes unknown) or "32FC1" (m)."""
     if encoding == "16UC1":
-        values = np.nan_to_num(np.round(np.asarray(depth_m, np.float64) * 1000.0), nan=0.0, posinf=0.0)
-        return _fill(message, np.clip(values, 0, 65535).astype("<u2"), encoding, 2)
+        values = np.round(np.asarray(depth_m, np.float64) * 1000.0)
+        with np.errstate(invalid="ignore"):
+            values = np.where((values > 0) & (values <= 65535), values, 0)
+        return _fill(message, values.astype("<u2"), encoding, 2)
     if encoding == "32FC1":
         return _fill(message, np.asarray(depth_m).astype("<f4"), encoding, 4)
     raise FrameError(f"depth encoding {encoding!r} cannot be written; choose 16UC1 or 32FC1")

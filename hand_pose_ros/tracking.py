@@ -50,6 +50,8 @@ FASTEST_LOG_DISTANCE = 6.0
 HOLD_S = 0.12
 """A value that stays implausible for longer is the truth."""
 BONE_CUTOFF_HZ = 0.3
+TOLD_ANEW = 0.03
+"""A hand whose size is told by something else than before, and by this share otherwise, is made anew at that size."""
 LENGTH_LEARNING = 0.1
 """Share of a newly measured hand length that a track takes over: neighbouring images have the same errors."""
 
@@ -154,12 +156,20 @@ def _beside(a: Track, b: Track, stamp_ns: int) -> bool:
 
 
 def match(tracks: tuple[Track, ...], hands: tuple[Hand, ...], stamp_ns: int) -> list[tuple[int, int]]:
-    """Pairs (hand, track) of least total cost, those too far apart left out. stamp_ns 0: without prediction."""
+    """Pairs (hand, track) of least total cost, those too far apart left out. stamp_ns 0: without prediction.
+
+    A hand without a track costs as much as the worst pair there may be: where it came from nobody knows, and a hand
+    that lies on its track must not be moved to another one for the sake of one pair more.
+    """
     if not tracks or not hands:
         return []
     cost = np.array([[_cost(track, hand, stamp_ns) for track in tracks] for hand in hands])
     allowed = np.isfinite(cost)
-    return [(j, k) for j, k in assign(np.where(allowed, cost, 1e6)) if allowed[j, k]]
+    if not allowed.any():
+        return []
+    alone = np.full((len(hands), len(hands)), cost[allowed].max() + 1e-6)       # but two that fit nothing else do pair
+    return [(j, k) for j, k in assign(np.hstack([np.where(allowed, cost, 1e6), alone]))
+            if k < len(tracks) and allowed[j, k]]
 
 
 def assign(cost: np.ndarray) -> list[tuple[int, int]]:
@@ -267,6 +277,8 @@ def _update(track: Track, hand: Hand, stamp_ns: int, timed: bool, config) -> Tra
     odds = float(np.clip(track.log_odds + looks * _evidence(hand), -VOTE_LIMIT, VOTE_LIMIT))
     is_right = odds > -VOTE_FLIP if track.is_right else odds > VOTE_FLIP
     hand, length_m = _of_known_length(hand, track.length_m)
+    if hand.scale_source != track.hand.scale_source:
+        track = _at_length(track, hand.hand_length_m)
     track = replace(track, raw=raw, log_odds=odds, is_right=is_right, length_m=length_m)
     if not timed or not track.seen_ns:                  # no measured time step: start the filters anew
         out = _filter(replace(track, place=None, distance=None, shape_px=None, shape_m=None, bones=None,
@@ -274,6 +286,19 @@ def _update(track: Track, hand: Hand, stamp_ns: int, timed: bool, config) -> Tra
     else:
         out = _filter(track, hand, stamp_ns, config)
     return replace(out, hand=replace(out.hand, right_probability=_probability(odds, is_right)), seen_ns=stamp_ns)
+
+
+def _at_length(track: Track, length_m: float) -> Track:
+    """The track as if its hand had always been taken to be this long: bones, pose and distance have changed together,
+    and filtered each at its own pace they would say for a second what is no hand."""
+    ratio = length_m / track.hand.hand_length_m
+    if track.distance is None or not (np.isfinite(ratio) and ratio > 0 and abs(np.log(ratio)) > TOLD_ANEW):
+        return track
+    scaled = {name: replace(kept, raw=ratio * kept.raw, value=ratio * kept.value, speed=ratio * kept.speed)
+              for name in ("shape_m", "bones") if (kept := getattr(track, name)) is not None}
+    moved = replace(track.distance, raw=track.distance.raw + np.log(ratio),
+                    value=track.distance.value + np.log(ratio))
+    return replace(track, distance=moved, **scaled)
 
 
 def _of_known_length(hand: Hand, length_m: float) -> tuple[Hand, float]:

@@ -2,6 +2,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from oracle import hand
 from test_tracking import observed
 
@@ -33,6 +34,14 @@ def test_label_says_side_id_score_and_distance():
     flat = replace(HAND, right_probability=0.02, joints_m=np.full((21, 3), np.nan))
     assert annotate.caption(flat) == "left 98% #3 0.90"
     assert (annotate.draw(GREY, [HAND]) != annotate.draw(GREY, [HAND], labels=False)).any()
+
+
+@pytest.mark.parametrize("far_px", [1e4, 1e9, 1e12])
+def test_one_joint_far_outside_does_not_cover_the_picture(far_px):
+    px = HAND.joints_px.copy()
+    px[20, 0] = far_px
+    away = replace(HAND, joints_px=px, box=np.concatenate([px.min(0), px.max(0)]))
+    assert (annotate.draw(GREY, [away], labels=False) != GREY).any(-1).mean() < 0.2
 
 
 def test_hands_outside_or_unknown_do_no_harm():

@@ -170,6 +170,26 @@ def test_frames_come_in_the_order_of_their_stamps(tmp_path):
     assert [f.frame.stamp_ns for f in found] == [START_NS + n * STEP_NS for n in range(8)] and not problems
 
 
+@pytest.mark.parametrize("stamps", ["constant", "since the computer's start"])
+def test_a_topic_whose_stamps_lag_does_not_keep_the_bag_in_memory(stamps):
+    """A camera_info whose stamp nobody updates: images must come while the bag is read, not after it."""
+    class Recording(bags.BagReader):
+        def __init__(self):
+            self.problems, self.read = bags.Counter(), 0
+
+        def messages(self, topics=None):
+            for k in range(600):
+                log_ns = 10**12 + k * 33_000_000
+                for topic in ("info", "image"):
+                    self.read += 1
+                    lag_ns = 0 if topic == "image" else k * 33_000_000 if stamps == "constant" else 9 * 10**11
+                    yield bags.Recorded(topic, "x", log_ns, log_ns - lag_ns, b"", self)
+
+    bag = Recording()
+    held = [bag.read - given for given, _ in enumerate(bag.in_stamp_order(["info", "image"]))]
+    assert len(held) == 1200 and max(held) < 2.5 * bags.REORDER_NS / 33e6
+
+
 def test_split_and_several_files_are_one_bag(tmp_path):
     parts = [write(tmp_path / f"part{k}.mcap", numbers=range(10 * k, 10 * k + 10)) for k in range(3)]
     whole, _ = frames(write(tmp_path / "whole.mcap"))

@@ -53,6 +53,17 @@ def test_depth_gives_the_length():
     assert result.relative_sigma == pytest.approx(0.02, abs=0.01)
 
 
+@pytest.mark.parametrize("stamps_s", [
+    [*np.arange(9) * 0.03, 3600.0],                                              # the node slept
+    [*np.arange(1.0, 2.6, 0.1), 1.1, 1.2, 1.3, 3.05],                            # a recording that starts again
+    [*[0.0] * 12, 2.1]])                                                         # one image again and again
+def test_two_seconds_are_those_of_images_that_follow_each_other(stamps_s):
+    truth, rng, state = hand(bend=0.05, length_m=0.17), np.random.default_rng(0), CalibrationState()
+    for stamp_s in stamps_s:
+        state, progress = step(state, (seen(truth, rng, depth=True),), int((10 + stamp_s) * 1e9))
+        assert progress.result is None
+
+
 def test_depth_with_every_second_image_is_enough_and_depth_that_ends_is_not():
     truth = hand(bend=0.05, length_m=0.17)
     result = run(lambda rng, k: (seen(truth, rng, depth=k % 2 == 0),))[-1].result

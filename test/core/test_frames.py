@@ -31,6 +31,14 @@ def test_they_turn_with_the_hand():
                                    turn.as_matrix() @ both(HANDS, True), atol=1e-9)
 
 
+def test_y_points_to_the_thumb_on_a_right_hand_and_away_from_it_on_a_left_one():
+    mirror = np.array([-1.0, 1.0, 1.0])
+    for joints, is_right, sign in ((HANDS, True, 1), (HANDS * mirror, False, -1)):
+        to_thumbs_side = joints[:, 5] - joints[:, 17]
+        y = frames.wrist_rotation(joints, is_right)[..., 1]
+        assert (sign * (y * to_thumbs_side).sum(-1) > 0.8 * np.linalg.norm(to_thumbs_side, axis=-1)).all()
+
+
 def test_a_left_hand_has_the_mirror_image_of_a_right_hands_frames():
     mirror = np.array([-1.0, 1.0, 1.0])
     right, left = both(HANDS, True), both(HANDS * mirror, False)

@@ -192,6 +192,51 @@ def test_a_bystander_never_gets_the_operators_number(apart_m):
             assert number not in operator or np.linalg.norm(wrist - X[0]) < 0.1, (cameras, wrist - X[0])
 
 
+def _two_hands(images):
+    """images: what cameras "a" and "b" see, as (at the second place, track id, states) each. The fused hands of each
+    image as (number, at the second place), and how far apart the places are."""
+    rng = np.random.default_rng(3)
+    X, poses, state, out = shape(rng), {"a": pose(0.0), "b": pose(60.0)}, fusion.FusionState(), []
+    places = X, X + [0.25, 0.0, 0.0]
+    for k, of_cameras in enumerate(images):
+        hands = {name: [seen(places[there], poses[name], rng, track_id=track, noise=0.2, **changes)
+                        for there, track, changes in of_cameras[name]] for name in poses}
+        state, fused = fuse_once(hands, poses, state=state, stamp_ns=10**9 + k * PERIOD_NS)
+        out.append({one.hand.track_id: bool(error(one.hand, places[1]) < error(one.hand, places[0])) for one in fused})
+    return out
+
+
+def test_a_cameras_track_that_comes_back_elsewhere_takes_no_number_from_the_hand_that_has_it():
+    out = _two_hands([{"a": [(0, 3, {})], "b": [(0, 7, {})]}] * 10 + [{"a": [(0, 5, {})], "b": [(0, 7, {})]}] * 10
+                     + [{"a": [(1, 3, {}), (0, 5, {})], "b": [(0, 7, {})]}] * 20)
+    assert out[19] == {1: False} and all(hands == {1: False, 2: True} for hands in out[20:])
+
+
+def test_of_views_that_part_the_one_that_stays_keeps_the_number_also_with_a_finger_carried_on():
+    states = np.full(21, JointState.VISIBLE, np.uint8)
+    states[17:] = JointState.EXTRAPOLATED
+    out = _two_hands([{"a": [(0, 3, {})], "b": [(0, 7, {})]}] * 20 + [{"a": [(0, 3, {"state": states})],
+                                                                      "b": [(1, 7, {})]}]
+                     + [{"a": [(0, 3, {})], "b": [(1, 7, {})]}] * 20)
+    assert all(hands == {1: False, 2: True} for hands in out[20:])
+
+
+@pytest.mark.parametrize("share", [-3.0, -2.0, -0.5, 0.0, 2.0])
+def test_a_hand_carried_to_another_time_is_as_unsure_as_the_noise_of_both_images_makes_it(share):
+    """Monte Carlo is the outside truth; between the two images the noise of one is claimed, which is more."""
+    rng = np.random.default_rng(0)
+    X, found = shape(rng), []
+    for _ in range(300):
+        before, now = (seen(X, pose(0.0), rng, sigma_across_m=np.full(21, 0.002)) for _ in range(2))
+        noise = rng.normal(0, 0.002, (2, 21, 3))
+        before, now = replace(before, joints_m=X + noise[0]), replace(now, joints_m=X + noise[1])
+        past = fusion.Seen(2 * 10**9, (now,), 2 * 10**9 - PERIOD_NS, (before,))
+        found.append(fusion.carried(past, now, 2 * 10**9 + int(share * PERIOD_NS)))
+    true = np.std([one.joints_m - X for one in found])
+    claimed = found[0].sigma_across_m.mean()
+    assert claimed == pytest.approx(max(true, 0.002), rel=0.05)
+
+
 def test_two_numbers_of_one_hand_become_one_when_it_fits_for_long_enough():
     """Two cameras whose hands were too far apart to be one, by a transform that was mended meanwhile."""
     X = joints(0.4, 0.3) + PLACE

@@ -467,6 +467,25 @@ def test_a_jump_of_the_hand_is_not_followed(run):
     assert command.phase is Phase.HOLD and "jumped" in command.withheld
 
 
+@pytest.mark.parametrize("leap_m", [0.15, 0.25, 0.39])
+def test_a_hand_that_stays_where_it_jumped_does_not_steer_from_there(leap_m):
+    """Another hand under the same number: time alone must not make a possible way of the jump."""
+    run = Run(TeleopConfig(stale_s=0.2, speed_m_s=2.0))
+    run.close()
+    began = run.commands[-1].target.position
+    for _ in range(40):
+        command = run.see(hand((leap_m, 0.0, 0.6)))
+        assert command.target is None or np.abs(command.target.position - began).max() < 1e-6
+    assert command.phase is Phase.IDLE and any("stays there" in c.withheld for c in run.commands)
+
+
+def test_a_hand_that_is_misread_for_two_images_steers_on_from_where_it_is(run):
+    run.close()
+    for _ in range(2):
+        assert run.see(hand((0.9, 0.0, 0.6))).hand is None
+    assert run.see(hand((0.03, 0.0, 0.6))).phase is Phase.FOLLOW
+
+
 def go(run, x_m, arm, turn_rad=0.0):
     """Moves and turns the hand for two seconds, then stays; arm(target): where the arm is. Returns the last command."""
     for share in (*np.linspace(0.0, 1.0, 60), *[1.0] * 60):
@@ -946,7 +965,8 @@ def test_speeds_do_not_lead_a_tool_out_of_the_workspace():
         least = min(least, tool[1])
     assert -0.31 < least < -0.25
     outside = Inputs(tool=np.array([0.0, -0.5, 0.0]))                            # moved there by somebody else
-    velocities = [run.see(hand((0.25 * np.sin(k / 25), 0.0, 0.6)), inputs=outside).target.velocity for k in range(160)]
+    velocities = [run.see(hand((0.25 * np.sin(k / 25), 0.0, 0.6)), inputs=outside).target.velocity
+                  for k in range(600, 760)]
     assert min(v[1] for v in velocities) >= 0.0 and max(v[1] for v in velocities) > 0.1
 
 

@@ -257,6 +257,8 @@ def test_depth():
         found = imaging.decode_depth(imaging.encode_depth(depth, SimpleNamespace(), encoding))
         np.testing.assert_allclose(found, [[0.5, np.nan], [1.234, np.nan]], atol=5e-4)
         assert found.dtype == np.float32
+    far = imaging.decode_depth(imaging.encode_depth(np.array([[65.535, 70.0], [np.inf, -1.0]]), SimpleNamespace()))
+    np.testing.assert_allclose(far, [[65.535, np.nan], [np.nan, np.nan]], atol=1e-3)    # unknown, not nearer
     raw = image(np.array([[500, 0], [1234, 65535]], ">u2").tobytes(), "16UC1", 2, 2, big=1)
     np.testing.assert_allclose(imaging.decode_depth(raw), [[0.5, np.nan], [1.234, 65.535]], atol=1e-6)
     with pytest.raises(FrameError, match="not known"):

@@ -103,6 +103,28 @@ def test_a_track_does_not_jump_to_a_hand_of_the_other_side_but_takes_a_wrong_sid
     assert out[-1][0][0].track_id == 1 and out[-1][0][0].is_right
 
 
+def test_a_hand_at_rest_keeps_its_id_though_one_beside_it_is_lost_and_another_comes():
+    """Not one pair more: the lost hand's id on the hand at rest, and that one's on the newcomer."""
+    rest, lost, new = (observed(hand(at=(x, 0, 0.6))) for x in (0.0, 0.246, -0.123))
+    _, out = run([(rest, lost)] * 6 + [(rest,)] * 4 + [(rest, new)] * 10)
+    for hands, _ in out[-10:]:
+        by_x = sorted(hands, key=lambda one: one.joints_px[9, 0])
+        assert [one.track_id for one in by_x] == [3, 1]
+
+
+def test_a_size_that_depth_tells_makes_the_whole_hand_anew_at_once():
+    """Not its distance today and its bones in a second: what pinches would open by a fifth."""
+    truth = hand(at=(0, 0, 0.7), length_m=0.155, bend=0.3)
+    taken = 0.186 / 0.155
+    assumed = replace(observed(truth * taken), hand_length_m=0.186)
+    told = replace(observed(truth), hand_length_m=0.155, scale_source=ScaleSource.DEPTH)
+    _, out = run([(assumed,)] * 15 + [(told,)] * 5)
+    for filtered, raw in out[15:]:
+        np.testing.assert_allclose(filtered[0].joints_m, truth, atol=0.002)
+        np.testing.assert_allclose(bone_lengths(filtered[0].joints_rel_m), bone_lengths(raw[0].joints_rel_m), rtol=0.02)
+        assert not (filtered[0].state == JointState.EXTRAPOLATED).any()
+
+
 def test_a_hand_lost_beside_another_is_expected_where_it_was_going_and_not_for_long():
     def scene(k, both=True):
         front = observed(hand(at=(0.08 - 0.004 * k, 0, 0.6)))
