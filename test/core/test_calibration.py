@@ -46,6 +46,26 @@ def test_known_distance_gives_the_length(length):
     assert [s.fraction for s in steps] == sorted(s.fraction for s in steps)
 
 
+@pytest.mark.parametrize("right", [False, True])
+def test_either_side_of_the_hand_may_be_shown_and_beside_the_middle_the_distance_is_along_the_axis(right):
+    """right or left with the same turn: once the palm, once the back."""
+    truth = hand(bend=0.05, right=right, at=(0.25, 0, 0.6), length_m=0.18)
+    distance = truth[[0, 5, 9, 13, 17], 2].mean()
+    assert run(lambda rng, k: (seen(truth, rng),), distance_m=distance)[-1].result.hand_length_m == pytest.approx(
+        0.18, rel=0.01)
+
+
+def test_a_few_images_are_not_enough_however_long_they_take():
+    truth, rng, state = hand(bend=0.05, length_m=0.17), np.random.default_rng(0), CalibrationState()
+    counts = 0
+    for k in range(30):
+        state, progress = step(state, (seen(truth, rng, depth=True),), 10 ** 10 + k * 600_000_000)
+        counts += 1
+        if progress.result:
+            break
+    assert progress.result.samples == counts >= calibration.MIN_SAMPLES
+
+
 def test_depth_gives_the_length():
     truth = hand(bend=0.05, length_m=0.17)
     result = run(lambda rng, k: (seen(truth, rng, depth=True),))[-1].result

@@ -28,7 +28,10 @@ def test_poses_come_in_the_order_of_the_crops():
 def test_joints_are_moved_to_where_they_are_published():
     answer = [np.random.default_rng(k).normal(size=(2, 21, *s)).astype(np.float32)
               for k, s in enumerate([(2,), (3,), (), (), ()])]
-    poses = Estimator(lambda batch: (*answer, np.ones(2), np.ones(2)))([crop(0), crop(1)])
+    poses = Estimator(lambda batch: (*answer, np.ones(2), np.zeros(2)))([crop(0), crop(1)])
+    for k, name in enumerate(("uv_sigma", "xyz_sigma", "visibility"), 2):                # each in its place
+        np.testing.assert_array_equal([getattr(pose, name) for pose in poses], answer[k])
+    assert [(pose.presence, pose.right_probability) for pose in poses] == [(1.0, 0.0)] * 2
     np.testing.assert_array_equal([pose.uv for pose in poses], joint_centres(answer[0]))
     np.testing.assert_array_equal([pose.xyz for pose in poses], joint_centres(answer[1]))
 

@@ -192,6 +192,15 @@ def test_a_bystander_never_gets_the_operators_number(apart_m):
             assert number not in operator or np.linalg.norm(wrist - X[0]) < 0.1, (cameras, wrist - X[0])
 
 
+@pytest.mark.parametrize("off_ms, carried_on", [(-80, True), (-30, False), (30, False), (80, True)])
+def test_a_hand_far_from_the_time_asked_for_is_carried_on_whether_before_or_after_it(off_ms, carried_on):
+    rng = np.random.default_rng(0)
+    state = fusion.observe(fusion.FusionState(), "b", 10**9, [seen(shape(rng), pose(60.0), rng)])
+    _, (fused,) = fusion.fuse(state, 10**9 + off_ms * 1_000_000, {"a": pose(0.0), "b": pose(60.0)})
+    assert ((fused.hand.state == JointState.EXTRAPOLATED).all()) == carried_on
+    np.testing.assert_allclose(fused.hand.joints_rel_m, fused.hand.joints_m - fused.hand.joints_m[0], atol=1e-12)
+
+
 def _two_hands(images):
     """images: what cameras "a" and "b" see, as (at the second place, track id, states) each. The fused hands of each
     image as (number, at the second place), and how far apart the places are."""

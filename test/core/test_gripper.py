@@ -144,6 +144,42 @@ def test_clutch_by_topic_needs_a_rising_edge():
     assert run.see(hand(), inputs=Inputs(clutch=True)).phase is Phase.FOLLOW
 
 
+def test_another_persons_hand_of_the_same_side_does_not_work_the_clutch():
+    run = Run(TeleopConfig(clutch="other_hand", side="right"))
+    for curl in (1.0, *[0.0] * 40):
+        assert run.see(hand(), hand((0.1, 0, 0.6), curl=curl, track_id=2)).phase is Phase.IDLE
+
+
+def test_closing_moves_nothing_wherever_the_camera_is_and_the_hand_goes_on_from_there(run):
+    def see(position, **kwargs):
+        run.now += run.period_ns
+        observation = Observation(run.now - 20_000_000, (hand(position, **kwargs),), R_BASE_CAMERA,
+                                  np.array([0.7, -0.4, 1.3]))
+        run.state, command = step(run.state, observation, run.now, run.config)
+        return command
+    see((0, 0, 0.6), curl=1.0)
+    commands = [see((0, 0, 0.6)) for _ in range(60)]
+    followed = [command for command in commands if command.phase is Phase.FOLLOW]
+    assert len(followed) > 20
+    for command in followed:
+        np.testing.assert_allclose(command.target.position, HOME.position, atol=1e-6)
+
+
+def test_the_target_turns_with_the_hand_also_where_the_tool_began_turned():
+    """In the base frame: the axis of a turn is the hand's, not the tool's."""
+    began = rotation_from_vector(np.array([0.0, 0.0, 1.2]))
+    run = Run(TeleopConfig(clutch="topic", turn_rad_s=3.0))
+    run.state = start(Target(HOME.position, began), 0.05)
+    run.see(hand(), inputs=Inputs())
+    run.see(hand(), inputs=Inputs(clutch=True))
+    for k in range(90):
+        command = run.see(hand(turn=(0.4 * min(k / 30, 1.0), 0.0, 0.0)), inputs=Inputs(clutch=True))
+    turned = rotation_vector(command.target.rotation @ began.T)
+    axis = R_BASE_CAMERA @ [1.0, 0.0, 0.0]
+    assert np.linalg.norm(turned) == pytest.approx(0.4, abs=0.03)
+    assert turned @ axis / np.linalg.norm(turned) > 0.99
+
+
 def test_clutch_by_the_other_hand():
     run = Run(TeleopConfig(clutch="other_hand", side="right"))
     left = dict(position=(0.3, 0, 0.6), track_id=2, right_probability=0.03)

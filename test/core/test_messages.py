@@ -202,6 +202,15 @@ def test_a_message_filled_again_keeps_nothing(make):
     assert (messages.stamp_ns(used.header), used.header.frame_id) == (messages.stamp_ns(header), "cam")
 
 
+def test_metres_of_one_hand_beside_one_without_are_guessed_if_the_camera_has_no_calibration():
+    known = example_hand()
+    unknown = replace(known, joints_m=np.full((21, 3), np.nan))
+    for metric in (False, True):
+        info = messages.ArrayInfo(metric=metric)
+        assert messages.guessed_metres([known, unknown], info) is not metric
+        assert not messages.guessed_metres([unknown], info)
+
+
 def test_one_hand_of_unknown_scale_makes_the_others_no_guess():
     known, unknown = example_hand(), example_hand(scale_source=ScaleSource.NONE)
     camera = Camera(640, 480, np.eye(3), calibrated=True)

@@ -157,14 +157,20 @@ def test_a_cut_off_picture_is_no_picture_without_hands(folder, tmp_path):
     assert "cut off" in lines(tmp_path / "out.jsonl")[0]["error"]
 
 
-def test_a_video_is_followed_over_time(tmp_path):
+def test_a_video_is_followed_over_time(tmp_path, monkeypatch):
     writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 20, (80, 60))
     for _ in range(5):
-        writer.write(np.full((60, 80, 3), 200, np.uint8))
+        writer.write(np.full((60, 80, 3), (90, 150, 240), np.uint8))                     # BGR: orange, as skin is
     writer.release()
+    frames, step = [], pipelines.Pipeline.step
+    monkeypatch.setattr(pipelines.Pipeline, "step", lambda self, state, frame, settings: (
+        frames.append(frame), step(self, state, frame, settings))[1])
     assert run(tmp_path / "v.avi", "--out", tmp_path / "out.jsonl") == 0
     found = lines(tmp_path / "out.jsonl")
     assert [line["frame"] for line in found] == [0, 1, 2, 3, 4]
+    for frame in frames:
+        np.testing.assert_allclose(frame.image.mean((0, 1)), (240, 150, 90), atol=6)        # RGB, as the networks learnt
+    np.testing.assert_allclose(np.diff([frame.stamp_ns for frame in frames]), 50_000_000)       # at the file's rate
     assert len({hand["track_id"] for line in found for hand in line["hands"]}) == 1
 
 
@@ -243,6 +249,8 @@ def test_labels_without_boxes_are_boxed_by_their_joints(folder, tmp_path):
     boxes = tmp_path / "boxes.jsonl"
     boxes.write_text(json.dumps({**record, "hands": [{"joints_2d": joints.tolist(), "valid_2d": [1] * 21}]}) + "\n")
     np.testing.assert_allclose(predict.boxes_of(json.loads(boxes.read_text())), [[10, 10, 30, 40]])
+    part = {"hands": [{"joints_2d": joints.tolist(), "valid_2d": [0] * 10 + [1] * 11}]}
+    np.testing.assert_allclose(predict.boxes_of({**record, **part}), [[20, 25, 30, 40]])
     assert run(folder, "--out", tmp_path / "out.jsonl", "--boxes", boxes) == 0
 
 

@@ -13,6 +13,7 @@ from test_camera import make
 from hand_pose_ros import camera as cameras
 from hand_pose_ros import tracking
 from hand_pose_ros.config import Config
+from hand_pose_ros.filters import one_euro
 from hand_pose_ros.skeleton import bone_lengths, joint_centres, mano_joints
 from hand_pose_ros.tracking import TrackerState, step
 from hand_pose_ros.types import Hand, JointState, ScaleSource
@@ -110,6 +111,21 @@ def test_a_hand_at_rest_keeps_its_id_though_one_beside_it_is_lost_and_another_co
     for hands, _ in out[-10:]:
         by_x = sorted(hands, key=lambda one: one.joints_px[9, 0])
         assert [one.track_id for one in by_x] == [3, 1]
+
+
+def test_the_box_is_that_of_the_published_joints_and_the_wrist_their_origin():
+    frames = [(observed(hand(at=(0.004 * k, 0, 0.6), bend=0.02 * k)),) for k in range(20)]
+    for filtered, _ in run(frames)[1][1:]:
+        px = filtered[0].joints_px
+        np.testing.assert_allclose(filtered[0].box, [*px.min(0), *px.max(0)])
+        np.testing.assert_allclose(filtered[0].joints_rel_m, filtered[0].joints_m - filtered[0].joints_m[0], atol=1e-9)
+
+
+def test_one_euro_starts_anew_at_a_stamp_that_repeats():
+    state = one_euro(None, np.zeros(2), 10**9, 1.0, 5.0)
+    state = one_euro(state, np.ones(2), 10**9, 1.0, 5.0)
+    np.testing.assert_array_equal(state.value, [1.0, 1.0])
+    assert np.isfinite(one_euro(state, np.full(2, 2.0), 2 * 10**9, 1.0, 5.0).value).all()
 
 
 def test_a_size_that_depth_tells_makes_the_whole_hand_anew_at_once():
