@@ -115,7 +115,7 @@ def sample(image: np.ndarray, camera: Camera, geometry: CropGeometry) -> np.ndar
     image: (H, W, 3) or (H, W) uint8. Averages before it samples where the crop has clearly fewer pixels than the image.
     """
     S = geometry.size
-    shrink = averaging_factor(camera, geometry)
+    shrink = min(averaging_factor(camera, geometry), max(1, *image.shape[:2]))        # beyond it there is no picture
     homography = _homography(camera, geometry) if cameras.is_pinhole(camera) else None
     if homography is None:
         pixels = _source_pixels(camera, geometry)

@@ -189,6 +189,8 @@ def annotations(path: str | Path) -> dict:
         for number, line in enumerate(Path(path).read_text().splitlines(), 1):
             if line.strip():
                 record = json.loads(line)
+                if record["image"] in records:
+                    raise ValueError(f"it is the second of {record['image']}: put all hands of a picture into one line")
                 records[record["image"]] = record
     except (OSError, ValueError, KeyError, TypeError) as error:
         where = f"line {number} " if "number" in locals() else ""
@@ -223,19 +225,24 @@ def boxes_of(record: dict) -> list[np.ndarray]:
     try:
         given = [labelled_box(hand) for hand in record["hands"]]
         found = [np.array([x, y, x + w, y + h], np.float64) for x, y, w, h in given]
-        empty = [bbox for bbox, box in zip(given, found) if not (np.isfinite(box).all() and (box[2:] > box[:2]).all())]
+        size = record.get("width", np.inf), record.get("height", np.inf)
+        outside = [bbox for bbox, box in zip(given, found) if (box[2:] <= 0).any() or (box[:2] >= size).any()]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise FrameError(f"its record has no usable hands with \"bbox\": [x, y, w, h] ({error!r})") from error
-    if empty:
-        raise FrameError(f"its record has \"bbox\": {empty[0]}; it must be [x, y, w, h] in pixels, w and h above 0")
+        raise FrameError(f"its record has no usable hands with \"bbox\": [x, y, w, h] ({error})") from error
+    if outside:
+        raise FrameError(f"its record has \"bbox\": {outside[0]}, which lies outside the picture")
     return found
 
 
 def labelled_box(hand: dict) -> list[float]:
     """[x, y, w, h] px of a labelled hand: its "bbox", else tight round its valid joints. Raises AttributeError,
-    KeyError, TypeError or ValueError if it has neither."""
+    KeyError, TypeError or ValueError if it has neither, or a box that is none."""
     if hand.get("bbox") is not None:
-        return hand["bbox"]
+        box = hand["bbox"]
+        if len(box) != 4 or not all(isinstance(value, (int, float)) and np.isfinite(value) for value in box) \
+                or min(box[2:]) <= 0:
+            raise ValueError(f"\"bbox\" is {box}; it must be [x, y, w, h] in pixels, w and h above 0")
+        return box
     joints = np.array(hand["joints_2d"], float).reshape(-1, 2)
     known = np.isfinite(joints).all(1)
     if hand.get("valid_2d") is not None:

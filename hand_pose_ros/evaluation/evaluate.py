@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import sys
 from collections import Counter
@@ -128,6 +129,7 @@ def evaluate(args: argparse.Namespace, run: dict[str, Any]) -> dict[str, Any]:
     if run["labels"] and run["recordings"]:
         bag_truth.check_labels(run)
     before, read = outputs_before(out), inputs(units, args)
+    spare_others(units, run)
     out.mkdir(parents=True, exist_ok=True)                  # only now: a run that is refused leaves no folder behind
     with scale.workers(min(args.jobs, len(units)), args.engine, args.ray_address) as spread:
         failed: dict[str, str] = {}
@@ -282,9 +284,12 @@ def plan(args: argparse.Namespace, run: dict[str, Any]) -> tuple[list[dict[str, 
         kind = "bag"
     for unit in units:
         unit["realtime"], unit["recorded"] = bool(args.realtime), args.recorded
-    for name, count in Counter(unit["name"] for unit in units).items():         # two bags may have one name
-        for number, unit in enumerate(unit for unit in units if unit["name"] == name and count > 1):
-            unit["name"] = f"{name}_{number}"
+    named = Counter(unit["name"] for unit in units)
+    for name in [name for name, count in named.items() if count > 1]:           # two bags may have one name
+        free = (f"{name}_{k}" for k in itertools.count() if f"{name}_{k}" not in named)
+        for unit in [unit for unit in units if unit["name"] == name]:
+            unit["name"] = next(free)
+            named[unit["name"]] += 1
     spare_inputs(units, args, run)
     for unit in units:
         unit["state"] = work.file_state(_files_of(unit))
@@ -336,6 +341,18 @@ def spare_inputs(units: Sequence[dict[str, Any]], args: argparse.Namespace, run:
     if args.data and pictures.is_dir() and _is_any(pictures, _identities([Path(args.data) / report.SHEETS])) \
             and not (Path(run["out"]) / "results.json").is_file():
         raise ConfigError(f"{pictures} is a folder of the data set and would be replaced: {remedy}")
+
+
+def spare_others(units: Sequence[dict[str, Any]], run: dict[str, Any]) -> None:
+    """Raises ConfigError if a folder in which no evaluation has run yet has what this one would replace."""
+    out = Path(run["out"])
+    if (out / work.PARTS).is_dir() or (out / ALWAYS[0]).is_file():
+        return
+    ours = [*(path for unit in units for path in work.outputs(unit, run)),
+            *(out / name for name in (report.SHEETS, *ALWAYS, *WITH_TRUTH, *WITH_NETWORKS))]
+    if there := [path for path in ours if path.exists()]:
+        raise ConfigError(f"{there[0]} is not of an evaluation and would be replaced: give another --out than {out}, "
+                          "or move it away")
 
 
 def bags_in(folder: Path) -> list[Path]:

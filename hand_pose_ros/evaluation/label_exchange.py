@@ -5,6 +5,7 @@ of unknown side are categories of 21 named keypoints; visibility 2 is seen, 1 hi
 """
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -75,7 +76,9 @@ def take_over(corrected: Path, folder: Path) -> tuple[int, int, Counter[str]]:
         rows[name].update(truth="independent", hands=[{**hand, "K": matrix} for hand in hands])
     if left := len(rows) - len(found):
         problems["picture that the corrected file does not name, left as it was"] += left
-    predictions.write(folder / BEFORE, [path.read_text("utf8")])
+    names = (BEFORE if not k else BEFORE.replace(".jsonl", f".{k}.jsonl") for k in itertools.count())
+    kept = next(name for name in names if not (folder / name).exists())         # the first one is the draft: it stays
+    predictions.write(folder / kept, [path.read_text("utf8")])
     predictions.write(path, (json.dumps(row, allow_nan=False) + "\n" for row in rows.values()))
     return len(found), sum(map(len, found.values())), problems
 

@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> int:
     if Path(args.source).suffix.lower() == ".json":
         count, hands, problems = label_exchange.take_over(Path(args.source), Path(args.out))
         print(f"{args.out}: {count} pictures with {hands} hands corrected; the labels before are in "
-              f"{label_exchange.BEFORE}")
+              f"{label_exchange.BEFORE} (numbered, if that was there)")
         _print_problems(problems)
         return 0
     settings = configs.from_arguments(args)

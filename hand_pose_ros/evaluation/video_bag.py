@@ -4,7 +4,9 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -138,5 +140,8 @@ def camera_of(args: argparse.Namespace, width: int, height: int) -> Camera | Non
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"{args.calibration}: not a calibration file of camera_calibration ({type(error).__name__}: "
                         f"{error})") from error
-    cameras.check_distortion(model, D)
-    return cameras.resized(Camera(*sized, K, model, D, args.frame_id), width, height)
+    info = SimpleNamespace(width=sized[0], height=sized[1], K=K.ravel(), D=D, distortion_model=model)
+    try:
+        return replace(cameras.from_camera_info(info, width, height), frame_id=args.frame_id)
+    except FrameError as error:
+        raise DataError(f"{args.calibration}: {error}") from None

@@ -110,13 +110,13 @@ def main(args: argparse.Namespace) -> int:
         raise ModelError("no runtime runs here: see the lines above")
     report = {"machine": machine(args), "results": results}
     lines = table_lines(report)
-    print("\n".join(lines))
-    if args.out:
+    if args.out:                                        # first: who listens to what is printed may be gone
         folder = Path(args.out)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "benchmark.json").write_text(json.dumps(report, indent=1))
         (folder / "benchmark.md").write_text("\n".join(lines) + "\n")
         plot(report, folder / "benchmark.png")
+    print("\n".join(lines))
     asked = [*(args.runtime or ()), *(name for name in failed if name.startswith("MediaPipe"))]
     if any(name in failed for name in asked):
         raise ModelError("; ".join(f"{name} cannot be measured: {failed[name]}" for name in asked if name in failed))

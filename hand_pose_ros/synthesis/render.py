@@ -217,7 +217,7 @@ def _is_done(path: Path, bounds: tuple[int, int], wanted: dict, depth: bool) -> 
         count, first, with_depth = shards.describe(path)
     except DataError:
         return False                                                # rendered again in its place
-    differs = [f"{name} {first.get(name)} instead of {value}" for name, value in wanted.items()
+    differs = [f"{name} {first.get(name)} instead of {value}" for name, value in {**wanted, "index": bounds[0]}.items()
                if first.get(name) != value] + (["no depth"] if depth and not with_depth else [])
     if differs:
         raise ConfigError(f"{path} was made with other settings ({', '.join(differs)}): give another --out")

@@ -60,9 +60,9 @@ def export(network: torch.nn.Module, settings: Settings, folder: str | Path, *, 
     if pieces and len(data_bytes) > checkpoint.PIECE_BYTES:
         files = {f"{models.WEIGHTS}.{k:03d}": part for k, part in enumerate(checkpoint.cut(data_bytes))}
     _write(folder, {**files, models.CARD: (json.dumps(_plain(card), indent=1) + "\n").encode()})
-    for old in folder.glob(models.WEIGHTS + "*"):
+    for old in (folder / models.WEIGHTS, *folder.glob(models.WEIGHTS + ".[0-9][0-9][0-9]")):       # whole, or in pieces
         if old.name not in files:
-            old.unlink()
+            old.unlink(missing_ok=True)
     return folder
 
 

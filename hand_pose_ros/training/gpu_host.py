@@ -81,7 +81,12 @@ def main(args) -> int:
         _wait_for_shards(args, children[0], began)
         _warn_of_software(state / "render.log")
         children.append(subprocess.Popen([*_launcher(), *_train(args, args.limit - (time.monotonic() - began))]))
-        return children[1].wait(max(1.0, args.limit - (time.monotonic() - began)))
+        status = children[1].wait(max(1.0, args.limit - (time.monotonic() - began)))
+        if children[0].poll():                          # trained all the same, on what was there
+            said = (state / "render.log").read_text(errors="replace").strip().rpartition("\n")[2]
+            print(f"the renderer ended with {children[0].poll()}: {said} ({state / 'render.log'}); nothing new was "
+                  "rendered after that", file=sys.stderr)
+        return status or bool(children[0].poll())
     except subprocess.TimeoutExpired:
         raise ConfigError(f"the training did not end within --limit {args.limit:g} s and was terminated; its last "
                           "checkpoint and --result stay. Call again with a longer --limit") from None

@@ -156,7 +156,7 @@ def _export(trainer: Trainer, folder: str | Path, accuracy: dict, **more) -> Non
            training={"steps": trainer.step, "images_seen": trainer.images,
                      "batch": trainer.settings.batch * trainer.world,                       # of all processes together
                      "minutes": round(trainer.seconds / 60, 1),
-                     **({"before": {"name": before["name"], **before["training"]}} if before else {})},
+                     **({"before": {"name": before["name"], **before.get("training", {})}} if before else {})},
            curve=curve.points(trainer.folder, before.get("curve", ())), evidence_needed=before.get("evidence_needed"),
            **more)
 

@@ -43,7 +43,7 @@ def test_two_peaks_on_one_hand_are_one_and_on_two_hands_two():
 
 
 def test_a_second_peak_on_a_hand_is_none_though_another_hand_comes_between_them():
-    first, second, again = (10, 20, 60, 70), (70, 20, 118, 70), (14, 20, 76, 70)
+    first, second, again = (10, 20, 60, 70), (86, 20, 118, 70), (10, 20, 84, 70)         # none in a neighbouring cell
     found = detect.decode(dense([(first, 0.9, 1, (0, -1)), (second, 0.85, 1, (0, -1)), (again, 0.8, 1, (0, -1))]), 0.3)
     assert [round(one.score, 2) for one in found] == [0.9, 0.85]
 

@@ -157,6 +157,24 @@ def test_a_cut_off_picture_is_no_picture_without_hands(folder, tmp_path):
     assert "cut off" in lines(tmp_path / "out.jsonl")[0]["error"]
 
 
+def test_two_lines_for_one_picture_are_refused(folder, tmp_path):
+    line = (folder / "annotations.jsonl").read_text().strip()
+    (tmp_path / "boxes.jsonl").write_text(f"{line}\n{line}\n")
+    with pytest.raises(DataError, match="line 2 .*the second of images/set/b.png"):
+        run(folder, "--out", tmp_path / "out.jsonl", "--boxes", tmp_path / "boxes.jsonl")
+
+
+@pytest.mark.parametrize("box, said", [
+    (["48", "28", "10", "10"], "must be"), ([100, 10, 20, 20], "outside the picture"), ([-30, 10, 20, 20], "outside"),
+    ([10, 10, 1_000_000, 10], "")])
+def test_a_box_that_is_none_ends_no_run(folder, tmp_path, capsys, box, said):
+    """A box of a million pixels is one: what it is averaged to must not depend on it."""
+    record = json.loads((folder / "annotations.jsonl").read_text())
+    (tmp_path / "boxes.jsonl").write_text(json.dumps({**record, "hands": [{"bbox": box}]}) + "\n")
+    assert run(folder, "--out", tmp_path / "out.jsonl", "--boxes", tmp_path / "boxes.jsonl") == bool(said)
+    assert said in capsys.readouterr().err and len(lines(tmp_path / "out.jsonl")) == 1
+
+
 def test_a_video_is_followed_over_time(tmp_path, monkeypatch):
     writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 20, (80, 60))
     for _ in range(5):
@@ -169,7 +187,7 @@ def test_a_video_is_followed_over_time(tmp_path, monkeypatch):
     found = lines(tmp_path / "out.jsonl")
     assert [line["frame"] for line in found] == [0, 1, 2, 3, 4]
     for frame in frames:
-        np.testing.assert_allclose(frame.image.mean((0, 1)), (240, 150, 90), atol=6)        # RGB, as the networks learnt
+        np.testing.assert_allclose(frame.image.mean((0, 1)), (240, 150, 90), atol=6)    # RGB, as the networks learnt
     np.testing.assert_allclose(np.diff([frame.stamp_ns for frame in frames]), 50_000_000)       # at the file's rate
     assert len({hand["track_id"] for line in found for hand in line["hands"]}) == 1
 

@@ -323,6 +323,29 @@ def test_pictures_of_the_data_set_are_not_replaced_by_sheets(tmp_path):
     assert len(list((folder / "sheets").iterdir())) == 3
 
 
+@pytest.mark.parametrize("name", ["hand.mp4", "hand.mcap", "sheets", "predictions.jsonl"])
+def test_files_of_somebody_else_are_not_replaced_by_the_first_run(tmp_path, name):
+    (tmp_path / "day").mkdir()
+    (out := tmp_path / "out").mkdir()
+    source = bag(tmp_path / "day" / "hand.mcap", 3)
+    mine = out / name / "mine" if name == "sheets" else out / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("{}")
+    with pytest.raises(ConfigError, match=f"{name} is not of an evaluation and would be replaced"):
+        run(out, "--bag", source)
+    assert mine.read_text() == "{}" and sorted(path.name for path in out.iterdir()) == [name]
+
+
+def test_a_box_that_is_none_is_a_problem_and_no_truth(tmp_path):
+    folder = data(tmp_path / "set", 4)
+    rows = [json.loads(line) for line in (folder / "annotations.jsonl").read_text().splitlines()]
+    for row, box in zip(rows, ([5, 5, 0, 0], [1, 1, -20, -20], ["48", "28", "10", "10"])):
+        row["hands"][0]["bbox"] = box
+    (folder / "annotations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = run(tmp_path / "out", "--data", folder, "--protocol", "box")
+    assert found["metrics"]["hands"] == 1 and sum("annotations.jsonl" in name for name in found["problems"]) >= 1
+
+
 def test_pictures_that_cannot_be_used_are_counted(tmp_path):
     folder = data(tmp_path / "set", 5)
     (folder / "images" / "001.png").unlink()
@@ -554,6 +577,10 @@ def test_many_bags_of_one_name_and_a_folder_of_bags(tmp_path):
         bag(tmp_path / f"day{number}" / "hand.mcap", 4, start_ns=START_NS + number * 10**12)
     found = run(tmp_path / "a", "--bag", tmp_path / "day0" / "hand.mcap", tmp_path / "day1" / "hand.mcap")
     assert sorted(found["tracks"]) == ["hand_0", "hand_1"] and found["metrics"]["hands"] == 8
+    (tmp_path / "day2").mkdir()
+    taken = bag(tmp_path / "day2" / "hand_0.mcap", 3)       # a name that was to be given to another
+    found = run(tmp_path / "b", "--bag", *(tmp_path / f"day{k}" / "hand.mcap" for k in range(2)), taken)
+    assert sorted(found["tracks"]) == ["hand_0", "hand_1", "hand_2"] and found["metrics"]["hands"] == 11
     assert [path.name for path in evaluate.bags_in(tmp_path / "day0")] == ["hand.mcap"]
     with pytest.raises(DataError, match="no bag"):
         evaluate.bags_in(tmp_path / "a" / "parts")
@@ -861,6 +888,10 @@ def test_what_an_editor_exported_replaces_the_draft(tmp_path, capsys):
     before = [json.loads(line) for line in draft.splitlines()]
     rows = [json.loads(line) for line in (folder / "annotations.jsonl").read_text().splitlines()]
     assert (folder / "annotations.before.jsonl").read_text() == draft and rows[3] == before[3]
+    first = (folder / "annotations.jsonl").read_text()
+    assert labels.main(parser.parse_args([str(tmp_path / "corrected.json"), "--out", str(folder)])) == 0
+    assert (folder / "annotations.before.jsonl").read_text() == draft                       # once more: it stays
+    assert (folder / "annotations.before.1.jsonl").read_text() == first
     assert [row["truth"] for row in rows[:3]] == ["independent"] * 3 and rows[0]["hands"] == []
     for row, old in zip(rows[1:3], before[1:3]):
         hand, was = row["hands"][0], old["hands"][0]

@@ -252,6 +252,13 @@ def test_a_folder_of_hands_with_other_joints_is_not_added_to(tmp_path, monkeypat
         render.write("crops", tmp_path, 1, width=64)
 
 
+def test_a_shard_under_another_ones_name_is_not_taken_for_it(tmp_path):
+    render.write("crops", tmp_path, 1, width=64, start=shards.PER_SHARD)
+    (tmp_path / shards.name("crops", shards.PER_SHARD)).rename(tmp_path / shards.name("crops", 0))
+    with pytest.raises(ConfigError, match=f"index {shards.PER_SHARD} instead of 0"):
+        render.write("crops", tmp_path, 1, width=64)
+
+
 def test_shards_of_shown_hands_are_not_taken_for_others(tmp_path):
     render.write("crops", tmp_path, 1, width=64, shown=True)
     with pytest.raises(ConfigError, match="shown True instead of None"):

@@ -54,6 +54,16 @@ def test_renderer_and_trainer_get_what_the_call_says(tmp_path, monkeypatch):
     assert (told.kind, told.seed, told.start) == ("crops", 8, 1000)
 
 
+def test_a_renderer_that_fails_is_told_of_though_the_training_went_well(tmp_path, monkeypatch, capsys):
+    ends = subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+    ends.wait()
+    played(monkeypatch, "pass")
+    (tmp_path / "render.log").write_text("crops-0.tar was made with other settings\n")
+    monkeypatch.setattr(gpu_host, "_render", lambda args, log: ends)
+    assert gpu_host.main(arguments("pose_light", "--state", tmp_path, "--shards", tmp_path, "--limit", 300)) == 1
+    assert "the renderer ended with 1: crops-0.tar was made with other settings" in capsys.readouterr().err
+
+
 def test_a_training_over_the_limit_is_terminated(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_host, "END_S", 1.0)
     started = played(monkeypatch, SLEEP)

@@ -110,6 +110,13 @@ def test_weights_that_cannot_be_stored_are_not_exported(tmp_path, value):
     assert not list(tmp_path.iterdir())
 
 
+def test_only_weights_of_before_are_removed_not_the_users_copies(tmp_path):
+    for name in ("weights.safetensors.bak", "weights.safetensors.000", "weights.safetensors.001"):
+        (tmp_path / name).write_bytes(b"mine")
+    export(networks.build(SMALL), from_dict(SMALL), tmp_path, training={}, accuracy={})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [models.CARD, models.WEIGHTS, "weights.safetensors.bak"]
+
+
 def test_what_was_measured_on_nothing_is_null_in_the_card(tmp_path):
     export(networks.build(SMALL), from_dict(SMALL), tmp_path, training={}, accuracy={"a": [float("nan"), 1.0]})
     assert "NaN" not in (tmp_path / models.CARD).read_text()

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
+from ...predict import labelled_box
 from .base import (LABEL_ERRORS, DataSet, Item, TruthHand, choose_split, from_items, make_hand, one_label, pinhole,
                    reason)
 
@@ -93,7 +94,7 @@ def _hand(label: dict[str, Any], problems: Counter[str]) -> TruthHand | None:
     points = np.full((21, 2), np.nan) if points is None else points
     box, size = None, None
     if label.get("bbox") is not None:
-        x, y, w, h = label["bbox"]
+        x, y, w, h = labelled_box(label)
         box, size = (x, y, x + w, y + h), float(max(w, h))
     joints_m, side = label.get("joints_3d"), label.get("handedness")
     side = side.lower() if isinstance(side, str) else side
