@@ -66,8 +66,9 @@ def main(args) -> int:
     else:
         lines = pictures(pipeline, settings, source, files, boxes, intrinsics)
     failed = count = hands = 0
-    target = Path(args.out).resolve()                       # a link stays one
-    plain = target.is_file() or not target.exists()         # and no pipe or device is replaced
+    target = Path(args.out)
+    plain = target.is_file() or not target.exists()         # no pipe or device is replaced, /dev/stdout neither
+    target = target.resolve() if plain else target          # a link stays one
     unfinished = target.with_name(f"{target.name}.partial") if plain else target
     try:
         with open(unfinished, "w") as file:
@@ -88,7 +89,7 @@ def main(args) -> int:
     finally:
         if plain:
             unfinished.unlink(missing_ok=True)
-    print(f"{count} images, {hands} hands -> {args.out}")
+    print(f"{count} images, {hands} hands -> {args.out}", file=sys.stdout if plain else sys.stderr)
     if lost:
         print(f"{len(lost)} of the {len(boxes)} pictures in {args.boxes} are not in {source}, or no pictures by their "
               f"names: {lost[0]} for one", file=sys.stderr)

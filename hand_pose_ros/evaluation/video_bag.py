@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from .. import limits
 from ..bags import BagWriter
 from ..errors import ConfigError, DataError, FrameError
 from ..imaging import PICTURES, read_picture
+from ..predict import MOST_FRAMES
 from ..types import Camera
 
 START_NS = 1_700_000_000_000_000_000
@@ -115,12 +117,16 @@ def read(source: Path) -> Iterator[np.ndarray]:
                 raise DataError(f"{path}: {error}") from error
         return
     video = cv2.VideoCapture(str(source))
+    count, said = 0, int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     while True:
         ok, bgr = video.read()
         if not ok:
             break
         yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        count += 1
     video.release()
+    if count < MOST_FRAMES * said:
+        print(f"{source}: {count} of {said} frames could be read: it is cut off or damaged", file=sys.stderr)
 
 
 def camera_of(args: argparse.Namespace, width: int, height: int) -> Camera | None:

@@ -69,6 +69,8 @@ def main(args) -> int:
     begun = is_begun(args.out)
     if args.export_only and not begun:
         raise ConfigError(f"--export-only needs a checkpoint in {args.out}")
+    if args.export_only and not (exported or args.result):
+        raise ConfigError("--export-only writes what --export NAME or --result FOLDER says: give one of them")
     # A checkpoint brings its own weights: the package of those of ImageNet need not be there to go on.
     initial, before = (None, {}) if begun else initial_weights(args.from_model, settings)
     photographs = measure.Photographs(args.eval, args.eval_images) if args.eval else None

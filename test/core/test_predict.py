@@ -239,6 +239,11 @@ def test_pipes_are_written_to_and_unfinished_results_do_not_stay(folder, tmp_pat
     assert run(folder, "--out", tmp_path / "pipe") == 0
     reader.join(10)
     assert len(got[0].splitlines()) == 2 and (tmp_path / "pipe").is_fifo()
+    read, write = os.pipe()
+    assert run(folder, "--out", f"/dev/fd/{write}") == 0            # as /dev/stdout is, where it is piped
+    os.close(write)
+    with os.fdopen(read) as file:
+        assert len(file.read().splitlines()) == 2
     (tmp_path / "v.mp4").write_bytes(b"nothing")
     with pytest.raises(DataError, match="video"):
         run(tmp_path / "v.mp4", "--out", tmp_path / "out.jsonl")

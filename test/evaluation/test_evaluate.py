@@ -958,6 +958,30 @@ def test_a_video_becomes_a_bag_and_is_evaluated(tmp_path):
         video_bag.convert(parser.parse_args([str(tmp_path / "none.mp4"), "--out", str(tmp_path / "y.mcap")]))
 
 
+@pytest.mark.parametrize("change, said", [
+    ({}, ""), ({"fx": 0.0}, "K"), ({"fx": -300.0}, "K"), ({"fx": float("nan")}, "K"),
+    ({"image_width": -320}, "-320 x 240"),
+    ({"image_width": 0}, "0 x 240"), ({"image_width": 480}, "480 x 240")])
+def test_a_calibration_that_is_none_or_of_another_picture_makes_no_bag(tmp_path, change, said):
+    (tmp_path / "pictures").mkdir()
+    cv2.imwrite(str(tmp_path / "pictures" / "0.png"), np.zeros((240, 320, 3), np.uint8))
+    values = {"image_width": 320, "image_height": 240, "fx": 300.0, **change}
+    fx = values.pop("fx")
+    (tmp_path / "camera.yaml").write_text(json.dumps({
+        **values, "camera_matrix": {"data": [fx, 0, 160, 0, 300, 120, 0, 0, 1]}, "distortion_model": "plumb_bob",
+        "distortion_coefficients": {"data": [0.0] * 5}}))
+    parser = argparse.ArgumentParser()
+    video_bag.add_arguments(parser)
+    args = parser.parse_args([str(tmp_path / "pictures"), "--out", str(tmp_path / "x.mcap"), "--calibration",
+                              str(tmp_path / "camera.yaml")])
+    if not said:
+        assert video_bag.convert(args) == (1, (320, 240))
+        return
+    with pytest.raises(DataError, match=f"camera.yaml: .*{said}"):
+        video_bag.convert(args)
+    assert not (tmp_path / "x.mcap").exists()
+
+
 # ---- report, comparison, conditions
 
 class _Page(html.parser.HTMLParser):

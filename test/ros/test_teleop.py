@@ -207,6 +207,21 @@ def test_emergency_stop_before_the_robot_is_known_counts_too():
         b.until(lambda: b.states[-1].startswith("stop"), "the stop")
 
 
+def test_an_arm_on_twists_is_told_to_stand_still_when_the_node_ends():
+    with Bench(**ARM) as b:
+        b.transforms(*ROBOT)
+        b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose")
+        b.engage()
+        twists, away = b.got["target_twist"], iter(np.arange(0.6, 5.0, 0.03))
+        b.until(lambda: twists[-1].twist.linear.x > 0.2, "speed", lambda: b.send(hand((0.0, 0.0, next(away)))))
+        b.tested.stop()
+        end_s = time.monotonic() + WAIT_S
+        while twists[-1].twist.linear.x and time.monotonic() < end_s:       # the node itself does nothing any more
+            b.executors[1].spin_once(timeout_sec=0.05)
+        last = twists[-1].twist
+        assert (last.linear.x, last.linear.y, last.linear.z, last.angular.x, last.angular.y, last.angular.z) == (0,) * 6
+
+
 def test_an_arm_on_twists_is_told_to_stand_still_at_an_emergency_stop():
     with Bench(**ARM) as b:
         b.transforms(*ROBOT)
@@ -363,6 +378,8 @@ def test_closing_starts_from_the_measured_opening():
         states = b.rig.create_publisher(JointState, "/joint_states", 10)
         b.until(lambda: b.tested._measured, "the opening",
                 lambda: states.publish(JointState(name=["x", "g"], position=[1.0, 0.07])))
+        states.publish(JointState(name=["x", "g"], position=[1.0, float("nan")]))        # says nothing of the opening
+        b.spin(0.2)
         b.engage(opening=0.5)
         b.spin(0.2)
         assert not b.got["gripper"]                                          # closing the clutch leaves it alone

@@ -117,6 +117,12 @@ def test_only_weights_of_before_are_removed_not_the_users_copies(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [models.CARD, models.WEIGHTS, "weights.safetensors.bak"]
 
 
+def test_an_export_to_nowhere_is_refused(run, tmp_path):
+    run()
+    with pytest.raises(ConfigError, match="--export NAME or --result FOLDER"):
+        run("--export-only")
+
+
 def test_what_was_measured_on_nothing_is_null_in_the_card(tmp_path):
     export(networks.build(SMALL), from_dict(SMALL), tmp_path, training={}, accuracy={"a": [float("nan"), 1.0]})
     assert "NaN" not in (tmp_path / models.CARD).read_text()
