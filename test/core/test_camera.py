@@ -174,3 +174,22 @@ def test_binning_coarser_than_the_image_is_refused():
                            k=[50.0, 0, 32, 0, 50, 24, 0, 0, 1])
     with pytest.raises(FrameError, match="bins 100 x 1"):
         cameras.from_camera_info(info, 64, 48)
+
+
+@pytest.mark.parametrize("name", ["fisheye", "kannala_brandt4"])
+def test_other_names_of_a_fisheye_mean_the_same_lens(name):
+    D, points = np.array([-0.02, 0.011, -0.006, 0.0012]), np.array([[0.4, -0.3, 0.8], [-0.2, 0.1, 0.5]])
+    found = cameras.from_camera_info(info(distortion_model=name, d=D), 640, 480)
+    truth, _ = cv2.fisheye.projectPoints(points[:, None], np.zeros(3), np.zeros(3), K, D)
+    np.testing.assert_allclose(cameras.project(found, points), truth[:, 0], atol=1e-6)
+
+
+def test_a_skewed_pinhole_is_inverted_too():
+    skewed = K + [[0, 8.0, 0], [0, 0, 0], [0, 0, 0]]
+    px = np.array([[20.0, 30.0], [600.0, 400.0]])
+    truth = np.linalg.solve(skewed, np.c_[px, np.ones(2)].T).T
+    np.testing.assert_allclose(cameras.unproject(Camera(640, 480, skewed), px), truth, atol=1e-12)
+
+
+def test_a_resized_guess_is_still_a_guess():
+    assert not cameras.resized(cameras.assumed(640, 480, 60.0), 320, 240).calibrated

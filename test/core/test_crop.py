@@ -242,3 +242,22 @@ def test_a_hand_looks_the_same_wherever_it_is():
     # the box of the moved hand is another one, yet its crop is nearly the same camera
     assert abs(np.log(second.K[0, 0] / first.K[0, 0])) < 0.12
     assert isinstance(Crop(None, first.K, first.R_camera_crop, False), Crop)
+
+
+def test_a_hand_before_a_fisheye_is_seen_whole_up_to_130_degrees():
+    camera = make("equidistant")
+    for degrees in (50, 58):
+        s = np.tan(np.deg2rad(degrees))
+        joints = np.stack([np.linspace(-s, s, 21), np.linspace(0.2, -0.2, 21), np.ones(21)], 1)
+        px = cameras.project(camera, joints)
+        uv = crops.image_to_crop(crops.plan(camera, crops.from_joints(px), 224), camera, px)
+        assert ((uv > -0.5) & (uv < 223.5)).all(), degrees
+
+
+def test_a_foreshortened_palm_still_tells_which_way_is_up():
+    px = hand(at=(0, 0, 0.6), turn=(1.2, 0, 0))
+    px = cameras.project(make("pinhole"), px)
+    up = px[9] - px[0]
+    share = np.linalg.norm(up) / np.ptp(px, axis=0).max()
+    assert 0.15 < share < 0.38
+    np.testing.assert_allclose(crops.from_joints(px).up, up / np.linalg.norm(up))

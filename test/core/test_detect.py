@@ -116,3 +116,18 @@ def test_iou_of_known_boxes():
     a = np.array([0, 0, 10, 10.0])
     assert detect.iou(a, a) == 1.0 and detect.iou(a, a + 10) == 0.0
     assert detect.iou(a, np.array([5, 0, 15, 10.0])) == pytest.approx(1 / 3)
+
+
+def test_many_peaks_on_one_hand_do_not_use_up_the_room_of_another():
+    big = [((0, 0, 200, 200), 0.9 - 0.01 * k, 1, (0, -1)) for k in range(20)]
+    map_ = dense([((230, 210, 250, 230), 0.5, 1, (0, -1))], (240, 256))
+    for k, (box, score, *_) in enumerate(big):
+        row, column = 4 + 3 * (k // 5), 4 + 3 * (k % 5)
+        u, v = (column + 0.5) * 8 - 0.5, (row + 0.5) * 8 - 0.5
+        map_[:, row, column] = (score, u - box[0], v - box[1], box[2] - u, box[3] - v, 1, 0, -1)
+    assert [round(float(d.score), 2) for d in detect.decode(map_, 0.3)] == [0.9, 0.5]
+
+
+def test_a_direction_is_told_by_a_vector_of_half_length():
+    (found,) = detect.decode(dense([((10, 20, 50, 70), 0.9, 0.8, (0.3, 0.4))]), 0.3)
+    np.testing.assert_allclose(found.up, (0.6, 0.8), atol=1e-6)

@@ -2,18 +2,20 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 sys.path.append(str(Path(__file__).parent))
-from test_fusion import PERIOD_NS, PLACE, pose, seen  # noqa: E402
+from test_fusion import PERIOD_NS, PLACE, pose, seen, shape  # noqa: E402
 from test_gripper import joints  # noqa: E402
 
 from hand_pose_ros import extrinsics  # noqa: E402
 from hand_pose_ros.errors import ConfigError, DataError  # noqa: E402
 from hand_pose_ros.frames import rotation_from_vector  # noqa: E402
+from hand_pose_ros.types import JointState  # noqa: E402
 
 IMAGES = 90
 
@@ -113,3 +115,46 @@ def test_a_file_that_is_none_is_refused(tmp_path, text, words):
         extrinsics.load(tmp_path / "x.json")
     with pytest.raises(ConfigError, match="calibrate-cameras"):
         extrinsics.load(tmp_path / "none.json")
+
+
+def test_a_hand_of_the_second_camera_is_moved_to_the_time_of_the_first():
+    poses, rng, late = (pose(0.0), pose(60.0)), np.random.default_rng(0), 20_000_000
+    X, films = shape(rng), ([], [])
+    for k in range(20):
+        for film, where, off in zip(films, poses, (0, late)):
+            at_ns = k * PERIOD_NS + off
+            film.append((10**9 + at_ns, [seen(X + [1.0 * at_ns * 1e-9, 0, 0], where, rng, noise=0.0)]))
+    R, t = poses[1]
+    found = extrinsics.pairs(*films)
+    assert len(found) >= 18
+    apart = [np.linalg.norm(b.joints_m @ R.T + t - a.joints_m, axis=-1).mean() for a, b in found[2:]]
+    assert max(apart) < 0.003                                                # 1 m/s for 20 ms would be 20 mm
+
+
+def test_a_flat_hand_moved_in_its_own_plane_gives_a_rotation_and_no_mirror_image():
+    flat = joints(0.4, 0.0)
+    flat[:, 2] = 0.0
+    poses, rng, films = (pose(0.0), pose(50.0)), np.random.default_rng(0), ([], [])
+    for k in range(60):
+        X = flat + PLACE + [0.15 * np.sin(0.2 * k), 0.15 * np.sin(0.31 * k), 0.0]
+        for film, where in zip(films, poses):
+            film.append((10**9 + k * PERIOD_NS, [seen(X, where, rng, noise=0.02)]))
+    found = extrinsics.solve(extrinsics.pairs(*films))
+    assert np.linalg.det(found.R) == pytest.approx(1.0, abs=1e-6) and off(found, poses[1])[0] < 1.0
+
+
+def test_a_hand_that_only_goes_to_and_fro_on_a_line_is_not_enough():
+    poses, rng, films = (pose(0.0), pose(60.0)), np.random.default_rng(0), ([], [])
+    for k in range(60):
+        X = joints(0.4, 0.3) + PLACE + [0.3 * np.sin(0.2 * k), 0, 0]
+        for film, where in zip(films, poses):
+            film.append((10**9 + k * PERIOD_NS, [seen(X, where, rng, noise=0.2)]))
+    with pytest.raises(DataError, match="left and right, up and down"):
+        extrinsics.solve(extrinsics.pairs(*films))
+
+
+def test_hands_that_are_only_carried_on_are_not_paired():
+    a, b = film(pose(0.0), 1), film(pose(60.0), 2)
+    guessed = [(stamp, [replace(one, state=np.full(21, JointState.EXTRAPOLATED, np.uint8)) for one in hands])
+               for stamp, hands in b]
+    assert extrinsics.pairs(a, guessed) == [] and extrinsics.pairs(guessed, a) == []

@@ -97,3 +97,11 @@ def test_quaternions_of_any_rotation():
 def test_cross_is_numpys():
     a, b = RNG.normal(size=(2, 5, 4, 3))
     np.testing.assert_allclose(frames.cross(a, b), np.cross(a, b), atol=1e-15)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_the_nail_of_a_thumb_at_rest_faces_back_and_away_from_the_fingers(right):
+    joints = hand(bend=0.0, right=right)                                     # its back looks to the camera
+    nail = frames.fingertip_rotations(joints, right)[0, :, 2]
+    away = (joints[1] - joints[5]) / np.linalg.norm(joints[1] - joints[5])
+    assert nail @ (0, 0, -1) > 0.3 and nail @ away > 0.3

@@ -459,3 +459,41 @@ def test_no_view_is_an_error_and_no_hand_an_empty_answer():
     with pytest.raises(ValueError, match="no view"):
         fusion.combine([])
     assert fuse_once({"a": [], "b": []}, {"a": pose(0.0), "b": pose(60.0)})[1] == ()
+
+
+def test_hands_that_fit_only_now_and_then_stay_two():
+    X = joints(0.4, 0.3) + PLACE
+    out = film({"a": pose(0.0), "b": pose(60.0)}, 60, lambda k: {
+        "a": [(X, 1)], "b": [(X + [0.0, 0.0 if k % 4 == 3 else 0.3, 0.0], 2)]})
+    assert all(len(hands) == 2 for hands in out)
+
+
+def test_a_bad_image_does_not_part_two_views_of_one_hand():
+    rng, poses = np.random.default_rng(3), {"a": pose(0.0), "b": pose(60.0)}
+    X, counts = shape(rng), []
+    for trial in range(15):
+        state = fusion.FusionState()
+        for k in range(10):
+            for name, where in poses.items():
+                state = fusion.observe(state, name, 10**9 + k * PERIOD_NS, [
+                    seen(X, where, rng, noise=4.5 if k == 9 and name == "b" else 1.0)])
+            state, out = fusion.fuse(state, 10**9 + k * PERIOD_NS, poses)
+        counts.append(len(out))
+    assert counts == [1] * 15
+
+
+def test_a_size_that_was_measured_stays_with_a_hand_that_becomes_one_with_an_older_number():
+    """Number 2, which b and c have measured, becomes one with number 1 of a, which looks along b's line of sight."""
+    rng, small = np.random.default_rng(30), np.log(0.92)
+    poses = {"a": pose(0.0), "b": pose(0.0), "c": pose(60.0)}
+    X, state, lengths = shape(rng), fusion.FusionState(), []
+    for k in range(40):
+        off = np.array([0, 0.3 if k < 20 else 0.0, 0])                       # a's hand first seems to be another one
+        for name, where in poses.items():
+            if name != "c" or k < 20:
+                state = fusion.observe(state, name, 10**9 + k * PERIOD_NS, [
+                    seen(X + (off if name == "a" else 0), where, rng, small)])
+        state, out = fusion.fuse(state, 10**9 + k * PERIOD_NS, poses, fusion.FusionConfig(max_skew_s=0.02))
+        lengths.append(next(one for one in out if "b" in one.cameras).hand.hand_length_m)
+    assert len(out) == 1 and out[0].cameras == ("a", "b") and out[0].hand.track_id == 1
+    np.testing.assert_allclose(np.log(np.array(lengths[10:]) / 0.186), small, atol=0.03)

@@ -1205,3 +1205,10 @@ def test_the_opening_does_not_depend_on_the_size_of_the_operators_hand():
 def test_settings_that_cannot_work_are_refused(change, words):
     with pytest.raises(ConfigError, match=words):
         TeleopConfig(**change)
+
+
+def test_an_arm_that_turns_slowly_is_not_sent_back(run):
+    run.close()
+    command = go(run, 0.0, lambda target: replace(HOME, rotation=rotation_from_vector(
+        0.1 * np.array([np.arccos(np.clip((np.trace(target.rotation) - 1) / 2, -1, 1)), 0, 0]))), turn_rad=1.5)
+    assert command.phase is Phase.IDLE and command.target is None and "has it stopped" in command.withheld

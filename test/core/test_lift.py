@@ -301,3 +301,43 @@ def test_bones_keep_their_lengths():
     crop = crop_of(PINHOLE, joints)
     lifted = lift(crop, pose_of(joints, crop), PINHOLE, 0.186)
     np.testing.assert_allclose(bone_lengths(lifted.joints_m), bone_lengths(joints), rtol=0.01)
+
+
+def test_depth_of_what_hides_a_joint_is_not_taken_for_the_joint():
+    """A cup 6 cm before most of the hand: the network says what is hidden, depth there is the cup's."""
+    joints = hand(at=(0.05, 0.02, 0.6), bend=0.1)
+    crop, hidden = crop_of(PINHOLE, joints), np.arange(21) >= 8
+    depth = depth_image(joints, PINHOLE)
+    v, u = np.indices(depth.shape)
+    for x, y in cameras.project(PINHOLE, joints)[hidden]:
+        depth[(u - x)**2 + (v - y)**2 <= 49] = 0.54
+    for x, y in cameras.project(PINHOLE, joints)[~hidden]:
+        assert depth[round(y), round(x)] > 0.55
+    pose = replace(pose_of(joints, crop), visibility=np.where(hidden, 0.1, 0.9))
+    found = lift(crop, pose, PINHOLE, 0.186, depth=depth)
+    assert found.scale_source == ScaleSource.DEPTH and np.abs(found.joints_m - joints).max() < 0.01
+
+
+def test_a_size_taken_over_is_as_unsure_as_it_is_said():
+    """Metres are proportional to the length: 3 % of it are 3 % of the distance."""
+    joints = hand(at=(0.05, 0.02, 0.8))
+    crop = crop_of(PINHOLE, joints)
+    seen = lift(crop, pose_of(joints, crop), PINHOLE, 0.186)
+    again = lifting.rescaled(seen, 0.17, 0.03, ScaleSource.CALIBRATED_HAND)
+    direct = lift(crop, pose_of(joints, crop), PINHOLE, 0.17, ScaleSource.CALIBRATED_HAND)
+    np.testing.assert_allclose(again.joints_m, direct.joints_m, atol=1e-9)
+    np.testing.assert_allclose(again.sigma_ray_m, direct.sigma_ray_m, rtol=0.02)
+    assert (again.sigma_ray_m > 0.029 * np.linalg.norm(again.joints_m, axis=-1)).all()
+
+
+def test_sigmas_are_honest_with_a_depth_image_that_is_one_percent_wrong():
+    rng, z = np.random.default_rng(5), []
+    joints = hand(at=(0.05, 0.02, 0.8), bend=0.1)
+    crop, clean = crop_of(PINHOLE, joints), depth_image(joints, PINHOLE)
+    for _ in range(120):
+        depth = (clean * (1 + rng.normal(0, 0.01))).astype(np.float32)       # its calibration, the same for all pixels
+        found = lift(crop, pose_of(joints, crop, rng, 1.0, 0.02), PINHOLE, 0.186, depth=depth)
+        assert found.scale_source == ScaleSource.DEPTH
+        d = joints / np.linalg.norm(joints, axis=-1, keepdims=True)
+        z.append((((found.joints_m - joints) * d).sum(-1) / found.sigma_ray_m)**2)
+    assert 0.5 < np.mean(z) < 1.7

@@ -13,6 +13,7 @@ from test_camera import make
 from hand_pose_ros import camera as cameras
 from hand_pose_ros import tracking
 from hand_pose_ros.config import Config
+from hand_pose_ros.detect import iou
 from hand_pose_ros.filters import one_euro
 from hand_pose_ros.skeleton import bone_lengths, joint_centres, mano_joints
 from hand_pose_ros.tracking import TrackerState, step
@@ -392,3 +393,52 @@ def test_config_may_be_anything_with_the_attributes():
     values = SimpleNamespace(filter_min_cutoff_hz=1.0, filter_beta=1.0, filter_derivative_cutoff_hz=1.0,
                              track_timeout_s=0.5)
     assert len(run([(observed(hand()),)] * 2, config=values)[1][-1][0]) == 1
+
+
+@pytest.mark.parametrize("cutoff_hz", [0.3, 1.0, 5.0])
+def test_the_speed_comes_up_with_its_own_cutoff(cutoff_hz):
+    """A ramp of 1/s from rest: a first-order lag of cutoff f has 1 - exp(-2 pi f t) of it after t."""
+    state = one_euro(None, np.zeros(1), 10**9, 1.0, 0.0, cutoff_hz)
+    for k in range(1, 31):
+        state = one_euro(state, np.array([k / 100]), 10**9 + k * 10**7, 1.0, 0.0, cutoff_hz)
+    assert state.speed[0] == pytest.approx(1 - np.exp(-2 * np.pi * cutoff_hz * 0.3), abs=1e-6)
+
+
+def test_prediction_does_not_run_away_from_a_hand_that_stopped_during_a_gap():
+    at = [-0.2 + 0.6 * k / 30 for k in range(12)]
+    state, _ = run([(observed(hand(at=(x, 0, 0.6))),) for x in at])
+    box = tracking.predict(state, state.stamp_ns + 450 * MS, CONFIG)[0].box
+    px = cameras.project(CAMERA, hand(at=(at[-1], 0, 0.6)))
+    assert iou(box, np.concatenate([px.min(0), px.max(0)])) > 0.1
+    moved = 0.5 * (box[0] + box[2]) - 0.5 * (px[:, 0].min() + px[:, 0].max())
+    assert 0 < moved < 0.6 * 0.25 / 0.6 * CAMERA.K[0, 0]                    # a quarter of a second on at most
+
+
+def test_an_image_without_depth_takes_the_size_from_many_images_not_from_the_last():
+    rng, X, lengths = np.random.default_rng(0), hand(), {True: [], False: []}
+
+    def seen(k):
+        length = 0.17 * (1 + rng.normal(0, 0.03))
+        told = replace(observed(X * length / 0.186), hand_length_m=length, scale_source=ScaleSource.DEPTH)
+        return told if k % 2 else observed(X)
+    state = TrackerState()
+    for k in range(120):
+        state, _, _ = step(state, (seen(k),), (1000 + 33 * k) * MS, CONFIG)
+        if k > 40:
+            lengths[bool(k % 2)].append(state.tracks[0].length_m)
+    assert np.std(lengths[False]) < 0.015 * 0.17
+
+
+def test_the_pixels_of_a_held_finger_are_held_too():
+    straight, bent = hand(bend=0.0), hand(bend=0.0)
+    bent[8] = bent[5] + (bent[5] - bent[8]) * 0.8
+    _, out = run([(observed(straight),)] * 10 + [(observed(bent),)])
+    found, truth = out[10][0][0], cameras.project(CAMERA, straight)
+    assert found.state[8] == JointState.EXTRAPOLATED
+    assert np.linalg.norm(found.joints_px[8] - truth[8]) < 6.0
+
+
+def test_one_look_after_a_gap_does_not_turn_the_side_over():
+    state, _ = run([(observed(hand(), 0.95),)] * 30)
+    state, out = run([(observed(hand(), 0.01),)], start_ms=1000 + 29 * 33 + 480, state=state)
+    assert out[0][0][0].track_id == 1 and out[0][0][0].is_right

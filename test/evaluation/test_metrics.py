@@ -271,3 +271,12 @@ FUNCTIONS = [function for _, function in inspect.getmembers(metrics, inspect.isf
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
 def test_every_metric_names_its_paper(function):
     assert re.search(r"\b(19|20)\d\d\b|No paper: ", function.__doc__), "the paper and its year, or that there is none"
+
+
+def test_acceleration_of_a_fall_is_that_of_gravity_however_uneven_the_images_come():
+    stamps = np.array([0, 10, 43, 50, 90, 200]) * 1_000_000 + 10**18
+    t = (stamps - stamps[0]) * 1e-9
+    joints = np.zeros((6, 21, 3))
+    joints[..., 1] = (0.5 * 9.81 * t**2)[:, None]
+    assert metrics.jitter_mm_s2(joints, stamps) == pytest.approx(9810.0, rel=1e-6)
+    assert metrics.acceleration_error_mm_s2(joints, np.zeros_like(joints), stamps) == pytest.approx(9810.0, rel=1e-6)
