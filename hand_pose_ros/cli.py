@@ -62,6 +62,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"hand_pose_ros {__version__}")
         return 0
     try:
+        for word in argv:
+            if any("\udc80" <= letter <= "\udcff" for letter in word):     # how Python keeps other bytes
+                raise ConfigError(f"the name {word!r} is not UTF-8, which OpenCV cannot open: rename it")
         return run(argv[0], argv[1:])
     except HandPoseError as error:
         print(f"hand-pose {argv[0]}: {error}", file=sys.stderr)

@@ -70,6 +70,7 @@ def main(args) -> int:
     plain = target.is_file() or not target.exists()         # no pipe or device is replaced, /dev/stdout neither
     target = target.resolve() if plain else target          # a link stays one
     unfinished = target.with_name(f"{target.name}.partial") if plain else target
+    keep = False
     try:
         with open(unfinished, "w") as file:
             for line in lines:
@@ -86,8 +87,13 @@ def main(args) -> int:
     except OSError as error:
         raise DataError(f"--out {args.out} cannot be written: {error.strerror}; free some space or give another file") \
             from error
+    except BaseException:                                   # Ctrl-C for one
+        keep = plain and count > 0
+        if keep:
+            print(f"stopped: the lines of {count} images are in {unfinished}", file=sys.stderr)
+        raise
     finally:
-        if plain:
+        if plain and not keep:
             unfinished.unlink(missing_ok=True)
     print(f"{count} images, {hands} hands -> {args.out}", file=sys.stdout if plain else sys.stderr)
     if lost:

@@ -132,3 +132,10 @@ def test_numpy_starts_with_one_thread_unless_the_user_says_so(entry, user, expec
                "import os, numpy as np; a = np.ones((600, 600)); a @ a; print(len(os.listdir('/proc/self/task')))")
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert int(done.stdout) == min(expected, len(os.sched_getaffinity(0)))
+
+
+def test_a_name_that_opencv_cannot_open_is_refused(command, capsys):
+    seen = command(ros=False)
+    assert cli.main(["try", "--image", os.fsdecode(b"caf\xe9.mp4")]) == 2 and not seen
+    assert "'caf\\udce9.mp4' is not UTF-8" in capsys.readouterr().err
+    assert cli.main(["try", "--image", "caf\u00e9.mp4"]) == 0 and seen[0].image == "caf\u00e9.mp4"

@@ -62,7 +62,8 @@ def choose(images: Sequence[ImageScore], typical: int = 8, stamps_ns: Mapping[st
         for _, name, index in ranked:
             if len(chosen) == PER_SHEET:
                 break
-            if name in stamps_ns and any(other == index and abs(stamps_ns[name] - stamps_ns[near]) < APART_NS
+            if name in stamps_ns and any(other == index and near in stamps_ns
+                                         and abs(stamps_ns[name] - stamps_ns[near]) < APART_NS
                                          for near, other in chosen):
                 continue
             chosen.append((name, index))

@@ -22,6 +22,7 @@ from .. import config as configs
 from .. import limits, provenance, runtimes
 from ..bags import BagReader, storage_files
 from ..errors import ConfigError, DataError
+from ..sole import sole
 from . import bag_truth, cases, datasets, fail_if, judging, latency, predictions, report, scale, scoring, work
 
 PROTOCOLS = ("full", "box")
@@ -130,7 +131,16 @@ def evaluate(args: argparse.Namespace, run: dict[str, Any]) -> dict[str, Any]:
         bag_truth.check_labels(run)
     before, read = outputs_before(out), inputs(units, args)
     spare_others(units, run)
-    out.mkdir(parents=True, exist_ok=True)                  # only now: a run that is refused leaves no folder behind
+    with sole(out, "evaluation"):                           # only now: a run that is refused leaves no folder behind
+        result, made = _run(args, run, units, source, earlier)
+        _remove_stale(before, made, read, out)
+    return result
+
+
+def _run(args: argparse.Namespace, run: dict[str, Any], units: list[dict[str, Any]], source: dict[str, Any],
+         earlier: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[Path]]:
+    """The result and the files that were made."""
+    out = Path(run["out"])
     with scale.workers(min(args.jobs, len(units)), args.engine, args.ray_address) as spread:
         failed: dict[str, str] = {}
         if args.predictions:
@@ -164,8 +174,7 @@ def evaluate(args: argparse.Namespace, run: dict[str, Any]) -> dict[str, Any]:
     report.write_pages(out, result, images, rows, units, run, earlier, found)
     if not args.predictions:
         latency.write(out, [work.part_path(unit, run).with_suffix(".timing.jsonl") for unit in units])
-    _remove_stale(before, outputs(units, args, run, bool(images)), read, out)
-    return result
+    return result, outputs(units, args, run, bool(images))
 
 
 def outputs(units: Sequence[dict[str, Any]], args: argparse.Namespace, run: dict[str, Any],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,8 @@ def _hand(annotation: dict[str, Any], side: str | None, order: list[int]) -> dic
     if len(points) != 3 * len(JOINT_NAMES):
         raise DataError(f"annotation {annotation.get('id')}: {len(points)} numbers in keypoints instead of 63")
     points = [[float(value) for value in points[3 * place:3 * place + 3]] for place in order]
+    if not all(math.isfinite(value) for point in points for value in point):
+        raise DataError(f"annotation {annotation.get('id')}: a keypoint is not a number; correct it, or delete it")
     known = [point[:2] for point in points if point[2] > 0]
     if not known:
         return None

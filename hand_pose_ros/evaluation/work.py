@@ -79,11 +79,16 @@ def fingerprint(unit: dict[str, Any], run: dict[str, Any]) -> str:
 
 def is_done(unit: dict[str, Any], run: dict[str, Any]) -> bool:
     """True if an earlier, perhaps interrupted, run has finished this unit with the same sources, settings and models,
-    and everything it made is there."""
+    and everything it made is there, its predictions as they were written."""
     part = part_path(unit, run)
     mark = part.with_suffix(".done")
-    return part.is_file() and mark.is_file() and mark.read_text("utf8").split("\n")[0] == fingerprint(unit, run) \
+    return part.is_file() and mark.is_file() and mark.read_text("utf8").split("\n")[0] == _mark(unit, run) \
         and all(path.is_file() for path in outputs(unit, run))
+
+
+def _mark(unit: dict[str, Any], run: dict[str, Any]) -> str:
+    """Changes when the unit, the run or the predictions that lie in its part do."""
+    return f"{fingerprint(unit, run)} {hashlib.sha256(part_path(unit, run).read_bytes()).hexdigest()[:16]}"
 
 
 def outputs(unit: dict[str, Any], run: dict[str, Any]) -> list[Path]:
@@ -159,7 +164,7 @@ def process(unit: dict[str, Any], run: dict[str, Any], judge: Any) -> None:
     predictions.write(part.with_suffix(".runtime.txt"), [runtime_of(unit, run)])
     predictions.write(part, made.lines)
     made = [path.name for path in outputs(unit, run)]
-    predictions.write(part.with_suffix(".done"), ["\n".join([fingerprint(unit, run), *made])])
+    predictions.write(part.with_suffix(".done"), ["\n".join([_mark(unit, run), *made])])
 
 
 def read_looks(part: Path) -> dict[str, list[dict[str, str]]]:
@@ -263,6 +268,7 @@ class _Recording:
         self.messages = result_bag.Spool(Path(run["out"])) if spooled else None
         self._unit, self._run = unit, run
         self._video: cv2.VideoWriter | None = None
+        self._filmed = 0
         self._every = max(1, -(-count // THUMBNAILS))
         self._thumbs = part_path(unit, run).with_suffix(".thumbs")
         shutil.rmtree(self._thumbs, ignore_errors=True)
@@ -293,16 +299,33 @@ class _Recording:
     def _write_video(self, drawn: np.ndarray) -> None:
         height, width = drawn.shape[:2]
         if self._video is None:
-            path = next(path for path in outputs(self._unit, self._run) if path.suffix == ".mp4")
+            path = self._video_path()
             self._video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), self._unit.get("fps") or 30.0,
                                           (width, height))
             if not self._video.isOpened():
                 raise DataError(f"{path}: this OpenCV cannot write MP4; run again with --no-video")
         self._video.write(drawn)
+        self._filmed += 1
 
     def close(self) -> None:
         if self._video is not None:
             self._video.release()
+
+    def check(self) -> None:
+        """After ``close``. Raises DataError for a video that is not whole: OpenCV does not say when it cannot write."""
+        if self._video is None:
+            return
+        path, readable = self._video_path(), 0
+        film = cv2.VideoCapture(str(path))
+        if film.isOpened():
+            readable = int(film.get(cv2.CAP_PROP_FRAME_COUNT))
+            film.release()
+        if readable < self._filmed:
+            raise DataError(f"{path}: {readable} of its {self._filmed} frames could be written: free some space, or "
+                            "run again with --no-video")
+
+    def _video_path(self) -> Path:
+        return next(path for path in outputs(self._unit, self._run) if path.suffix == ".mp4")
 
 
 def _run_frames(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], run: dict[str, Any], count: int,
@@ -320,6 +343,7 @@ def _run_frames(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], run: 
             _feed(frames, unit, chain, config, out, output, networks, problems)
     finally:
         out.close()
+    out.check()
     return out
 
 

@@ -41,7 +41,7 @@ def contact_sheet(folder: Path, kind: str, count: int = 48, columns: int = 8, la
     """The first ``count`` pictures of a folder as one (H, W, 3) uint8 RGB image. Raises DataError if there are none."""
     tiles = []
     for record in _records(folder, kind, count):
-        image = cv2.cvtColor(cv2.imdecode(np.frombuffer(record["jpg"], np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        image = cv2.cvtColor(_decoded(record, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
         tile = draw(image, record["meta"]) if labels else image
         if tiles and tile.shape != tiles[0].shape:                  # of another run into the same folder
             tile = cv2.resize(tile, tiles[0].shape[1::-1], interpolation=cv2.INTER_AREA)
@@ -63,8 +63,7 @@ def statistics(folder: Path, kind: str, path: Path, count: int = 2000) -> dict:
     metas, brightness = [], []
     for record in _records(folder, kind, count):
         metas.append(record["meta"])
-        small = cv2.imdecode(np.frombuffer(record["jpg"], np.uint8), cv2.IMREAD_REDUCED_COLOR_4)
-        brightness.append(float(small.mean()))
+        brightness.append(float(_decoded(record, cv2.IMREAD_REDUCED_COLOR_4).mean()))
     hands = [hand for meta in metas for hand in meta["hands"]]
     figure, axes = pyplot.subplots(3, 4, figsize=(17, 11))
     axes = axes.ravel()
@@ -153,6 +152,20 @@ def _records(folder: Path, kind: str, count: int):
             if found == count:
                 return
             found += 1
-            yield record
+            if missing := {"meta", "jpg"} - record.keys():
+                raise DataError(f"shard {path} has no {min(missing)} of picture {record['index']}; delete it and "
+                                "render it again")
+            yield {**record, "shard": path}
     if not found:
         raise DataError(f"the {kind} shards in {folder} are empty; delete them and render again")
+
+
+def _decoded(record: dict, how: int) -> np.ndarray:
+    try:
+        image = cv2.imdecode(np.frombuffer(record["jpg"], np.uint8), how)
+    except cv2.error:                                               # of no bytes at all
+        image = None
+    if image is None:
+        raise DataError(f"picture {record['index']} of shard {record['shard']} cannot be decoded; delete the shard and "
+                        "render it again")
+    return image

@@ -1,6 +1,7 @@
 """``hand-pose train``: learn one network from shards of virtual hands, and export it."""
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
 import os
@@ -11,6 +12,7 @@ import torch
 
 from hand_pose_ros import limits, models, networks, resources
 from hand_pose_ros.errors import ConfigError, DataError
+from hand_pose_ros.sole import sole
 from hand_pose_ros.training import curve, imagenet, measure
 from hand_pose_ros.training.export import export, latency_of
 from hand_pose_ros.training.loop import Trainer, is_begun, leave
@@ -66,6 +68,18 @@ def main(args) -> int:
     if exported and (exported / models.CARD).exists() and not args.overwrite:
         raise ConfigError(f"--export {args.export}: {exported} holds a model already; give another name, or "
                           "--overwrite to replace it")
+    if exported:
+        try:
+            limits.folder(str(exported))
+        except argparse.ArgumentTypeError as error:     # not at the end, when all has been learnt
+            raise ConfigError(f"--export {error}") from None
+    # The first process has the folder for all of one torchrun; an export leaves what is there.
+    alone = os.environ.get("RANK", "0") == "0" and not args.export_only
+    with sole(args.out, "training") if alone else contextlib.nullcontext():
+        return _train(args, settings, exported)
+
+
+def _train(args, settings, exported: Path | None) -> int:
     begun = is_begun(args.out)
     if args.export_only and not begun:
         raise ConfigError(f"--export-only needs a checkpoint in {args.out}")

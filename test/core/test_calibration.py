@@ -133,3 +133,40 @@ def test_file_round_trip_and_every_way_it_can_be_bad(tmp_path):
         calibration.load(tmp_path / "none.json")
     with pytest.raises(ConfigError, match="cannot write"):
         calibration.save(tmp_path / "no" / "folder.json", HandSize(0.18, 0, 1, "depth"))
+
+
+def calibrate(make_hand, distance_m=float("nan"), seconds=3.0, rate=30, state=CalibrationState(), start_ns=5 * 10**9):
+    rng, steps = np.random.default_rng(0), []
+    for k in range(int(seconds * rate)):
+        state, progress = step(state, make_hand(rng, k), start_ns + int(k * 1e9 / rate), distance_m)
+        steps.append(progress)
+        if progress.result:
+            break
+    return state, steps
+
+
+def test_the_distance_is_measured_along_the_cameras_axis():
+    truth = hand(bend=0.05, at=(0.3, 0.1, 0.6), length_m=0.17)
+    _, steps = calibrate(lambda rng, k: (seen(truth, rng),), distance_m=0.6)
+    assert steps[-1].result.hand_length_m == pytest.approx(0.17, rel=0.015)
+
+
+def test_a_clock_that_goes_back_starts_the_pose_anew():
+    def good(rng, k):
+        return (seen(FLAT, rng),)
+    state, _ = calibrate(good, 0.6, 1.0, start_ns=100 * 10**9)
+    _, steps = calibrate(good, 0.6, 3.0, state=state)
+    assert "clock" in steps[0].message and steps[-1].result and steps[-1].result.samples <= 62
+
+
+def test_slow_images_take_longer_not_fewer():
+    _, steps = calibrate(lambda rng, k: (seen(FLAT, rng),), 0.6, 6.0, rate=3)
+    assert steps[-1].result.samples >= 10
+
+
+@pytest.mark.parametrize("right", [True, False])
+@pytest.mark.parametrize("turn", [(0, 0, 0), (0, np.pi, 0)])
+def test_palm_and_back_of_either_hand_will_do(right, turn):
+    truth = hand(bend=0.05, right=right, at=(0.02, 0, 0.6), turn=turn)
+    _, steps = calibrate(lambda rng, k: (seen(truth, rng),), distance_m=truth[[0, 5, 9, 13, 17], 2].mean())
+    assert steps[-1].result is not None, steps[-1].message

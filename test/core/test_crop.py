@@ -11,6 +11,7 @@ from test_camera import LENSES, make
 
 from hand_pose_ros import camera as cameras
 from hand_pose_ros import crop as crops
+from hand_pose_ros import lift
 from hand_pose_ros.errors import FrameError
 from hand_pose_ros.types import Camera, Crop, Detection, Frame
 
@@ -261,3 +262,12 @@ def test_a_foreshortened_palm_still_tells_which_way_is_up():
     share = np.linalg.norm(up) / np.ptp(px, axis=0).max()
     assert 0.15 < share < 0.38
     np.testing.assert_allclose(crops.from_joints(px).up, up / np.linalg.norm(up))
+
+
+def test_points_behind_the_crop_have_no_pixel():
+    geometry = crops.plan(PINHOLE, Detection(np.array([200.0, 150, 300, 250]), 1.0, 1.0, np.array([0.0, -1])), 224)
+    assert np.isnan(crops.to_uv(geometry, np.array([[0.1, 0.1, -1.0], [0.0, 0.0, -0.5]]))).all()
+    joints = hand(at=(0, 0, 0.02), turn=(1.5, 0, 0))
+    uv, _ = lift.label(joints, geometry)
+    behind = (joints @ geometry.R_camera_crop)[:, 2] <= 0
+    assert behind.any() and np.isnan(uv[behind]).all() and np.isfinite(uv[~behind]).all()

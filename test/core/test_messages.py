@@ -216,3 +216,10 @@ def test_one_hand_of_unknown_scale_makes_the_others_no_guess():
     camera = Camera(640, 480, np.eye(3), calibrated=True)
     assert messages.is_metric(camera, ()) and messages.is_metric(camera, (known, unknown))
     assert not messages.is_metric(camera, (unknown,)) and not messages.is_metric(replace(camera, calibrated=False), ())
+
+
+@pytest.mark.parametrize("right, number", [(0.0, 1), (0.4999, 3), (0.5, 2**31), (1.0, 2**32 - 1)])
+def test_message_and_hand_name_the_same_side(make, right, number):
+    one = example_hand(right_probability=right, track_id=number)
+    message = messages.fill_hand(make["HandPose21"](), one, header_of(make))
+    assert (message.side == messages.SIDE_RIGHT) == one.is_right and message.track_id == number

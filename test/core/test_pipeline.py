@@ -1,5 +1,6 @@
 """The whole path with perfect networks: what comes out must be the scene that went in."""
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from oracle import Oracle, hand
 from test_camera import LENSES, make
 
+from hand_pose_ros import calibration, models, runtimes
 from hand_pose_ros import camera as cameras
 from hand_pose_ros import crop as crops
 from hand_pose_ros import pipeline as pipelines
@@ -583,3 +585,65 @@ def test_how_much_evidence_a_new_hand_needs_belongs_to_the_pose_network(needed, 
     """Networks differ in how sure they are of what they see; the card of each says from where on it is believed."""
     (result,) = play(Oracle(make("pinhole")), [[(hand(at=(0, 0, 0.6)), True)]], evidence_needed=needed)
     assert bool(result.hands) == taken
+
+
+def play_one(oracle, config, depth=None, **options):
+    pipe = Pipeline(oracle.detect, oracle.estimate, oracle.size, **options)
+    return pipe.step(PipelineState(), Frame(BLACK, oracle.camera, 10**9, depth), config)[1]
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("use", [True, False])
+def test_depth_belongs_to_its_pixels_also_in_a_mirrored_image_and_only_if_asked(mirrored, use):
+    camera, true = make("pinhole"), hand(bend=0.05, length_m=0.165, at=(0.16, 0, 0.6))
+    depth = np.full((480, 640), 3.0, np.float32)
+    depth[:, 360:] = true[:, 2].mean() - 0.008                               # right half of what the camera sees
+    oracle = Oracle(camera, [(true, True)])
+    result = play_one(oracle, Config(mirrored_image=mirrored, use_depth=use), depth[:, ::-1] if mirrored else depth)
+    (found,) = result.hands
+    assert found.scale_source == (ScaleSource.DEPTH if use else ScaleSource.ASSUMED)
+    assert (np.abs(found.joints_m - true).max() < 0.02) == use
+
+
+def test_a_threshold_below_the_candidates_reaches_the_detector():
+    asked = []
+    pipe = Pipeline(lambda image, score: asked.append(score) or [], lambda crops: [], 64)
+    for threshold in (0.05, 0.5):
+        pipe.step(PipelineState(), Frame(BLACK, make("pinhole"), 1), Config(detection_threshold=threshold))
+    assert asked[0] <= 0.05 and asked[1] <= 0.15
+
+
+@pytest.mark.parametrize("sure", [0, 1])
+def test_of_two_new_hands_for_one_place_the_surer_one_is_taken(sure):
+    camera = make("pinhole")
+    oracle = Oracle(camera, [(hand(at=(-0.15, 0, 0.6)), True), (hand(at=(0.15, 0, 0.6)), True)])
+    def detect_two(image, score):
+        return [replace(d, score=0.95 if k == sure else 0.4) for k, d in enumerate(oracle.detect(image))]
+    pipe = Pipeline(detect_two, oracle.estimate, oracle.size)
+    _, result = pipe.step(PipelineState(), Frame(BLACK, camera, 1), Config(max_hands=1, detection_threshold=0.05))
+    assert len(result.hands) == 1 and np.sign(result.hands[0].joints_m[9, 0]) == (-1, 1)[sure]
+
+
+def test_the_measured_hand_length_is_the_pipelines(tmp_path, monkeypatch):
+    source = SimpleNamespace(input_shape=(64, 64, 3), model="x")
+    monkeypatch.setattr(runtimes, "load", lambda *a: SimpleNamespace(source=source))
+    monkeypatch.setattr(runtimes, "load_pose", lambda *a: SimpleNamespace(source=source))
+    monkeypatch.setattr(runtimes, "looks", lambda *a: (None, None))
+    monkeypatch.setattr(models, "card", lambda model: {})
+    calibration.save(tmp_path / "hand.json", calibration.HandSize(0.171, 0.01, 60, "depth"))
+    assert pipelines.load(Config(hand_calibration_file=str(tmp_path / "hand.json"))).calibrated_length_m == 0.171
+    assert pipelines.load(Config()).calibrated_length_m is None
+
+
+def test_a_hidden_hand_that_comes_out_elsewhere_is_found_soon():
+    oracle = InFront(make("pinhole"))
+    front, behind = (hand(at=(0, 0, 0.6)), True), lambda x: (hand(right=False, at=(x, 0.01, 0.69)), False)
+    scenes = [[front, behind(x)] for x in (0.075, 0.072, 0.069, 0.05)] + [[front, behind(-0.22)]] * 16
+    results = play(oracle, scenes, Config(detect_every_s=10.0))
+    back = next(k for k, r in enumerate(results) if k >= 4 and len(r.hands) == 2)
+    assert (back - 4) * 0.033 < 0.17
+
+
+def test_depth_of_a_turned_image_is_refused():
+    with pytest.raises(FrameError, match="registered"):
+        pipelines.check_frame(Frame(BLACK, make("pinhole"), 1, np.ones((640, 480), np.float32)))

@@ -320,3 +320,25 @@ def test_a_video_that_is_cut_off_is_said(tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
     assert run(path, "--out", tmp_path / "cut.jsonl") == 0
     assert "of 20 frames could be read: it is cut off or damaged" in capsys.readouterr().err
+
+
+def test_joints_in_3d_are_relative_to_the_wrist(folder, tmp_path):
+    assert run(folder, "--out", tmp_path / "out.jsonl") == 0
+    (one,) = lines(tmp_path / "out.jsonl")[1]["hands"]
+    assert one["joints_3d"][0] == [0.0, 0.0, 0.0] and 0.05 < np.abs(one["joints_3d"]).max() < 0.5
+
+
+def test_what_was_read_before_ctrl_c_stays(folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "out.jsonl").write_text("earlier\n")
+    asked = []
+
+    def interrupted(crops):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipelines, "load", lambda config: pipelines.Pipeline(
+        lambda image, threshold: asked.append(1) or detect(image, threshold), interrupted, 64))
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, "--out", tmp_path / "out.jsonl")
+    assert lines(tmp_path / "out.jsonl.partial") == [{"image": "images/set/a.jpg", "hands": []}] and len(asked) == 2
+    assert (tmp_path / "out.jsonl").read_text() == "earlier\n"
+    assert f"1 images are in {tmp_path / 'out.jsonl.partial'}" in capsys.readouterr().err

@@ -22,7 +22,7 @@ import painted
 import pytest
 import samples
 
-from hand_pose_ros import bags, cli, messages, models, provenance
+from hand_pose_ros import bags, cli, messages, models, provenance, sole
 from hand_pose_ros.config import Config
 from hand_pose_ros.errors import ConfigError, DataError
 from hand_pose_ros.evaluation import (bag_truth, evaluate, fail_if, judging, label_exchange, labels, report,
@@ -174,6 +174,47 @@ def done_units(monkeypatch) -> list[str]:
     done, original = [], work.process
     monkeypatch.setattr(work, "process", lambda unit, *rest: done.append(unit["name"]) or original(unit, *rest))
     return done
+
+
+def test_a_part_that_somebody_has_changed_is_done_again(tmp_path, monkeypatch):
+    folder, part = data(tmp_path / "set", 2), tmp_path / "a" / "parts" / "folder_0000000.jsonl"
+    run(tmp_path / "a", "--data", folder)
+    written, done = part.read_bytes(), done_units(monkeypatch)
+    run(tmp_path / "a", "--data", folder)
+    assert not done
+    part.write_bytes(written.splitlines(True)[0])
+    assert run(tmp_path / "a", "--data", folder)["frames"] == 2 and part.read_bytes() == written and len(done) == 1
+
+
+def test_two_evaluations_at_a_time_into_one_folder_are_refused(tmp_path):
+    folder = data(tmp_path / "set", 2)
+    with sole.sole(tmp_path / "a", "evaluation"), pytest.raises(ConfigError, match="another evaluation is writing"):
+        run(tmp_path / "a", "--data", folder)
+
+
+def test_a_video_that_the_disk_has_not_taken_is_no_result(tmp_path, monkeypatch):
+    """OpenCV says nothing when it cannot write: a writer that stops halfway, as on a full disk."""
+    class Full:
+        def __init__(self, *args):
+            self.writer, self.left = writer(*args), 5
+
+        def isOpened(self):
+            return True
+
+        def write(self, image):
+            if self.left:
+                self.left -= 1
+                self.writer.write(image)
+
+        def release(self):
+            self.writer.release()
+
+    writer = cv2.VideoWriter
+    monkeypatch.setattr(work.cv2, "VideoWriter", Full)
+    with pytest.raises(DataError, match=r"hand.mp4: 5 of its 12 frames could be written: free some space, or .*--no-v"):
+        run(tmp_path / "a", "--bag", bag(tmp_path / "hand.mcap", 12))
+    monkeypatch.setattr(work.cv2, "VideoWriter", writer)
+    assert run(tmp_path / "a", "--bag", tmp_path / "hand.mcap")["frames"] == 12
 
 
 def test_changed_pictures_and_labels_are_done_again(tmp_path, monkeypatch):
@@ -383,6 +424,15 @@ def test_predictions_of_another_program(tmp_path):
     (tmp_path / "p.jsonl").write_text('{"hands": []}\n')
     with pytest.raises(DataError, match="p.jsonl:1"):
         run(tmp_path / "b", "--data", folder, "--predictions", tmp_path / "p.jsonl")
+
+
+def test_predictions_of_which_some_have_a_stamp(tmp_path):
+    folder = data(tmp_path / "set", 4)
+    run(tmp_path / "a", "--data", folder)
+    rows = [json.loads(line) for line in (tmp_path / "a" / "predictions.jsonl").read_text().splitlines()]
+    (tmp_path / "p.jsonl").write_text("\n".join(json.dumps({**row, "stamp_ns": 10**9} if k % 2 else row)
+                                                for k, row in enumerate(rows)))
+    assert run(tmp_path / "b", "--data", folder, "--predictions", tmp_path / "p.jsonl")["metrics"]["recall"] == 1
 
 
 def test_predictions_with_two_lines_for_an_image_are_refused(tmp_path):
@@ -905,6 +955,7 @@ def test_what_an_editor_exported_replaces_the_draft(tmp_path, capsys):
 
 @pytest.mark.parametrize("damage, said", [
     (lambda coco: coco["annotations"][0]["keypoints"].pop(), "62 numbers in keypoints instead of 63"),
+    (lambda coco: coco["annotations"][0]["keypoints"].__setitem__(4, float("nan")), "a keypoint is not a number"),
     (lambda coco: coco["images"][1].update(file_name="other.png"), "no line for the picture other.png"),
     (lambda coco: coco["images"][1].update(file_name=coco["images"][0]["file_name"]), "is named twice"),
     (lambda coco: coco["images"][1].update(width=160), "160 x 240 pixels there and 320 x 240 here"),

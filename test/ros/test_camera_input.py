@@ -438,3 +438,22 @@ def test_depth_that_is_not_wanted_is_not_waited_for(world):
         ear.input._on_image(message)
         assert ear.input.slot.take(0.0)[0].image is message
     ear.input.destroy()
+
+
+def test_an_image_from_before_a_jump_of_time_is_not_used(world):
+    ear = Ear(world, "/front/jump/image")
+    ear.input._on_image(Image())
+    ear.input.restart()
+    assert ear.input.slot.take(0.0)[0] is None
+    ear.input.destroy()
+
+
+def test_a_rectified_image_has_the_lens_of_p(world):
+    ear = Ear(world, "/front/rect/image_rect", image_is_rectified=True)
+    ear.input._on_camera_info(CameraInfo(width=4, height=2, distortion_model="plumb_bob", d=[0.1] + [0.0] * 4,
+                                         k=[4.0, 0.0, 2.0, 0.0, 4.0, 1.0, 0.0, 0.0, 1.0],
+                                         p=[3.0, 0.0, 1.5, 0.0, 0.0, 3.0, 0.5, 0.0, 0.0, 0.0, 1.0, 0.0]))
+    lens = ear.input.lens("eye", 4, 2)
+    np.testing.assert_array_equal(lens.K, [[3, 0, 1.5], [0, 3, 0.5], [0, 0, 1]])
+    assert not lens.D.any()
+    ear.input.destroy()

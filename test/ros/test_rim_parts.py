@@ -23,11 +23,12 @@ from standin_node import oracle
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from hand_pose_ros import imaging
+from hand_pose_ros import imaging, skeleton
 from hand_pose_ros.config import Setting
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.msg import HandPose21Array
-from hand_pose_ros.ros import compat, diagnostics, environment, images, parameters, qos, run, teleop, transforms
+from hand_pose_ros.ros import compat, diagnostics, environment, images, parameters, publishers, qos, run, teleop
+from hand_pose_ros.ros import transforms
 from hand_pose_ros.ros.markers import HandMarkers
 from hand_pose_ros.ros.newest import Newest
 from hand_pose_ros.ros.publishers import OLDEST_PLAUSIBLE_NS, Latency
@@ -539,3 +540,80 @@ def started_node(*words):
     yield node
     node.destroy_node()
     rclpy.shutdown(context=context)
+
+
+def test_a_transform_message_takes_a_point_of_the_frame_to_the_camera():
+    hand_ = some_hand(True)
+    for message in transforms.transform_messages(TransformStamped, Header(), (hand_,), ""):
+        joint = dict(zip(transforms.FRAMES, (0, 4, 8, 12, 16, 20)))[message.child_frame_id.split("_", 3)[3]]
+        before = 0 if joint == 0 else joint - 1
+        bone = hand_.joints_m[9 if joint == 0 else joint] - hand_.joints_m[before]
+        p, q = message.transform.translation, message.transform.rotation
+        np.testing.assert_allclose((p.x, p.y, p.z), hand_.joints_m[joint])
+        v, x = np.array([q.x, q.y, q.z]), np.array([1.0, 0, 0])
+        np.testing.assert_allclose(x + 2 * np.cross(v, np.cross(v, x) + q.w * x), bone / np.linalg.norm(bone),
+                                   atol=1e-9)
+
+
+def test_markers_lie_on_the_hand():
+    one = some_hand(True)
+    bones, joints, label = HandMarkers(MarkerArray, Marker, Point, ColorRGBA, "").message(Header(), (one,)).markers
+
+    def at(points):
+        return np.array([(p.x, p.y, p.z) for p in points])
+    np.testing.assert_allclose(at(joints.points), one.joints_m)
+    ends = at(bones.points).reshape(20, 2, 3)
+    np.testing.assert_allclose(np.linalg.norm(ends[:, 1] - ends[:, 0], axis=-1), skeleton.bone_lengths(one.joints_m))
+    np.testing.assert_allclose(at([label.pose.position])[0], one.joints_m[0])
+
+
+def test_cv_bridge_is_asked_for_rgb(monkeypatch):
+    picture = {name: np.tile(np.uint8(colour), (2, 2, 1)) for name, colour in
+               (("rgb8", (200, 100, 50)), ("bgr8", (50, 100, 200)))}
+    bridge = SimpleNamespace(imgmsg_to_cv2=lambda message, to: picture[to])
+    monkeypatch.setattr(compat, "cv_bridge", lambda: bridge)
+    np.testing.assert_array_equal(images.decode(Image(encoding="yuv9"))[0, 0], (200, 100, 50))
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """(Outputs of a node that is not there, the messages that they sent by topic, a function that sends a result)."""
+    sent, nobody = {}, SimpleNamespace(get_subscription_count=lambda: 0)
+
+    class Publisher:
+        def __init__(self, kind, topic, *_):
+            self.topic = topic
+
+        def get_subscription_count(self):
+            return 1
+
+        def publish(self, message):
+            sent.setdefault(self.topic, []).append(
+                (message.filtered, [hand.joints_camera[4].x for hand in message.hands]))
+
+    monkeypatch.setattr(publishers.qos, "results_publisher", lambda create, kind, topic: Publisher(kind, topic))
+    monkeypatch.setattr(publishers.qos, "warn_of_unused_overrides", lambda node: None)
+    monkeypatch.setattr(publishers.compat, "transform_broadcaster", lambda node: nobody)
+    outputs = publishers.Outputs(SimpleNamespace(create_lifecycle_publisher=Publisher), "")
+    outputs._markers = outputs._debug = outputs._debug_compressed = nobody
+
+    def send(smooth, raw):
+        outputs.publish(Header(), np.zeros((4, 4, 3), np.uint8),
+                        SimpleNamespace(hands=smooth, raw=raw, detector_ran=True), Latency(0, 0, 0.0, {}), 0,
+                        SimpleNamespace(calibrated=True), SimpleNamespace(publish_tf=False, publish_raw=True),
+                        SimpleNamespace(model="m", runtime="r"))
+    return outputs, sent, send
+
+
+def test_raw_hands_are_the_measured_ones(published):
+    _, sent, send = published
+    raw, smooth = some_hand(True, 3), some_hand(True, 3, joints_m=some_hand().joints_m + 0.01)
+    send((smooth,), (raw,))
+    assert sent == {"~/hands": [(True, [smooth.joints_m[4, 0]])], "~/hands_raw": [(False, [raw.joints_m[4, 0]])]}
+
+
+def test_messages_are_used_again(published):
+    outputs, _, send = published
+    for _ in range(50):
+        send((some_hand(), some_hand(False, 2)), (some_hand(), some_hand(False, 2)))
+    assert len(outputs._hand_messages._made) <= 4                            # else memory grows with every image

@@ -19,7 +19,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64, Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
 from tf2_msgs.msg import TFMessage
-from trajectory_msgs.msg import JointTrajectory
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from visualization_msgs.msg import MarkerArray
 
 sys.path.append(str(Path(__file__).parents[1] / "core"))
@@ -609,3 +609,101 @@ def test_a_gripper_whose_opening_is_not_told_keeps_the_clutch_open():
         b.until(b.following, "the clutch to close", lambda: tell("arm_1", "g"))
         b.clutch.publish(Bool(data=False))                   # and joint states that have ended are not believed either
         b.until(lambda: "was last heard" in b.states[-1], "the age", lambda: b.send(hand()))
+
+
+def test_a_trajectory_point_is_to_be_reached_within_the_next_images():
+    message = gripper_outputs.fill("joint_trajectory", JointTrajectory(), "g", 0.03, 5.0, None, JointTrajectoryPoint)
+    at = message.points[0].time_from_start
+    assert 0.05 <= at.sec + at.nanosec * 1e-9 <= 0.2
+
+
+@pytest.fixture
+def action(monkeypatch):
+    """An action output whose server accepts every goal once ``accept`` is called: (output, goals sent, goals cancelled,
+    accept, the clock)."""
+    clock, sent, cancelled, waiting = [100.0], [], [], []
+
+    def send_goal_async(goal):
+        sent.append(goal.command.position)
+        handle = SimpleNamespace(accepted=True, cancel_goal_async=lambda: cancelled.append(goal.command.position))
+        done = SimpleNamespace(result=lambda: handle)
+        return SimpleNamespace(add_done_callback=lambda call: waiting.append(lambda: call(done)))
+
+    def accept():
+        while waiting:
+            waiting.pop()()
+
+    goal = SimpleNamespace(Goal=lambda: SimpleNamespace(command=SimpleNamespace(position=0.0, max_effort=0.0)))
+    client = SimpleNamespace(server_is_ready=lambda: True, send_goal_async=send_goal_async)
+    monkeypatch.setattr(gripper_outputs, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(gripper_outputs, "load", lambda kind: goal)
+    output = gripper_outputs.ActionOutput(None, "gripper_action", "/g", lambda *_: client)
+    return SimpleNamespace(output=output, sent=sent, cancelled=cancelled, accept=accept, clock=clock)
+
+
+@pytest.mark.parametrize("span", [0.8, -0.8])
+def test_a_hand_that_trembles_sends_no_goals_whichever_end_is_open(action, span):
+    for k in range(300):
+        action.clock[0] += 1 / 60
+        action.output.send("joint", 0.3 + 0.0003 * (-1)**k, 5.0, span)
+        action.accept()
+    assert len(action.sent) == 1
+
+
+def test_a_goal_that_is_accepted_after_the_stop_is_cancelled(action):
+    action.output.send("joint", 0.0, 5.0, 0.08)
+    action.output.stop()
+    action.accept()
+    assert action.sent == action.cancelled == [0.0]
+
+
+def test_a_tool_whose_tf_lies_in_the_future_is_not_believed():
+    with Bench(tool_max_age_s=0.5, **ARM) as b:
+        b.tested._lookup = lambda *_: (np.eye(3), np.zeros(3), b.rig.get_clock().now().nanoseconds + 30 * 10**9)
+        b.until(lambda: "use_sim_time" in b.states[-1], "a word of the clocks", lambda: b.send(hand()))
+
+
+def test_the_camera_is_where_it_was_when_the_image_was_taken():
+    with Bench(**ARM) as b:
+        asked = []
+
+        def lookup(parent, child, stamp_ns):
+            asked.append((child, stamp_ns))
+            return np.eye(3) if child != CAMERA else R_BASE_CAMERA, np.zeros(3), 0
+        b.tested._lookup = lookup
+        stamps = set()
+        b.until(lambda: any(child == CAMERA for child, _ in asked), "a look",
+                lambda: stamps.add(b.send(hand(), age_s=0.3)))
+        assert {stamp for child, stamp in asked if child == CAMERA} <= stamps
+
+
+def test_an_emergency_stop_acts_in_its_own_callback():
+    with Bench(**ARM) as b:
+        b.transforms(*ROBOT)
+        b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose")
+        phases, send = [], b.tested._send
+        b.tested._send = lambda command: (phases.append(command.phase.value), send(command))
+        before = len(phases)
+        b.tested._on_emergency(Bool(data=True))
+        assert "stop" in phases[before:]
+
+
+def test_an_opening_that_is_no_number_is_not_known():
+    with Bench(joint_states_topic="/joint_states", gripper_joint="g") as b:
+        b.tested._on_joint_states(JointState(name=["g"], position=[float("nan")]))
+        opening, why = b.tested._opening(b.tested.get_clock().now().nanoseconds)
+        assert opening is None and why
+
+
+def test_the_step_is_told_where_the_tool_is_if_it_gets_speeds(monkeypatch):
+    seen, step = [], teleop_node.gripper.step
+
+    def spied(*args):
+        seen.append(args[-1])
+        return step(*args)
+
+    monkeypatch.setattr(teleop_node.gripper, "step", spied)
+    with Bench(arm_output="twist", tool_frame="tool0", base_frame="base_link") as b:
+        b.transforms(*ROBOT)
+        b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose")
+        b.until(lambda: seen and seen[-1].tool is not None and np.allclose(seen[-1].tool, ROBOT[1][3]), "the tool")

@@ -201,6 +201,20 @@ def test_persons_without_a_known_skin_are_not_shown_as_pale(tmp_path, monkeypatc
     assert drawn and not [title for title in drawn if "skin" in title]
 
 
+@pytest.mark.parametrize("damage, said", [
+    ({"jpg": b"no picture"}, "cannot be decoded"), ({"jpg": b""}, "cannot be decoded"), ({"meta": None}, "no meta")])
+def test_a_finished_shard_that_is_damaged_is_named(tmp_path, monkeypatch, damage, said):
+    path = tmp_path / shards.name("crops", 0)
+    _write(path, range(2))
+    read = shards.read
+    monkeypatch.setattr(shards, "read", lambda path: (
+        {key: value for key, value in {**record, **damage}.items() if value is not None} for record in read(path)))
+    for page in (lambda: sheets.contact_sheet(tmp_path, "crops"),
+                 lambda: sheets.statistics(tmp_path, "crops", tmp_path / "page.png")):
+        with pytest.raises(DataError, match=rf"shard {path}.*{said}.*render it again"):
+            page()
+
+
 def test_a_contact_sheet_that_the_disk_does_not_take_is_said(tmp_path):
     _write(tmp_path / shards.name("crops", 0), range(3))
     (tmp_path / "crops-sheet.jpg").symlink_to("/dev/full")

@@ -1,4 +1,5 @@
 """Losses: least at the truth, and scales learn the error they should stand for."""
+import numpy as np
 import pytest
 import torch
 
@@ -95,3 +96,15 @@ def test_detector_loss_is_least_at_the_truth_and_blind_where_it_does_not_care():
     assert float(losses.detector_loss(false, truth)[0]) > float(best) + 0.1
     truth["care"][0, 0, 0] = 0
     assert float(losses.detector_loss(false, truth)[0]) == pytest.approx(float(best), abs=1e-4)
+
+
+def test_the_detectors_focal_loss_by_hand():
+    """Zhou et al. 2019, eq. 1, alpha 2 and beta 4, of two cells: a middle at p = 0.5, beside it 0.8 is asked for."""
+    raw = torch.zeros(1, 8, 1, 2)
+    one = torch.zeros(1, 1, 2)
+    sample = {"heat": torch.tensor([[[1.0, 0.8]]]), "positive": torch.tensor([[[1.0, 0.0]]]), "care": one + 1,
+              "middle": torch.tensor([[[1.0, 0.0]]]), "weight": one, "box": torch.zeros(1, 4, 1, 2), "side": one,
+              "up": torch.zeros(1, 2, 1, 2)}
+    _, parts = losses.detector_loss(raw, sample)
+    expected = -(0.5**2 * np.log(0.5) + 0.2**4 * 0.5**2 * np.log(0.5))
+    assert parts["heat"].item() == pytest.approx(expected, rel=1e-5)

@@ -7,7 +7,13 @@ import pytest
 import standin_hands
 import torch
 
-from hand_pose_ros.training import checkpoint, loop, measure, settings
+from hand_pose_ros import crop as crops
+from hand_pose_ros import lift
+from hand_pose_ros.camera import project
+from hand_pose_ros.skeleton import joint_centres
+from hand_pose_ros.training import checkpoint, detector_samples, loop, measure, settings
+from hand_pose_ros.training.batches import collate
+from hand_pose_ros.types import Camera
 
 KINDS = {"pose": {"architecture": "pose_light", "options": {"width": 0.4, "neck": 16}, "size": [64, 64]},
          "detector": {"architecture": "detector_light", "options": {"width": 0.5, "neck": 16}, "size": [96, 128]}}
@@ -204,3 +210,78 @@ def test_photographs_that_fail_leave_the_virtual_hands(folder, tmp_path, monkeyp
                        held_out=4, photographs=measure.Photographs(folder))
     result = run.run()
     assert np.isfinite(result["virtual"]["nme"]) and "something else" in result["error"]
+
+
+def network(answer):
+    out = torch.nn.Linear(1, 1)
+    out.forward = answer
+    return out
+
+
+def test_a_network_that_knows_every_side_and_mirror_image_is_all_right():
+    count = 6
+    image = torch.zeros(count, 8, 8, 3, dtype=torch.uint8)
+    image[:, :, :4] = 255                                                    # bright on the left: as a right hand
+    samples = {"image": image, "uv": torch.rand(count, 21, 2), "xyz": torch.zeros(count, 21, 3),
+               "labelled": torch.ones(count), "known": torch.ones(count, 21), "visible": torch.ones(count, 21),
+               "presence": torch.ones(count)}
+
+    def answer(images, always=None):
+        n = len(images)
+        right = (images[:, 0, 0, 0] > 0).float() if always is None else torch.full((n,), always)
+        return (torch.zeros(n, 21, 2), torch.zeros(n, 21, 3), torch.ones(n, 21), torch.ones(n, 21), torch.ones(n, 21),
+                torch.ones(n), right)
+    assert measure.pose_on_samples(network(answer), samples)["right"] == 100.0
+    assert measure.pose_on_samples(network(lambda i: answer(i, 1.0)), samples)["right"] == 50.0
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_network_that_says_the_truth_has_no_error_on_photographs(tmp_path, monkeypatch, side):
+    """One hand, one picture; the network answers with the label of whatever crop it is given."""
+    K = np.array([[200, 0, 79.5], [0, 200, 59.5], [0, 0, 1.0]])
+    mano = standin_hands.joints(np.random.default_rng(2)) * ((1 if side == "right" else -1), 1, 1) + (0.02, 0.03, 0.45)
+    joints, camera = joint_centres(mano), Camera(160, 120, K, D=np.zeros(0))
+    px = project(camera, joints)
+    wild = px.copy()
+    wild[20] = 900.0                                                         # not known: must not count
+    low, high = px.min(0), px.max(0)
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((120, 160, 3), 90, np.uint8))
+    (tmp_path / "annotations.jsonl").write_text(json.dumps({
+        "image": "a.png", "dataset": "d", "truth": "independent", "width": 160, "height": 120, "hands": [{
+            "bbox": [*low, *(high - low)], "joints_2d": wild.tolist(), "valid_2d": [1] * 20 + [0], "handedness": side,
+            "K": K.tolist(), "joints_3d": joints.tolist()}]}))
+    planned, plan = [], crops.plan
+    monkeypatch.setattr(measure.crops, "plan", lambda *args: planned.append(plan(*args)) or planned[-1])
+
+    def answer(_):
+        uv, xyz = (torch.tensor(one, dtype=torch.float32)[None] for one in lift.label(mano, planned[-1]))
+        return uv, xyz, torch.ones(1, 21), torch.ones(1, 21), torch.ones(1, 21), torch.ones(1), torch.ones(1)
+    found = measure.pose_on_photographs(network(answer), measure.Photographs(tmp_path), 64)["d"]
+    assert found["nme"] < 0.5 and found["pa_mm"] < 0.1
+
+
+def detector(boxes, answers):
+    """Measures of a network that answers with ``answers`` where ``boxes`` are the hands, in one picture of 96 x 128;
+    both (x0, y0, x1, y1)."""
+
+    def joints(box):
+        u, v = np.meshgrid(np.linspace(box[0], box[2], 7), np.linspace(box[1], box[3], 3))
+        return np.stack([u.ravel(), v.ravel()], 1)
+    whole = detector_samples.rectangle((-0.5, -0.5), (127.5, 95.5))
+    target = detector_samples.labels([(joints(box), True, whole) for box in boxes], (96, 128))
+    dense = np.zeros((8, 12, 16), np.float32)
+    for x0, y0, x1, y1 in answers:
+        column, row = int((x0 + x1) / 2 // 8), int((y0 + y1) / 2 // 8)
+        u, v = (column + 0.5) * 8 - 0.5, (row + 0.5) * 8 - 0.5
+        dense[:, row, column] = 0.9, u - x0, v - y0, x1 - u, y1 - v, 1.0, 0.0, -1.0
+    samples = collate([{"image": np.zeros((96, 128, 3), np.uint8), **target}])
+    return measure.detector_on_samples(network(lambda images: torch.tensor(dense)[None]), samples)
+
+
+def test_recall_and_false_hands_of_a_detector_by_hand():
+    hand = (20, 20, 60, 60)
+    assert {k: detector([hand], [hand])[k] for k in ("recall", "false", "side")} == dict(recall=100, false=0, side=100)
+    half = detector([hand], [(40, 20, 80, 60)])                              # IoU 1/3: not found, and a false one
+    assert half["recall"] == 0 and half["false"] == 100
+    assert detector([hand], [hand, (80, 50, 120, 90)])["false"] == 100
+    assert detector([], [hand])["false"] == 100

@@ -13,7 +13,7 @@ from hand_pose_ros import detect, lift, skeleton
 from hand_pose_ros.camera import project
 from hand_pose_ros.training import detector_samples, measure, photometric, pose_samples, shards
 from hand_pose_ros.training.batches import collate
-from hand_pose_ros.types import Camera
+from hand_pose_ros.types import Camera, JointState
 
 ROUGH = pose_samples.PoseAugmentation(negatives=0.0, parts=0.0, occluders=0.0, cut=0.0, small=0.0,
                                      strength=0.0)
@@ -488,3 +488,25 @@ def test_a_picture_that_does_not_fill_the_input_lies_on_one_without_hands(tmp_pa
     sample = detector_samples.detector_sample(Pool(), ["frames"], [], (192, 256), np.random.default_rng(1),
                                               augmentation)
     assert set(np.unique(sample["image"][56:-56, 72:-72])) == {200} and set(np.unique(sample["image"][:8])) == {90}
+
+
+def test_a_hidden_joint_teaches_that_it_is_hidden_and_an_unknown_one_nothing():
+    image, camera, hand = painted(3, 5)
+    state = np.full(21, JointState.VISIBLE)
+    state[8], state[12] = JointState.SELF_OCCLUDED, JointState.UNKNOWN
+    sample = pose_samples.hand_sample(image, camera, {**hand, "state": state}, 96, np.random.default_rng(0),
+                                      pose_samples.EXACT)
+    assert (sample["known"][8], sample["visible"][8]) == (1, 0) and sample["known"][12] == 0
+    assert (sample["known"][3], sample["visible"][3]) == (1, 1)
+
+
+def test_all_four_quarters_of_a_mosaic_teach_their_hands():
+    angle = np.linspace(0, 2 * np.pi, 21, endpoint=False)
+    joints = np.stack([160 + 80 * np.cos(angle), 120 + 80 * np.sin(angle)], -1)
+    label = {"hands": [{"joints_px": joints, "is_right": True}], "unseen": np.zeros((0, 4)), "complete": True}
+    picture = SimpleNamespace(label=lambda k: label, image=lambda k: np.zeros((240, 320, 3), np.uint8))
+    pool = SimpleNamespace(draw=lambda paths, rng: (picture, 0))
+    whole = replace(detector_samples.EXACT, mosaic=1.0)
+    for seed in range(5):
+        sample = detector_samples.detector_sample(pool, ["x"], (), (192, 256), np.random.default_rng(seed), whole)
+        assert sample["middle"].sum() == 4 and (sample["weight"][sample["middle"] > 0] > 0).all()

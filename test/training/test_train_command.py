@@ -14,6 +14,7 @@ import torch
 
 from hand_pose_ros import models, networks
 from hand_pose_ros.errors import ConfigError, DataError, ModelError
+from hand_pose_ros.sole import sole
 from hand_pose_ros.training import checkpoint, imagenet, loop, train
 from hand_pose_ros.training import export as exporting
 from hand_pose_ros.training.export import export
@@ -121,6 +122,19 @@ def test_an_export_to_nowhere_is_refused(run, tmp_path):
     run()
     with pytest.raises(ConfigError, match="--export NAME or --result FOLDER"):
         run("--export-only")
+
+
+def test_an_export_that_cannot_be_written_is_refused_before_the_training(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="--export .*file is a file; give a new or another folder"):
+        run("--export", tmp_path / "file" / "mine")
+    assert not (tmp_path / "out" / "last.pt").exists()
+
+
+def test_two_trainings_at_a_time_into_one_folder_are_refused(run, tmp_path):
+    with sole(tmp_path / "out", "training"), pytest.raises(ConfigError, match="another training is writing into"):
+        run()
+    run()
 
 
 def test_what_was_measured_on_nothing_is_null_in_the_card(tmp_path):
