@@ -58,8 +58,9 @@ def main(args: argparse.Namespace) -> int:
     print(f"{frames[1]} is at ({x:.3f}, {y:.3f}, {z:.3f}) m in {frames[0]}; the joints of {found.pairs} images agree "
           f"within {1e3 * found.disagreement_m:.0f} mm; stored in {out}\n"
           f"use it: hand-pose fuse {args.first} {args.second} --ros-args -p extrinsics_file:={out.resolve()}\n"
-          f"or for all of TF: ros2 run tf2_ros static_transform_publisher --frame-id {frames[0]} --child-frame-id "
-          f"{frames[1]} --x {x:.4f} --y {y:.4f} --z {z:.4f} --qx {qx:.6f} --qy {qy:.6f} --qz {qz:.6f} --qw {qw:.6f}")
+          f"or for all of TF, if nobody else sends {frames[1]}: ros2 run tf2_ros static_transform_publisher --frame-id "
+          f"{frames[0]} --child-frame-id {frames[1]} --x {x:.4f} --y {y:.4f} --z {z:.4f} --qx {qx:.6f} --qy {qy:.6f} "
+          f"--qz {qz:.6f} --qw {qw:.6f}")
     return 0
 
 

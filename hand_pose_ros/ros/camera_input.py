@@ -282,7 +282,7 @@ class CameraInput:
         if not frame_id:
             monitor.problem("frame", "images carry no frame_id, so there is no TF; set the camera's optical frame in "
                                      "its driver")
-        guess = f"2D only, with an assumed field of view of {values.assumed_hfov_deg:g} degrees"
+        guess = f"no places in metres, an assumed field of view of {values.assumed_hfov_deg:g} degrees"
         now_s = time.monotonic()
         first_s = self._first_image_s or now_s              # forgotten meanwhile if the camera has gone
         self._info_came.wait(max(0.0, first_s + values.camera_info_wait_s - now_s))

@@ -493,7 +493,7 @@ def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Hear
     else:
         yield Finding(OK, "stamps", f"{topic}: images are {age_s * 1e3:.0f} ms old on arrival")
     if not infos.count:
-        yield Finding(FAULT, "calibration", f"nothing on {info_topic}: 2D only, no metres, no TF",
+        yield Finding(FAULT, "calibration", f"nothing on {info_topic}: no places in metres, no TF",
                       "calibrate (ros2 run camera_calibration cameracalibrator) and give the file to the driver, or "
                       "set camera_info_topic (here: --camera-info)")
         return
