@@ -92,8 +92,9 @@ ROS_SETTINGS = (
             "are: the clutch does not close, and that of an arm opens.", "s", 0.02, 10.0),
     Setting("accept_guessed_metres", False, "Let the arm follow hands of a camera without calibration, whose distances "
             "are a guess (metric_without_calibration of the hand pose node)."),
-    Setting("clutch_timeout_s", 0.0, "With clutch topic: how long a true counts that is not repeated; 0: as long as "
-            "somebody publishes ~/clutch.", "s", 0.0, 60.0, live=True),
+    Setting("clutch_timeout_s", 0.0, "With clutch topic: how long a true counts that is not repeated; 0: 0.5 s where "
+            "it has been repeated four times a second, else as long as its publisher is there.", "s", 0.0, 60.0,
+            live=True),
     Setting("arm_output", "none", "PoseStamped on ~/target_pose, TwistStamped on ~/target_twist, both, or no arm.",
             choices=ARM_OUTPUTS),
     Setting("gripper_output", "joint_state", "Kind of the gripper's command on gripper_topic.",

@@ -16,6 +16,7 @@ from hand_pose_ros.msg import HandPose21Array
 from .. import calibration, messages
 from ..errors import ConfigError, DataError
 from . import process
+from .parameters import check_topic
 from .qos import RESULTS
 
 
@@ -40,6 +41,7 @@ def main(args: argparse.Namespace) -> int:
     """Say what to do until the hand is measured; 1 if it was not in time. Raises ConfigError for a bad value."""
     if not math.isnan(args.distance) and not 0.1 <= args.distance <= 5.0:
         raise ConfigError(f"--distance is {args.distance}; it must be 0.1 to 5 m")
+    check_topic("--hands", args.hands)
     if not Path(args.out).expanduser().parent.is_dir():
         raise ConfigError(f"--out {args.out}: there is no folder {Path(args.out).expanduser().parent}")
     print("Hold one flat hand still for two seconds, its palm or back to the camera.", flush=True)

@@ -66,7 +66,11 @@ class CameraInput:
         self._alone_ns = -1                             # stamp of the last image that was used without
         self._image_ns = -1                             # stamp of the last image of all
         self._pair_anew()
-        self.refresh()
+        try:
+            self.refresh()
+        except BaseException:
+            self.destroy()
+            raise
 
     @property
     def _values(self) -> Any:
@@ -86,8 +90,13 @@ class CameraInput:
         """Unsubscribe; who waits in lens() wakes up."""
         self._info_came.set()
         for subscription in (self._image, *(subscription for subscription, _ in self._aside.values())):
-            self._node.destroy_subscription(subscription)
+            if subscription is not None:
+                self._node.destroy_subscription(subscription)
         self._aside = {}
+
+    def patience_s(self) -> float:
+        """How much longer than otherwise the first result may take: the worker waits for a camera_info."""
+        return 0.0 if self._info_came.is_set() else self._values.camera_info_wait_s
 
     def clear_problems(self) -> None:
         """What has been said of this camera is over. Call when nobody works on its images any more."""
@@ -257,11 +266,16 @@ class CameraInput:
 
     def _report_depth(self) -> None:
         topic = self._node.resolve_topic_name(self._values.depth_topic)
-        why = (f"no depth image on {topic} has a stamp within depth_slop_s ({self._values.depth_slop_s:g} s) of a "
-               "colour image; raise it, or synchronise the two streams in the driver"
-               if self._node.get_publishers_info_by_topic(topic) else
-               f"nobody publishes depth on {topic}; start it in the camera driver (RealSense: align_depth.enable), or "
-               "set depth_topic to ''")
+        types = {info.topic_type for info in self._node.get_publishers_info_by_topic(topic)}
+        if not types:
+            why = f"nobody publishes depth on {topic}; start it in the camera driver (RealSense: " \
+                  "align_depth.enable), or set depth_topic to ''"
+        elif qos.IMAGE_TYPE not in types:
+            why = f"{topic} carries {', '.join(sorted(types))}, not {qos.IMAGE_TYPE}; set depth_topic to the raw " \
+                  "depth images"
+        else:
+            why = f"no depth image on {topic} has a stamp within depth_slop_s ({self._values.depth_slop_s:g} s) of a " \
+                  "colour image; raise it, or synchronise the two streams in the driver"
         self._monitor.problem("depth source", f"colour is used without depth: {why}", standing=True)
 
     def _arrived(self, image: Any, depth: Any | None) -> None:

@@ -62,6 +62,7 @@ class Punctuality:
 
     def restart(self) -> None:
         """The executor was kept from its timers on purpose, by loading networks: that does not count."""
+        self._late.clear()
         self._last_s = self._clock()
 
     def worst_s(self) -> float:
@@ -153,11 +154,6 @@ class Monitor:
     def has(self, key: str) -> bool:
         with self._lock:
             return key in self._problems
-
-    def others(self, key: str) -> bool:
-        """Whether any problem but this one is there."""
-        with self._lock:
-            return bool(self._problems.keys() - {key})
 
     def fact(self, name: str, value: Any) -> None:
         """Something to show with the diagnostics: runtime, image topic, ..."""

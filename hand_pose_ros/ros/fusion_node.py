@@ -279,6 +279,10 @@ class FusionNode(Node):
                                   f"camera or set hands_topics{until}", standing=True)
         else:
             self._monitor.clear("silence")
+        if unheard := "; ".join(filter(None, (qos.unheard(self, topic) for topic in self._topics))):
+            self._monitor.problem("quality of service", unheard, standing=True)
+        else:
+            self._monitor.clear("quality of service")
         self._diagnostics.publish(diagnostics.to_message(
             self._monitor.report(), self.get_fully_qualified_name(), "fusion", self.get_clock().now().to_msg()))
 

@@ -99,7 +99,7 @@ class ActionOutput:
         self._sent: float | None = None
         self._sent_s = 0.0                                      # when that was
         self._handle: Any = None
-        self._number = 0
+        self._number = self._accepted_last = self._stopped = 0  # of goals: the last sent, accepted, and before a stop
         self._refused_s: float | None = None                    # when a goal was last refused
 
     def send(self, joint: str, position: float, effort: float, span: float) -> str:
@@ -127,20 +127,18 @@ class ActionOutput:
     def _accepted(self, done: Any, number: int) -> None:
         handle = done.result()
         if not handle.accepted:
-            if number == self._number:
+            if number == self._number > self._stopped:
                 self._sent, self._refused_s = None, time.monotonic()
-            return
-        if number == self._number:
-            self._handle = handle
-        elif self._handle is None and self._sent is None:       # stopped while the goal was on its way
+        elif number <= self._stopped:                           # stopped while the goal was on its way
             handle.cancel_goal_async()
+        elif number > self._accepted_last:                      # also where a later one is refused
+            self._handle, self._accepted_last = handle, number
 
     def stop(self) -> None:
         """Cancel the goal that is being carried out, so that the gripper stays where it is."""
         if self._handle is not None:
             self._handle.cancel_goal_async()
-        self._sent, self._handle = None, None
-        self._number += 1
+        self._sent, self._handle, self._stopped = None, None, self._number
 
 
 def make(node: Any, kind: str, topic: str) -> TopicOutput | ActionOutput | None:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockChange, ClockType, JumpThreshold
 from rclpy.duration import Duration
@@ -33,12 +32,16 @@ from .publishers import OLDEST_PLAUSIBLE_NS, Latency, Outputs
 
 NODE_NAME = "hand_pose"
 WAIT_FOR_IMAGE_S = 0.1
+STOP_S = 10.0
+"""So long the worker may take for its last image."""
 GRAPH_PERIOD_S = 0.25
 STANDSTILL = {"unconfigured": "not configured: ros2 lifecycle set NODE configure, or autostart:=true",
               "inactive": "configured, not active: ros2 lifecycle set NODE activate",
               "finalized": "shut down, which is final: start the node anew"}
 DEPTH_USE_S, DEPTH_JOINTS = 1.0, 12
 """A hand with so many joints in sight for so long is one that a depth image should tell of."""
+EXPLAINED = ("image", "worker", "stamp", "age")
+"""Problems that are the reason why an image gives no result."""
 REORDER_NS = 200_000_000
 """An image that is older than the last one by less than this came out of order; by more, and time has jumped back."""
 
@@ -159,6 +162,7 @@ class HandPoseNode(LifecycleNode):
         worker = threading.Thread(target=self._work, args=(self._input,), name="hand_pose_worker", daemon=True)
         worker.start()
         self._worker = worker
+        self._monitor.clear("start")
         self._monitor.standstill("")
 
     def stop(self) -> None:
@@ -168,7 +172,9 @@ class HandPoseNode(LifecycleNode):
         if camera_input is not None:
             camera_input.destroy()
         if self._worker is not None:
-            self._worker.join()
+            self._worker.join(STOP_S)
+            if self._worker.is_alive():                     # a daemon: it ends with the process
+                raise HandPoseError(f"the worker has not ended within {STOP_S:g} s: the networks hang; end the process")
             self._worker = None
         if camera_input is not None:
             camera_input.clear_problems()
@@ -198,10 +204,10 @@ class HandPoseNode(LifecycleNode):
 
     def _look_for_results(self) -> None:
         """Images without results are a fault of this node, unless something else that is reported explains it."""
-        limit_s = self._values.silence_warning_s
+        limit_s = self._values.silence_warning_s + self._input.patience_s()
         if self._monitor.unanswered_s() < limit_s or self._monitor.silence_s() > limit_s:
             self._monitor.clear("results")
-        elif not self._monitor.others("results"):
+        elif not any(self._monitor.has(key) for key in EXPLAINED):
             self._monitor.problem("results", f"images arrive, but for {limit_s:g} s none has given a result: the "
                                   "networks take too long, or the worker hangs; see the stage times, choose a faster "
                                   "runtime (hand-pose doctor), and report a bug if it stays", ERROR, standing=True)
@@ -259,7 +265,7 @@ class HandPoseNode(LifecycleNode):
             except FrameError as error:
                 self._monitor.problem("image", str(error))
             except Exception as error:
-                if not rclpy.ok() or self._stop.is_set():   # after a signal, publishing fails
+                if not self.context.ok() or self._stop.is_set():   # after a signal, publishing fails
                     return
                 self._monitor.problem("worker", f"{type(error).__name__}: {error}", ERROR)
                 self.get_logger().error(traceback.format_exc(), throttle_duration_sec=5.0)

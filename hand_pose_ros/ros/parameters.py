@@ -109,7 +109,9 @@ class Parameters:
         try:
             for name, value in changes.items():
                 setting = self._settings[name]
-                if self.frozen and not setting.live and value != getattr(self.values, name):
+                before = getattr(self.values, name)
+                same = value == before or value != value and before != before               # NaN is NaN here
+                if self.frozen and not setting.live and not same:
                     raise ConfigError(f"{name} is fixed while the node is configured; 'ros2 lifecycle set' it to "
                                       "deactivate and cleanup first, or start it anew with the new value"
                                       if self._lifecycle else

@@ -78,6 +78,9 @@ def run(make: Callable[[], Any], name: str, args: Sequence[str] | None = None,
         for number in SIGNALS:                              # a second signal must not interrupt the clean-up
             signal.signal(number, signal.SIG_IGN)
         if node is not None:
-            node.stop()
+            try:
+                node.stop()
+            except HandPoseError as error:
+                print(f"{name}: {error}", file=sys.stderr)
             node.destroy_node()
         rclpy.try_shutdown()

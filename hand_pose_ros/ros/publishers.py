@@ -15,6 +15,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from hand_pose_ros.msg import HandPose21, HandPose21Array
 
 from .. import annotate, messages
+from ..errors import ConfigError
 from ..types import Camera, Hand
 from . import compat, images, qos
 from .markers import HandMarkers
@@ -84,10 +85,16 @@ class Outputs:
     def __init__(self, node: Any, prefix: str) -> None:
         create = node.create_lifecycle_publisher
         self._node, self._prefix = node, prefix
-        self._hands, self._hands_raw, self._markers = (
-            qos.results_publisher(create, kind, topic)
+        made: list[Any] = []
+        try:
             for kind, topic in ((HandPose21Array, "~/hands"), (HandPose21Array, "~/hands_raw"),
-                                (MarkerArray, "~/markers")))
+                                (MarkerArray, "~/markers")):
+                made.append(qos.results_publisher(create, kind, topic))
+        except ConfigError:                             # who configures again must not find two of each
+            for publisher in made:
+                node.destroy_lifecycle_publisher(publisher)
+            raise
+        self._hands, self._hands_raw, self._markers = made
         self._debug = create(Image, "~/debug_image", qos.DEBUG)
         self._debug_compressed = create(CompressedImage, "~/debug_image/compressed", qos.DEBUG)
         self._marker_maker = HandMarkers(MarkerArray, Marker, Point, ColorRGBA, prefix)

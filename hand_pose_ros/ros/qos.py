@@ -86,6 +86,14 @@ def mismatches(topic: str, requested: QoSProfile, publishers: Iterable[Any]) -> 
     return sentences
 
 
+def unheard(node: Any, topic: str) -> str:
+    """Who publishes on a topic what a reliable subscription does not hear, with the remedy; "" for nobody."""
+    names = [endpoint_name(info) for info in node.get_publishers_info_by_topic(topic)
+             if info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT]
+    return f"{topic} is not heard from {', '.join(names)}, which offers BEST_EFFORT only: make it RELIABLE (the " \
+           "default; of a hand pose node without qos_overrides)" if names else ""
+
+
 def endpoint_name(endpoint: Any) -> str:
     """Full name of the node behind a TopicEndpointInfo; in words while discovery has not told it yet."""
     if endpoint.node_name.startswith("_NODE_NAME_UNKNOWN"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,17 +27,23 @@ from ..frames import quaternion
 from ..gripper import Command, Observation, Phase, Target
 from ..teleop_settings import SETTINGS, check, config_from, start_opening_m
 from ..types import Hand
-from . import compat, diagnostics, gripper_outputs, process
+from . import compat, diagnostics, gripper_outputs, process, qos
 from .diagnostics import ERROR, WARN, Monitor, log_of
-from .parameters import Parameters
+from .parameters import Parameters, check_topic
 
 NODE_NAME = "teleop"
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 EMERGENCY_PROFILES = (QoSProfile(depth=10), LATCHED, QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
 """A stop must be heard from any publisher: also if it was latched before this node began, or is sent as sensor data."""
+JOINT_STATES = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Heard from every publisher; a message that is lost is followed by a newer one."""
+STREAM, STREAM_GAP_S, STREAM_SILENT_S = 5, 0.25, 0.5
+"""A ~/clutch that has said true so often in a row, never further apart than the first time, is a dead man's switch:
+silence for the second opens the clutch. One that is killed is still counted as a publisher for a while (20 s)."""
 CLOCK_STANDS_S = 0.5
 """A ROS clock that stands for longer (a bag that has ended, a paused simulation) ends the motion: nobody can tell any
 more how old an image is."""
+TOPICS = ("hands_topic", "gripper_topic", "joint_states_topic")
 COLOURS = {Phase.IDLE: (0.6, 0.6, 0.6), Phase.FOLLOW: (0.1, 0.8, 0.2), Phase.HOLD: (1.0, 0.7, 0.0),
            Phase.STOP: (0.9, 0.1, 0.1)}
 
@@ -59,19 +65,20 @@ class TeleopNode(Node):
         super().__init__(NODE_NAME, **node_options)
         self._log = log_of(self)
         self._monitor = Monitor(self._log)
-        self._parameters_ = Parameters(self, SETTINGS, check)
+        self._parameters_ = Parameters(self, SETTINGS, check_all)
         values = self._values
         self._arm = values.arm_output != "none"
         self._state: gripper.TeleopState | None = None
         self._switches = Switches()
         self._said = ""                                  # last reason that was logged, without its numbers
         self._published_state = ""
-        self._problem_texts: dict[tuple[str, str], str] = {}
         self._moving = False                             # a command has been sent since the last stop
         self._stopped = False                            # the last step said stop
         self._measured: tuple[float, int] | None = None  # opening from joint_states_topic, and when it was heard [ns]
         self._joints: tuple[str, ...] = ()               # what joint_states_topic speaks of
         self._clutch_heard_ns: int | None = None         # when ~/clutch last said true
+        self._clutch_repeated = 0                        # how often in a row, without a longer gap
+        self._clutch_senders: set[tuple] = set()         # who published it when it first did
         self._ticked = 0, time.monotonic()               # ROS time and when it last changed
         self._hands_frame = ""                           # of the last hands
         self._gripper = gripper_outputs.make(self, values.gripper_output, values.gripper_topic)
@@ -84,13 +91,13 @@ class TeleopNode(Node):
         self._phase = self.create_publisher(String, "~/state", LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._lookup = compat.transform_lookup(self) if self._arm else None
-        self.create_subscription(HandPose21Array, values.hands_topic, self._on_hands, 5)
+        self._hands = self.create_subscription(HandPose21Array, values.hands_topic, self._on_hands, 5)
         self._clutch = self.create_subscription(Bool, "~/clutch", self._on_clutch, 10)
         for profile in EMERGENCY_PROFILES:
             self._emergency = self.create_subscription(Bool, "~/emergency_stop", self._on_emergency, profile,
                                                        event_callbacks=compat.subscription_events())
-        if values.joint_states_topic:
-            self.create_subscription(JointState, values.joint_states_topic, self._on_joint_states, 10)
+        self._joint_states = self.create_subscription(JointState, values.joint_states_topic, self._on_joint_states,
+                                                      JOINT_STATES) if values.joint_states_topic else None
         self.create_service(SetBool, "~/set_clutch", self._serve_clutch)
         self.create_service(Trigger, "~/reset", self._serve_reset)
         steady = Clock(clock_type=ClockType.STEADY_TIME)             # goes on when /clock does not
@@ -107,22 +114,32 @@ class TeleopNode(Node):
 
     def _on_clutch(self, message: Any) -> None:
         self._switches.clutch = bool(message.data)
-        self._clutch_heard_ns = self.get_clock().now().nanoseconds if message.data else None
+        now_ns, before_ns = self.get_clock().now().nanoseconds, self._clutch_heard_ns
+        self._clutch_heard_ns = now_ns if message.data else None
+        if message.data and before_ns is None:
+            self._clutch_senders = self._senders()
+        goes_on = message.data and before_ns is not None and now_ns - before_ns <= STREAM_GAP_S * 1e9
+        self._clutch_repeated = self._clutch_repeated + 1 if goes_on else 0
+
+    def _senders(self) -> set[tuple]:
+        """Who publishes ~/clutch now."""
+        return {tuple(one.endpoint_gid) for one in self.get_publishers_info_by_topic(self._clutch.topic_name)}
 
     def _look_at_clutch(self, now_ns: int) -> None:
         """A clutch that a topic closed opens when nobody is there any more who could open it."""
         if self._clutch_heard_ns is None:
             return
-        timeout_s = self._values.clutch_timeout_s
+        timeout_s = self._values.clutch_timeout_s or (STREAM_SILENT_S if self._clutch_repeated >= STREAM else 0.0)
         silent_s = (now_ns - self._clutch_heard_ns) * 1e-9
-        if not self.count_publishers(self._clutch.topic_name):          # as remapped
-            why = "nobody publishes it any more"
+        senders = self._senders()
+        if not senders or not self._clutch_senders <= senders:
+            why = "who published it has gone"
         elif 0 < timeout_s < silent_s:
-            why = f"it has been silent for {silent_s:.1f} s (clutch_timeout_s)"
+            why = f"it has been silent for {silent_s:.1f} s, longer than {timeout_s:g} s (clutch_timeout_s)"
         else:
             return
         self._switches.clutch, self._clutch_heard_ns = False, None
-        self._problem("clutch", f"~/clutch said true, but {why}: the clutch opens; send false and true again")
+        self._monitor.problem("clutch", f"~/clutch said true, but {why}: the clutch opens; send false and true again")
 
     def _on_emergency(self, message: Any) -> None:
         self._switches.emergency = bool(message.data)
@@ -171,8 +188,9 @@ class TeleopNode(Node):
             return
         guessed = messages.guessed_metres(hands, info)
         if guessed and self._arm and not self._values.accept_guessed_metres:
-            self._problem("metres", f"the distances on {self._values.hands_topic} are a guess (its camera is not "
-                          "calibrated): no arm follows them; publish camera_info, or set accept_guessed_metres")
+            self._monitor.problem("metres", f"the distances on {self._values.hands_topic} are a guess (its camera is "
+                                  "not calibrated): no arm follows them; publish camera_info, or set "
+                                  "accept_guessed_metres")
             hands = ()
         now_ns = self.get_clock().now().nanoseconds
         self._hands_frame = message.header.frame_id
@@ -194,8 +212,8 @@ class TeleopNode(Node):
             rotation, position, _ = self._lookup(self._values.base_frame, camera_frame, stamp_ns)
             return rotation, position
         except DataError as error:
-            self._problem("camera transform", f"{error}; publish the camera's place in {self._values.base_frame} "
-                          "(static transform), or set base_frame")
+            self._monitor.problem("camera transform", f"{error}; publish the camera's place in "
+                                  f"{self._values.base_frame} (static transform), or set base_frame")
             return None, np.zeros(3)
 
     # --------------------------------------------------------------------------------------------------------- step
@@ -260,9 +278,12 @@ class TeleopNode(Node):
         if self._joints:
             return None, (f"{values.joint_states_topic} does not tell of the gripper's joint '{values.gripper_joint}', "
                           f"only of {', '.join(self._joints)}; set gripper_joint, or joint_states_topic to ''")
-        self._problem("gripper opening", f"nothing on {values.joint_states_topic}: the gripper is taken to be at "
-                      f"gripper_start_m ({start_opening_m(vars(values)):g}); set joint_states_topic, '' if there is "
-                      "none")
+        if self.count_publishers(self._joint_states.topic_name):
+            return None, (f"somebody publishes {values.joint_states_topic}, but nothing of it has arrived; is the "
+                          "robot running? Empty joint_states_topic does without")
+        self._monitor.problem("gripper opening", f"nothing on {values.joint_states_topic}: the gripper is taken to be "
+                              f"at gripper_start_m ({start_opening_m(vars(values)):g}); set joint_states_topic, '' if "
+                              "there is none")
         return None, ""
 
     def _tool_pose(self, now_ns: int) -> tuple[Target | None, str]:
@@ -351,7 +372,8 @@ class TeleopNode(Node):
         joints = retarget.operator_joints(hand.joints_rel_m, hand.is_right)
         problem = gripper.fault(hand, config_from(vars(self._values)), range(len(joints)))
         if problem or not np.all(np.isfinite(joints)):
-            self._problem("retarget", f"joints for the robot hand are withheld: {problem or 'the palm is a line'}")
+            self._monitor.problem("retarget", "joints for the robot hand are withheld: "
+                                              f"{problem or 'the palm is a line'}")
             return
         message = PoseArray(header=header)
         message.header.frame_id = f"hand_{'right' if hand.is_right else 'left'}_{hand.track_id}_mano"
@@ -386,10 +408,6 @@ class TeleopNode(Node):
         else:
             self._monitor.clear("emergency stop")
 
-    def _problem(self, key: str, text: str) -> None:
-        """A problem for diagnostics and log; the numbers in its text may change without a new line."""
-        self._monitor.problem(key, self._problem_texts.setdefault((key, _plain(text)), text))
-
     def _report(self) -> None:
         if (count := self.count_publishers(self._emergency.topic_name)) > 1:
             self._monitor.problem("emergency stop publishers", f"{count} publish ~/emergency_stop: the false of one "
@@ -397,6 +415,12 @@ class TeleopNode(Node):
                                   standing=True)
         else:
             self._monitor.clear("emergency stop publishers")
+        for key, topic in (("hands' quality of service", self._hands.topic_name),
+                           ("clutch's quality of service", self._clutch.topic_name)):
+            if unheard := qos.unheard(self, topic):
+                self._monitor.problem(key, unheard, standing=True)
+            else:
+                self._monitor.clear(key)
         silence_s = self._monitor.silence_s()
         if silence_s > 2.0:
             self._monitor.problem("silence", f"no hands on {self._values.hands_topic}; start the hand pose node or set "
@@ -408,6 +432,14 @@ class TeleopNode(Node):
         """The last words: an arm on twists is told to stand still, a gripper's goal is cancelled."""
         if self.context.ok():
             self._send(Command(Phase.STOP, withheld="the node ends"))
+
+
+def check_all(values: Mapping[str, Any]) -> None:
+    """Raises ConfigError for settings that cannot work together, or a topic that is none."""
+    check(values)
+    for name in TOPICS:
+        if values[name] or name == "hands_topic":
+            check_topic(name, values[name])
 
 
 def _plain(text: str) -> str:

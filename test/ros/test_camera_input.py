@@ -457,3 +457,24 @@ def test_a_rectified_image_has_the_lens_of_p(world):
     np.testing.assert_array_equal(lens.K, [[3, 0, 1.5], [0, 3, 0.5], [0, 0, 1]])
     assert not lens.D.any()
     ear.input.destroy()
+
+
+def test_depth_of_a_type_that_is_not_read_is_named(world):
+    ear = Ear(world, "/front/typed/image", depth_topic="/front/typed/depth/compressedDepth")
+    image = world.camera.create_publisher(Image, "/front/typed/image", 5)
+    elsewhere = Context()                                    # one context takes one type for a topic
+    rclpy.init(context=elsewhere)
+    driver = Node("depth_driver", context=elsewhere)
+    driver.create_publisher(CompressedImage, "/front/typed/depth/compressedDepth", 5)
+
+    def told():
+        message = Image()
+        message.header.stamp = world.camera.get_clock().now().to_msg()
+        image.publish(message)
+        return any("carries sensor_msgs/msg/CompressedImage, not sensor_msgs/msg/Image" in status.summary
+                   for status in ear.monitor.report())
+    found = ear.until(told)
+    ear.input.destroy()
+    driver.destroy_node()
+    rclpy.shutdown(context=elsewhere)
+    assert found

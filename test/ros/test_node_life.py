@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from harness import ANSWER_S, START_S, STANDIN, NodeProcess, Rig
 from lifecycle_msgs.msg import Transition
 from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
@@ -31,8 +33,11 @@ from tf2_msgs.msg import TFMessage
 
 import hand_pose_ros
 from hand_pose_ros import messages, resources
+from hand_pose_ros.errors import HandPoseError
+from hand_pose_ros.ros import node as ros_node
 from hand_pose_ros.ros.node import HandPoseNode
 
+SUCCESS = TransitionCallbackReturn.SUCCESS
 RUN = [sys.executable, "-m", "hand_pose_ros", "run"]
 
 
@@ -209,7 +214,7 @@ def test_transforms_that_come_after_the_shutdown_disturb_nobody():
     try:
         late = serialize_message(TFMessage(transforms=[TransformStamped(child_frame_id="hand_right_1_wrist")]))
         for transition in (node.trigger_configure, node.trigger_activate, node.trigger_shutdown):
-            assert transition() == TransitionCallbackReturn.SUCCESS
+            assert transition() == SUCCESS
         node._on_tf(late)
     finally:
         node.stop()
@@ -217,25 +222,123 @@ def test_transforms_that_come_after_the_shutdown_disturb_nobody():
         rclpy.shutdown(context=context)
 
 
-def test_an_activation_that_fails_leaves_nothing_that_listens(monkeypatch):
-    """In this process: the thread of the worker cannot be started."""
-    context = Context()
+ENGINE = {"model": "none", "runtime": "none", "reset": lambda: None}
+
+
+@pytest.fixture
+def inside():
+    """Makes a hand pose node in this process, with stand-ins for its networks (``load``, ``step``); its ``spin`` turns
+    for some seconds and sends an image each 30 ms if that is asked."""
+    context, nodes = Context(), []
     rclpy.init(context=context)
-    node = HandPoseNode(lambda values: SimpleNamespace(model="none", runtime="none"), context=context,
-                        use_global_arguments=False)
-    try:
-        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
-        before = len(list(node.subscriptions))
-        with monkeypatch.context() as broken:
-            broken.setattr("threading.Thread.start", lambda self: (_ for _ in ()).throw(RuntimeError("no thread left")))
-            assert node.trigger_activate() != TransitionCallbackReturn.SUCCESS
-        assert len(list(node.subscriptions)) == before
-        assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
-        assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS and len(list(node.subscriptions)) == before
-    finally:
+
+    def make(load=None, step=None, **parameters):
+        node = HandPoseNode(load or (lambda values: SimpleNamespace(**ENGINE, step=step)), context=context,
+                            use_global_arguments=False,
+                            parameter_overrides=[Parameter(name, value=value) for name, value in parameters.items()])
+        nodes.append(node)
+        executor = SingleThreadedExecutor(context=context)
+        executor.add_node(node)
+        camera = node.create_publisher(Image, "/image", 1)
+
+        def spin(seconds, images=False):
+            end_s, sent_s = time.monotonic() + seconds, 0.0
+            while time.monotonic() < end_s:
+                if images and time.monotonic() > sent_s + 0.03:
+                    sent_s, message = time.monotonic(), Image(height=4, width=4, step=12, encoding="rgb8",
+                                                              data=bytes(48))
+                    message.header.stamp, message.header.frame_id = node.get_clock().now().to_msg(), "camera"
+                    camera.publish(message)
+                executor.spin_once(timeout_sec=0.02)
+
+        node.spin = spin
+        return node
+
+    yield make
+    for node in nodes:
         node.stop()
         node.destroy_node()
-        rclpy.shutdown(context=context)
+    rclpy.shutdown(context=context)
+
+
+def said(node) -> dict:
+    return {status.name: status.summary for status in node._monitor.report() if status.summary != "solved"}
+
+
+def test_an_activation_that_fails_leaves_nothing_that_listens(inside, monkeypatch):
+    """The thread of the worker cannot be started."""
+    node = inside()
+    assert node.trigger_configure() == SUCCESS
+    before = len(list(node.subscriptions))
+    with monkeypatch.context() as broken:
+        broken.setattr("threading.Thread.start", lambda self: (_ for _ in ()).throw(RuntimeError("no thread left")))
+        assert node.trigger_activate() != SUCCESS
+    assert len(list(node.subscriptions)) == before and "no thread left" in said(node)["start"]
+    assert node.trigger_activate() == SUCCESS and "start" not in said(node)
+    assert node.trigger_deactivate() == SUCCESS and len(list(node.subscriptions)) == before
+
+
+def test_an_input_that_is_refused_halfway_leaves_nothing_that_listens(inside):
+    """Images and calibrations on one topic: the middleware takes the first subscription only."""
+    node = inside(image_topic="/cam/camera_info")
+    assert node.trigger_configure() == SUCCESS
+    before = len(list(node.subscriptions))
+    assert node.trigger_activate() != SUCCESS and len(list(node.subscriptions)) == before
+
+
+def test_outputs_that_are_refused_halfway_are_not_made_twice(inside):
+    node = inside(**{"qos_overrides./hand_pose/markers.publisher.reliability": "nonsense"})
+    before = len(list(node.publishers))
+    for _ in range(2):
+        assert node.trigger_configure() != SUCCESS
+    assert len(list(node.publishers)) == before
+
+
+def test_a_worker_that_hangs_is_told_of_beside_other_problems_and_can_be_left(inside, monkeypatch):
+    hang = threading.Event()
+    monkeypatch.setattr(ros_node, "STOP_S", 0.3)
+    node = inside(step=lambda *_: hang.wait(60), silence_warning_s=0.5, camera_info_wait_s=0.0)
+    assert node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
+    node.spin(3.0, images=True)
+    assert {"results", "calibration"} <= said(node).keys()
+    with pytest.raises(HandPoseError, match="the networks hang; end the process"):
+        node.stop()
+    hang.set()
+
+
+def test_waiting_for_a_calibration_is_no_hang(inside):
+    node = inside(step=lambda *_: None, silence_warning_s=0.5, camera_info_wait_s=30.0)
+    assert node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
+    node.spin(2.0, images=True)
+    assert "results" not in said(node)
+
+
+def test_a_worker_goes_on_after_an_error_in_a_context_of_its_own(inside):
+    calls = []
+
+    def step(*_):
+        calls.append(1)
+        raise ValueError("once more")
+
+    node = inside(step=step, camera_info_wait_s=0.0)
+    assert node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
+    node.spin(1.5, images=True)
+    assert len(calls) > 1 and "once more" in said(node)["worker"]
+
+
+def test_loading_networks_for_a_manager_is_no_want_of_processor_time(inside):
+    def load(values):
+        time.sleep(1.2)
+        return SimpleNamespace(**ENGINE)
+
+    node = inside(load)
+    node.spin(0.5)
+    node.create_timer(0.01, lambda: node._engine or node.trigger_configure())      # in a callback, as by a service
+    while node._engine is None:
+        node.spin(0.1)
+    node.spin(0.4)
+    assert node._punctuality.worst_s() > 0.5                                        # it was late, but
+    assert node.trigger_activate() == SUCCESS and node._punctuality.worst_s() < 0.5
 
 
 def test_sim_time_without_a_clock_names_the_clock():

@@ -28,7 +28,7 @@ from test_gripper import R_BASE_CAMERA, hand  # noqa: E402
 from two_contexts import LATCHED, WAIT_S, TwoContexts  # noqa: E402
 
 from hand_pose_ros import messages  # noqa: E402
-from hand_pose_ros.errors import ConfigError  # noqa: E402
+from hand_pose_ros.errors import ConfigError, DataError  # noqa: E402
 from hand_pose_ros.frames import quaternion  # noqa: E402
 from hand_pose_ros.msg import HandPose21, HandPose21Array  # noqa: E402
 from hand_pose_ros.ros import gripper_outputs, teleop_node  # noqa: E402
@@ -619,26 +619,33 @@ def test_a_trajectory_point_is_to_be_reached_within_the_next_images():
 
 @pytest.fixture
 def action(monkeypatch):
-    """An action output whose server accepts every goal once ``accept`` is called: (output, goals sent, goals cancelled,
-    accept, the clock)."""
+    """An action output whose server answers when it is told to: ``accept`` for all, ``answer`` for one goal. Its lists
+    are of the goals' positions."""
     clock, sent, cancelled, waiting = [100.0], [], [], []
 
     def send_goal_async(goal):
         sent.append(goal.command.position)
-        handle = SimpleNamespace(accepted=True, cancel_goal_async=lambda: cancelled.append(goal.command.position))
-        done = SimpleNamespace(result=lambda: handle)
-        return SimpleNamespace(add_done_callback=lambda call: waiting.append(lambda: call(done)))
+        position = goal.command.position
+        handle = SimpleNamespace(accepted=True, cancel_goal_async=lambda: cancelled.append(position))
+        return SimpleNamespace(add_done_callback=lambda call: waiting.append((handle, call)))
+
+    def answer(number, accepted):
+        handle, call = waiting[number]
+        handle.accepted = accepted
+        call(SimpleNamespace(result=lambda: handle))
 
     def accept():
-        while waiting:
-            waiting.pop()()
+        for number in range(len(waiting)):
+            answer(number, True)
+        waiting.clear()
 
     goal = SimpleNamespace(Goal=lambda: SimpleNamespace(command=SimpleNamespace(position=0.0, max_effort=0.0)))
     client = SimpleNamespace(server_is_ready=lambda: True, send_goal_async=send_goal_async)
     monkeypatch.setattr(gripper_outputs, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(gripper_outputs, "load", lambda kind: goal)
     output = gripper_outputs.ActionOutput(None, "gripper_action", "/g", lambda *_: client)
-    return SimpleNamespace(output=output, sent=sent, cancelled=cancelled, accept=accept, clock=clock)
+    return SimpleNamespace(output=output, sent=sent, cancelled=cancelled, accept=accept, answer=answer,
+                           clock=clock)
 
 
 @pytest.mark.parametrize("span", [0.8, -0.8])
@@ -707,3 +714,116 @@ def test_the_step_is_told_where_the_tool_is_if_it_gets_speeds(monkeypatch):
         b.transforms(*ROBOT)
         b.until(lambda: b.states[-1].startswith("idle: clutch open"), "the tool's pose")
         b.until(lambda: seen and seen[-1].tool is not None and np.allclose(seen[-1].tool, ROBOT[1][3]), "the tool")
+
+
+def test_a_pedal_that_repeats_itself_opens_the_clutch_by_falling_silent():
+    """As one that is killed, or that hangs: the middleware counts it as there for another 20 s."""
+    with Bench() as b:
+        b.engage()
+        for _ in range(12):
+            b.clutch.publish(Bool(data=True))
+            b.send(hand())
+            b.spin(0.05)
+        assert b.following()
+        b.until(lambda: not b.following(), "an open clutch", lambda: b.send(hand()))
+        assert any("has been silent" in status.summary for status in b.tested._monitor.report())
+        b.silent(action=lambda: b.send(hand()))
+
+
+def test_a_switch_that_says_it_once_keeps_the_clutch_closed():
+    with Bench() as b:
+        b.engage()
+        end_s = time.monotonic() + 1.5
+        while time.monotonic() < end_s:
+            b.send(hand())
+            b.spin(0.05)
+        assert b.following()
+
+
+def test_a_pedal_that_is_started_anew_has_not_been_pressed():
+    with Bench() as b:
+        b.engage()
+        b.rig.destroy_publisher(b.clutch)
+        b.clutch = b.rig.create_publisher(Bool, "/teleop/clutch", 10)        # at once: there is always somebody
+        b.until(lambda: not b.following(), "an open clutch", lambda: b.send(hand()))
+        b.silent(action=lambda: b.send(hand()))
+
+
+BEST_EFFORT = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def test_an_opening_that_is_told_as_sensor_data_is_heard():
+    with Bench(joint_states_topic="/joint_states", gripper_start_m=0.08) as b:
+        states = b.rig.create_publisher(JointState, "/joint_states", BEST_EFFORT)
+
+        def tell(opening=0.3):
+            states.publish(JointState(name=["gripper_joint"], position=[0.01]))
+            b.send(hand(opening=opening))
+        b.until(lambda: b.tested._measured is not None, "the opening", tell)
+        b.clutch.publish(Bool(data=False))
+        b.spin(0.1)
+        b.clutch.publish(Bool(data=True))
+        b.until(b.following, "the clutch to close", tell)
+        openings = iter(0.3 - 0.002 * np.arange(4000).clip(0, 100))
+        b.until(lambda: b.got["gripper"], "a command", lambda: tell(next(openings)))
+        assert b.got["gripper"][0].data < 0.03                              # not 0.08, as guessed
+
+
+def test_joint_states_that_are_published_and_have_not_come_keep_the_clutch_open():
+    with Bench(joint_states_topic="/joint_states", gripper_start_m=0.08) as b:
+        b.rig.create_publisher(JointState, "/joint_states", 10)
+        b.until(lambda: "nothing of it has arrived" in b.states[-1], "the reason", lambda: b.send(hand()))
+        b.clutch.publish(Bool(data=False))
+        b.spin(0.1)
+        b.clutch.publish(Bool(data=True))
+        b.silent(0.6, lambda: b.send(hand()))
+
+
+def test_hands_and_clutch_that_are_not_heard_are_told_of():
+    with Bench() as b:
+        b.rig.create_publisher(HandPose21Array, "/hand_pose/hands", BEST_EFFORT)
+        b.rig.create_publisher(Bool, "/teleop/clutch", BEST_EFFORT)
+
+        def told():
+            b.tested._report()
+            found = {status.name: status.summary for status in b.tested._monitor.report()}
+            return all("BEST_EFFORT" in found.get(f"{whose} quality of service", "")
+                       for whose in ("hands'", "clutch's"))
+        b.until(told, "both")
+
+
+def test_a_problem_has_the_numbers_of_now():
+    with Bench(**ARM) as b:
+        for frame, seconds in (("camera_1", "0.034"), ("camera_2", "25.000")):
+            b.tested._lookup = lambda *_, words=f"TF frame {frame} is {seconds} s old": (_ for _ in ()).throw(
+                DataError(words))
+            b.tested._camera_place("camera", 10**9)
+        found = {status.name: status.summary for status in b.tested._monitor.report()}
+        assert "camera_2 is 25.000 s" in found["camera transform"]
+
+
+@pytest.mark.parametrize("name", ["hands_topic", "gripper_topic", "joint_states_topic"])
+def test_a_topic_that_is_none_is_refused_by_its_parameter(name):
+    with pytest.raises(ConfigError, match=f"{name} is 'a b', which is no topic name"):
+        with Bench(**{name: "a b"}):
+            pass
+
+
+def test_a_goal_that_is_accepted_after_the_next_was_sent_is_cancelled_by_a_stop(action):
+    """The next one is refused, so that this is what the gripper carries out."""
+    for position in (0.08, 0.04, 0.0):
+        action.output.send("joint", position, 1.0, 0.08)
+        action.clock[0] += 1.0
+    action.answer(1, True)
+    action.answer(2, False)
+    action.output.stop()
+    assert action.cancelled == [0.04]
+    action.answer(0, True)                                                   # on its way since before the stop
+    assert action.cancelled == [0.04, 0.08]
+
+
+def test_parameters_can_be_set_to_what_they_are():
+    """As ``ros2 param load`` does with a dumped file; gripper_start_m is NaN."""
+    with Bench() as b:
+        values = [b.tested.get_parameter(setting.name) for setting in SETTINGS]
+        assert [result.reason for result in b.tested.set_parameters(values) if not result.successful] == []
