@@ -824,6 +824,6 @@ def test_a_goal_that_is_accepted_after_the_next_was_sent_is_cancelled_by_a_stop(
 
 def test_parameters_can_be_set_to_what_they_are():
     """As ``ros2 param load`` does with a dumped file; gripper_start_m is NaN."""
-    with Bench() as b:
+    with Bench(gripper_start_m=float("nan")) as b:
         values = [b.tested.get_parameter(setting.name) for setting in SETTINGS]
         assert [result.reason for result in b.tested.set_parameters(values) if not result.successful] == []
