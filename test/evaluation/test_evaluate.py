@@ -193,7 +193,7 @@ def test_two_evaluations_at_a_time_into_one_folder_are_refused(tmp_path):
 
 
 def test_a_video_that_the_disk_has_not_taken_is_no_result(tmp_path, monkeypatch):
-    """OpenCV says nothing when it cannot write: a writer that stops halfway, as on a full disk."""
+    """OpenCV says nothing when it cannot write: here, frames that it drops."""
     class Full:
         def __init__(self, *args):
             self.writer, self.left = writer(*args), 5

@@ -97,6 +97,8 @@ def test_depth_does_not_measure_a_hand_of_a_node_that_expects_another(publisher,
 def test_silence_and_bad_values_are_said(tmp_path, capsys):
     assert calibrate.main(arguments("--hands", "/nobody", "--out", str(tmp_path / "h.json"), "--timeout", "0.3")) == 1
     assert "nothing arrives on /nobody" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="--hands is 'a b', which is no topic name"):
+        calibrate.main(arguments("--hands", "a b", "--out", str(tmp_path / "h.json")))
     with pytest.raises(ConfigError, match="--distance is 60"):
         calibrate.main(arguments("--distance", "60", "--out", str(tmp_path / "h.json")))
     with pytest.raises(ConfigError, match="there is no folder"):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TransformStamped
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
@@ -204,3 +205,11 @@ def test_settings_that_cannot_work_are_refused(values, words):
 def test_the_documentation_has_the_settings_as_they_are():
     text = (Path(__file__).parents[2] / "docs" / "fusion.md").read_text()
     assert text[text.index("| parameter |"):].strip() == markdown_table(fusion_node.SETTINGS).strip()
+
+
+def test_hands_that_quality_of_service_keeps_away_are_told_of():
+    with Bench() as b:
+        b.rig.create_publisher(HandPose21Array, TOPICS["right"],
+                               QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT))
+        b.until(lambda: f"{TOPICS['right']} is not heard from /cameras" in b.problems().get("quality of service", ""),
+                "what is not heard")

@@ -205,6 +205,24 @@ raise SystemExit(process.run(Asked, "asked", []))
     assert done.returncode == 0 and "alive" in done.stdout and "no transition matching 1" in done.stderr
 
 
+def test_a_node_whose_worker_hangs_ends_and_says_so():
+    script = """
+import os, signal
+from rclpy.node import Node
+from hand_pose_ros.errors import HandPoseError
+from hand_pose_ros.ros import process
+class Hangs(Node):
+    def __init__(self):
+        super().__init__("hangs")
+        self.create_timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))
+    def stop(self):
+        raise HandPoseError("the networks hang")
+raise SystemExit(process.run(Hangs, "hangs", []))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "hangs: the networks hang" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_transforms_that_come_after_the_shutdown_disturb_nobody():
     """An EventsExecutor still delivers what was queued for a subscription that is gone (Jazzy, Kilted)."""
     context = Context()
