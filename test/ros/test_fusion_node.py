@@ -209,6 +209,8 @@ def test_the_documentation_has_the_settings_as_they_are():
 
 def test_hands_that_quality_of_service_keeps_away_are_told_of():
     with Bench() as b:
+        b.until(lambda: "silence" in b.problems(), "a report")
+        assert "quality of service" not in b.problems()                      # of the reliable ones
         b.rig.create_publisher(HandPose21Array, TOPICS["right"],
                                QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT))
         b.until(lambda: f"{TOPICS['right']} is not heard from /cameras" in b.problems().get("quality of service", ""),
