@@ -18,7 +18,7 @@ import torch.distributed as distributed
 from hand_pose_ros import networks
 from hand_pose_ros.errors import ConfigError, DataError, ModelError
 from hand_pose_ros.runtimes import host
-from hand_pose_ros.training import batches, checkpoint, frozen, measure
+from hand_pose_ros.training import batches, checkpoint, frozen, measure, optimizers
 from hand_pose_ros.training.losses import LOSSES
 from hand_pose_ros.training.settings import Settings
 
@@ -35,7 +35,7 @@ LOG_BATCHES = 50
 MAX_ROLLBACKS = 5
 LEAST_SHARED = 0.5
 """Of a backbone's kernels, that weights to start from must fit; of another backbone a few do, by chance."""
-STATE = {"settings", "network", "average", "optimizer", "step", "images", "seconds", "shelf", "torch_rng"}
+STATE = {"settings", "network", "average", "optimizers", "step", "images", "seconds", "shelf", "torch_rng"}
 """What every checkpoint holds."""
 
 
@@ -64,7 +64,7 @@ def start_from(network: torch.nn.Module, weights: dict) -> set[str]:
 
 def not_finite(state: dict) -> str | None:
     """The name of a weight or moment in a checkpoint that is not finite, None if all are."""
-    moments = {f"{key} of {number}": value for number, values in state["optimizer"]["state"].items()
+    moments = {f"{key} of {number}": value for part in state["optimizers"] for number, values in part["state"].items()
                for key, value in values.items()}
     for part, tensors in (("network", state["network"]), ("average", state["average"]), ("optimizer", moments)):
         for name, value in tensors.items():
@@ -97,8 +97,8 @@ class Trainer:
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         frozen.freeze(self.network, settings.frozen)
-        self.optimizer = torch.optim.AdamW(_groups(self.network, settings.weight_decay), lr=settings.learning_rate,
-                                           betas=(0.9, 0.99), fused=True)
+        self.optimizer = optimizers.build(self.network, settings.optimizer, settings.learning_rate,
+                                          settings.weight_decay)
         self.step, self.images, self.seconds, self.rollbacks = 0, 0, 0.0, 0
         self.kept = 0                                   # the step of the last checkpoint
         self.looked = 0                                 # the step up to which losses have been looked at
@@ -133,7 +133,7 @@ class Trainer:
             try:
                 state = checkpoint.load(self._path(), before)
                 if state is not None and not (isinstance(state, dict) and STATE <= set(state)):
-                    raise ModelError(f"{path} is no checkpoint of a training: remove it to begin anew")
+                    raise ModelError(f"{path} is no checkpoint of a training by this version: remove it to begin anew")
                 if state is not None and (name := not_finite(state)):
                     raise ModelError(f"checkpoint {path} is of no use, {name} is not finite: to begin anew remove it "
                                      "and the other one beside it")
@@ -153,15 +153,15 @@ class Trainer:
     def state(self) -> dict:
         """Everything that the next step depends on."""
         return {"settings": self.settings.as_dict(), "network": self.network.state_dict(),
-                "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step,
+                "average": self.average.state_dict(), "optimizers": self.optimizer.state_dict(), "step": self.step,
                 "images": self.images, "seconds": self.seconds, "before": self.before, "shelf": self.shelf.state,
                 "torch_rng": torch.get_rng_state()}
 
     def load_state(self, state: dict) -> None:
         """The inverse of ``state``; settings that differ are those of now from here on, and are logged. Raises
-        ModelError if it belongs to another network or to other frozen parts."""
+        ModelError if it belongs to another network, other frozen parts or another optimizer."""
         before, now = state["settings"], self.settings.as_dict()
-        for name in ("architecture", "options", "frozen"):
+        for name in ("architecture", "options", "frozen", "optimizer"):
             if before.get(name) != now[name]:
                 raise ModelError(f"the checkpoint in {self.folder} is of {name} {before.get(name)}, the settings say "
                                  f"{now[name]}: use another --out folder; --from-model takes weights along")
@@ -173,7 +173,7 @@ class Trainer:
         try:
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.optimizer.load_state_dict(state["optimizers"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise ModelError(f"the checkpoint in {self.folder} does not fit this network "
                              f"({str(error).splitlines()[-1].strip()}): it is of another version of the package; use "
@@ -278,7 +278,7 @@ class Trainer:
             raw = module(batch["image"]) if self.world > 1 else self.network.raw(batch["image"])
         raw = {k: v.float() for k, v in raw.items()} if isinstance(raw, dict) else raw.float()
         loss, parts = LOSSES[self.settings.kind](raw, batch, likelihood)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         self.optimizer.step()
@@ -423,14 +423,6 @@ def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(host.processor_flags() & {"avx512_bf16", "amx_bf16"})
-
-
-def _groups(network, decay: float):
-    """Weight decay for matrices and kernels, none for biases, norms and embeddings."""
-    learnt = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
-    matrices = [p for n, p in learnt if p.ndim > 1 and not n.endswith("names")]
-    others = [p for n, p in learnt if p.ndim <= 1 or n.endswith("names")]
-    return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
 
 
 def _join() -> tuple[int, int]:

@@ -15,6 +15,7 @@ from hand_pose_ros.training.pose_samples import PoseAugmentation
 
 
 INITIAL = ("", "imagenet")
+OPTIMIZERS = ("adamw", "muon")
 LIMITS = {
     "batch": (1, 65536), "learning_rate": (1e-9, 10.0), "final_rate": (0.0, 1.0), "warm_up_steps": (0, 10**9),
     "weight_decay": (0.0, 10.0), "clip": (1e-6, 1e6), "ema": (0.0, 0.999999), "likelihood_from": (0.0, 1.0),
@@ -36,6 +37,7 @@ class Settings:
     initial: str = ""                               # weights to start from: "imagenet" (stages: lite0), or none
     sizes: tuple = ()                               # [[progress, height, width], ...]: other sizes on the way
     batch: int = 64                                 # images per step and process
+    optimizer: str = "adamw"                        # or "muon", see optimizers.py
     learning_rate: float = 2e-3                     # at the top of the schedule
     final_rate: float = 0.01                        # the last learning rate as a share of the top one
     warm_up_steps: int = 300
@@ -96,6 +98,8 @@ def from_dict(values: dict) -> Settings:
     values["augmentation"] = augmentation(**_checked(_several(values, "augmentation", dict), augmentation))
     if values.get("initial", "") not in INITIAL:
         raise ConfigError(f"initial {values['initial']!r}; choose one of {', '.join(map(repr, INITIAL))}")
+    if values.get("optimizer", OPTIMIZERS[0]) not in OPTIMIZERS:
+        raise ConfigError(f"optimizer {values['optimizer']!r}; choose one of {', '.join(OPTIMIZERS)}")
     if not all(isinstance(pattern, str) for pattern in values["frozen"]):
         raise ConfigError(f"frozen is {list(values['frozen'])}; it must be a list of patterns of parameter names")
     return Settings(**values)

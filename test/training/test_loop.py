@@ -43,19 +43,24 @@ def same(a, b):
                for x, y in zip(one.state_dict().values(), other.state_dict().values()))
 
 
-def test_a_run_that_was_cut_off_ends_where_an_uncut_one_does(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_that_was_cut_off_ends_where_an_uncut_one_does(folder, tmp_path, monkeypatch, optimizer):
     monkeypatch.setattr(checkpoint, "PIECE_BYTES", 200_000)
-    whole = trainer(folder, tmp_path / "whole")
+    values = {**POSE, "optimizer": optimizer}
+    whole = trainer(folder, tmp_path / "whole", values)
     whole.run()
     for _ in range(2):
-        part = trainer(folder, tmp_path / "parts", pieces=True)
+        part = trainer(folder, tmp_path / "parts", values, pieces=True)
         part.resume()
         part.run(stop_after_s=0.0)                      # one step each
-    last = trainer(folder, tmp_path / "parts", pieces=True)
+    last = trainer(folder, tmp_path / "parts", values, pieces=True)
     assert last.resume() and last.step == 2
     last.run()
     assert last.step == whole.step == 4 and last.images == 32 and same(whole, last)
-    assert last.optimizer.state_dict()["state"][0]["exp_avg"].equal(whole.optimizer.state_dict()["state"][0]["exp_avg"])
+    assert len(last.optimizer.parts) == (2 if optimizer == "muon" else 1)
+    for part, other in zip(last.optimizer.state_dict(), whole.optimizer.state_dict()):
+        assert all(value.equal(other["state"][number][name]) for number, values in part["state"].items()
+                   for name, value in values.items())
 
 
 def test_losses_looked_at_seldom_teach_the_same_and_stop_no_gpu(folder, tmp_path, monkeypatch):
@@ -232,7 +237,7 @@ def test_a_checkpoint_that_is_not_finite_is_named_and_the_one_before_it_is_used(
     for _ in range(2):
         run.run(stop_after_s=0.0)
     state = checkpoint.load(tmp_path / "last.pt")
-    tensors = state[part] if part != "optimizer" else state[part]["state"][3]
+    tensors = state[part] if part != "optimizer" else state["optimizers"][0]["state"][3]
     name = next(k for k, v in tensors.items() if torch.is_tensor(v) and v.ndim)
     tensors[name][(-1,) * tensors[name].ndim] = float("nan")
     torch.save(state, tmp_path / "last.pt")
@@ -443,7 +448,7 @@ def test_a_file_of_something_else_is_no_checkpoint(folder, tmp_path, caplog):
         torch.save(other, tmp_path / "last.pt")
         run = trainer(folder, tmp_path)
         assert run.resume() and run.step == 1, "the one before it"
-    assert "last.pt is no checkpoint of a training: remove it to begin anew" in caplog.text
+    assert "last.pt is no checkpoint of a training by this version: remove it to begin anew" in caplog.text
     torch.save([1], tmp_path / "last.pt.old")
     with pytest.raises(ModelError, match="last.pt is no checkpoint"):
         trainer(folder, tmp_path).resume()
