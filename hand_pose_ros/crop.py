@@ -21,7 +21,7 @@ from hand_pose_ros.types import Camera, Crop, Detection, Frame
 MARGIN = 1.3
 """Side of the crop over the longer side of the box. It leaves room for the skin around the outer joints and for a box
 that is not quite right; more would only make the hand smaller. The same network reads photographs better the more of
-its pixels the hand gets (docs/training.md)."""
+its pixels the hand gets (docs/accuracy.md)."""
 ROLL_ROOM = 0.35
 """How much larger the crop is where the hand lies across a square box, whose diagonal is longer than its sides. Of 368
 labelled hands, turned at random, nine of ten then reach less than 7 % out of the box so widened, all less than 13 %

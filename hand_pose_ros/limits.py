@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from hand_pose_ros.errors import ConfigError
+
 
 def number(low: float, high: float = math.inf) -> Callable[[str], float]:
     """Type of a finite number, low and high allowed themselves."""
@@ -27,6 +29,15 @@ def folder(text: str) -> str:
         why = "must not be written to" if place.is_dir() else "is a file"
         raise argparse.ArgumentTypeError(f"{text!r} is not allowed: {place} {why}; give a new or another folder")
     return text
+
+
+def from_environment(name: str, default: int) -> int:
+    """A whole number that torchrun sets. Raises ConfigError for another value."""
+    try:
+        return int(os.environ.get(name, default))
+    except ValueError:
+        raise ConfigError(f"the environment variable {name} is {os.environ[name]!r}: give a whole number, or unset "
+                          "it") from None
 
 
 def _limited(kind: Callable[[str], float], name: str, low: float, high: float) -> Callable[[str], float]:

@@ -84,13 +84,13 @@ def main(args) -> int:
                             "path relative to that folder")
         if plain:
             os.replace(unfinished, target)                  # an earlier result stays until this one is whole
-    except OSError as error:
-        raise DataError(f"--out {args.out} cannot be written: {error.strerror}; free some space or give another file") \
-            from error
-    except BaseException:                                   # Ctrl-C for one
+    except BaseException as error:                          # Ctrl-C for one, or a full disk
         keep = plain and count > 0
         if keep:
             print(f"stopped: the lines of {count} images are in {unfinished}", file=sys.stderr)
+        if isinstance(error, OSError):
+            raise DataError(f"--out {args.out} cannot be written: {error.strerror}; free some space or give another "
+                            "file") from error
         raise
     finally:
         if plain and not keep:

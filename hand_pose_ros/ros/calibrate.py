@@ -17,7 +17,7 @@ from .. import calibration, messages
 from ..errors import ConfigError, DataError
 from . import process
 from .parameters import check_topic
-from .qos import RESULTS
+from .qos import LISTENING
 
 
 ASK_S, ASK_AGAIN_S = 3.0, 0.5
@@ -84,7 +84,7 @@ def measure(topic: str, distance_m: float, timeout_s: float, ros_args: list[str]
             if progress.message != before:
                 print(progress.message, flush=True)
 
-    node.create_subscription(HandPose21Array, topic, on_hands, RESULTS)
+    node.create_subscription(HandPose21Array, topic, on_hands, LISTENING)
     end_s = time.monotonic() + timeout_s
     try:
         if math.isnan(distance_m):

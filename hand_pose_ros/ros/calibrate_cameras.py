@@ -17,7 +17,7 @@ from ..errors import ConfigError, DataError
 from ..frames import quaternion
 from . import process
 from .parameters import check_topic
-from .qos import RESULTS
+from .qos import LISTENING
 
 REPORT_S = 2.0
 
@@ -95,7 +95,7 @@ def listen(topics: tuple[str, str], seconds: float, timeout_s: float, ros_args: 
         seen[number].append((messages.stamp_ns(message.header), hands))
 
     for number, topic in enumerate(topics):
-        node.create_subscription(HandPose21Array, topic, partial(on_hands, number), RESULTS)
+        node.create_subscription(HandPose21Array, topic, partial(on_hands, number), LISTENING)
     began_s, both_s, said_s = time.monotonic(), None, time.monotonic()
     try:
         while context.ok():

@@ -161,10 +161,7 @@ class CameraInput:
     def _report(self) -> None:
         source, monitor = self._source, self._monitor
         mismatches = qos.mismatches(source.topic, self._profile, source.publishers)
-        if mismatches:
-            monitor.problem("qos", "; ".join(mismatches), ERROR, standing=True)
-        else:
-            monitor.clear("qos")
+        monitor.state("qos", "; ".join(mismatches), ERROR)
         now = time.monotonic()
         if bool(source.publishers) != self._offered:
             self._offered, self._since_s = not self._offered, now

@@ -151,6 +151,13 @@ class Monitor:
             if self._problems.pop(key, None) is not None:
                 self._solved.add(key)
 
+    def state(self, key: str, text: str, level: int = WARN) -> None:
+        """A standing problem for as long as there is a text that says what and what to do; over with ""."""
+        if text:
+            self.problem(key, text, level, standing=True)
+        else:
+            self.clear(key)
+
     def has(self, key: str) -> bool:
         with self._lock:
             return key in self._problems

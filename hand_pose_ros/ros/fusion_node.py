@@ -273,16 +273,11 @@ class FusionNode(Node):
         now_ns, limit_s = self._steady.now().nanoseconds, self._values.silence_warning_s
         silent = [topic for topic in self._topics
                   if now_ns - self._heard_ns.get(topic, self._started_ns) > limit_s * 1e9]
-        if silent:
-            until = "" if self._topics[0] in self._frames else "; nothing is sent before the first camera was heard"
-            self._monitor.problem("silence", f"no hands on {', '.join(silent)}; start the hand pose node of that "
-                                  f"camera or set hands_topics{until}", standing=True)
-        else:
-            self._monitor.clear("silence")
-        if unheard := "; ".join(filter(None, (qos.unheard(self, topic) for topic in self._topics))):
-            self._monitor.problem("quality of service", unheard, standing=True)
-        else:
-            self._monitor.clear("quality of service")
+        until = "" if self._topics[0] in self._frames else "; nothing is sent before the first camera was heard"
+        self._monitor.state("silence", f"no hands on {', '.join(silent)}; start the hand pose node of that camera or "
+                            f"set hands_topics{until}" if silent else "")
+        self._monitor.state("quality of service",
+                            "; ".join(filter(None, (qos.unheard(self, topic) for topic in self._topics))))
         self._diagnostics.publish(diagnostics.to_message(
             self._monitor.report(), self.get_fully_qualified_name(), "fusion", self.get_clock().now().to_msg()))
 

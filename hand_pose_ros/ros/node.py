@@ -226,12 +226,10 @@ class HandPoseNode(LifecycleNode):
     def _look_for_twins(self) -> None:
         own = self.get_fully_qualified_name()
         names = [f"{namespace.rstrip('/')}/{name}" for name, namespace in self.get_node_names_and_namespaces()]
-        if names.count(own) > 1:
-            self._monitor.problem("node name", f"{names.count(own)} nodes are called {own}, so their parameters and "
-                                  "results mix; start one of them in another namespace (--ros-args -r "
-                                  "__ns:=/cam_left)", ERROR, standing=True)
-        else:
-            self._monitor.clear("node name")
+        twins = names.count(own)
+        self._monitor.state("node name", f"{twins} nodes are called {own}, so their parameters and results mix; start "
+                            "one of them in another namespace (--ros-args -r __ns:=/cam_left)" if twins > 1 else "",
+                            ERROR)
 
     def _on_tf(self, raw: bytes) -> None:
         outputs = self._outputs

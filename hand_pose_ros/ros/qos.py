@@ -17,6 +17,9 @@ COMPRESSED_TYPE = "sensor_msgs/msg/CompressedImage"
 RESULTS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)
 """Results: reliable with a short queue, heard by every subscriber."""
 
+LISTENING = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Hears every publisher of results, best effort ones too: for commands that miss nothing by a lost message."""
+
 DEBUG = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
 """Debug images: the newest one, heard by every viewer."""
 

@@ -402,25 +402,16 @@ class TeleopNode(Node):
         self._monitor.fact("phase", command.phase.value)
         self._monitor.fact("withheld because", command.withheld or "nothing is withheld")
         self._monitor.fact("dry run", self._values.dry_run)
-        if command.phase is Phase.STOP:
-            self._monitor.problem("emergency stop", "latched; release ~/emergency_stop and call ~/reset", ERROR,
-                                  standing=True)
-        else:
-            self._monitor.clear("emergency stop")
+        self._monitor.state("emergency stop", "latched; release ~/emergency_stop and call ~/reset"
+                            if command.phase is Phase.STOP else "", ERROR)
 
     def _report(self) -> None:
-        if (count := self.count_publishers(self._emergency.topic_name)) > 1:
-            self._monitor.problem("emergency stop publishers", f"{count} publish ~/emergency_stop: the false of one "
-                                  "releases the true of another, and ~/reset is granted then; join them in one",
-                                  standing=True)
-        else:
-            self._monitor.clear("emergency stop publishers")
+        count = self.count_publishers(self._emergency.topic_name)
+        self._monitor.state("emergency stop publishers", f"{count} publish ~/emergency_stop: the false of one releases "
+                            "the true of another, and ~/reset is granted then; join them in one" if count > 1 else "")
         for key, topic in (("hands' quality of service", self._hands.topic_name),
                            ("clutch's quality of service", self._clutch.topic_name)):
-            if unheard := qos.unheard(self, topic):
-                self._monitor.problem(key, unheard, standing=True)
-            else:
-                self._monitor.clear(key)
+            self._monitor.state(key, qos.unheard(self, topic))
         silence_s = self._monitor.silence_s()
         if silence_s > 2.0:
             self._monitor.problem("silence", f"no hands on {self._values.hands_topic}; start the hand pose node or set "

@@ -312,15 +312,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="refuse assets that are not cleared for commercial use (today's all are)")
 
 
-def _from_environment(name: str, default: int) -> int:
-    """A whole number that torchrun sets. Raises ConfigError for another value."""
-    try:
-        return int(os.environ.get(name, default))
-    except ValueError:
-        raise ConfigError(f"the environment variable {name} is {os.environ[name]!r}: give a whole number, or unset "
-                          "it") from None
-
-
 def main(args: argparse.Namespace) -> int:
     """``hand-pose render``. Raises ConfigError for options that do not fit together."""
     if args.cleared_assets:
@@ -336,7 +327,7 @@ def main(args: argparse.Namespace) -> int:
             raise ConfigError(f"{' '.join([*given, *['--depth'] * args.depth])} cannot be chosen for a bag: its length "
                               "is --seconds times --fps, its camera has 640x480 pixels, and it holds depth unless "
                               "--compressed-only is given")
-        if _from_environment("WORLD_SIZE", 1) > 1:
+        if limits.from_environment("WORLD_SIZE", 1) > 1:
             raise ConfigError("a bag is made by one process, and torchrun started several: call it without")
         chosen = {name: value if getattr(args, name) is None else getattr(args, name) for name, value in BAG.items()}
         total = chosen["seconds"] * chosen["fps"]
@@ -352,8 +343,9 @@ def main(args: argparse.Namespace) -> int:
     if not all(poses):
         raise ConfigError(f"--poses {args.poses!r} has an empty name: give names with commas between them")
     try:
-        rank, world = _from_environment("RANK", 0), _from_environment("WORLD_SIZE", 1)
-        workers = args.workers or max(1, (os.cpu_count() or 1) // max(1, _from_environment("LOCAL_WORLD_SIZE", 1)))
+        rank, world = limits.from_environment("RANK", 0), limits.from_environment("WORLD_SIZE", 1)
+        beside = max(1, limits.from_environment("LOCAL_WORLD_SIZE", 1))
+        workers = args.workers or max(1, (os.cpu_count() or 1) // beside)
         write(args.kind, args.out, args.count or COUNT, args.seed, args.start or 0, args.width or 0, args.height or 0,
               workers, args.depth, rank=rank, world=world, poses=poses, shown=args.shown)
         if not args.no_sheet and rank == 0:

@@ -6,7 +6,6 @@ import gc
 import json
 import logging
 import math
-import os
 import re
 import time
 from datetime import timedelta
@@ -15,7 +14,7 @@ from pathlib import Path
 import torch
 import torch.distributed as distributed
 
-from hand_pose_ros import networks
+from hand_pose_ros import limits, networks
 from hand_pose_ros.errors import ConfigError, DataError, ModelError
 from hand_pose_ros.runtimes import host
 from hand_pose_ros.training import batches, checkpoint, frozen, measure, optimizers
@@ -82,7 +81,7 @@ class Trainer:
         self.settings, self.folder, self.minutes = settings, Path(folder), minutes
         self.workers, self.pieces, self.measure_s = workers, pieces, measure_s
         self.rank, self.world = _join()
-        self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() \
+        self.device = torch.device("cuda", limits.from_environment("LOCAL_RANK", 0)) if torch.cuda.is_available() \
             else torch.device("cpu")
         torch.manual_seed(settings.seed)
         network = networks.build({"architecture": settings.architecture, "options": settings.options})
@@ -427,9 +426,9 @@ def _has_bf16(device: torch.device) -> bool:
 
 def _join() -> tuple[int, int]:
     """(rank, world size), joining torchrun's group if there is one."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not distributed.is_initialized():
+    if limits.from_environment("WORLD_SIZE", 1) > 1 and not distributed.is_initialized():
         if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+            torch.cuda.set_device(limits.from_environment("LOCAL_RANK", 0))
         distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=MEASURING)
     if distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()

@@ -1,5 +1,6 @@
 """hand-pose predict: names, order and format of its lines, and files that are not what they seem."""
 import argparse
+import errno
 import json
 import os
 import re
@@ -342,3 +343,14 @@ def test_what_was_read_before_ctrl_c_stays(folder, tmp_path, monkeypatch, capsys
     assert lines(tmp_path / "out.jsonl.partial") == [{"image": "images/set/a.jpg", "hands": []}] and len(asked) == 2
     assert (tmp_path / "out.jsonl").read_text() == "earlier\n"
     assert f"1 images are in {tmp_path / 'out.jsonl.partial'}" in capsys.readouterr().err
+
+
+def test_what_was_read_before_the_disk_was_full_stays(folder, tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(predict.os, "replace", full)
+    with pytest.raises(DataError, match="out.jsonl cannot be written: No space left.*free some space"):
+        run(folder, "--out", tmp_path / "out.jsonl")
+    kept = lines(tmp_path / "out.jsonl.partial")
+    assert len(kept) > 1 and f"the lines of {len(kept)} images are in" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Header
 
 sys.path.append(str(Path(__file__).parents[1] / "core"))
@@ -27,11 +28,13 @@ FLAT = replace(observed(hand(bend=0.05, length_m=0.186, at=(0, 0, 0.6))), track_
 
 @pytest.fixture(params=[True])
 def publisher(request):
-    """Publishes a flat hand every 5 ms whose stamps are 100 ms apart, until the test ends."""
+    """Publishes a flat hand every 5 ms whose stamps are 100 ms apart, until the test ends. The parameter: whether its
+    metres are known, or a quality of service to publish with."""
     context, stop = Context(), threading.Event()
     rclpy.init(args=[], context=context)
     node = rclpy.create_node("test_calibrate_publisher", context=context)
-    out = node.create_publisher(HandPose21Array, TOPIC, qos.RESULTS)
+    profile = request.param if isinstance(request.param, QoSProfile) else qos.RESULTS
+    out = node.create_publisher(HandPose21Array, TOPIC, profile)
 
     def send():
         stamp_ms = 1000
@@ -39,7 +42,7 @@ def publisher(request):
             header = Header(frame_id="camera")
             header.stamp.sec, header.stamp.nanosec = stamp_ms // 1000, stamp_ms % 1000 * 1_000_000
             out.publish(messages.fill_array(HandPose21Array(), [FLAT], header, HandPose21,
-                                             messages.ArrayInfo(metric=request.param)))
+                                             messages.ArrayInfo(metric=bool(request.param))))
             stamp_ms += 100
             time.sleep(0.005)
     executor = SingleThreadedExecutor(context=context)                  # for its parameter services
@@ -62,6 +65,8 @@ def arguments(*given):
     return parser.parse_args(given)
 
 
+@pytest.mark.parametrize("publisher", [True, QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)],
+                         indirect=True)
 def test_a_known_distance_measures_the_hand_and_stores_it(publisher, tmp_path, capsys):
     out = tmp_path / "hand.json"
     seen_m = FLAT.joints_m[[0, 5, 9, 13, 17], 2].mean()

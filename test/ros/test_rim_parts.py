@@ -203,6 +203,17 @@ def test_problems_are_said_once_and_fade_or_stay():
     assert [status.name for status in monitor.report()] == ["summary"] and monitor.report()[-1].level == diagnostics.OK
 
 
+def test_a_state_is_a_problem_for_as_long_as_there_is_a_text():
+    monitor, now, said = make_monitor()
+    for text in ("", "open; close it", "open; close it", ""):
+        now.s += diagnostics.HOLD_S + 0.1
+        monitor.state("door", text, diagnostics.ERROR)
+        assert monitor.has("door") == bool(text)
+        monitor.report()
+        assert monitor.has("door") == bool(text)                    # it stands
+    assert said == ["open; close it"] and monitor.report()[-1].level == diagnostics.OK
+
+
 def test_a_text_that_changes_all_the_time_does_not_fill_the_log():
     monitor, now, said = make_monitor()
     for k in range(300):

@@ -84,6 +84,12 @@ def test_two_plans_are_refused(run, tmp_path):
         run("--steps", 5, "--minutes", 0.5)
 
 
+def test_a_variable_of_torchrun_that_is_no_number_is_named(run, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "x")
+    with pytest.raises(ConfigError, match="environment variable WORLD_SIZE is 'x': give a whole number, or unset it"):
+        run("--steps", 1)
+
+
 def test_shards_that_are_nowhere_are_said_so(run, tmp_path):
     with pytest.raises(DataError, match="nosuch is no folder"):
         run("--shards", tmp_path / "nosuch")
