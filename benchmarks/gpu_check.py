@@ -426,6 +426,8 @@ class Report:
 
     def __init__(self, out: str | None) -> None:
         self.out = Path(out) if out else None
+        if self.out:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
         self.machine: dict[str, str] = {}
         self.checks: list[dict] = []
         self.measured: dict[str, dict[str, float]] = {}

@@ -71,7 +71,11 @@ def main() -> int:
     parser.add_argument("--max-batch", type=int, default=4)
     args = parser.parse_args()
     logging.disable(logging.WARNING)
-    torch_tensorrt = import_without_gpu()
+    try:
+        torch_tensorrt = import_without_gpu()
+    except HandPoseError as error:
+        print(f"rtx_build_check: {error}", file=sys.stderr)
+        return 1
     print(f"torch {torch.__version__}, torch_tensorrt {torch_tensorrt.__version__}")
     with tempfile.TemporaryDirectory() as scratch:          # for TensorRT's timing cache; no engine is stored
         cache = EngineCache(scratch)
@@ -86,8 +90,8 @@ def builds(kind: str, model: str, options: Options) -> bool:
     started = time.monotonic()
     try:
         engine = tensorrt.compile_engine(from_model(kind, model), options, device="cpu")
-    except HandPoseError as error:
-        print(f"FAIL {model} {options.precision}: {error}", flush=True)
+    except Exception as error:                              # torch.export raises types of its own
+        print(f"FAIL {model} {options.precision}: {type(error).__name__}: {error}", flush=True)
         return False
     print(f"PASS {model} {options.precision}: one engine of {len(engine) / 1e6:.1f} MB in "
           f"{time.monotonic() - started:.1f} s", flush=True)

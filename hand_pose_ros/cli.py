@@ -88,7 +88,7 @@ def run(name: str, arguments: list[str]) -> int:
 
     What follows ``--ros-args``, which launch files append to everything they start, is not the command's own: one that
     starts a node declares that option and gets it as the list ``ros_args``. Raises ConfigError for an unknown name and
-    for an optional dependency that is not installed.
+    for a dependency that is not installed or does not load.
     """
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
@@ -104,13 +104,15 @@ def run(name: str, arguments: list[str]) -> int:
         if hasattr(args, "ros_args"):
             args.ros_args = arguments[at + 1:]
         return module.main(args) or 0
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing in ("", "hand_pose_ros"):
+    except ImportError as error:
+        missing, absent = (error.name or "").partition(".")[0], isinstance(error, ModuleNotFoundError)
+        if missing == "hand_pose_ros" or absent and not missing:
             raise
         raise ConfigError(
             f"needs the Python module '{missing}', which is not installed; requirements/*.txt say which set it is in"
-        ) from error
+            if absent else f"{missing or 'a library'} is installed but does not load ({error}): install what it lacks "
+            "(OpenCV: apt install libgl1 libglib2.0-0), or versions that fit each other; docs/jetson.md has those of a "
+            "Jetson") from error
 
 
 def overview() -> str:

@@ -50,6 +50,23 @@ def test_an_unknown_command_names_the_nearest(capsys):
         cli.run("predikt", [])
 
 
+@pytest.mark.parametrize("error, said", [
+    (ModuleNotFoundError("No module named 'scipy'", name="scipy"), "needs the Python module 'scipy', which is not"),
+    (ImportError("libGL.so.1: cannot open shared object file"), "does not load (libGL.so.1: cannot open shared object"),
+    (ImportError("cannot import name 'x' from 'torch'", name="torch.y"), "torch is installed but does not load")])
+def test_a_library_that_does_not_load_is_said_with_a_remedy(command, monkeypatch, capsys, error, said):
+    def fail(args):
+        raise error
+
+    command(ros=False)
+    monkeypatch.setattr(sys.modules["tried_command"], "main", fail)
+    assert cli.main(["try"]) == 2
+    assert said in (told := capsys.readouterr().err) and told.startswith("hand-pose try: ")
+    error.name = "hand_pose_ros.predict"                                # a fault of this package is no missing library
+    with pytest.raises(ImportError):
+        cli.main(["try"])
+
+
 @pytest.mark.parametrize("number, path, said", [
     (errno.EEXIST, "/out", "hand-pose try: /out: File exists: give another name"),
     (errno.ENOSPC, None, "hand-pose try: No space left on device: free some space"),

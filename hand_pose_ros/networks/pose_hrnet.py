@@ -23,18 +23,19 @@ class PoseHRNet(PoseNetwork):
 
 
 class _Exchange(nn.Module):
-    """Residual blocks on every branch, then every branch gets the sum of all, resampled."""
+    """Residual blocks on every branch, then each branch of ``outputs`` gets the sum of all, resampled; in the others
+    nothing would be learnt."""
 
-    def __init__(self, widths, blocks: int):
+    def __init__(self, widths, blocks: int, outputs):
         super().__init__()
         self.branches = nn.ModuleList(nn.Sequential(*[BasicBlock(c, c) for _ in range(blocks)]) for c in widths)
-        self.fuse = nn.ModuleList(nn.ModuleList(_resample(widths, i, o) for i in range(len(widths)))
-                                  for o in range(len(widths)))
+        self.fuse = nn.ModuleDict({str(o): nn.ModuleList(_resample(widths, i, o) for i in range(len(widths)))
+                                   for o in outputs})
 
     def forward(self, maps):
         maps = [branch(x) for branch, x in zip(self.branches, maps)]
         fused = []
-        for o, row in enumerate(self.fuse):
+        for o, row in ((int(name), row) for name, row in self.fuse.items()):
             total = maps[o]
             for i, (layer, x) in enumerate(zip(row, maps)):
                 if i != o:
@@ -54,8 +55,10 @@ class _Backbone(nn.Module):
                                   *[Bottleneck(256, 256) for _ in range(3)])
         self.enter = nn.ModuleList([conv_bn(256, widths[0], 3), conv_bn(256, widths[1], 3, 2)])
         self.deeper = nn.ModuleList([conv_bn(widths[1], widths[2], 3, 2), conv_bn(widths[2], widths[3], 3, 2)])
-        self.stages = nn.ModuleList(nn.Sequential(*[_Exchange(widths[:n], blocks) for _ in range(count)])
-                                    for n, count in zip((2, 3, 4), modules))
+        self.stages = nn.ModuleList()
+        for n, count in zip((2, 3, 4), modules):
+            ends = [range(n)] * (count - 1) + [(0, n - 1) if n == 4 else range(n)]
+            self.stages.append(nn.Sequential(*[_Exchange(widths[:n], blocks, outputs) for outputs in ends]))
 
     def forward(self, planes):
         x = self.stem(planes)

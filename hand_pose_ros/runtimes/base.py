@@ -52,10 +52,13 @@ class Disagreement(Refused):
     """What was built does not say what torch eager says, and must not serve."""
 
 
-def not_refused(entry: Entry, rebuild: str) -> Entry:
-    """The entry. Raises Refused if it only says why nothing may serve; rebuild: the command that builds it again."""
+def not_refused(entry: Entry, source: NetworkSource, precision: str) -> Entry:
+    """The entry. Raises Refused, with the command that builds it again in this precision, if it only says why nothing
+    may serve."""
     if entry.refused:
-        raise Refused(f"{entry.refused} ({rebuild} builds it again)")
+        asked = "" if precision == "auto" else f" --precision {precision}"
+        raise Refused(f"{entry.refused} (hand-pose build-engine --kind {source.kind} --model {source.model}{asked} "
+                      "builds it again)")
     return entry
 
 

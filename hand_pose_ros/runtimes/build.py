@@ -12,7 +12,8 @@ from .cache import EngineCache, default_folder, read_header
 from .source import OUTPUTS, from_model
 
 DETECTOR = "detector_light"
-BUILT_RUNTIMES = ("tensorrt", "onnxruntime", "onnxruntime-int8")
+INT8 = "onnxruntime-int8"
+BUILT_RUNTIMES = ("tensorrt", "onnxruntime", INT8)
 """Runtimes that keep something in the cache; the others run the weights as they are."""
 NODE = Options()
 """What a node asks for."""
@@ -47,10 +48,11 @@ def main(args: argparse.Namespace) -> int:
         return list_entries(cache)
     if args.model and not args.kind:
         raise ConfigError("--model needs --kind detector or --kind pose")
-    runtime = "onnxruntime-int8" if args.precision == "int8" else args.runtime
-    if args.precision in ("fp32", "fp16") and runtime.startswith("onnxruntime"):
-        raise ConfigError(f"--precision {args.precision} is for TensorRT: {runtime} has one precision")
-    if args.calibration and runtime != "onnxruntime-int8":
+    if args.precision == "int8" and args.runtime not in ("auto", INT8):
+        raise ConfigError(f"--precision int8 is that of --runtime {INT8}, not of {args.runtime}: leave --runtime out")
+    runtime = INT8 if args.precision == "int8" else args.runtime
+    _refuse_precision(args.precision, runtime)
+    if args.calibration and runtime != INT8:
         raise ConfigError("--calibration needs --precision int8: nothing else takes ranges from pictures")
     started = time.monotonic()
 
@@ -59,6 +61,7 @@ def main(args: argparse.Namespace) -> int:
 
     options = Options(precision=args.precision, max_batch=args.max_batch, cache=cache, live=False, report=report)
     chosen = choose(report) if runtime == "auto" else runtime
+    _refuse_precision(args.precision, chosen)
     if chosen == "cuda":
         print("a node takes torch on the GPU here: nothing has to be built")
         return 0
@@ -70,7 +73,7 @@ def main(args: argparse.Namespace) -> int:
         source = from_model(kind, model)
         if chosen == "tensorrt" and not args.if_missing:
             tensorrt.forget_refusal(source, options)
-        if chosen == "onnxruntime-int8" and not args.if_missing:
+        if chosen == INT8 and not args.if_missing:
             built = int8.build(source, options, args.calibration)
             if "not_stored" in built.info:
                 raise ModelError(f"{model} is not stored: {built.info['not_stored']}")
@@ -82,10 +85,15 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
+def _refuse_precision(precision: str, runtime: str) -> None:
+    if precision in ("fp32", "fp16") and runtime.startswith("onnxruntime"):
+        raise ConfigError(f"--precision {precision} is for TensorRT: {runtime} has one precision")
+
+
 def choose(report) -> str:
     """The highest rung that nothing is known against, as a node takes it, saying why not a higher."""
     problems = {"tensorrt": tensorrt.engine_problem, "cuda": host.cuda_problem,
-                "onnxruntime-int8": lambda: ort.onnx_problem() or ort.int8_problem() or int8.build_problem()}
+                INT8: lambda: ort.onnx_problem() or ort.int8_problem() or int8.build_problem()}
     for runtime, problem_of in problems.items():
         problem = problem_of()
         if not problem:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Callable
 
 import numpy as np
@@ -170,7 +170,7 @@ def open_cpu(source: NetworkSource, options: Options) -> Runtime:
     problem = host.torch_problem()
     if problem:
         raise ModelError(f"runtime cpu: {problem}")
-    return Eager(source, options)
+    return Eager(source, replace(options, threads=options.threads or host.default_threads()))
 
 
 def open_cuda(source: NetworkSource, options: Options) -> Runtime:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import platform
 import re
 from importlib import metadata
@@ -49,6 +50,13 @@ def processor_flags() -> frozenset[str]:
     return frozenset(named[0][2].split()) if named else frozenset()
 
 
+def default_threads() -> int:
+    """Threads of one call if none are asked for: the cores this process may use, at most 4 and at most OMP_NUM_THREADS,
+    by which several processes on one machine share its cores."""
+    cores, shared = min(4, len(os.sched_getaffinity(0))), os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(shared)) if shared.isdigit() and int(shared) else cores
+
+
 def torch_problem() -> str:
     """Why torch cannot be used at all, "" if it is installed."""
     return "" if version("torch") else "torch is not installed (pip install torch)"
@@ -62,12 +70,16 @@ def cuda_problem() -> str:
         return problem
     if version("torch").endswith("+cpu"):
         return f"torch {version('torch')} is a build without CUDA (install the CUDA build of torch)"
-    import torch
+    try:
+        import torch
+        usable = torch.cuda.is_available()
+    except Exception as error:                       # a library is missing, or of another version: various types
+        return (f"torch {version('torch')} does not load ({type(error).__name__}: {error}): install what it lacks, see "
+                "docs/jetson.md")
     if not torch.version.cuda:
         return f"torch {torch.__version__} is a build without CUDA (install the CUDA build of torch)"
-    if not torch.cuda.is_available():
-        return f"torch {torch.__version__} with CUDA {torch.version.cuda} cannot use this GPU (driver too old?)"
-    return ""
+    return "" if usable else \
+        f"torch {torch.__version__} with CUDA {torch.version.cuda} cannot use this GPU (driver too old?)"
 
 
 def driver_version() -> str:

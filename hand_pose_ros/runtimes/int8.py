@@ -48,14 +48,14 @@ def built(source: NetworkSource, options: Options) -> Entry:
     """The quantised network from the cache; quantised on the sample bag and stored if it is not there yet. Raises
     ModelError without onnx or if the result strays further from eager than ``LIMITS``."""
     entry = options.cache.get_or_build(ort.int8_ingredients(source), lambda: _made(source, options, ()))
-    return not_refused(entry, ort.REBUILD_INT8)
+    return not_refused(entry, source, "int8")
 
 
 def build(source: NetworkSource, options: Options, recordings: Sequence[str] = ()) -> Entry:
     """Quantises a network on the pictures of ``recordings`` (none: the sample bag) and stores it whatever was there.
     Raises DataError for files that cannot be read, ModelError as ``built``."""
     entry = options.cache.replace(ort.int8_ingredients(source), *_made(source, options, recordings))
-    return not_refused(entry, ort.REBUILD_INT8)
+    return not_refused(entry, source, "int8")
 
 
 def _made(source: NetworkSource, options: Options, recordings: Sequence[str]) -> tuple[bytes, dict]:

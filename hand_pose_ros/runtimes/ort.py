@@ -5,7 +5,6 @@ The network is exported once from its weights into the cache; from then on neith
 from __future__ import annotations
 
 import io
-import os
 import warnings
 
 import numpy as np
@@ -16,23 +15,15 @@ from .agreement import refuse_disagreement
 from .base import NotBuilt, Options, Runtime, not_refused
 from .cache import Entry
 from .eager import Eager
-from .source import NetworkSource
+from .source import NetworkSource, crops_sha256
 
 OPSET = 17
 INPUT = "crops"
-REBUILD_INT8 = "hand-pose build-engine --precision int8"
 DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "asimddp"})
 """Instruction sets, as Linux names them, with which 8 bits are faster than 32."""
 SESSION_CONFIG = {
     "session.set_denormal_as_zero": "1",             # denormals in near-black activations cost 10 x and mean nothing
 }
-
-
-def default_threads() -> int:
-    """Threads of one call if none are asked for: the cores this process may use, at most 4 and at most OMP_NUM_THREADS,
-    by which several processes on one machine share its cores."""
-    cores, shared = min(4, len(os.sched_getaffinity(0))), os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, int(shared)) if shared.isdigit() and int(shared) else cores
 
 
 class OnnxRuntime(Runtime):
@@ -43,7 +34,7 @@ class OnnxRuntime(Runtime):
         super().__init__(source, source.batch_limit(options.max_batch))
         self.name = name
         settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = options.threads or default_threads()
+        settings.intra_op_num_threads = options.threads or host.default_threads()
         settings.inter_op_num_threads = 1
         settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -131,7 +122,7 @@ def _ingredients(source: NetworkSource, precision: str) -> dict[str, str]:
 
 def int8_ingredients(source: NetworkSource) -> dict[str, str]:
     """Under what a quantised network is stored."""
-    return _ingredients(source, "int8")
+    return {**_ingredients(source, "int8"), "crops": crops_sha256()}
 
 
 def open_cpu(source: NetworkSource, options: Options) -> Runtime:
@@ -152,7 +143,7 @@ def open_int8(source: NetworkSource, options: Options) -> Runtime:
         raise ModelError(f"runtime onnxruntime-int8: {problem}")
     entry = options.cache.get(int8_ingredients(source))
     if entry is not None:
-        not_refused(entry, REBUILD_INT8)
+        not_refused(entry, source, "int8")
     else:
         from . import int8
         problem = int8.build_problem()

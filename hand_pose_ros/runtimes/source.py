@@ -58,15 +58,28 @@ class NetworkSource:
 
 @functools.lru_cache(maxsize=None)
 def program_sha256() -> str:
-    """sha256 over the source that turns a card and weights into a program: networks/ and the exporters.
+    """sha256 over the source that turns a card and weights into a program, networks/ and the exporters, and that judges
+    it, since a verdict is kept with it.
 
     Stands for the exported program in cache keys: source, card, weights and torch's version determine that program,
     and hashing source takes a millisecond where exporting takes seconds at every start.
     """
     here = Path(__file__).resolve().parent
-    digest = hashlib.sha256()
     exporters = [here / name for name in ("ort.py", "int8.py", "tensorrt.py")]
-    for path in [*sorted((here.parent / "networks").glob("*.py")), *exporters]:
+    judges = [here / "agreement.py", here.parent / "lift.py"]
+    return _sha256(*sorted((here.parent / "networks").glob("*.py")), *exporters, *judges)
+
+
+@functools.lru_cache(maxsize=None)
+def crops_sha256() -> str:
+    """sha256 over the source that makes crops of pictures, from which 8 bits have their ranges."""
+    core = Path(__file__).resolve().parents[1]
+    return _sha256(core / "crop.py", core / "detect.py")
+
+
+def _sha256(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
         digest.update(f"{path.name}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -29,7 +29,6 @@ from .eager import CAPTURING, Eager, GraphedCuda
 from .engine import ERRORS_KEPT, Engine, import_tensorrt, kind_of
 from .source import NetworkSource
 
-REBUILD = "hand-pose build-engine"
 COMPILE_OPTIONS = {
     "min_block_size": 1,
     "require_full_compilation": True,                # a split network would copy between torch and TensorRT
@@ -251,7 +250,8 @@ def built(source: NetworkSource, options: Options) -> Entry:
                     break
         return b"", {"refused": refused}
 
-    return not_refused(options.cache.get_or_build(key_ingredients(source, options), build), REBUILD)
+    return not_refused(options.cache.get_or_build(key_ingredients(source, options), build), source,
+                       options.precision)
 
 
 def forget_refusal(source: NetworkSource, options: Options) -> None:
@@ -300,7 +300,7 @@ def open_tensorrt(source: NetworkSource, options: Options) -> Runtime:
         raise NotBuilt(f"runtime tensorrt: engine {key_of(ingredients)[:12]} of {source.model} is not built yet")
     if entry is not None:
         try:
-            return open_built(source, options, not_refused(entry, REBUILD))
+            return open_built(source, options, not_refused(entry, source, options.precision))
         except NotBuilt:
             if options.live:
                 raise

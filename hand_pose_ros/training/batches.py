@@ -32,7 +32,7 @@ class Shelf:
 
     def __init__(self, folder: str):
         self.folder = folder
-        self.state = {"crops": [], "frames": [], "held_crops": [], "held_frames": []}
+        self.state = {"crops": [], "frames": [], "held_crops": [], "held_frames": []}       # real paths
         self._sound: dict[str, bool] = {}               # held-out shards that were looked into
 
     def rescan(self) -> None:
@@ -45,7 +45,10 @@ class Shelf:
             raise DataError(f"{self.folder} is no folder: give that of the shards, as hand-pose render leaves them")
         chosen = []                                     # kinds for which there is no folder "val"
         for kind in ("crops", "frames"):
-            found, held = shards.find(self.folder, kind)
+            # One shard has one name, whatever way leads to its folder: what is held out must never be learnt.
+            found, held = (list(map(os.path.realpath, paths)) for paths in shards.find(self.folder, kind))
+            for name in (kind, "held_" + kind):
+                self.state[name] = list(dict.fromkeys(map(os.path.realpath, self.state[name])))
             chosen += [] if held else [kind]
             for path in [path for path in self.state["held_" + kind] if not self._can_be_read(path)]:
                 _log.warning("held-out shard %s is not there or damaged: measured on others from here on", path)

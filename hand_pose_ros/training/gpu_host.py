@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from hand_pose_ros import limits, models
+from hand_pose_ros import limits
 from hand_pose_ros.errors import ConfigError, DataError
 from hand_pose_ros.synthesis import shards as rendered
 from hand_pose_ros.training import settings, shards
@@ -40,7 +40,8 @@ def add_arguments(parser) -> None:
                         help="seconds this call may take")
     parser.add_argument("--minutes", type=limits.number(0.001), default=120.0,
                         help="training minutes of the whole plan")
-    parser.add_argument("--kind", choices=("crops", "frames"), default="crops", help="what to render")
+    parser.add_argument("--kind", choices=("crops", "frames"), help="what to render (default: crops for a pose network, "
+                        "frames for a detector)")
     parser.add_argument("--count", type=limits.whole(1), default=200000,
                         help="pictures to render at most in this call")
     parser.add_argument("--seed", type=limits.whole(0), default=0, help="pictures depend on seed and index alone")
@@ -63,9 +64,8 @@ def main(args) -> int:
     began = time.monotonic()
     if args.limit < 2 * END_S / 3:
         raise ConfigError(f"--limit {args.limit:g} s leaves no time to train; give at least {2 * END_S / 3:g}")
-    settings.load(settings.find(args.settings))         # what is wrong is said before minutes of rendering are spent
-    if args.from_model:
-        models.card(args.from_model)
+    learns_from = _check(args)
+    args.kind = args.kind or learns_from
     if args.eval and not (Path(args.eval) / "annotations.jsonl").is_file():
         raise DataError(f"--eval {args.eval} has no annotations.jsonl")
     there = len(shards.find(args.shards, args.kind)[0])
@@ -100,6 +100,17 @@ def main(args) -> int:
                 child.kill()
                 child.wait()
         signal.signal(signal.SIGTERM, before)
+
+
+def _check(args) -> str:
+    """What the network of the settings learns from, "crops" or "frames". What is wrong with settings or weights is
+    raised here, before minutes of rendering are spent."""
+    from hand_pose_ros.training import loop
+    from hand_pose_ros.training.train import initial_weights
+    chosen = settings.load(settings.find(args.settings))
+    begun = loop.is_begun(args.state)
+    loop.prepare(chosen, None if begun else initial_weights(args.from_model, chosen)[0], begun)
+    return "crops" if chosen.kind == "pose" else "frames"
 
 
 def _train(args, left_s: float) -> list[str]:

@@ -61,6 +61,23 @@ def start_from(network: torch.nn.Module, weights: dict) -> set[str]:
     return set(same)
 
 
+def prepare(settings: Settings, initial: dict | None, begun: bool, device: torch.device | str = "cpu"):
+    """(network, its optimizers) as a training begins with them, on the device. initial: weights to start from, if any;
+    begun: a checkpoint replaces them all. Raises ConfigError or ModelError for settings and weights that do not fit."""
+    network = networks.build({"architecture": settings.architecture, "options": settings.options})
+    if initial is not None:
+        lacking = frozen.statistics_of(network, settings.frozen) - start_from(network, initial)
+        if lacking:
+            raise ConfigError(f"the weights to start from have no {min(lacking)}, which frozen keeps as it is "
+                              f"({len(lacking)} tensors in all): it would stay random; give weights of this backbone, "
+                              "or freeze nothing")
+    elif settings.frozen and not begun:
+        raise ConfigError("frozen keeps weights that are there to begin with: set initial, or give --from-model")
+    network = network.to(device, memory_format=torch.channels_last)
+    frozen.freeze(network, settings.frozen)
+    return network, optimizers.build(network, settings.optimizer, settings.learning_rate, settings.weight_decay)
+
+
 def not_finite(state: dict) -> str | None:
     """The name of a weight or moment in a checkpoint that is not finite, None if all are."""
     moments = {f"{key} of {number}": value for part in state["optimizers"] for number, values in part["state"].items()
@@ -84,20 +101,8 @@ class Trainer:
         self.device = torch.device("cuda", limits.from_environment("LOCAL_RANK", 0)) if torch.cuda.is_available() \
             else torch.device("cpu")
         torch.manual_seed(settings.seed)
-        network = networks.build({"architecture": settings.architecture, "options": settings.options})
-        if initial is not None:
-            lacking = frozen.statistics_of(network, settings.frozen) - start_from(network, initial)
-            if lacking:
-                raise ConfigError(f"the weights to start from have no {min(lacking)}, which frozen keeps as it is "
-                                  f"({len(lacking)} tensors in all): it would stay random; give weights of this "
-                                  "backbone, or freeze nothing")
-        elif settings.frozen and not is_begun(folder):
-            raise ConfigError("frozen keeps weights that are there to begin with: set initial, or give --from-model")
-        self.network = network.to(self.device, memory_format=torch.channels_last)
+        self.network, self.optimizer = prepare(settings, initial, is_begun(folder), self.device)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
-        frozen.freeze(self.network, settings.frozen)
-        self.optimizer = optimizers.build(self.network, settings.optimizer, settings.learning_rate,
-                                          settings.weight_decay)
         self.step, self.images, self.seconds, self.rollbacks = 0, 0, 0.0, 0
         self.kept = 0                                   # the step of the last checkpoint
         self.looked = 0                                 # the step up to which losses have been looked at
@@ -130,9 +135,9 @@ class Trainer:
         for before in (False, True):
             path = self._path(".old" if before else "")
             try:
-                state = checkpoint.load(self._path(), before)
+                state = _of_today(checkpoint.load(self._path(), before))
                 if state is not None and not (isinstance(state, dict) and STATE <= set(state)):
-                    raise ModelError(f"{path} is no checkpoint of a training by this version: remove it to begin anew")
+                    raise ModelError(f"{path} is no checkpoint of a training: remove it to begin anew")
                 if state is not None and (name := not_finite(state)):
                     raise ModelError(f"checkpoint {path} is of no use, {name} is not finite: to begin anew remove it "
                                      "and the other one beside it")
@@ -395,6 +400,13 @@ class Trainer:
             begin = b"" if file.read() in (b"", b"\n") else b"\n"                       # the line before was cut off
             file.write(begin + json.dumps(line).encode() + b"\n")
         _log.info("%s", json.dumps(line))
+
+
+def _of_today(state):
+    """A checkpoint from before there was a choice of optimizers, as one with AdamW; any other thing as it is."""
+    if isinstance(state, dict) and "optimizer" in state and isinstance(state.get("settings"), dict):
+        state = {**state, "optimizers": [state["optimizer"]], "settings": {"optimizer": "adamw", **state["settings"]}}
+    return state
 
 
 class _Raw(torch.nn.Module):

@@ -150,7 +150,7 @@ def pose_on_photographs(network, photographs: Photographs, size: int, margin: fl
     for record, image in photographs.pictures():
         for hand in record["hands"]:
             valid = hand["valid_2d"]
-            if not valid.any():
+            if not valid.any() or not np.ptp(hand["joints_2d"][valid], axis=0).any():       # one joint has no size
                 continue
             camera = _camera(image, hand)
             x, y, w, h = hand["bbox"]

@@ -9,6 +9,7 @@ that the detector was trained on.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 
 import numpy as np
@@ -19,6 +20,7 @@ from hand_pose_ros import crop as crops
 from hand_pose_ros import limits, models, pipeline
 from hand_pose_ros.detect import iou
 from hand_pose_ros.errors import DataError, HandPoseError
+from hand_pose_ros.runtimes import served_pose_model
 from hand_pose_ros.training import shards
 from hand_pose_ros.types import Frame
 
@@ -85,13 +87,12 @@ def main() -> int:
     args = parser.parse_args()
     try:
         config = configs.from_arguments(args)
+        config = dataclasses.replace(config, pose_model=served_pose_model(config.pose_model, config.runtime))
         pipe = pipeline.load(config)
         features, truth = candidates(pipe, args.shards, args.images, config)
         weights, even = fit(features, truth)
         now = np.array(pipeline.EVIDENCE_WEIGHTS)
         least = float(np.quantile(features[truth == 0] @ now, 1.0 - OTHERS_TAKEN))
-        if args.write:
-            models.write_evidence(config.pose_model, round(least, 2))
     except HandPoseError as error:
         print(f"new_hand_rule: {error}", file=sys.stderr)
         return 1
@@ -101,6 +102,12 @@ def main() -> int:
         taken = features @ w > n
         print(f"{name:7} weights {np.round(w, 2).tolist()} needed {n:.2f}: takes {100 * taken[truth > 0].mean():.1f} % "
               f"of the hands and {100 * taken[truth == 0].mean():.1f} % of the others")
+    if args.write:
+        try:
+            models.write_evidence(config.pose_model, round(least, 2))
+        except HandPoseError as error:
+            print(f"new_hand_rule: {error}", file=sys.stderr)
+            return 1
     return 0
 
 

@@ -106,7 +106,12 @@ def _train(args, settings, exported: Path | None) -> int:
 
     if args.export_only:
         trainer.photographs = measure.Photographs(args.eval) if args.eval else None
-        result = trainer.measure()
+        result = {}
+        try:
+            trainer.shelf.rescan()                      # the shards may have moved since
+            result = trainer.measure()
+        except Exception as error:                      # whatever it is, it must not cost the model
+            _log.warning("the card says no accuracy: %s", error)
         publish(result)
     else:
         with _ended_by_signals(trainer):
@@ -114,7 +119,7 @@ def _train(args, settings, exported: Path | None) -> int:
         leave()
     if trainer.rank:
         return 0
-    curve.plot(args.out)
+    _draw(args.out)
     if exported and trainer.progress < 1.0 and not args.export_only:
         print(f"not exported: {100 * trainer.progress:.0f} % of the plan is done; start the same command again to go "
               "on, or export what there is with --export-only")
@@ -156,10 +161,17 @@ def _ended_by_signals(trainer: Trainer):
         signal.raise_signal(trainer.signals[0])
 
 
+def _draw(folder: str | Path) -> None:
+    try:
+        curve.plot(folder)
+    except ImportError as error:
+        _log.warning("there is no curve.png: %s", error)
+
+
 def write_result(trainer: Trainer, folder: str | Path, name: str, accuracy: dict) -> None:
     """All that the world needs of a training so far, flat in ``folder`` and in files below 16 MB: the weights and card
     of the model ``name``, log.jsonl and curve.png."""
-    curve.plot(trainer.folder)
+    _draw(trainer.folder)
     _export(trainer, folder, accuracy, name=name, pieces=True)
     for file in ("log.jsonl", "curve.png"):
         if (trainer.folder / file).is_file():

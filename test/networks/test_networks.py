@@ -123,3 +123,12 @@ def test_half_precision_runs_with_the_same_uint8_input():
 def test_cards_that_no_network_fits(card, words):
     with pytest.raises(ModelError, match=words):
         networks.build(card)
+
+
+@pytest.mark.parametrize("name, options", CASES)
+def test_everything_that_is_learnt_gets_a_gradient(name, options):
+    """Else DistributedDataParallel, of several GPUs, ends at the second step."""
+    network = make(name, options).train()
+    raw = network.raw(pictures(2, 96, 96) if networks.kind(name) == "pose" else pictures(2, 96, 128))
+    sum((value.float().sum() for value in (raw.values() if isinstance(raw, dict) else [raw]))).backward()
+    assert not [n for n, p in network.named_parameters() if p.grad is None]

@@ -75,6 +75,15 @@ def test_build_engine_refuses_what_does_not_go_together(hand_pose, arguments, sa
     assert status == 2 and said in err
 
 
+@pytest.mark.parametrize("words, said", [
+    (("--precision", "fp32"), "--precision fp32 is for TensorRT: onnxruntime"),
+    (("--precision", "int8", "--runtime", "tensorrt"), "--precision int8 is that of --runtime onnxruntime-int8"),
+    (("--precision", "int8", "--runtime", "onnxruntime"), "not of onnxruntime: leave --runtime out")])
+def test_build_engine_builds_what_was_asked_for_or_nothing(hand_pose, tmp_path, words, said):
+    status, _, err = hand_pose("build-engine", "--cache", str(tmp_path), "--kind", "pose", *words)
+    assert status == 2 and said in err and not list(tmp_path.glob("*.engine"))
+
+
 def test_build_engine_refuses_a_batch_of_no_hands(hand_pose, capsys):
     """Nothing of it would be compared with eager."""
     with pytest.raises(SystemExit):
@@ -123,7 +132,7 @@ def test_8_bits_that_are_refused_are_not_made_at_every_start(tmp_path, monkeypat
     monkeypatch.setattr(int8, "quantised", lambda *args: made.append(1) or real(*args))
     options = Options(cache=EngineCache(tmp_path), threads=1)
     for live in (False, False, True):
-        with pytest.raises(ModelError, match="does not agree.*int8 builds it again"):
+        with pytest.raises(ModelError, match="does not agree.*build-engine --kind pose --model standin_pose --precision int8 builds it again"):
             ort.open_int8(standin.source(), replace(options, live=live))
     assert len(made) == 1
 

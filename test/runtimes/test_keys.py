@@ -65,21 +65,31 @@ def test_each_part_of_the_network_and_the_request_changes_the_engine(gpu):
 def test_the_source_of_the_networks_is_part_of_the_key(tmp_path, monkeypatch):
     package = tmp_path / "hand_pose_ros"
     for folder, name in (("networks", "a.py"), ("runtimes", "ort.py"), ("runtimes", "int8.py"),
-                         ("runtimes", "tensorrt.py"), ("runtimes", "source.py")):
+                         ("runtimes", "tensorrt.py"), ("runtimes", "source.py"), ("runtimes", "agreement.py"),
+                         (".", "lift.py"), (".", "crop.py"), (".", "detect.py")):
         (package / folder).mkdir(parents=True, exist_ok=True)
         (package / folder / name).write_text("one")
     monkeypatch.setattr(source, "__file__", str(package / "runtimes" / "source.py"))
     shas = []
     for path in (package / "networks" / "a.py", package / "runtimes" / "ort.py", package / "runtimes" / "int8.py",
-                 package / "networks" / "b.py"):
+                 package / "networks" / "b.py", package / "runtimes" / "agreement.py", package / "lift.py"):
         source.program_sha256.cache_clear()
         shas.append(source.program_sha256())
         path.write_text("two")
     source.program_sha256.cache_clear()
     shas.append(source.program_sha256())
-    assert len(set(shas)) == 5
+    assert len(set(shas)) == 7
+    crops = []
+    for path in (package / "crop.py", package / "detect.py", package / "lift.py"):
+        source.crops_sha256.cache_clear()
+        crops.append(source.crops_sha256())
+        path.write_text("three")
+    assert len(set(crops)) == 3                                         # of crops, not of what does not make them
+    source.crops_sha256.cache_clear()
+    assert source.crops_sha256() == crops[-1]
     monkeypatch.undo()
-    source.program_sha256.cache_clear()
+    for sha256 in (source.program_sha256, source.crops_sha256):
+        sha256.cache_clear()
 
 
 @pytest.mark.parametrize("text, expected", [

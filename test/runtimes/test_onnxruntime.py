@@ -9,7 +9,7 @@ import standin
 import torch
 
 from hand_pose_ros.errors import ModelError
-from hand_pose_ros.runtimes import Options, agreement, eager, ort
+from hand_pose_ros.runtimes import Options, agreement, eager, host, ort
 from hand_pose_ros.runtimes.agreement import drawn_hands, refuse_disagreement
 from hand_pose_ros.runtimes.cache import EngineCache
 
@@ -171,6 +171,15 @@ def test_a_runtime_for_no_hands_is_not_taken_for_one_that_agrees(options):
 
 @pytest.mark.parametrize("shared, threads", [("1", 1), ("2", 2), ("64", 3), ("", 3), ("0", 3), ("2,1", 3)])
 def test_processes_that_share_the_cores_do_not_fight_for_them(monkeypatch, shared, threads):
-    monkeypatch.setattr(ort.os, "sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: {0, 1, 2})
     monkeypatch.setenv("OMP_NUM_THREADS", shared)
-    assert ort.default_threads() == threads
+    assert host.default_threads() == threads
+
+
+@pytest.mark.parametrize("asked, taken", [(0, 2), (3, 3)])
+def test_torch_on_the_cpu_leaves_the_other_cores_to_the_robot_as_onnx_runtime_does(monkeypatch, options, asked, taken):
+    set_to = []
+    monkeypatch.setattr(host, "default_threads", lambda: 2)
+    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
+    eager.open_cpu(standin.source("pose"), replace(options, threads=asked))
+    assert set_to == [taken]

@@ -1,6 +1,9 @@
 """doctor's lines about runtimes: every piece is named, and what is missing comes with its remedy."""
 from __future__ import annotations
 
+import sys
+
+from hand_pose_ros import runtimes
 from hand_pose_ros.runtimes import host
 from hand_pose_ros.runtimes import pieces as runtime_pieces
 from hand_pose_ros.runtimes.cache import EngineCache
@@ -51,3 +54,18 @@ def test_a_jetson_names_its_release_and_what_torch_lacks_there(tmp_path, monkeyp
     assert "R36 (release), REVISION: 4.0" in release.said and not sparse.there and "docs/jetson.md" in sparse.said
     monkeypatch.setattr(runtime_pieces.ctypes, "CDLL", lambda name: name)
     assert runtime_pieces._jetson(tmp_path / "nv_tegra_release")[1].there
+
+
+def test_a_torch_that_does_not_load_leaves_the_machine_to_onnx_runtime(monkeypatch):
+    """As on a Jetson without cuSPARSELt: installed, of a build for CUDA, beside a driver."""
+    monkeypatch.setattr(host, "version", lambda package: "2.8.0" if package == "torch" else "")
+    monkeypatch.setattr(host, "driver_problem", lambda: "")
+    monkeypatch.setitem(sys.modules, "torch", None)                     # its import raises ImportError
+    host.cuda_problem.cache_clear()
+    try:
+        assert "torch 2.8.0 does not load (ModuleNotFoundError" in host.cuda_problem()
+        assert runtimes.pose_model("auto", "auto") == runtimes.POSE_QUICK
+        found = {piece.name: piece for piece in pieces()}
+        assert not found["torch on the GPU"].there and "docs/jetson.md" in found["torch on the GPU"].said
+    finally:
+        host.cuda_problem.cache_clear()

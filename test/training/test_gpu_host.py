@@ -54,6 +54,14 @@ def test_renderer_and_trainer_get_what_the_call_says(tmp_path, monkeypatch):
     assert (told.kind, told.seed, told.start) == ("crops", 8, 1000)
 
 
+@pytest.mark.parametrize("words, kind", [([], "frames"), (["--kind", "crops"], "crops")])
+def test_a_detector_learns_from_whole_frames_unless_crops_are_wanted(tmp_path, monkeypatch, words, kind):
+    started = played(monkeypatch, "pass")
+    gpu_host.main(arguments("detector_light", "--from-model", "pose_light", "--state", tmp_path / "s", "--shards",
+                            tmp_path, *words))
+    assert arguments(*started["render"][0], of=render).kind == kind
+
+
 def test_a_renderer_that_fails_is_told_of_though_the_training_went_well(tmp_path, monkeypatch, capsys):
     ends = subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
     ends.wait()
@@ -101,7 +109,8 @@ def test_rendering_on_the_cpu_beside_a_gpu_is_said(tmp_path, monkeypatch, capsys
 
 
 def test_the_log_of_the_renderer_names_its_device(tmp_path):
-    args = arguments("pose_light", "--state", tmp_path, "--shards", tmp_path, "--count", 2, "--render-workers", 2)
+    args = arguments("pose_light", "--state", tmp_path, "--shards", tmp_path, "--count", 2, "--kind", "crops",
+                     "--render-workers", 2)
     assert gpu_host._render(args, tmp_path / "render.log").wait(150) == 0
     said = [line for line in (tmp_path / "render.log").read_text().splitlines() if line.startswith("rendered by ")]
     assert len(said) == 1 and len(said[0]) > len("rendered by ")
@@ -118,6 +127,9 @@ def test_a_renderer_that_gives_nothing_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize("more, error", [(["nosuch"], "no training settings 'nosuch'"),
                                          (["pose_light", "--from-model", "nosuch"], "no model 'nosuch'"),
                                          (["pose_light", "--eval", "nosuch"], "nosuch has no annotations.jsonl"),
+                                         (["pose_light_224"], "frozen keeps weights that are there"),
+                                         (["detector_light", "--from-model", "pose_light_224", "--count", 60],
+                                          "--count 60 makes one shard"),
                                          (["pose_light", "--count", 60], "--count 60 makes one shard")])
 def test_what_is_wrong_is_said_before_anything_is_rendered(tmp_path, monkeypatch, more, error):
     monkeypatch.setattr(gpu_host, "_render", lambda args, log: pytest.fail("rendered"))

@@ -448,7 +448,7 @@ def test_a_file_of_something_else_is_no_checkpoint(folder, tmp_path, caplog):
         torch.save(other, tmp_path / "last.pt")
         run = trainer(folder, tmp_path)
         assert run.resume() and run.step == 1, "the one before it"
-    assert "last.pt is no checkpoint of a training by this version: remove it to begin anew" in caplog.text
+    assert "last.pt is no checkpoint of a training: remove it to begin anew" in caplog.text
     torch.save([1], tmp_path / "last.pt.old")
     with pytest.raises(ModelError, match="last.pt is no checkpoint"):
         trainer(folder, tmp_path).resume()
@@ -598,6 +598,36 @@ def test_a_damaged_held_out_shard_is_replaced_by_a_sound_one(tmp_path, caplog):
     later.state = {**shelf.state, "crops": list(shelf.state["crops"]), "held_crops": [str(tmp_path / "crops-0.tar")]}
     later.rescan()
     assert later.state["held_crops"] and str(tmp_path / "crops-0.tar") not in later.state["held_crops"]
+
+
+def test_a_held_out_shard_is_not_learnt_by_another_way_to_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "shards").mkdir()
+    for k in range(3):
+        standin_hands.write(tmp_path / "shards" / f"crops-{k}.tar", 12, k)
+    (tmp_path / "link").symlink_to(tmp_path / "shards")
+    monkeypatch.chdir(tmp_path)
+    first = batches.Shelf("shards")
+    first.state["held_crops"] = ["shards/crops-1.tar"]                  # as a checkpoint of before may have it
+    first.rescan()
+    for folder in (str(tmp_path / "shards"), "link"):
+        later = batches.Shelf(folder)
+        later.state = json.loads(json.dumps(first.state))
+        later.rescan()
+        assert later.state == first.state and len(later.state["crops"]) == 2
+        assert [os.path.basename(path) for path in later.state["held_crops"]] == ["crops-1.tar"]
+
+
+def test_a_checkpoint_of_before_there_was_a_choice_of_optimizers_goes_on(folder, tmp_path):
+    run = trainer(folder, tmp_path)
+    run.run(stop_after_s=0.0)
+    state = checkpoint.load(tmp_path / "last.pt")
+    (state["optimizer"],) = state.pop("optimizers")
+    state["settings"].pop("optimizer")
+    torch.save(state, tmp_path / "last.pt")
+    other = trainer(folder, tmp_path)
+    assert other.resume() and other.step == 1 and same(other, run)
+    with pytest.raises(ModelError, match="of optimizer adamw, the settings say muon"):
+        trainer(folder, tmp_path, {**POSE, "optimizer": "muon"}).resume()
 
 
 def test_frozen_parts_that_the_given_weights_lack_are_refused(folder, tmp_path):

@@ -48,8 +48,9 @@ def test_what_the_present_weights_need_is_written_into_the_card_if_that_is_asked
     features = rng.normal(0.0, 1.0, (8000, 3)) + truth[:, None]
     monkeypatch.setattr(new_hand_rule.pipeline, "load", lambda config: SimpleNamespace(evidence_needed=1.0))
     monkeypatch.setattr(new_hand_rule, "candidates", lambda *_: (features, truth))
+    monkeypatch.setattr(new_hand_rule, "served_pose_model", lambda model, runtime: str(own) if model == "auto" else "")
     for words in ([], ["--write"]):
-        monkeypatch.setattr(sys, "argv", ["new_hand_rule", "shards", "--pose-model", str(own), *words])
+        monkeypatch.setattr(sys, "argv", ["new_hand_rule", "shards", *words])
         assert new_hand_rule.main() == 0
         assert ("evidence_needed" in models.card(str(own))) == bool(words)
     needed = models.card(str(own))["evidence_needed"]

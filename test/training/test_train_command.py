@@ -130,6 +130,23 @@ def test_an_export_to_nowhere_is_refused(run, tmp_path):
         run("--export-only")
 
 
+def test_a_model_is_exported_though_its_shards_have_moved_or_nothing_can_be_measured_or_drawn(
+        folder, run, tmp_path, monkeypatch, caplog):
+    run()
+    state = checkpoint.load(tmp_path / "out" / "last.pt")
+    for name in ("crops", "held_crops"):
+        state["shelf"][name] = [path.replace(str(folder), "/gone") for path in state["shelf"][name]]
+    torch.save(state, tmp_path / "out" / "last.pt")
+    run("--export-only", "--export", tmp_path / "moved")
+    assert models.card(str(tmp_path / "moved"))["accuracy"]["virtual"]["nme"] > 0
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Trainer, "measure", lambda self: 1 / 0)
+        patch.setitem(sys.modules, "matplotlib", None)
+        run("--export-only", "--export", tmp_path / "blind", "--result", tmp_path / "result")
+    assert models.card(str(tmp_path / "blind"))["accuracy"] == {} and (tmp_path / "result" / models.CARD).exists()
+    assert "the card says no accuracy: division by zero" in caplog.text and "there is no curve.png" in caplog.text
+
+
 def test_an_export_that_cannot_be_written_is_refused_before_the_training(run, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="--export .*file is a file; give a new or another folder"):
