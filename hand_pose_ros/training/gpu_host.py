@@ -40,8 +40,8 @@ def add_arguments(parser) -> None:
                         help="seconds this call may take")
     parser.add_argument("--minutes", type=limits.number(0.001), default=120.0,
                         help="training minutes of the whole plan")
-    parser.add_argument("--kind", choices=("crops", "frames"), help="what to render (default: crops for a pose network, "
-                        "frames for a detector)")
+    parser.add_argument("--kind", choices=("crops", "frames"),
+                        help="what to render (default: crops for a pose network, frames for a detector)")
     parser.add_argument("--count", type=limits.whole(1), default=200000,
                         help="pictures to render at most in this call")
     parser.add_argument("--seed", type=limits.whole(0), default=0, help="pictures depend on seed and index alone")

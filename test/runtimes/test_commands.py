@@ -132,7 +132,7 @@ def test_8_bits_that_are_refused_are_not_made_at_every_start(tmp_path, monkeypat
     monkeypatch.setattr(int8, "quantised", lambda *args: made.append(1) or real(*args))
     options = Options(cache=EngineCache(tmp_path), threads=1)
     for live in (False, False, True):
-        with pytest.raises(ModelError, match="does not agree.*build-engine --kind pose --model standin_pose --precision int8 builds it again"):
+        with pytest.raises(ModelError, match="--kind pose --model standin_pose --precision int8 builds it again"):
             ort.open_int8(standin.source(), replace(options, live=live))
     assert len(made) == 1
 

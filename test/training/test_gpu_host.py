@@ -12,7 +12,7 @@ from hand_pose_ros.errors import ConfigError, DataError, HandPoseError
 from hand_pose_ros.synthesis import render
 from hand_pose_ros.training import gpu_host, train
 
-SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+SLEEP = "import os, time; os.write(1, b'%d\\n' % os.getpid()); time.sleep(60)"
 
 
 def arguments(*words, of=gpu_host):
