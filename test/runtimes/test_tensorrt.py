@@ -95,7 +95,7 @@ def test_where_half_precision_disagrees_single_precision_serves(workshop, option
 def test_an_engine_that_is_refused_is_not_built_at_every_start(workshop, options):
     workshop.wrong = {"fp16", "fp32"}
     for choice in (options, options, live(options)):
-        with pytest.raises(ModelError, match="does not agree with eager.*--kind pose --model standin_pose builds it again"):
+        with pytest.raises(ModelError, match="does not agree.*--kind pose --model standin_pose builds it again"):
             tensorrt.open_tensorrt(standin.source(), choice)
     assert workshop.compiled == ["fp16", "fp32"]
     workshop.wrong = set()
@@ -120,7 +120,7 @@ def test_an_engine_that_tensorrt_does_not_load_is_removed_and_built_again(worksh
 def test_what_tensorrt_refuses_here_is_not_built_at_every_start(workshop, options, where):
     setattr(workshop, where, Refused("no kernel image for sm_90"))
     for choice in (options, options, live(options)):
-        with pytest.raises(Refused, match="no kernel image for sm_90 .*--kind pose --model standin_pose builds it again"):
+        with pytest.raises(Refused, match="for sm_90 .*--kind pose --model standin_pose builds it again"):
             tensorrt.open_tensorrt(standin.source(), choice)
     assert workshop.compiled == ["fp16"]
     setattr(workshop, where, None)
