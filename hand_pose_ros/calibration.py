@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from hand_pose_ros.errors import ConfigError
-from hand_pose_ros.skeleton import BONES, bone_lengths
+from hand_pose_ros.lift import DEPTH_INSIDE_M
+from hand_pose_ros.skeleton import ADULT_HAND_LENGTH_M, BONES, bone_lengths
 from hand_pose_ros.types import Hand, ScaleSource
 
 HOLD_S = 2.0
@@ -70,7 +71,8 @@ class Progress:
 def step(state: CalibrationState, hands: tuple[Hand, ...], stamp_ns: int, distance_m: float = float("nan")
          ) -> tuple[CalibrationState, Progress]:
     """One image further. hands: raw hands of this image; distance_m: known distance along z from the camera to the
-    palm, NaN to use the depth image. Stamps must be of images that follow each other; one that goes back starts anew.
+    skin of palm or back, NaN to use the depth image. Stamps must be of images that follow each other; one that goes
+    back starts anew.
     """
     if state.place is not None and stamp_ns == state.last_ns:
         return state, Progress(min((stamp_ns - state.since_ns) * 1e-9 / HOLD_S, 0.99), "the same image again")
@@ -82,7 +84,8 @@ def step(state: CalibrationState, hands: tuple[Hand, ...], stamp_ns: int, distan
     hand = hands[0]
     length = hand.hand_length_m
     if math.isfinite(distance_m):
-        length *= distance_m / float(hand.joints_m[[0, 5, 9, 13, 17], 2].mean())
+        inside_m = DEPTH_INSIDE_M * length / ADULT_HAND_LENGTH_M            # a tape ends at the skin
+        length *= (distance_m + inside_m) / float(hand.joints_m[[0, 5, 9, 13, 17], 2].mean())
     if state.place is None:
         state = CalibrationState(stamp_ns, stamp_ns, (), hand.joints_px[[0, 5, 9, 13, 17]].mean(0))
     state = CalibrationState(state.since_ns, stamp_ns, (*state.lengths_m, length), state.place)

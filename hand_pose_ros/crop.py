@@ -34,7 +34,7 @@ NEAREST = 0.01
 """
 
 _MAX_HALF_FOV = np.tan(np.deg2rad(65.0))
-_NOWHERE = -1e4
+_NOWHERE = -32767.0                                # beyond every image that OpenCV samples, which has 16 bits
 """Source pixel of a crop pixel that looks past the lens: far outside, so it becomes black."""
 _GRID = 8
 """Crop pixels between the nodes where the lens model is evaluated; between them the map is interpolated."""

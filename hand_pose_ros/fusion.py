@@ -28,6 +28,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from hand_pose_ros.lift import ASSUMED_LENGTH_SIGMA, CALIBRATED_LENGTH_SIGMA
+from hand_pose_ros.tracking import VOTE_FLIP, VOTE_LIMIT, VOTE_PER_S, probability
 from hand_pose_ros.types import Hand, JointState, ScaleSource
 
 Pose = tuple[np.ndarray, np.ndarray]
@@ -281,6 +282,8 @@ class FusionState:
     """Fused track id: its hand's true length, as far as several cameras have seen it together."""
     places: Mapping[int, np.ndarray] = field(default_factory=dict)
     """Fused track id: mean of its joints (3,) when it was last seen, in the first camera's frame."""
+    sides: Mapping[int, tuple[float, bool, int]] = field(default_factory=dict)
+    """Fused track id: log-odds of a right hand, the side that it is taken for, and the stamp of that."""
     fitting: Mapping[tuple[int, int], int] = field(default_factory=dict)
     """Two fused track ids: in how many images in a row they could have been one hand."""
 
@@ -327,7 +330,7 @@ def fuse(state: FusionState, stamp_ns: int, poses: Mapping[str, Pose], config: F
     numbers, last_number, lengths = dict(state.numbers), state.last_number, dict(state.lengths)
     named: list[tuple[int, list]] = []
     taken: set[int] = set()
-    places = dict(state.places)
+    places, sides = dict(state.places), dict(state.sides)
     # Who is where the hand was keeps its number; of several the one that is seen best.
     for group in sorted(groups, key=lambda group: (_steps_away(group, state), -_seen_joints(group))):
         known = {state.numbers[camera, hand.track_id][0] for camera, hand, _ in group
@@ -349,15 +352,19 @@ def fuse(state: FusionState, stamp_ns: int, poses: Mapping[str, Pose], config: F
         if _measures(free):
             lengths[number] = _learnt(lengths.get(number), free, views)
         combination = combine(views, lengths[number]) if number in lengths else free
+        if _measures(free):             # the length is these views' own measurement, too: it makes them no surer
+            combination = replace(combination, covariance=free.covariance)
+        sides[number] = _side(sides.get(number), [hand for _, hand, _ in group], stamp_ns)
         places[number] = np.nanmean(combination.joints_m, axis=0)
         own = next((hand for camera, hand, _ in group if camera == first), None)
-        out.append(FusedHand(_hand(combination, views, own, number, number in lengths),
+        out.append(FusedHand(_hand(combination, views, own, number, number in lengths, sides[number]),
                              tuple(camera for camera, _, _ in group), combination, free.surprise))
     numbers = {key: value for key, value in numbers.items() if abs(stamp_ns - value[1]) < FORGET_NS}
     alive = {number for number, _ in numbers.values()}
     lengths = {number: length for number, length in lengths.items() if number in alive}
     places = {number: place for number, place in places.items() if number in alive}
-    return replace(state, numbers=numbers, last_number=last_number, lengths=lengths, places=places,
+    sides = {number: side for number, side in sides.items() if number in alive}
+    return replace(state, numbers=numbers, last_number=last_number, lengths=lengths, places=places, sides=sides,
                    fitting=fitting), tuple(out)
 
 
@@ -476,14 +483,32 @@ def _length_m(combination: Combination, views: Sequence[View]) -> float:
                             weights=combination.scale_sigma**-2))
 
 
-def _hand(combination: Combination, views: Sequence[View], own: Hand | None, number: int, measured: bool) -> Hand:
+def _side(before: tuple[float, bool, int] | None, hands: Sequence[Hand], stamp_ns: int) -> tuple[float, bool, int]:
+    """Log-odds of a right hand by what the cameras say together, which side it is taken for, and the stamp. As a
+    camera's own track does, a hand keeps its side until the other is clearly likelier: cameras may disagree for long,
+    and one of them may lose sight of it."""
+    p = np.clip([hand.right_probability for hand in hands], 1e-9, 1.0 - 1e-9)
+    looks = float(np.clip(np.log(p / (1.0 - p)).sum(), -VOTE_LIMIT, VOTE_LIMIT))
+    if before is None:
+        return looks, looks >= 0.0, stamp_ns
+    odds, is_right, last_ns = before
+    share = min(max(stamp_ns - last_ns, 0) * 1e-9 * VOTE_PER_S * 2.0 / VOTE_LIMIT, 1.0)
+    odds = float(np.clip(odds + share * looks, -VOTE_LIMIT, VOTE_LIMIT))
+    return odds, odds > -VOTE_FLIP if is_right else odds > VOTE_FLIP, stamp_ns
+
+
+def _hand(combination: Combination, views: Sequence[View], own: Hand | None, number: int, measured: bool,
+          side: tuple[float, bool, int]) -> Hand:
     """A Hand as one camera would report it. Pixels and box are the first camera's own, NaN if it does not see it.
-    measured: several cameras have told its size, now or before."""
+    measured: several cameras have told its size, now or before. side: as of ``_side``."""
     joints, covariance = combination.joints_m, combination.covariance
     distance = np.linalg.norm(joints, axis=-1, keepdims=True)
     d = joints / np.maximum(distance, 1e-9)
     along = np.einsum("ja,jab,jb->j", d, covariance, d)
-    across = np.maximum(np.trace(covariance, axis1=1, axis2=2) - along, 0.0) / 2.0
+    P = np.eye(3) - d[:, :, None] * d[:, None, :]
+    plane = P @ covariance @ P                              # of rank 2: its larger eigenvalue, in the worse direction
+    trace, squares = np.trace(plane, axis1=1, axis2=2), (plane * plane).sum((1, 2))
+    across = np.maximum(0.5 * (trace + np.sqrt(np.maximum(2.0 * squares - trace**2, 0.0))), 0.0)
     hands = [view.hand for view in views]
     states = np.where(combination.used, [_states(view) for view in views], JointState.UNKNOWN)
     state = np.take_along_axis(states, np.argsort(_BEST_FIRST[states], axis=0, kind="stable")[:1], axis=0)[0]
@@ -491,7 +516,7 @@ def _hand(combination: Combination, views: Sequence[View], own: Hand | None, num
     told = any(hand.scale_source in (ScaleSource.ASSUMED, ScaleSource.CALIBRATED_HAND) for hand in hands)
     measured = measured and (told or len(views) > 1)
     return Hand(score=max(hand.score for hand in hands),
-                right_probability=float(np.mean([hand.right_probability for hand in hands])),
+                right_probability=probability(*side[:2]),
                 box=own.box if own else np.full(4, np.nan),
                 joints_px=own.joints_px if own else np.full((21, 2), np.nan),
                 joints_m=joints, joints_rel_m=joints - joints[0],

@@ -8,8 +8,8 @@ command was not given. What is safe is decided here and nowhere else:
 
  * the clutch is open at start and after every loss, and closes only after it was seen open (never on a level alone);
  * a gesture closes it only when held, the palm in one place, without a longer gap between images than ``stale_s``;
- * while it is closed one track of one side, the operator's, steers; another person cannot take over, and with the other
-   hand as the clutch that hand is one track too;
+ * while it is closed one track of one side, the operator's, steers; another person cannot take over, by a track that
+   goes on elsewhere after a gap neither, and with the other hand as the clutch that hand is one track too;
  * a gesture is read only from fingers that are seen as surely: one that is not keeps the clutch open, and opens it;
  * a hand counts as lost when its image is stale, it is not in the image, a joint needed is NaN, extrapolated, outside
    the image, of low confidence or uncertain, it has left the operator's region, turned into a hand of the other side,
@@ -68,7 +68,8 @@ _MAPPING = ("scale", "axes", "rotate", "aperture_closed", "aperture_open", "grip
 _CAMERA_JUMPED = "the camera's place jumped in TF"
 LEAP_M, LEAP_RAD = 0.1, 1.0
 """A hand that was too fast and is still this far from where it steered last, nearer to where it leapt, has leapt: time
-makes no way of it. Less may be the tremble of a late stamp."""
+makes no way of it. Less may be the tremble of a late stamp. One that was lost for longer than ``stale_s`` and comes
+back farther off may be another person's."""
 _LEAPT = ("the hand jumped", "the hand flipped")
 _NOT_NEW = ("stale image", "repeated image")
 _USABLE = (JointState.VISIBLE, JointState.SELF_OCCLUDED, JointState.OBJECT_OCCLUDED)
@@ -321,8 +322,8 @@ def step(state: TeleopState, observation: Observation | None, now_ns: int, confi
             state = replace(_open_clutch(state), armed=False, lost_reason="", target=stay or state.target)
             return state, Command(Phase.HOLD if stay else Phase.IDLE, target=stay, withheld=f"{OPENED}{stopped}")
 
-    hand, reason = None, state.lost_reason
-    if observation is not None:
+    hand, reason = None, inputs.robot or state.lost_reason
+    if observation is not None and not inputs.robot:    # nobody knows where the target would start from
         hand, reason = _usable_hand(state, observation, now_ns, config)
         if reason.startswith(_CAMERA_JUMPED):           # it will not come back, and waiting makes it no slower
             state = replace(_open_clutch(state), armed=False, lost_reason="", stamp_ns=observation.stamp_ns)
@@ -448,12 +449,17 @@ def _usable_hand(state: TeleopState, observation: Observation, now_ns: int, conf
         turned = float(np.linalg.norm(rotation_vector(observation.R_base_camera @ R.T)))
         if not (moved <= CAMERA_M_S * gap and turned <= CAMERA_RAD_S * gap):
             return None, f"{_CAMERA_JUMPED} ({moved:.2f} m, {turned:.2f} rad)"
-        speed = float(np.linalg.norm(_palm(hand) - state.last_palm)) / gap
-        if not speed <= config.max_hand_speed_m_s:
-            return None, f"{_LEAPT[0]} ({speed:.1f} m/s)"
-        turn = float(np.linalg.norm(rotation_vector(_wrist(hand) @ state.last_wrist.T))) / gap
-        if not turn <= config.max_hand_turn_rad_s:
-            return None, f"{_LEAPT[1]} ({turn:.0f} rad/s)"
+        way = float(np.linalg.norm(_palm(hand) - state.last_palm))
+        turn = float(np.linalg.norm(rotation_vector(_wrist(hand) @ state.last_wrist.T)))
+        if not way <= config.max_hand_speed_m_s * gap:
+            return None, f"{_LEAPT[0]} ({way / gap:.1f} m/s)"
+        if not turn <= config.max_hand_turn_rad_s * gap:
+            return None, f"{_LEAPT[1]} ({turn / gap:.0f} rad/s)"
+        # A tracker gives a hand that appears near where one was lost its number, whosever it is.
+        away_s = (observation.stamp_ns - state.seen_ns) * 1e-9
+        if config.stale_s < away_s <= REARM_S and (way > LEAP_M or turn > LEAP_RAD):
+            return None, (f"{_LEAPT[0 if way > LEAP_M else 1]}: lost for {away_s:.2f} s, it came back {way:.2f} m and "
+                          f"{turn:.1f} rad away")
         if state.leapt is not None and _is_still_there(state, hand):
             return None, f"{state.leapt[0]} and stays there"
     return hand, ""

@@ -70,7 +70,8 @@ def lift(crop: Crop, pose: CropPose, camera: Camera, hand_length_m: float = ADUL
     """One hand in the camera's frame.
 
     hand_length_m with its origin (ASSUMED or CALIBRATED_HAND) sets the scale and its uncertainty. depth: (H, W)
-    metres, registered to the image; used if it agrees with the hand, and then scale_source says DEPTH. joints_m is
+    metres, registered to the image; used if the camera is calibrated and it agrees with the hand, and then scale_source
+    says DEPTH. joints_m is
     NaN (and scale_source NONE) if the fit is degenerate or behind the camera, or the camera is not calibrated and
     metric_when_uncalibrated is not set; joints_px and joints_rel_m are given all the same.
     """
@@ -91,7 +92,7 @@ def lift(crop: Crop, pose: CropPose, camera: Camera, hand_length_m: float = ADUL
         C = np.zeros((4, 4))                                                    # of (log length, t)
         C[0, 0], C[1:, 1:] = sigma**2, fit.C
         q, source = fit.q, scale_source
-        if depth is not None:
+        if depth is not None and camera.calibrated:             # a wrong angle of view would pass for a small hand
             update = _depth_update(q @ R.T * length, joints_px, state, depth, fit, C, R, length)
             if update is not None:
                 delta, C = update

@@ -125,7 +125,8 @@ class Pipeline:
         fresh = [(self.new_hand_probability(look.detection, look.pose), look) for look in fresh]
         fresh.sort(key=lambda pair: -pair[0])
         for p, look in fresh:
-            if p >= config.detection_threshold:
+            # One that would not be followed in the next image would be new in every other, and surely there.
+            if p >= config.detection_threshold and look.pose.presence >= config.presence_threshold:
                 hand = replace(self._lift(look, frame, config), score=p)
                 hands += [] if any(_palms_apart(hand, other) < SAME_PALM for other in hands) else [hand]
         hands = without_duplicates(hands)[:config.max_hands]

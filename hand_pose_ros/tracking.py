@@ -218,7 +218,7 @@ def _cost(track: Track, hand: Hand, stamp_ns: int) -> float:
     gap_s = max(stamp_ns - track.seen_ns, 0) * 1e-9 if stamp_ns else 0.0
     other_side = 0.0
     if np.isfinite(hand.right_probability):
-        other_side = abs(_probability(track.log_odds, track.is_right) - hand.right_probability)
+        other_side = abs(probability(track.log_odds, track.is_right) - hand.right_probability)
     reach = FARTHEST + FARTHEST_PER_S * gap_s
     if not apart <= reach * (1.0 - (1.0 - FARTHEST_OTHER_SIDE) * other_side):
         return np.inf
@@ -232,7 +232,7 @@ def _cost(track: Track, hand: Hand, stamp_ns: int) -> float:
 def _detection(track: Track, stamp_ns: int) -> Detection:
     """Where a track should be, with MANO's joints that the networks learnt: their crops are made of these."""
     px = mano_joints(_expected_px(track, stamp_ns))
-    return crops.from_joints(px, track.hand.score, _probability(track.log_odds, track.is_right))
+    return crops.from_joints(px, track.hand.score, probability(track.log_odds, track.is_right))
 
 
 def _expected_px(track: Track, stamp_ns: int) -> np.ndarray:
@@ -245,8 +245,8 @@ def _palm_z(hand: Hand) -> float:
     return float(np.mean(hand.joints_m[list(PALM), 2]))
 
 
-def _probability(log_odds: float, is_right: bool) -> float:
-    """Probability of a right hand, on the side that the track holds."""
+def probability(log_odds: float, is_right: bool) -> float:
+    """Probability of a right hand, on the side that the track is taken for."""
     p = 1.0 / (1.0 + np.exp(-log_odds))
     return float(max(p, 0.5) if is_right else min(p, 0.4999))
 
@@ -266,7 +266,7 @@ def _start(track_id: int, hand: Hand, stamp_ns: int) -> Track:
     track = Track(track_id, raw, raw, stamp_ns, odds, odds >= 0, None, None, None, None, None, np.full(6, stamp_ns),
                   length_m)
     filtered = _filter(track, hand, stamp_ns, None)
-    return replace(filtered, hand=replace(raw, right_probability=_probability(odds, odds >= 0)))
+    return replace(filtered, hand=replace(raw, right_probability=probability(odds, odds >= 0)))
 
 
 def _update(track: Track, hand: Hand, stamp_ns: int, timed: bool, config) -> Track:
@@ -285,7 +285,7 @@ def _update(track: Track, hand: Hand, stamp_ns: int, timed: bool, config) -> Tra
                               trusted_ns=np.full(6, stamp_ns)), hand, stamp_ns, None)
     else:
         out = _filter(track, hand, stamp_ns, config)
-    return replace(out, hand=replace(out.hand, right_probability=_probability(odds, is_right)), seen_ns=stamp_ns)
+    return replace(out, hand=replace(out.hand, right_probability=probability(odds, is_right)), seen_ns=stamp_ns)
 
 
 def _at_length(track: Track, length_m: float) -> Track:
@@ -319,11 +319,18 @@ def _filter(track: Track, hand: Hand, stamp_ns: int, config) -> Track:
     """The track with its filters one sample further and .hand rebuilt from them. config None: start them."""
     palm = list(PALM)
     raw = replace(hand, track_id=track.track_id)
-    if not (np.isfinite(hand.joints_px).all() and np.isfinite(hand.joints_rel_m).all()):
+    seen, shaped = (np.isfinite(joints).all(-1) for joints in (hand.joints_px, hand.joints_rel_m))
+    if not (seen & shaped)[palm].all() or track.shape_m is None and not shaped.all():
         return replace(track, hand=raw, place=None, distance=None, shape_px=None, shape_m=None, bones=None)
-    metric = bool(np.isfinite(hand.joints_m).all())
+    metric = bool(np.isfinite(hand.joints_m[palm]).all())
     palm_px, palm_m = hand.joints_px[palm].mean(0), hand.joints_m[palm].mean(0)
-    shape_px, shape_m = hand.joints_px - palm_px, hand.joints_rel_m
+    # A joint that nobody knows, as beyond the lens, goes along with the hand; the others are filtered all the same.
+    shape_m = hand.joints_rel_m if shaped.all() else \
+        np.where(shaped[:, None], hand.joints_rel_m, track.shape_m.value - track.shape_m.value[WRIST])
+    shape_px = hand.joints_px - palm_px
+    if not seen.all():
+        shape_px[~seen] = (_guessed_px(shape_px, shape_m) if track.shape_px is None else track.shape_px.value)[~seen]
+    lengths = bone_lengths(shape_m)
     log_z = np.log(palm_m[2:]) if metric else np.full(1, np.nan)
     shape_px, shape_m, log_z, held, trusted_ns = _hold(track, shape_px, shape_m, log_z, stamp_ns, hand.hand_length_m)
     size = max(np.max(hand.box[2:] - hand.box[:2]), 1.0)
@@ -350,7 +357,6 @@ def _filter(track: Track, hand: Hand, stamp_ns: int, config) -> Track:
                         * (palm_m[2] / hand.hand_length_m)) if metric else None
     f_px = smooth(track.shape_px, shape_px, per_finger(size))
     f_m = smooth(track.shape_m, shape_m, per_finger(hand.hand_length_m))
-    lengths = bone_lengths(hand.joints_rel_m)
     f_bones = one_euro(track.bones, lengths, stamp_ns, BONE_CUTOFF_HZ, 0.0) if config else \
         one_euro(None, lengths, stamp_ns, BONE_CUTOFF_HZ, 0.0)
 
@@ -365,11 +371,20 @@ def _filter(track: Track, hand: Hand, stamp_ns: int, config) -> Track:
         joints_m = np.array([*f_place.value[2:] * z, z]) + relative - relative[palm].mean(0)
         if joints_m[:, 2].min() <= 0:                   # lag of a hand that is nearly at the camera: no place for it
             return replace(track, hand=raw, place=None, distance=None, shape_px=None, shape_m=None, bones=None)
-    box = np.concatenate([joints_px.min(0), joints_px.max(0)])
-    state = np.where(held, np.uint8(JointState.EXTRAPOLATED), hand.state).astype(np.uint8)
+    joints_px[~seen], relative[~shaped] = np.nan, np.nan
+    joints_m[~np.isfinite(hand.joints_m).all(-1)] = np.nan
+    box = np.concatenate([joints_px[seen].min(0), joints_px[seen].max(0)])
+    state = np.where(held & seen & shaped, np.uint8(JointState.EXTRAPOLATED), hand.state).astype(np.uint8)
     filtered = replace(raw, joints_px=joints_px, joints_m=joints_m, joints_rel_m=relative, box=box, state=state)
     return replace(track, hand=filtered, place=f_place, distance=f_distance, shape_px=f_px, shape_m=f_m,
                    bones=f_bones, trusted_ns=trusted_ns)
+
+
+def _guessed_px(shape_px: np.ndarray, shape_m: np.ndarray) -> np.ndarray:
+    """Pixels (21, 2) from the palm's middle that a hand of shape (21, 3) [m] has about, by the size of its palm."""
+    palm = list(PALM)
+    flat = shape_m[:, :2] - shape_m[palm, :2].mean(0)
+    return flat * (np.linalg.norm(shape_px[palm]) / max(np.linalg.norm(flat[palm]), 1e-9))
 
 
 def with_bone_lengths(joints: np.ndarray, lengths: np.ndarray) -> np.ndarray:

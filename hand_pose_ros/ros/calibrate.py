@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hands", default="/hand_pose/hands_raw", metavar="TOPIC", help="raw hands of the running "
                         "node (default: %(default)s)")
     parser.add_argument("--distance", type=float, default=math.nan, metavar="M", help="distance from the camera to the "
-                        "palm along the viewing direction, measured with a tape; without it the node needs a depth "
-                        "image")
+                        "skin of the palm along the viewing direction, measured with a tape; without it the node needs "
+                        "a depth image")
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S",
                         help="give up after this (default: %(default)s)")
     parser.add_argument("--ros-args", nargs=argparse.REMAINDER, default=[], help="everything after this goes to ROS")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockChange, ClockType, JumpThreshold
 from rclpy.duration import Duration
@@ -38,6 +39,8 @@ GRAPH_PERIOD_S = 0.25
 STANDSTILL = {"unconfigured": "not configured: ros2 lifecycle set NODE configure, or autostart:=true",
               "inactive": "configured, not active: ros2 lifecycle set NODE activate",
               "finalized": "shut down, which is final: start the node anew"}
+SAME_LENS = 0.02
+"""Share of the focal length by which a calibration may change without tracks starting anew: a lens that focuses."""
 DEPTH_USE_S, DEPTH_JOINTS = 1.0, 12
 """A hand with so many joints in sight for so long is one that a depth image should tell of."""
 EXPLAINED = ("image", "worker", "stamp", "age")
@@ -65,7 +68,7 @@ class HandPoseNode(LifecycleNode):
         self._reset = threading.Event()
         self._last_stamp_ns: int | None = None
         self._no_depth_since_s: float | None = None         # hands are seen well, and depth tells of none of them
-        self._picture: tuple | None = None                  # shape and frame of the last image
+        self._picture: tuple | None = None                  # shape, frame and camera of the last image
         self._parameters_ = Parameters(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)      # also while a paused bag stops the ROS clock
@@ -274,14 +277,14 @@ class HandPoseNode(LifecycleNode):
         if stamp_ns is None:
             return
         rgb = images.decode(message)
-        if self._picture not in (None, (rgb.shape, message.header.frame_id)):
-            self._engine.reset()                            # tracks are in pixels of another video mode or camera
-        self._picture = rgb.shape, message.header.frame_id
+        lens = camera_input.lens(message.header.frame_id, rgb.shape[1], rgb.shape[0])
+        if self._picture is not None and _is_another(self._picture, (rgb.shape, message.header.frame_id, lens)):
+            self._engine.reset()        # tracks are in pixels of another mode or camera, or in metres of another lens
+        self._picture = rgb.shape, message.header.frame_id, lens
         depth = self._depth(arrival.depth, rgb.shape[:2], message.header.frame_id)
         marks_s = {"decode": time.monotonic()}
-        lens = camera_input.lens(message.header.frame_id, rgb.shape[1], rgb.shape[0])
         result = self._engine.step(Frame(rgb, lens, stamp_ns, depth), values)
-        if depth is not None and values.use_depth:
+        if depth is not None and values.use_depth and lens.calibrated:
             self._look_at_depth_use(result.raw)
         marks_s.update(result.marks_s)
         latency = Latency(messages.stamp_ns(message.header), arrival.received_ns, arrival.received_s, marks_s)
@@ -367,6 +370,14 @@ class HandPoseNode(LifecycleNode):
                                   "registered (aligned) to colour")
             return None
         return depth
+
+
+def _is_another(before: tuple, now: tuple) -> bool:
+    """Whether (shape of the image, frame_id, camera) are those of another video mode or camera, or its calibration is
+    known anew; what autofocus does to it from image to image is less."""
+    (*mode, lens), (*mode_now, lens_now) = before, now
+    return mode != mode_now or lens.calibrated != lens_now.calibrated \
+        or not np.allclose(lens.K, lens_now.K, rtol=SAME_LENS, atol=SAME_LENS * lens.K[0, 0])
 
 
 def main(args: Sequence[str] | None = None, load: Callable[[Any], Engine] | None = None) -> int:

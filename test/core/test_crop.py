@@ -271,3 +271,17 @@ def test_points_behind_the_crop_have_no_pixel():
     uv, _ = lift.label(joints, geometry)
     behind = (joints @ geometry.R_camera_crop)[:, 2] <= 0
     assert behind.any() and np.isnan(uv[behind]).all() and np.isfinite(uv[~behind]).all()
+
+
+def test_a_picture_wider_than_ten_thousand_pixels_is_sampled_where_it_is():
+    """Beside the rim of the lens, where some pixels of the crop see nothing."""
+    wide = 14000
+    f = wide / 2 / np.deg2rad(88)
+    camera = Camera(wide, wide, np.array([[f, 0, (wide - 1) / 2], [0, f, (wide - 1) / 2], [0, 0, 1.0]]), "equidistant",
+                    np.zeros(4))
+    centre = np.array([wide / 2 + f * np.deg2rad(80), wide / 2])
+    geometry = crops.plan(camera, detection(np.concatenate([centre - 700, centre + 700])), 64)
+    exact = crops._exact_source_pixels(camera, geometry, np.arange(64.0))
+    seen = np.isfinite(exact).all(0)
+    assert 0.2 < seen.mean() < 1.0 and exact[0][seen].max() > 12000
+    assert np.abs(crops._source_pixels(camera, geometry) - exact)[:, seen].max() < 1.0

@@ -497,3 +497,61 @@ def test_a_size_that_was_measured_stays_with_a_hand_that_becomes_one_with_an_old
         lengths.append(next(one for one in out if "b" in one.cameras).hand.hand_length_m)
     assert len(out) == 1 and out[0].cameras == ("a", "b") and out[0].hand.track_id == 1
     np.testing.assert_allclose(np.log(np.array(lengths[10:]) / 0.186), small, atol=0.03)
+
+
+def test_a_side_that_two_cameras_dispute_does_not_flicker():
+    rng, poses, sides = np.random.default_rng(1), {"a": pose(0.0), "b": pose(60.0)}, []
+    state, X = fusion.FusionState(), shape(rng)
+    for k in range(60):
+        sure = 1.0 / (1.0 + np.exp(-np.clip(rng.normal(8, 1.5, 2), 2.5, 8)))
+        hands = {"a": [seen(X, poses["a"], rng, right=sure[0])], "b": [seen(X, poses["b"], rng, right=1.0 - sure[1])]}
+        if k > 40:
+            del hands["a" if k % 2 else "b"]                        # one camera alone is no reason at once, either
+        state, fused = fuse_once(hands, poses, state=state, stamp_ns=10**9 + k * PERIOD_NS)
+        sides += [one.hand.is_right for one in fused if one.hand.track_id == 1]
+    assert len(sides) >= 50 and sum(a != b for a, b in zip(sides, sides[1:])) <= 1
+
+
+def test_a_side_that_all_cameras_change_changes_within_a_second_and_a_half():
+    rng, poses, sides = np.random.default_rng(2), {"a": pose(0.0), "b": pose(60.0)}, []
+    state, X = fusion.FusionState(), shape(rng)
+    for k in range(90):
+        right = 0.98 if k < 30 else 0.02
+        hands = {name: [seen(X, where, rng, right=right)] for name, where in poses.items()}
+        state, (one,) = fuse_once(hands, poses, state=state, stamp_ns=10**9 + k * PERIOD_NS)
+        sides.append(one.hand.is_right)
+    assert all(sides[:30]) and not any(sides[90 - 15:]) and sum(a != b for a, b in zip(sides, sides[1:])) == 1
+
+
+def test_sigma_across_is_that_of_the_worse_direction():
+    """Seen by the second camera alone, from the side: its unsure distance lies across the first one's ray."""
+    rng, off, said = np.random.default_rng(1), [], []
+    poses = {"a": pose(0.0), "b": pose(90.0)}
+    for _ in range(200):
+        X = shape(rng)
+        _, (one,) = fuse_once({"a": [], "b": [seen(X, poses["b"], rng, rng.normal(0, 0.07))]}, poses)
+        off.append((one.hand.joints_m - X)[:, 0])
+        said.append(one.hand.sigma_across_m.mean())
+    assert 0.85 < np.sqrt(np.mean(np.square(off))) / np.mean(said) < 1.15
+
+
+@pytest.mark.parametrize("degrees, offset_m", [(12.0, 0.005), (20.0, 0.005), (45.0, 0.02)])
+def test_a_learnt_size_makes_the_views_that_measure_it_no_surer(degrees, offset_m):
+    """The errors of a hand's images, and of the cameras' places, are alike in all of them: measuring the size again and
+    again does not make them go away."""
+    squared, config = [], fusion.FusionConfig(extrinsics_sigma_m=offset_m)
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        X, true = shape(rng), {"a": pose(0.0), "b": pose(degrees)}
+        length_error = rng.normal(0, 0.07)
+        views = {name: [seen(X, where, rng, length_error)] for name, where in true.items()}
+        poses = {"a": true["a"], "b": (true["b"][0], true["b"][1] + rng.normal(0, offset_m, 3))}
+        state = fusion.FusionState()
+        for k in range(4):
+            state, fused = fuse_once(views, poses, config, state, 10**9 + k * PERIOD_NS)
+        if len(fused) > 1:
+            continue
+        d = X / np.linalg.norm(X, axis=-1, keepdims=True)
+        along = ((fused[0].hand.joints_m - X) * d).sum(-1)
+        squared.append(((along / fused[0].hand.sigma_ray_m)**2).mean())
+    assert len(squared) > 100 and np.mean(squared) < 1.1

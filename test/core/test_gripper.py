@@ -432,8 +432,38 @@ def test_a_long_silence_is_no_licence_for_a_long_step(run):
         run.see(hand((0.05 * k, 0, 0.6)))
     before = run.state.target.position
     run.now += 9 * 10**8                                                  # from REARM_S on it would not be followed
-    command = run.see(hand((0.4, 0, 0.6)))
+    command = run.see(hand((0.28, 0, 0.6)))
     assert np.abs(command.target.position - before).max() <= run.config.speed_m_s * run.config.stale_s + 1e-9
+
+
+@pytest.mark.parametrize("gap_s, at, turn_rad", [(0.2, (0.2, 0, 0.6), 0.0), (0.3, (0, -0.3, 0.6), 0.0),
+                                                 (0.4, (0.0, 0, 0.98), 0.0), (0.2, (0, 0, 0.6), 1.3)])
+def test_whoever_comes_up_elsewhere_under_the_operator_s_number_does_not_steer(run, gap_s, at, turn_rad):
+    """A tracker gives a hand that appears near where one was lost its number."""
+    run.close()
+    run.see(hand((0, 0, 0.6)))
+    before = run.state.target.position
+    run.now += int(gap_s * 1e9)
+    for _ in range(60):
+        command = run.see(hand(at, turn=(0, turn_rad, 0)))
+        assert command.phase is not Phase.FOLLOW and np.abs(run.state.target.position - before).max() < 1e-3
+    assert command.phase is Phase.IDLE and not run.state.closed
+
+
+def test_an_operator_who_is_back_in_place_after_a_short_loss_goes_on(run):
+    run.close()
+    run.see(hand((0, 0, 0.6)))
+    run.now += int(0.3e9)
+    assert run.see(hand((0.05, 0, 0.6))).phase is Phase.FOLLOW
+
+
+def test_the_clutch_does_not_close_while_nobody_knows_where_the_arm_is(run):
+    """Not even for one step: its target would be where the arm was once."""
+    lost = Inputs(robot="where the arm is is not known")
+    run.see(hand(curl=1.0))
+    for _ in range(60):
+        command = run.see(hand(curl=0.0), inputs=lost)
+        assert command.phase is Phase.IDLE and command.target is None and "is not known" in command.withheld
 
 
 def test_policy_stop_stops_at_once():

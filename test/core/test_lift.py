@@ -271,6 +271,21 @@ def test_without_calibration_only_2d_and_shape():
     assert np.isfinite(asked.joints_m).all() and asked.scale_source == ScaleSource.ASSUMED
 
 
+def test_depth_says_nothing_of_a_hand_s_size_while_the_angle_of_view_is_a_guess():
+    """Taken for a lens of 60 instead of 75 degrees, the hand would be a third farther off, or smaller."""
+    true = cameras.assumed(640, 480, 75.0)
+    camera = cameras.assumed(640, 480, 60.0)
+    joints = hand(at=(0, 0, 0.6))
+    px = cameras.project(true, joints)
+    g = crops.plan(camera, crops.from_joints(px), 224, False)
+    pose = replace(pose_of(joints, crop_of(true, joints)), uv=crops.image_to_crop(g, camera, px))
+    for depth in (None, depth_image(joints, true)):
+        lifted = lift(g, pose, camera, depth=depth)
+        assert lifted.hand_length_m == 0.186 and lifted.scale_source == ScaleSource.NONE
+        asked = lift(g, pose, camera, depth=depth, metric_when_uncalibrated=True)
+        assert asked.scale_source == ScaleSource.ASSUMED
+
+
 def test_states():
     joints = hand(at=(0.33, 0, 0.6))                                        # half out of the image
     crop = crop_of(PINHOLE, joints)

@@ -389,6 +389,16 @@ def test_a_new_hand_needs_the_evidence_of_both_networks(score, presence, sigma_p
         assert result.hands[0].score >= CONFIG.detection_threshold
 
 
+@pytest.mark.parametrize("presence, seen", [(0.9, True), (0.45, False), (0.3, False), (0.1, False)])
+def test_a_hand_that_would_not_be_followed_is_not_new_every_other_image(presence, seen):
+    """Of these the detector is sure: as new hands their score would be above 0.9."""
+    oracle = Oracle(make("pinhole"))
+    estimate = oracle.estimate
+    oracle.estimate = lambda taken: [replace(pose, presence=presence) for pose in estimate(taken)]
+    results = play(oracle, [[(hand(at=(0.05, 0, 0.6)), True)]] * 12)
+    assert [len(result.hands) for result in results] == [int(seen)] * 12
+
+
 def test_the_number_of_crops_is_bounded():
     camera, sizes = make("pinhole"), []
     oracle = Oracle(camera, [(hand(at=(x, 0, 1.5)), True) for x in np.linspace(-0.6, 0.6, 5)])

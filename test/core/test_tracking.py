@@ -442,3 +442,25 @@ def test_one_look_after_a_gap_does_not_turn_the_side_over():
     state, _ = run([(observed(hand(), 0.95),)] * 30)
     state, out = run([(observed(hand(), 0.01),)], start_ms=1000 + 29 * 33 + 480, state=state)
     assert out[0][0][0].track_id == 1 and out[0][0][0].is_right
+
+
+@pytest.mark.parametrize("every", [3, 1])
+@pytest.mark.parametrize("what", ["pixels", "all"])
+def test_a_joint_that_nobody_knows_leaves_the_others_as_steady_as_before(every, what):
+    """A fingertip beyond the lens, now and then or always."""
+    def jitter(missing):
+        rng, state, places = np.random.default_rng(0), TrackerState(), []
+        for k in range(200):
+            one = observed(hand(at=(0, 0, 0.6)), rng=rng, noise_m=0.004, noise_px=1.0)
+            lacks = missing and k > 0 and k % every == 0
+            if lacks:
+                names = ("joints_px",) if what == "pixels" else ("joints_px", "joints_m", "joints_rel_m")
+                one = replace(one, **{name: np.where(np.arange(21)[:, None] == 20, np.nan, getattr(one, name))
+                                      for name in names})
+            state, (filtered,), _ = step(state, (one,), (1000 + 33 * k) * MS, CONFIG)
+            assert np.isnan(filtered.joints_px[20]).all() == lacks and np.isfinite(filtered.box).all()
+            assert np.isnan(filtered.joints_m[20]).all() == (lacks and what == "all")
+            assert np.isfinite(filtered.joints_m[:20]).all()
+            places.append(np.concatenate([filtered.joints_px[5], 1e3 * filtered.joints_m[5]]))
+        return np.std(places, axis=0)
+    assert (jitter(True) < 1.1 * jitter(False) + 0.01).all()

@@ -252,6 +252,19 @@ def test_an_image_of_another_size_starts_the_tracks_anew(rig):
     assert before and after and not before & after
 
 
+def test_another_calibration_starts_the_tracks_anew_and_what_autofocus_does_to_it_does_not(rig):
+    """Their metres are those of another lens, and filters would lead them over for a while."""
+    def ids(factor):
+        f = 300.0 * factor
+        return {hand.track_id for hand in rig.answer(rig.image(), rig.info(
+            k=[f, 0.0, WIDTH / 2, 0.0, f, HEIGHT / 2, 0.0, 0.0, 1.0])).hands}
+    ids(1.0)
+    first = ids(1.0)
+    assert first and ids(1.01) == first and ids(1.0) == first
+    ids(1.3)                                            # the image may have come before its camera_info
+    assert ids(1.3) and not ids(1.3) & first
+
+
 def test_zero_stamps_are_said_and_give_no_transforms(rig):
     zero = Image().header.stamp
     text = rig.until_problem("stamp", "no time stamp", lambda: rig.send(rig.image(stamp=zero)))
