@@ -32,8 +32,10 @@ ARGUMENTS = {
 NODE_ARGUMENTS = ("image", "config", "runtime")
 """Arguments that are passed on to hand_pose.launch.py."""
 HANDS = "/hand_pose/hands"
-RECORDED = "^(?!/hand_pose/(debug_image|markers|hands_raw)).*"
+RECORDED = "^(?!/hand_pose/(debug_image|markers|hands_raw)|/of_the_bag/).*"
 """All topics but those that the node makes only for who listens: they would take time from what is measured."""
+TAKEN = (HANDS, *(f"/hand_pose/{name}" for name in ("hands_raw", "markers", "debug_image")), "/clock")
+"""Topics of this run: what the bag has on them, of an earlier one, is played beside, and scored as nobody's hands."""
 LOADED = "networks loaded"
 """What the node logs when it can take images."""
 SETTLE_S = 2.0
@@ -58,7 +60,7 @@ def processes(context):
         raise ValueError(f"{recording} exists already; give a new folder with out:=, or remove that one")
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(Path(share, "launch", "hand_pose.launch.py"))),
-        launch_arguments=[(name, given[name]) for name in NODE_ARGUMENTS])
+        launch_arguments=[*((name, given[name]) for name in NODE_ARGUMENTS), ("use_sim_time", "true")])
     record = ExecuteProcess(cmd=record_command, output="screen")
     play = ExecuteProcess(cmd=play_command, output="screen")
     report = ExecuteProcess(cmd=report_command, output="screen")
@@ -88,11 +90,17 @@ def processes(context):
             raise RuntimeError(f"ros2 bag play ended with {played[0]}, hand-pose evaluate with {event.returncode}")
         return [EmitEvent(event=Shutdown(reason="evaluation done"))]
 
+    def before_playing(event, _):
+        if not played and event.action not in (record, play, report):
+            raise RuntimeError(f"the node ended with {event.returncode} before the bag was played: see above")
+        return []
+
     stop_recording = EmitEvent(event=SignalProcess(signal_number=signal.SIGINT, process_matcher=matches_action(record)))
     return [
         node, record,
         RegisterEventHandler(OnProcessIO(on_stdout=start_if_loaded, on_stderr=start_if_loaded)),
         TimerAction(period=float(given["start_within"]), actions=[OpaqueFunction(function=start)]),
+        RegisterEventHandler(OnProcessExit(on_exit=before_playing)),
         RegisterEventHandler(OnProcessExit(target_action=play, on_exit=after_playing)),
         RegisterEventHandler(OnProcessExit(target_action=record, on_exit=after_recording)),
         RegisterEventHandler(OnProcessExit(target_action=report, on_exit=after_report)),
@@ -106,7 +114,8 @@ def commands(given):
     if not given["bag"]:
         raise ValueError("bag:= is empty; give the bag to play, e.g. bag:=/data/hand.mcap")
     recording = str(Path(given["out"]) / "recorded")
-    return (["ros2", "bag", "play", given["bag"], "--clock", "100", "--rate", given["rate"]],
+    return (["ros2", "bag", "play", given["bag"], "--clock", "100", "--rate", given["rate"], "--remap",
+             *(f"{topic}:=/of_the_bag{topic}" for topic in TAKEN)],
             ["ros2", "bag", "record", "--regex", RECORDED, "--storage", "mcap", "--output", recording],
             ["python3", "-m", "hand_pose_ros", "evaluate", "--bag", recording, "--recorded", HANDS,
              "--out", given["out"], *(["--image-topic", "/" + given["image"].lstrip("/")] if given["image"] else []),

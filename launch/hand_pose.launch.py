@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import (DeclareLaunchArgument, OpaqueFunction, PopLaunchConfigurations,
+                            PushLaunchConfigurations, SetEnvironmentVariable)
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
@@ -57,7 +58,9 @@ def generate_launch_description():
     """The declared arguments, and the nodes that follow from them."""
     arguments = [DeclareLaunchArgument(name, default_value=default, description=description)
                  for name, (default, description) in ARGUMENTS.items()]
-    return LaunchDescription([*arguments, OpaqueFunction(function=nodes)])
+    # Pushed and popped: a launch file that includes this one and others must not hand its defaults on to them.
+    return LaunchDescription([PushLaunchConfigurations(), *arguments, OpaqueFunction(function=nodes),
+                              PopLaunchConfigurations()])
 
 
 def nodes(context):
@@ -65,9 +68,10 @@ def nodes(context):
     given = {name: context.launch_configurations[name] for name in ARGUMENTS}
     share = Path(get_package_share_directory("hand_pose_ros"))
     refuse_unknown("hand_pose.launch.py", share, ARGUMENTS, {setting.name for setting in all_settings()}, "run")
-    config = config_file(given["config"], share)
+    pushed = context.launch_configurations.get("ros_namespace", "")    # of a launch file that includes this one
+    config = config_file(given["config"] or ARGUMENTS["config"][0], share)
     cameras = listed(given["cameras"])
-    check_cameras(given, cameras, config)
+    check_cameras(given, cameras, config, pushed)
     namespaces = cameras or [given["namespace"]]
     parameters = [str(config), own_parameters(given)]
     actions = [
@@ -75,24 +79,24 @@ def nodes(context):
              output="screen", parameters=parameters, arguments=["--ros-args", "--log-level", given["log_level"]])
         for namespace in namespaces]
     if is_true("fuse", given["fuse"]):
-        actions.append(fusion(given, cameras, config))
+        actions.append(fusion(given, cameras, config, pushed))
     elif given["extrinsics_file"]:
         raise ValueError(f"extrinsics_file:={given['extrinsics_file']} has no effect without fuse:=true")
     if is_true("rviz", given["rviz"]):
-        actions += views(given, namespaces, config, share)
+        actions += views(given, namespaces, config, share, pushed)
     if wants_profile():
         actions.insert(0, SetEnvironmentVariable(profile_variable(), str(share / "config" / FASTDDS_PROFILE)))
     return actions
 
 
-def check_cameras(given, cameras, config):
+def check_cameras(given, cameras, config, pushed):
     """Refuses cameras whose nodes would all read one camera: they would start, and no frame of TF would clash."""
     if not cameras:
         return
     if given["namespace"]:
         raise ValueError(f"namespace:={given['namespace']} is for one camera and has no effect beside "
                          f"cameras:={given['cameras']}; leave it out and give whole namespaces in cameras:=")
-    paths = ["/" + camera.strip("/") for camera in cameras]
+    paths = [os.path.join("/", pushed, camera).rstrip("/") for camera in cameras]
     if len(set(paths)) < len(paths):
         raise ValueError(f"cameras:={given['cameras']} names a camera twice; give every namespace once")
     shared = []
@@ -111,21 +115,26 @@ def check_cameras(given, cameras, config):
                          "its own namespace:= and image:=")
 
 
-def fusion(given, cameras, config):
+def fusion(given, cameras, config, pushed):
     """The node that fuses the hands of all cameras; its topics are relative where the cameras' namespaces are."""
     if len(cameras) < 2:
         raise ValueError(f"fuse:={given['fuse']} needs two cameras or more, cameras:={given['cameras']} names "
                          f"{len(cameras)}; e.g. cameras:=/cam_left,/cam_right")
     topics = ",".join(f"{camera.rstrip('/')}/hand_pose/hands" for camera in cameras)
+    own = {"hands_topics": ParameterValue(topics, value_type=str),
+           "use_sim_time": on_sim_time(given, cameras[0], config, pushed)}
+    if given["extrinsics_file"]:
+        own["extrinsics_file"] = ParameterValue(given["extrinsics_file"], value_type=str)
+    # Of its own section in the file; what one with * says, such as tf_prefix, is meant for the cameras' nodes.
+    said = {}
+    for key, values in sections(config, os.path.join("/", pushed, "hand_pose_fusion")):
+        said.update(values if "*" not in key else {})
     return Node(package="hand_pose_ros", executable="fusion_node", name="hand_pose_fusion", namespace="",
-                output="screen", parameters=[{"hands_topics": ParameterValue(topics, value_type=str),
-                                              "extrinsics_file": ParameterValue(given["extrinsics_file"],
-                                                                                value_type=str),
-                                              "use_sim_time": on_sim_time(given, cameras[0], config)}],
+                output="screen", parameters=[{**said, **own}],
                 arguments=["--ros-args", "--log-level", given["log_level"]])
 
 
-def views(given, namespaces, config, share):
+def views(given, namespaces, config, share, pushed):
     """One RViz per camera: it shows one fixed frame, and two cameras need not be connected in TF."""
     frames = listed(given["fixed_frame"]) or [FIXED_FRAMES.get(given["config"])]
     if len(frames) == 1:
@@ -138,15 +147,15 @@ def views(given, namespaces, config, share):
     return [Node(package=rviz(), executable="rviz2", name="rviz2", namespace=namespace, output="log",
                  arguments=arguments + (["-f", frame] if frame else []),
                  remappings=[("/" + topic, topic) for topic in VIEWED],
-                 parameters=[{"use_sim_time": on_sim_time(given, namespace, config)}])
+                 parameters=[{"use_sim_time": on_sim_time(given, namespace, config, pushed)}])
             for namespace, frame in zip(namespaces, frames)]
 
 
-def on_sim_time(given, namespace, config):
+def on_sim_time(given, namespace, config, pushed):
     """Whether the hand pose node of this namespace is on simulated time: RViz must be too, or TF looks stale."""
     if given["use_sim_time"]:
         return is_true("use_sim_time", given["use_sim_time"])
-    return bool(file_settings(config, "/" + namespace.strip("/")).get("use_sim_time", False))
+    return bool(file_settings(config, os.path.join("/", pushed, namespace)).get("use_sim_time", False))
 
 
 def file_settings(config, namespace):

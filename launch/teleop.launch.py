@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import (DeclareLaunchArgument, OpaqueFunction, PopLaunchConfigurations,
+                            PushLaunchConfigurations)
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
@@ -53,7 +54,9 @@ def generate_launch_description():
     """The declared arguments, and the nodes that follow from them."""
     arguments = [DeclareLaunchArgument(name, default_value=default, description=description)
                  for name, (default, description) in ARGUMENTS.items()]
-    return LaunchDescription([*arguments, OpaqueFunction(function=nodes)])
+    # Pushed and popped: a launch file that includes this one and others must not hand its defaults on to them.
+    return LaunchDescription([PushLaunchConfigurations(), *arguments, OpaqueFunction(function=nodes),
+                              PopLaunchConfigurations()])
 
 
 def nodes(context):
@@ -75,7 +78,7 @@ def nodes(context):
                             parameters=[{"use_sim_time": simulated_time, **{
                                 name: ParameterValue(value, value_type=str) for name, value in settings.items()}}]))
     if is_true("rviz", given["rviz"]):
-        actions.append(view(given, simulated_time))
+        actions.append(view(given, known.get("hands_topic", ""), simulated_time))
     return actions
 
 
@@ -124,13 +127,13 @@ def own_parameters(given):
     return own | {name: is_true(name, given[name]) for name in ("dry_run", "use_sim_time") if given[name]}
 
 
-def view(given, simulated_time):
+def view(given, hands, simulated_time):
     """RViz on the topics of this teleoperation and of the hand pose node that it listens to."""
     path = Path(get_package_share_directory("hand_pose_ros")) / "config" / "rviz" / "teleop.rviz"
     # The remapped names are relative: like those of the teleoperation, they are below the namespace given.
     topics = [("/teleop/preview", "teleop/preview"), ("/teleop/target_pose", "teleop/target_pose")]
-    if given["hands"]:
-        beside = given["hands"][:given["hands"].rfind("/") + 1]       # the hand pose node's other topics
+    if hands:
+        beside = hands[:hands.rfind("/") + 1]                         # the hand pose node's other topics
         topics += [(f"/hand_pose/{name}", beside + name) for name in ("markers", "debug_image")]
     return Node(package=rviz(), executable="rviz2", name="rviz2", namespace=given["namespace"], output="log",
                 arguments=["-d", str(path), *(["-f", given["base_frame"]] if given["base_frame"] else [])],

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
+OF_LAUNCH = ("sigterm_timeout", "sigkill_timeout", "emulate_tty", "launch-prefix", "launch-prefix-filter")
+"""What launch itself takes as name:=value, for every process that it starts."""
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
@@ -31,7 +33,7 @@ def refuse_unknown(file: str, share: str, arguments: Collection[str], parameters
                    and (before == "hand_pose_ros" or Path(word).resolve() == own)), len(sys.argv))
     for word in sys.argv[called + 1:]:
         name, given, _ = word.partition(":=")
-        if not given or name in arguments:
+        if not given or name in arguments or name in OF_LAUNCH:
             continue
         close = difflib.get_close_matches(name, arguments, 1)
         remedy = (f"it is a parameter: write it into a YAML file and give config:=FILE, or call hand-pose {command} "

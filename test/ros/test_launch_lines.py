@@ -24,7 +24,8 @@ DEPENDS = {node.text for node in ElementTree.parse(ROOT / "package.xml").getroot
 NAMES = {
     "launch": ["LaunchDescription"],
     "launch.actions": ["DeclareLaunchArgument", "EmitEvent", "ExecuteProcess", "IncludeLaunchDescription",
-                       "OpaqueFunction", "RegisterEventHandler", "SetEnvironmentVariable", "TimerAction"],
+                       "OpaqueFunction", "PopLaunchConfigurations", "PushLaunchConfigurations", "RegisterEventHandler",
+                       "SetEnvironmentVariable", "TimerAction"],
     "launch.event_handlers": ["OnProcessExit", "OnProcessIO"], "launch.events": ["Shutdown", "matches_action"],
     "launch.events.process": ["SignalProcess"], "launch.launch_description_sources": ["PythonLaunchDescriptionSource"],
     "launch_ros": [], "launch_ros.actions": [], "launch_ros.parameter_descriptions": [],
@@ -83,7 +84,8 @@ def launch(monkeypatch):
         described = scope["generate_launch_description"]().args[0]
         declared = {action.args[0]: action.default_value for action in described if hasattr(action, "default_value")}
         assert set(arguments) <= set(declared)
-        return described[-1].function(SimpleNamespace(launch_configurations=declared | arguments | (
+        (run,) = [action.function for action in described if action.kind == "OpaqueFunction"]
+        return run(SimpleNamespace(launch_configurations=declared | arguments | (
             {"ros_namespace": pushed} if pushed else {}))), scope
     return start
 
@@ -140,6 +142,25 @@ def test_what_launch_would_ignore_without_a_word_is_refused(launch, monkeypatch,
             launch(file, **given)
     else:
         launch(file, **given)
+
+
+@pytest.mark.parametrize("file", ["hand_pose", "teleop"])
+def test_a_launch_file_that_includes_several_gets_none_of_their_defaults(launch, file):
+    """launch keeps what an included file declares: "config" of one would be that of the next."""
+    described = launch(file)[1]["generate_launch_description"]().args[0]
+    kinds = [action.kind for action in described]
+    assert kinds[0] == "PushLaunchConfigurations" and kinds[-2:] == ["OpaqueFunction", "PopLaunchConfigurations"]
+    assert set(kinds[1:-2]) == {"DeclareLaunchArgument"}
+
+
+def test_an_empty_config_of_a_file_round_it_is_the_default(nodes):
+    (node,) = nodes("hand_pose", config="")
+    assert Path(node.parameters[0]).name == "webcam.yaml"
+
+
+def test_what_launch_takes_itself_is_not_refused(launch, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["ros2", "launch", "hand_pose_ros", "hand_pose.launch.py", "sigterm_timeout:=20"])
+    assert launch("hand_pose")
 
 
 def test_the_fast_dds_profile_is_set_first_unless_the_user_has_one(launch, monkeypatch):
@@ -255,7 +276,7 @@ def test_fusion_gets_the_hands_of_all_cameras_in_their_order(nodes):
     *cameras, fusion = nodes("hand_pose", cameras=" /cam_right/, cam_left,/x/cam", fuse="true", log_level="debug")
     assert len(cameras) == 3 and (fusion.package, fusion.executable) == ("hand_pose_ros", "fusion_node")
     (parameters,) = fusion.parameters
-    assert parameters == {"use_sim_time": False, "extrinsics_file": "", "hands_topics":
+    assert parameters == {"use_sim_time": False, "hands_topics":
                           "/cam_right/hand_pose/hands,cam_left/hand_pose/hands,/x/cam/hand_pose/hands"}
     name, *topics = fusion.topics(*parameters["hands_topics"].split(","))
     assert name == "/hand_pose_fusion"
@@ -272,6 +293,33 @@ def test_fusion_gets_the_hands_of_all_cameras_in_their_order(nodes):
     assert given["extrinsics_file"] == "/x.json"
     with pytest.raises(ValueError, match="extrinsics_file:=/x.json has no effect"):
         nodes("hand_pose", cameras="/a,/b", extrinsics_file="/x.json")
+
+
+def test_fusion_takes_its_own_section_of_the_config_file_and_no_other(nodes, tmp_path):
+    file = tmp_path / "two.yaml"
+    file.write_text(yaml.safe_dump({
+        "/**": {"ros__parameters": {"tf_prefix": "cameras_", "image_topic": "image_raw"}},
+        "/hand_pose_fusion": {"ros__parameters": {"wait_s": 0.1, "extrinsics_file": "/e.json"}}}))
+    *_, fusing = nodes("hand_pose", cameras="/cl,/cr", fuse="true", config=str(file))
+    (parameters,) = fusing.parameters
+    assert parameters == {"wait_s": 0.1, "extrinsics_file": "/e.json", "use_sim_time": False,
+                          "hands_topics": "/cl/hand_pose/hands,/cr/hand_pose/hands"}
+    *_, fusing = nodes("hand_pose", cameras="/cl,/cr", fuse="true", config=str(file), extrinsics_file="/mine.json")
+    assert fusing.parameters[0]["extrinsics_file"] == "/mine.json"
+
+
+def test_sections_are_found_below_a_pushed_namespace(nodes, tmp_path):
+    file = tmp_path / "two.yaml"
+    of_camera = {name: {"use_sim_time": True, "image_topic": topic} for name, topic in (("cl", "/a"), ("cr", "/b"))}
+    file.write_text(yaml.safe_dump({f"/robot/{name}/hand_pose": {"ros__parameters": said}
+                                    for name, said in of_camera.items()}))
+    found = nodes("hand_pose", pushed="robot", cameras="cl,cr", fuse="true", rviz="true", config=str(file))
+    clocks = [node.parameters[0]["use_sim_time"] for node in found if node.name in ("hand_pose_fusion", "rviz2")]
+    assert clocks == [True] * 3
+    same = file.with_name("same.yaml")
+    same.write_text(file.read_text().replace("/b", "/a"))
+    with pytest.raises(ValueError, match="would all read the same camera: image_topic: /a"):
+        nodes("hand_pose", pushed="robot", cameras="cl,cr", config=str(same))
 
 
 @pytest.mark.parametrize("arguments", [{}, {"cameras": "/cam_left"}, {"namespace": "cam_left"}])
@@ -352,12 +400,20 @@ def test_rviz_of_the_teleoperation_follows_its_names_frame_and_clock(nodes):
     assert window.arguments == ["-d", str(view), "-f", "base"] and window.parameters == [{"use_sim_time": True}]
 
 
+def test_rviz_follows_the_hands_that_the_config_file_names(nodes, tmp_path):
+    file = tmp_path / "own.yaml"
+    file.write_text("teleop: {ros__parameters: {hands_topic: /cam_left/hand_pose/hands}}")
+    (window,) = windows(nodes("teleop", rviz="true", config=str(file)))
+    assert window.topics("/hand_pose/markers")[1] == "/cam_left/hand_pose/markers"
+
+
 def test_evaluation_starts_the_bag_once_and_reports_after_the_recording(launch):
     actions, scope = launch("evaluate", bag="/data/a.mcap", out="there", rate="0.5", image="/cam/image",
                             options="--fail-if 'recall < 0.9'")
-    included, record, on_text, at_last, after_play, after_record, after_report = actions
+    included, record, on_text, at_last, any_end, after_play, after_record, after_report = actions
     declared = launch("hand_pose")[1]["ARGUMENTS"]
-    assert dict(included.launch_arguments) == {"image": "/cam/image", "config": "replay", "runtime": ""}
+    assert dict(included.launch_arguments) == {"image": "/cam/image", "config": "replay", "runtime": "",
+                                               "use_sim_time": "true"}
     assert {name for name, _ in included.launch_arguments} <= set(declared)
     assert record.cmd[:3] == ["ros2", "bag", "record"] and record.cmd[-2:] == ["--output", "there/recorded"]
     assert {"ros2bag", "rosbag2_storage_mcap"} <= DEPENDS            # ros2 bag, --storage mcap
@@ -365,7 +421,13 @@ def test_evaluation_starts_the_bag_once_and_reports_after_the_recording(launch):
     assert handler.on_stdout(SimpleNamespace(text=b"loading")) == []
     (started,) = handler.on_stderr(SimpleNamespace(text=b"[hand_pose]: networks loaded"))
     (play,) = started.actions
-    assert play.cmd == ["ros2", "bag", "play", "/data/a.mcap", "--clock", "100", "--rate", "0.5"]
+    assert play.cmd[:9] == ["ros2", "bag", "play", "/data/a.mcap", "--clock", "100", "--rate", "0.5", "--remap"]
+    # Hands of an earlier run are not scored as this one's, and there is one clock.
+    assert {"/hand_pose/hands:=/of_the_bag/hand_pose/hands", "/clock:=/of_the_bag/clock"} <= set(play.cmd[9:])
+    ends = any_end.args[0].on_exit
+    assert ends(SimpleNamespace(action=record, returncode=1), None) == []
+    with pytest.raises(RuntimeError, match="the node ended with 1 before the bag was played"):
+        ends(SimpleNamespace(action=object(), returncode=1), None)
     assert handler.on_stdout(SimpleNamespace(text=b"networks loaded")) == []
     assert at_last.actions[0].function(None) == [] and at_last.period == 120.0
     assert after_play.args[0].target_action is play and after_record.args[0].target_action is record
@@ -373,6 +435,7 @@ def test_evaluation_starts_the_bag_once_and_reports_after_the_recording(launch):
     with pytest.raises(RuntimeError, match="before the bag was played"):        # of an earlier run's file, no report
         after_record.args[0].on_exit(ended[1], None)
     (stop,) = after_play.args[0].on_exit(ended[0], None)[0].actions
+    assert ends(SimpleNamespace(action=object(), returncode=0), None) == []     # after the bag, any end will do
     assert stop.kind == "EmitEvent"
     (report,) = after_record.args[0].on_exit(ended[0], None)
     assert report.cmd[-8:] == ["--recorded", "/hand_pose/hands", "--out", "there", "--image-topic", "/cam/image",
@@ -420,6 +483,7 @@ def test_a_gripper_that_the_simulated_robot_has_not_is_refused(launch):
 def test_what_the_node_makes_for_listeners_only_is_not_recorded(launch):
     pattern = launch("evaluate", bag="a.mcap")[1]["RECORDED"]
     topics = {"/hand_pose/hands": True, "/hand_pose/hands_raw": False, "/hand_pose/markers": False, "/tf": True,
+              "/of_the_bag/hand_pose/hands": False,
               "/hand_pose/debug_image": False, "/hand_pose/debug_image/compressed": False, "/camera/image_raw": True}
     assert {topic: bool(re.search(pattern, topic)) for topic in topics} == topics
 
