@@ -18,8 +18,8 @@ import struct
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -333,9 +333,10 @@ class BagReader:
         from rosbags.rosbag2.errors import ReaderError
         from rosbags.rosbag2.reader import Reader
 
-        damaged = (ReaderError, OSError, ValueError, struct.error, LookupError, TypeError, MemoryError, OverflowError)
+        damaged = (ReaderError, OSError, ValueError, struct.error, LookupError, TypeError, MemoryError, OverflowError,
+                   EOFError, RuntimeError, zstd().ZstdError)
         for path in [file for given in self.paths for file in storage_files(given, self.problems)]:
-            plain = self._decompressed(path)
+            plain = self._whole(self._decompressed(path))
             try:
                 reader = Reader(plain)
                 reader.open()
@@ -399,12 +400,16 @@ class BagReader:
         """The camera_info topic of an image topic: the one named, its neighbour, the only one, or None."""
         if named:
             return self.require(named, CAMERA_INFO)
-        base = image[: -len("/compressed")] if image.endswith("/compressed") else image
-        neighbour = self.topics.get(base.rpartition("/")[0] + "/camera_info")
-        if neighbour and neighbour.type == CAMERA_INFO:
+        if neighbour := self._beside(image):
             return neighbour
         infos = [topic for topic in self.topics.values() if topic.type == CAMERA_INFO and topic.count]
         return infos[0] if len(infos) == 1 else None
+
+    def _beside(self, image: str) -> Topic | None:
+        """The camera_info topic where image_transport has that of an image topic."""
+        base = image[: -len("/compressed")] if image.endswith("/compressed") else image
+        found = self.topics.get(base.rpartition("/")[0] + "/camera_info")
+        return found if found and found.type == CAMERA_INFO else None
 
     def depth_topic(self, named: str | None = None) -> Topic | None:
         """The depth topic registered to the colour image: the one named, else the only aligned one."""
@@ -475,6 +480,7 @@ class BagReader:
         """
         image_topic = self.image_topic(image)
         info_topic = self.info_topic(image_topic.name, info)
+        stray = info_topic is not None and not info and info_topic is not self._beside(image_topic.name)
         depth_topic = self.depth_topic(depth)
         topics = [topic.name for topic in (info_topic, depth_topic, image_topic) if topic]
         slop = DEPTH_SLOP_NS if depth_topic else 0
@@ -483,7 +489,7 @@ class BagReader:
         depths: deque[Recorded] = deque()
         for recorded in self.in_stamp_order(topics):
             while waiting and recorded.stamp_ns > waiting[0][0].stamp_ns + slop:
-                yield from self._frame(*waiting.popleft(), depths, assume, rectified)
+                yield from self._frame(*waiting.popleft(), depths, assume, rectified, stray)
             if recorded.topic == image_topic.name:
                 if only is None or recorded.stamp_ns in only:
                     waiting.append((recorded, info_now))
@@ -494,7 +500,7 @@ class BagReader:
                 while len(depths) > 1 and depths[0].stamp_ns < recorded.stamp_ns - 4 * REORDER_NS:
                     depths.popleft()
         while waiting:
-            yield from self._frame(*waiting.popleft(), depths, assume, rectified)
+            yield from self._frame(*waiting.popleft(), depths, assume, rectified, stray)
 
     def hands(self, topic: str | None = None) -> dict[int, Any]:
         """Ground truth or earlier results: HandPose21Array messages by stamp. {} if the bag holds none.
@@ -548,6 +554,26 @@ class BagReader:
         except (EOFError, OSError, ValueError, zstd().ZstdError) as error:
             self.problems[f"{path.name}: compressed data ends early ({error}); what came before is read"] += 1
         return target
+
+    def _whole(self, path: Path) -> Path:
+        """The file, or a copy with what a recorder that was killed has left in sqlite's write-ahead log beside it."""
+        log = path.with_name(f"{path.name}-wal")
+        if path.suffix != ".db3" or not log.is_file() or not log.stat().st_size:
+            return path
+        folder = Path(tempfile.mkdtemp(prefix="bag-"))
+        self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        try:
+            for file in (path, log):
+                shutil.copyfile(file, folder / file.name)
+            with closing(sqlite3.connect(folder / path.name)) as database:
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                database.execute("PRAGMA journal_mode=DELETE").fetchall()
+        except (OSError, sqlite3.Error) as error:
+            self.problems[f"{log.name} holds the last messages and cannot be taken up ({error}): they are missing"] += 1
+            return path
+        self.problems[f"{log.name} holds the last messages, as of a recorder that was killed: a copy with them is "
+                      "read"] += 1
+        return folder / path.name
 
     def _stream(self, file: Any, wanted: set[str]) -> Iterator[Recorded]:
         connections = [connection for connection in file.connections
@@ -631,19 +657,33 @@ class BagReader:
             self.problems[complaint] += 1
         return store
 
-    def _camera(self, info: Recorded, width: int, height: int, rectified: bool) -> Camera | None:
-        """Camera of a camera_info message; the same bytes give the same object. None (and a word) if it is unusable."""
-        key = (info.raw[12:], width, height, rectified)
+    def _camera(self, info: Recorded, image: Recorded, width: int, height: int, rectified: bool,
+                stray: bool) -> Camera | None:
+        """Camera of a camera_info message, with the image's frame; the same bytes give the same object. None (and a
+        word) if it is unusable. stray: it is neither named nor beside the image, so it may be another camera's."""
+        frame_id = image.message.header.frame_id
+        key = (info.raw[12:], frame_id, width, height, rectified)
         if key not in self._cameras:
+            self._cameras[key] = None
             try:
-                self._cameras[key] = cameras.from_camera_info(info.message, width, height, rectified)
+                own = info.message.header.frame_id
+                if own and frame_id and own != frame_id:
+                    differ = f"it is of the frame '{own}', the images of {image.topic} of '{frame_id}'"
+                    if stray:
+                        raise DataError(f"{differ}: not taken for their calibration; name it if it is")
+                    self.problems[f"{info.topic}: {differ}, which is used"] += 1
+                lens = cameras.from_camera_info(info.message, width, height, rectified)
+                said = int(info.message.width), int(info.message.height)
+                if (lens.width, lens.height) != said and not cameras.has_part(info.message):
+                    self.problems[f"{info.topic} is for {said[0]}x{said[1]}, the image is {width}x{height}: it is "
+                                  "scaled"] += 1
+                self._cameras[key] = replace(lens, frame_id=frame_id or lens.frame_id)
             except (FrameError, DataError) as error:
                 self.problems[f"{info.topic}: {error}"] += 1
-                self._cameras[key] = None
         return self._cameras[key]
 
     def _frame(self, recorded: Recorded, info: Recorded | None, depths: deque[Recorded],
-               assume: Callable[[int, int, str], Camera] | None, rectified: bool) -> Iterator[BagFrame]:
+               assume: Callable[[int, int, str], Camera] | None, rectified: bool, stray: bool) -> Iterator[BagFrame]:
         try:
             message = recorded.message
             rgb = imaging.decode(message)
@@ -651,7 +691,7 @@ class BagReader:
             self.problems[f"{recorded.topic}: image left out: {_without_stamp(str(error))}"] += 1
             return
         height, width = rgb.shape[:2]
-        camera = self._camera(info, width, height, rectified) if info else None
+        camera = self._camera(info, recorded, width, height, rectified, stray) if info else None
         if camera and not rectified and cameras.seems_rectified(recorded.topic, info.message):
             self.problems[f"{recorded.topic} is rectified by its name, but {info.topic} has a lens distortion, which "
                           "is taken out again: give --image-is-rectified"] += 1
@@ -700,6 +740,10 @@ def storage_files(path: str | Path, problems: Counter[str] | None = None) -> lis
                             f"bag` makes a bag of it")
         return [path]
     files = [file for file in path.iterdir() if file.is_file() and known.search(file.name)]
+    for packed in [file for file in files if file.suffix == ".zstd" and file.with_suffix("") in files]:
+        files.remove(packed)                            # zstd -d keeps what it unpacks
+        if problems is not None:
+            problems[f"{packed.name} is there unpacked, too: read once"] += 1
     if not files:
         inside = ", ".join(sorted(file.name for file in path.iterdir())[:10]) or "nothing"
         raise DataError(f"{path}: no .mcap or .db3 file in this folder; it holds {inside}")

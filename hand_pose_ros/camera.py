@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -338,3 +339,10 @@ def _tilt(tau_x: float, tau_y: float) -> np.ndarray:
     cx, sx, cy, sy = np.cos(tau_x), np.sin(tau_x), np.cos(tau_y), np.sin(tau_y)
     R = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]]) @ np.array([[1, 0, 0], [0, cx, sx], [0, -sx, cx]])
     return np.array([[R[2, 2], 0, -R[0, 2]], [0, R[2, 2], -R[1, 2]], [0, 0, 1]]) @ R
+
+
+def has_part(info: Any) -> bool:
+    """Whether a CameraInfo speaks of binning or a region of interest, which explain another image size. Drivers also
+    fill in the whole image."""
+    return info.binning_x > 1 or info.binning_y > 1 or 0 < info.roi.width < info.width \
+        or 0 < info.roi.height < info.height

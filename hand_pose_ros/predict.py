@@ -37,14 +37,17 @@ def add_arguments(parser) -> None:
     parser.add_argument("--boxes", metavar="ANNOTATIONS", help="run the pose network alone on the boxes of this file")
     parser.add_argument("--cameras", metavar="ANNOTATIONS", help="take K from this file where it has one")
     parser.add_argument("--min-score", type=limits.number(0, 1), default=0.5,
-                        help="probability below which nothing is a hand, 0 to 1")
+                        help="probability below which nothing is a hand, 0 to 1; with --boxes all are")
     configs.add_arguments(parser, SETTINGS, {"pose_model": POSE_MODEL})
 
 
 def main(args) -> int:
     """Predict and write; returns 1 if some picture could not be read (its line then has an error and no hands)."""
-    settings = dataclasses.replace(configs.from_arguments(args), detection_threshold=max(args.min_score, 0.01),
-                                   metric_without_calibration=True)
+    settings, least = configs.from_arguments(args), max(args.min_score, 0.01)
+    presence = settings.presence_threshold
+    settings = dataclasses.replace(
+        settings, detection_threshold=least, metric_without_calibration=True,
+        presence_threshold=presence if presence != configs.Config().presence_threshold else min(presence, least))
     source = Path(args.images)
     film = source.suffix.lower() in VIDEOS
     if not source.exists():
@@ -62,7 +65,7 @@ def main(args) -> int:
     check_out(Path(args.out), [*files, *(Path(path) for path in (args.boxes, args.cameras) if path)])
     pipeline = pipelines.load(settings)
     if film:
-        lines = video(pipeline, settings, source)
+        lines = video(pipeline, settings, source, args.min_score)
     else:
         lines = pictures(pipeline, settings, source, files, boxes, intrinsics)
     failed = count = hands = 0
@@ -155,8 +158,9 @@ def pictures(pipeline, settings, source: Path, files: list[Path], boxes: dict | 
         yield {"image": name, "hands": [line_of(hand) for hand in hands]}
 
 
-def video(pipeline, settings, source: Path):
-    """Lines for the frames of a video, followed over time; "image" is its name, "frame" counts from 0.
+def video(pipeline, settings, source: Path, least: float = 0.0):
+    """Lines for the frames of a video, followed over time; "image" is its name, "frame" counts from 0. least: score of
+    what is written.
 
     Raises DataError if it cannot be read.
     """
@@ -171,7 +175,8 @@ def video(pipeline, settings, source: Path):
         frame = Frame(image, camera_of(None, image, settings.assumed_hfov_deg), int((number + 1) / rate * 1e9))
         state, result = pipeline.step(state, frame, settings)
         yield {"image": source.name, "frame": number,
-               "hands": [{**line_of(hand), "track_id": hand.track_id} for hand in result.hands]}
+               "hands": [{**line_of(hand), "track_id": hand.track_id} for hand in result.hands
+                         if hand.score >= least]}
         number += 1
     if not number:
         raise DataError(f"{source} cannot be read as a video")

@@ -119,6 +119,7 @@ def _hand(annotation: dict[str, Any], side: str | None, order: list[int]) -> dic
     if not known:
         return None
     low, high = ([limit(axis) for axis in zip(*known)] for limit in (min, max))
-    return {"bbox": [low[0], low[1], round(high[0] - low[0], 2), round(high[1] - low[1], 2)],
+    width, height = round(high[0] - low[0], 2), round(high[1] - low[1], 2)
+    return {**({"bbox": [low[0], low[1], width, height]} if width > 0 and height > 0 else {}),
             "joints_2d": [point[:2] for point in points], "valid_2d": [int(point[2] > 0) for point in points],
             "joints_3d": None, "valid_3d": None, "handedness": side, "handedness_source": "corrected"}

@@ -213,6 +213,8 @@ def score_image(item: Item, predicted: Sequence[Predicted], min_iou: float | Non
         if hand.valid_px.any():
             low_high = metrics.tight_box(hand.joints_px[hand.valid_px])
             score.box_size_px = (low_high[2] - low_high[0], low_high[3] - low_high[1])
+            if not score.extent_px > 0:                 # one joint: there is no size to count errors in
+                score.labelled_joints = 0
         if t in of_truth:
             score.prediction = of_truth[t][0]
             _score_pair(score, item, hand, predicted[score.prediction], of_truth[t][1])
@@ -230,7 +232,7 @@ def _score_pair(score: HandScore, item: Item, truth: TruthHand, predicted: Predi
     score.iou, score.score = float(overlap), predicted.score
     score.fault = faults.of_found(truth, predicted)
     valid = truth.valid_px
-    if valid.any() and predicted.joints_px is not None:
+    if score.labelled_joints and predicted.joints_px is not None:
         score.errors_px[valid] = metrics.epe_px(predicted.joints_px[valid], truth.joints_px[valid])
         score.offsets = hand_frame_offsets(truth, predicted.joints_px)
     if truth.joints_m is not None and predicted.joints_m is not None:

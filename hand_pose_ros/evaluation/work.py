@@ -300,11 +300,14 @@ class _Recording:
         height, width = drawn.shape[:2]
         if self._video is None:
             path = self._video_path()
-            self._video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), self._unit.get("fps") or 30.0,
-                                          (width, height))
+            rate = self._unit.get("fps") or 30.0
+            self._size = width, height
+            # MPEG-4 counts time in at most 65535 parts of a second: 89.987 Hz would need more.
+            self._video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"),
+                                          float(round(rate, 3 if rate < 65 else 0)), self._size)
             if not self._video.isOpened():
                 raise DataError(f"{path}: this OpenCV cannot write MP4; run again with --no-video")
-        self._video.write(drawn)
+        self._video.write(drawn if (width, height) == self._size else _fitted(drawn, self._size))
         self._filmed += 1
 
     def close(self) -> None:
@@ -326,6 +329,17 @@ class _Recording:
 
     def _video_path(self) -> Path:
         return next(path for path in outputs(self._unit, self._run) if path.suffix == ".mp4")
+
+
+def _fitted(drawn: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The picture within size (width, height), black beside: a video has one size, a camera may change its mode."""
+    scale = min(size[0] / drawn.shape[1], size[1] / drawn.shape[0])
+    small = cv2.resize(drawn, (max(1, round(scale * drawn.shape[1])), max(1, round(scale * drawn.shape[0]))),
+                       interpolation=cv2.INTER_AREA)
+    whole = np.zeros((size[1], size[0], 3), np.uint8)
+    top, left = (size[1] - small.shape[0]) // 2, (size[0] - small.shape[1]) // 2
+    whole[top:top + small.shape[0], left:left + small.shape[1]] = small
+    return whole
 
 
 def _run_frames(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], run: dict[str, Any], count: int,
@@ -392,7 +406,11 @@ class RecordedHands:
     def __init__(self, unit: dict[str, Any]) -> None:
         with open_bag(unit) as reader:
             messages = reader.hands(unit["recorded"])
-        self._found = {stamp_ns: read_array(message) for stamp_ns, message in messages.items()}
+        try:
+            self._found = {stamp_ns: read_array(message) for stamp_ns, message in messages.items()}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise DataError(f"{unit['recorded']} holds hands of another definition of HandPose21Array ({error}): let "
+                            "today's node record them again") from error
 
     def step(self, state: PipelineState, frame: Frame, config: Any) -> tuple[PipelineState, Result]:
         """What the node said of this frame. Raises FrameError if it said nothing."""

@@ -308,7 +308,7 @@ class CameraInput:
         except FrameError as error:
             monitor.problem("calibration", f"{error}. Until then {guess}", ERROR, standing=True)
             return camera.assumed(width, height, values.assumed_hfov_deg, frame_id)
-        if (lens.width, lens.height) != (int(info.width), int(info.height)) and not has_part(info):
+        if (lens.width, lens.height) != (int(info.width), int(info.height)) and not camera.has_part(info):
             monitor.problem("calibration", f"camera_info is for {info.width}x{info.height}, the image is "
                             f"{width}x{height}: it is scaled; calibrate at the size that is used", standing=True)
         elif info.header.frame_id and info.header.frame_id != frame_id:
@@ -332,10 +332,3 @@ class CameraInput:
         if known is None or known[0] != said:
             known = self._lens = said, camera.from_camera_info(info, width, height, self._values.image_is_rectified)
         return known[1]
-
-
-def has_part(info: Any) -> bool:
-    """Whether a CameraInfo speaks of binning or a region of interest, which explain another image size. Drivers also
-    fill in the whole image."""
-    return info.binning_x > 1 or info.binning_y > 1 or 0 < info.roi.width < info.width \
-        or 0 < info.roi.height < info.height

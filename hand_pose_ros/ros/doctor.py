@@ -458,7 +458,6 @@ def _info_topic(image_topic: str) -> str:
 def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Heard, wanted: str | None,
             rectified: bool = False) -> Iterator[Finding]:
     from . import qos
-    from .camera_input import has_part
     offered = "; ".join(f"{qos.endpoint_name(p)} offers {qos.describe(p.qos_profile)}"
                         for p in node.get_publishers_info_by_topic(topic))
     if not images.count:
@@ -503,7 +502,7 @@ def _camera(node: Any, topic: str, images: _Heard, info_topic: str, infos: _Hear
         yield Finding(FAULT, "calibration", f"{info_topic}: {error}", "calibrate the camera again at this image size")
         return
     info = infos.message
-    if (lens.width, lens.height) != (info.width, info.height) and not has_part(info):
+    if (lens.width, lens.height) != (info.width, info.height) and not camera.has_part(info):
         yield Finding(WARN, "calibration", f"{info_topic} is for {info.width}x{info.height}, the image is "
                       f"{width}x{height}: it is scaled, which is wrong if the driver cuts the image at this size",
                       "calibrate at the size that is used, or set the driver to the calibrated one")

@@ -93,7 +93,8 @@ class Photographs:
     def _record(self, number: int, line: str) -> dict | None:
         """A label with what it may leave out, None if it is damaged."""
         try:
-            record = {"dataset": "folder", "truth": "independent", **json.loads(line)}
+            given = {name: value for name, value in json.loads(line).items() if value is not None}
+            record = {"dataset": "folder", "truth": "independent", **given}
             record["image"], record["hands"] = str(record["image"]), [_full(hand) for hand in record["hands"]]
             return record
         except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -174,8 +175,8 @@ def pose_on_photographs(network, photographs: Photographs, size: int, margin: fl
             mirror_right = _answer(network, batch.flip(2))[6].item()
             row["right"].append(50.0 * (right > 0.5) + 50.0 * (mirror_right < 0.5))
             if hand.get("joints_3d") is not None and record["truth"] == "independent":
-                known = np.asarray(hand.get("valid_3d") or [1] * 21) > 0
-                mm = 1000 * np.asarray(hand["joints_3d"], float)
+                mm = 1000 * np.asarray(hand["joints_3d"], float).reshape(21, 3)
+                known = np.isfinite(mm).all(1) & (np.asarray(hand.get("valid_3d") or [1] * 21) > 0)
                 shape = joint_centres(xyz) * ((-1, 1, 1) if mirrored else (1, 1, 1)) @ geometry.R_camera_crop.T
                 if known.sum() >= 8:
                     row["pa_mm"].append(_aligned_error(shape[known], mm[known]))
@@ -251,10 +252,18 @@ def detector_on_photographs(network, photographs: Photographs, size: tuple[int, 
                     right = answers[j].right_probability > 0.5
                     row["side"].append(100.0 * (right == (hand["handedness"] == "right")))
         if record.get("exhaustive"):
-            row["false"].append(len(answers) - len(used))
+            ignored = [(x, y, x + w, y + h) for x, y, w, h in record.get("ignore", ())]
+            row["false"].append(sum(j not in used and not any(_share_within(a.box, one) > 0.5 for one in ignored)
+                                    for j, a in enumerate(answers)))
     return {name: {"images": len(row.pop("images")),
                    **{k: float(np.sum(v) if k == "false" else np.mean(v)) for k, v in row.items()}}
             for name, row in sorted(rows.items())}
+
+
+def _share_within(box: np.ndarray, outer: tuple) -> float:
+    """Share of a box's area that lies in another: x0, y0, x1, y1 px."""
+    low, high = np.maximum(box[:2], outer[:2]), np.minimum(box[2:], outer[2:])
+    return float(np.prod(np.maximum(high - low, 0.0)) / max(np.prod(box[2:] - box[:2]), 1e-9))
 
 
 def _answer(network: torch.nn.Module, images: torch.Tensor):

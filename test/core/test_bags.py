@@ -3,14 +3,17 @@ from __future__ import annotations
 
 import resource
 import shutil
+import sqlite3
 import struct
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hand_pose_ros import bags
+from hand_pose_ros import camera as cameras
 from hand_pose_ros.errors import DataError
 from hand_pose_ros.skeleton import NUM_JOINTS
 from hand_pose_ros.types import Camera, Hand, JointState
@@ -423,3 +426,84 @@ def test_what_was_unpacked_for_a_bag_that_is_refused_does_not_stay(tmp_path, mon
     with pytest.raises(DataError), bags.BagReader(tmp_path / "x.mcap.zstd"):
         pass
     assert not list(place.iterdir())
+
+
+DEPTH_OPTICAL, DEPTH_INFO = "camera_depth_optical_frame", "/camera/depth/camera_info"
+
+
+@pytest.mark.parametrize("topic, frame_id, named, calibrated, said", [
+    (DEPTH_INFO, DEPTH_OPTICAL, None, False, "not taken for their calibration"),     # the only one, of another camera
+    (DEPTH_INFO, OPTICAL, None, True, ""),
+    (DEPTH_INFO, DEPTH_OPTICAL, DEPTH_INFO, True, "which is used"),                  # who names it means it
+    (INFO, "colour", None, True, "which is used"),                                   # as the node does
+    (INFO, "", None, True, "")])
+def test_a_calibration_of_another_frame_is_said_and_a_stray_one_not_used(tmp_path, topic, frame_id, named, calibrated,
+                                                                         said):
+    path = tmp_path / "a.mcap"
+    with bags.BagWriter(path) as bag:
+        for number in range(3):
+            bag.image(IMAGE, START_NS + number * STEP_NS, OPTICAL, picture(number), "rgb8")
+            bag.camera_info(topic, START_NS + number * STEP_NS, replace(CAMERA, frame_id=frame_id))
+    found, problems = frames(path, info=named, assume=lambda w, h, f: cameras.assumed(w, h, 60.0, f))
+    assert [item.frame.camera.calibrated for item in found] == [calibrated] * 3
+    assert {item.frame.camera.frame_id for item in found} == {OPTICAL}
+    assert any(said in text and topic in text for text in problems) if said else not problems
+
+
+def test_a_calibration_of_another_size_is_scaled_and_said(tmp_path):
+    path = tmp_path / "a.mcap"
+    double = replace(CAMERA, width=128, height=96, K=CAMERA.K * [[2, 1, 2], [1, 2, 2], [1, 1, 1]])
+    with bags.BagWriter(path) as bag:
+        for number in range(3):
+            bag.image(IMAGE, START_NS + number * STEP_NS, OPTICAL, picture(number), "rgb8")
+            bag.camera_info(INFO, START_NS + number * STEP_NS, double)
+    found, problems = frames(path)
+    assert found[0].frame.camera.K[0, 0] == pytest.approx(CAMERA.K[0, 0])
+    assert any("is for 128x96, the image is 64x48: it is scaled" in text for text in problems)
+
+
+def test_a_storage_file_that_is_there_packed_and_unpacked_is_read_once(tmp_path):
+    folder = write(tmp_path / "folder", 5).resolve()
+    (file,) = folder.glob("*.mcap")
+    with bags.zstd().open(f"{file}.zstd", "wb") as packed:
+        packed.write(file.read_bytes())
+    found, problems = frames(folder)
+    assert len(found) == 5 and any("is there unpacked, too" in text for text in problems)
+
+
+def test_a_damaged_chunk_of_a_file_without_a_summary_is_named(tmp_path):
+    """As a recorder leaves that was killed; the reader looks for topics in the chunks themselves."""
+    data = write(tmp_path / "a.mcap", 30, compressed=True).read_bytes()
+    at, chunks, end = 8, [], 0
+    while not end:
+        op, length = struct.unpack_from("<BQ", data, at)
+        chunks += [at] if op == 6 else []
+        at += 9 + length
+        end = at if op == 15 else 0
+    plain = bytearray(data[:end] + b"\x02" + struct.pack("<QQQI", 20, 0, 0, 0) + b"\x89MCAP0\r\n")
+    for k in range(chunks[0] + 53, chunks[0] + 63):
+        plain[k] ^= 0xff
+    (tmp_path / "bad.mcap").write_bytes(plain)
+    with pytest.raises(DataError, match="bad.mcap: not a readable bag .*no message could be recovered"):
+        bags.BagReader(tmp_path / "bad.mcap").__enter__()
+
+
+def test_messages_that_a_killed_recorder_left_in_sqlite_s_log_are_read(tmp_path):
+    write(tmp_path / "sql", 1, storage="sqlite3", depth=False, info=False)
+    (file,) = (tmp_path / "sql").glob("*.db3")
+    database = sqlite3.connect(file)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA wal_autocheckpoint=0")
+    rows = database.execute("select topic_id, data from messages").fetchall()
+    for k in range(1, 11):
+        for topic, raw in rows:
+            database.execute("insert into messages(topic_id, timestamp, data) values(?, ?, ?)",
+                             (topic, START_NS + k * STEP_NS, raw))
+    database.commit()
+    shutil.copytree(tmp_path / "sql", tmp_path / "killed")              # before it is closed, as a kill leaves it
+    database.close()
+    with bags.BagReader(tmp_path / "killed") as bag:
+        assert len(list(bag.messages([IMAGE]))) == 11
+        assert any("-wal holds the last messages" in text and "a copy with them is read" in text
+                   for text in bag.problems)
+    assert (tmp_path / "killed" / f"{file.name}-wal").stat().st_size > 0                # the user's file stays

@@ -1,5 +1,6 @@
 """hand-pose predict: names, order and format of its lines, and files that are not what they seem."""
 import argparse
+import dataclasses
 import errno
 import json
 import os
@@ -191,6 +192,21 @@ def test_a_video_is_followed_over_time(tmp_path, monkeypatch):
         np.testing.assert_allclose(frame.image.mean((0, 1)), (240, 150, 90), atol=6)    # RGB, as the networks learnt
     np.testing.assert_allclose(np.diff([frame.stamp_ns for frame in frames]), 50_000_000)       # at the file's rate
     assert len({hand["track_id"] for line in found for hand in line["hands"]}) == 1
+
+
+@pytest.mark.parametrize("presence, words, hands", [
+    (0.55, (), 5), (0.55, ("--min-score", "0.9"), 1), (0.3, (), 0), (0.3, ("--min-score", "0.2"), 5),
+    (0.3, ("--min-score", "0.2", "--presence-threshold", "0.4"), 0)])
+def test_the_least_score_is_that_of_followed_hands_too(tmp_path, monkeypatch, presence, words, hands):
+    """A new hand's score is what both networks say together; a followed one's its presence."""
+    writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 20, (80, 60))
+    for _ in range(5):
+        writer.write(np.full((60, 80, 3), (90, 150, 240), np.uint8))
+    writer.release()
+    monkeypatch.setattr(pipelines, "load", lambda config: pipelines.Pipeline(
+        detect, lambda crops: [dataclasses.replace(pose, presence=presence) for pose in estimate(crops)], 64))
+    run(tmp_path / "v.avi", "--out", tmp_path / "out.jsonl", *words)
+    assert sum(len(line["hands"]) for line in lines(tmp_path / "out.jsonl")) == hands
 
 
 def test_what_cannot_be_read_is_named(tmp_path):

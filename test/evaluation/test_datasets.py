@@ -288,6 +288,22 @@ def test_nan_joints_are_invalid_and_counted(tmp_path):
     assert found.problems["annotations.jsonl: 3D joint that is not a number, taken as unlabelled"] == 1
 
 
+def test_what_is_null_is_left_out(tmp_path):
+    folder = samples.folder(tmp_path)
+    path = folder / "annotations.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    bare = [{name: value for name, value in line.items() if name in ("image", "hands", "width", "height")}
+            for line in lines]
+
+    def read(rows):
+        path.write_text("\n".join(json.dumps(row) for row in rows))
+        found = datasets.load("folder", folder)
+        return [(item.name, item.kind, item.subset, item.group, item.ignore) for item in found]
+    plain = read(bare)
+    empty = dict.fromkeys(("truth", "dataset", "group", "ignore", "exhaustive", "synthetic"))
+    assert read([{**line, **empty} for line in bare]) == plain and len(plain) == len(lines)
+
+
 def test_a_label_without_its_image_and_an_image_without_label(tmp_path):
     folder = samples.freihand(tmp_path, count=3)
     samples.picture(folder / "evaluation" / "rgb" / "00000099.jpg", 224, 224)

@@ -217,6 +217,29 @@ def test_a_video_that_the_disk_has_not_taken_is_no_result(tmp_path, monkeypatch)
     assert run(tmp_path / "a", "--bag", tmp_path / "hand.mcap")["frames"] == 12
 
 
+@pytest.mark.parametrize("rate", [89.987, 120.005, 59.94])
+def test_a_quick_camera_has_its_annotated_video_too(tmp_path, rate):
+    """MPEG-4 counts time in 16 bits."""
+    made = types.SimpleNamespace(_video=None, _unit={"fps": rate}, _filmed=0, _video_path=lambda: tmp_path / "a.mp4")
+    for _ in range(3):
+        work._Recording._write_video(made, np.zeros((48, 64, 3), np.uint8))
+    work._Recording.close(made)
+    work._Recording.check(made)
+    assert cv2.VideoCapture(str(tmp_path / "a.mp4")).get(cv2.CAP_PROP_FPS) == pytest.approx(rate, abs=0.5)
+
+
+def test_a_camera_that_changes_its_mode_has_one_video(tmp_path):
+    made = types.SimpleNamespace(_video=None, _unit={"fps": 20.0}, _filmed=0, _video_path=lambda: tmp_path / "a.mp4")
+    for height, width in ((48, 64), (96, 128), (96, 64)):
+        work._Recording._write_video(made, np.full((height, width, 3), 200, np.uint8))
+    work._Recording.close(made)
+    work._Recording.check(made)
+    film = cv2.VideoCapture(str(tmp_path / "a.mp4"))
+    pictures = [film.read()[1] for _ in range(3)]
+    assert all(one.shape == (48, 64, 3) and one[24, 32].min() > 180 for one in pictures)
+    assert pictures[1].min() > 180 and pictures[2][:, :10].max() < 40               # beside a narrower one: black
+
+
 def test_changed_pictures_and_labels_are_done_again(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "IMAGES_PER_UNIT", 2)
     folder, done = data(tmp_path / "set", 4), done_units(monkeypatch)
@@ -676,7 +699,7 @@ def test_the_launch_file_plays_records_and_reports():
     tree = ast.parse(source)
     scope = {"Path": Path, "HANDS": result_bag.HANDS_TOPIC}
     chosen = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "commands"
-              or isinstance(node, ast.Assign) and node.targets[0].id == "RECORDED"]
+              or isinstance(node, ast.Assign) and node.targets[0].id in ("RECORDED", "TAKEN")]
     exec(compile(ast.Module(chosen, []), "evaluate.launch.py", "exec"), scope)
     given = {"bag": "/x.mcap", "out": "/o", "rate": "0.5", "options": "--fail-if 'recall < 0.9'", "image": ""}
     play, record, evaluation = scope["commands"](given)
@@ -908,6 +931,22 @@ def test_drafts_are_coco_keypoints_for_a_label_editor(tmp_path):
     from pycocotools.coco import COCO
     read = COCO(str(folder / "coco_keypoints.json"))
     assert len(read.getAnnIds(catIds=read.getCatIds(supNms=["hand"]))) == 4
+
+
+@pytest.mark.parametrize("kept", [[8], [5, 6]])
+def test_a_corrected_hand_of_one_keypoint_or_of_a_line_can_be_read_back(tmp_path, kept):
+    folder, coco = drafted(tmp_path)
+    triples = np.reshape(coco["annotations"][0]["keypoints"], (21, 3))
+    triples[[k for k in range(21) if k not in kept]] = 0
+    triples[kept, 0], triples[kept, 2] = 100, 2
+    coco["annotations"][0]["keypoints"] = triples.ravel().tolist()
+    (tmp_path / "corrected.json").write_text(json.dumps(coco))
+    parser = argparse.ArgumentParser()
+    labels.add_arguments(parser)
+    for _ in range(2):
+        assert labels.main(parser.parse_args([str(tmp_path / "corrected.json"), "--out", str(folder)])) == 0
+    found = work.datasets.load("folder", folder)
+    assert len(found) == 4 and not found.problems and found[0].hands[0].valid_px.sum() == len(kept)
 
 
 def test_what_an_editor_exported_replaces_the_draft(tmp_path, capsys):

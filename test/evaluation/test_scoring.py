@@ -67,6 +67,17 @@ def test_only_valid_joints_count():
     assert scoring.summary([image])["epe_px"] == pytest.approx(4.0) and image.hands[0].labelled_joints == 20
 
 
+def test_a_hand_with_one_labelled_joint_is_found_but_has_no_size_to_count_errors_in():
+    valid = np.zeros(21)
+    valid[8] = 1
+    image = scoring.score_image(item(truth(), make_hand(SQUARE + (200, 0), valid)),
+                                [Predicted(joints_px=SQUARE + (2.1, 0)), Predicted(joints_px=SQUARE + (201, 0))])
+    found = scoring.summary([image])
+    assert found["recall"] == 1.0 and found["nme"] == pytest.approx(0.0525) and found["pck_0.2_all"] == 1.0
+    alone = scoring.summary([scoring.score_image(item(make_hand(SQUARE, valid)), [Predicted(joints_px=SQUARE)])])
+    assert np.isnan(alone["nme"])
+
+
 def test_an_answer_asked_for_in_a_box_counts_however_far_off_it_is():
     """Published errors are over all labelled hands: FreiHAND's eval.py and mmpose's keypoint_epe know no least overlap.
     The first answer lies on the second hand, too."""

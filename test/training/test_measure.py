@@ -249,7 +249,7 @@ def test_a_network_that_says_the_truth_has_no_error_on_photographs(tmp_path, mon
     (tmp_path / "annotations.jsonl").write_text(json.dumps({
         "image": "a.png", "dataset": "d", "truth": "independent", "width": 160, "height": 120, "hands": [{
             "bbox": [*low, *(high - low)], "joints_2d": wild.tolist(), "valid_2d": [1] * 20 + [0], "handedness": side,
-            "K": K.tolist(), "joints_3d": joints.tolist()}, {
+            "K": K.tolist(), "joints_3d": [[None] * 3, *joints[1:].tolist()]}, {           # null: not known
             # One labelled joint has no size to divide by: no error is known of that hand.
             "bbox": [*low, *(high - low)], "joints_2d": px.tolist(), "valid_2d": [1] + [0] * 20, "handedness": side}]}))
     planned, plan = [], crops.plan

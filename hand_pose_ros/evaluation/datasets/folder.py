@@ -78,6 +78,7 @@ def _item(folder: Path, row: dict[str, Any], problems: Counter[str]) -> Item:
     hands = [_hand(hand, problems) for hand in row["hands"]]
     matrices = [hand["K"] for hand in row["hands"] if hand.get("K") is not None]
     camera = pinhole(matrices[0], row["width"], row["height"]) if matrices else None
+    row = {name: value for name, value in row.items() if value is not None}             # null is left out
     truth = row.get("truth", "independent")
     kind = "rendered" if row.get("synthetic") else "real" if truth == "independent" else \
         "negative" if truth == NO_HAND and not row["hands"] else "model"
