@@ -36,7 +36,9 @@ def stand_ins():
     """Modules with the names that the launch file imports; what is made remembers its arguments."""
     def made(*args, **kwargs):
         return SimpleNamespace(args=args, **kwargs)
-    names = {"launch": ["LaunchDescription"], "launch.actions": ["DeclareLaunchArgument", "OpaqueFunction"],
+    names = {"launch": ["LaunchDescription"],
+             "launch.actions": ["DeclareLaunchArgument", "OpaqueFunction", "PopLaunchConfigurations",
+                                "PushLaunchConfigurations"],
              "launch_ros": [], "launch_ros.actions": ["Node"], "launch_ros.parameter_descriptions": ["ParameterValue"],
              "ament_index_python": [], "ament_index_python.packages": []}
     modules = {name: ModuleType(name) for name in names}
