@@ -45,8 +45,8 @@ SETTINGS = (
     Setting("max_hands", 2, "Most hands that are followed at a time.", low=1, high=6, live=True),
     Setting("detection_threshold", 0.5, "Probability, by detector and pose network together, from which a "
             "new hand is taken up.", low=0.01, high=1.0, live=True),
-    Setting("presence_threshold", 0.5, "Probability from which a hand that is followed still counts as "
-            "one.", low=0.01, high=1.0, live=True),
+    Setting("presence_threshold", 0.5, "Probability by the pose network from which a hand counts as one, a new "
+            "one as well as one that is followed.", low=0.01, high=1.0, live=True),
     Setting("detect_every_s", 0.5, "While some, but fewer than max_hands are followed, time between two looks at the "
             "whole image; 0: at every image, as while none is.", unit="s", low=0.0, high=10.0, live=True),
     Setting("hand_length_m", 0.186, "Length of the hand, wrist's crease to the end of the middle finger: sets the "

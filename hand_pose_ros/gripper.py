@@ -68,8 +68,8 @@ _MAPPING = ("scale", "axes", "rotate", "aperture_closed", "aperture_open", "grip
 _CAMERA_JUMPED = "the camera's place jumped in TF"
 LEAP_M, LEAP_RAD = 0.1, 1.0
 """A hand that was too fast and is still this far from where it steered last, nearer to where it leapt, has leapt: time
-makes no way of it. Less may be the tremble of a late stamp. One that was lost for longer than ``stale_s`` and comes
-back farther off may be another person's."""
+makes no way of it. Less may be the tremble of a late stamp. One that images did not have for longer than ``stale_s``
+and that comes back farther off may be another person's."""
 _LEAPT = ("the hand jumped", "the hand flipped")
 _NOT_NEW = ("stale image", "repeated image")
 _USABLE = (JointState.VISIBLE, JointState.SELF_OCCLUDED, JointState.OBJECT_OCCLUDED)
@@ -258,6 +258,7 @@ class TeleopState:
     last_wrist: np.ndarray | None = None
     last_camera: tuple[np.ndarray, np.ndarray] | None = None       # R_base_camera, t_base_camera of that image
     leapt: tuple[str, np.ndarray, np.ndarray] | None = None        # why an image since was refused, its palm and wrist
+    absent: bool = False                           # an image since its last usable one did not have the operator's hand
     length_m: float = 0.0                          # of the operator's hand, as last followed
     source: ScaleSource = ScaleSource.NONE         # and who had told that
     ways: tuple[tuple[int, Target, Target], ...] = ()      # time, where the arm was sent, where it was: last LAG_S
@@ -332,7 +333,8 @@ def step(state: TeleopState, observation: Observation | None, now_ns: int, confi
         if hand is not None and state.closed and away_s > max(REARM_S, config.stale_s):     # hold_s may be longer
             state = replace(_open_clutch(state), armed=False, lost_reason="", stamp_ns=observation.stamp_ns)
             return state, Command(Phase.IDLE, withheld=f"{OPENED}the hand was away for {away_s:.1f} s")
-        state = replace(state, lost_reason=reason, leapt=_leapt(state, observation, hand, reason))
+        absent = hand is None and (state.absent or not any(h.track_id == state.operator for h in observation.hands))
+        state = replace(state, lost_reason=reason, leapt=_leapt(state, observation, hand, reason), absent=absent)
         if not reason.startswith(_NOT_NEW):
             state = replace(state, stamp_ns=observation.stamp_ns)
             state = _clutch(state, observation, hand, config, inputs)
@@ -457,7 +459,7 @@ def _usable_hand(state: TeleopState, observation: Observation, now_ns: int, conf
             return None, f"{_LEAPT[1]} ({turn / gap:.0f} rad/s)"
         # A tracker gives a hand that appears near where one was lost its number, whosever it is.
         away_s = (observation.stamp_ns - state.seen_ns) * 1e-9
-        if config.stale_s < away_s <= REARM_S and (way > LEAP_M or turn > LEAP_RAD):
+        if state.absent and config.stale_s < away_s <= REARM_S and (way > LEAP_M or turn > LEAP_RAD):
             return None, (f"{_LEAPT[0 if way > LEAP_M else 1]}: lost for {away_s:.2f} s, it came back {way:.2f} m and "
                           f"{turn:.1f} rad away")
         if state.leapt is not None and _is_still_there(state, hand):

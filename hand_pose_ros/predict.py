@@ -37,17 +37,19 @@ def add_arguments(parser) -> None:
     parser.add_argument("--boxes", metavar="ANNOTATIONS", help="run the pose network alone on the boxes of this file")
     parser.add_argument("--cameras", metavar="ANNOTATIONS", help="take K from this file where it has one")
     parser.add_argument("--min-score", type=limits.number(0, 1), default=0.5,
-                        help="probability below which nothing is a hand, 0 to 1; with --boxes all are")
+                        help="probability below which nothing is a hand, also of those followed in a video, 0 to 1; "
+                        "with --boxes all are")
     configs.add_arguments(parser, SETTINGS, {"pose_model": POSE_MODEL})
+    parser.set_defaults(presence_threshold=None)            # not above --min-score, unless it is given
 
 
 def main(args) -> int:
     """Predict and write; returns 1 if some picture could not be read (its line then has an error and no hands)."""
-    settings, least = configs.from_arguments(args), max(args.min_score, 0.01)
-    presence = settings.presence_threshold
-    settings = dataclasses.replace(
-        settings, detection_threshold=least, metric_without_calibration=True,
-        presence_threshold=presence if presence != configs.Config().presence_threshold else min(presence, least))
+    least = max(args.min_score, 0.01)
+    if args.presence_threshold is None:
+        args.presence_threshold = min(configs.Config().presence_threshold, least)
+    settings = configs.from_arguments(args)
+    settings = dataclasses.replace(settings, detection_threshold=least, metric_without_calibration=True)
     source = Path(args.images)
     film = source.suffix.lower() in VIDEOS
     if not source.exists():

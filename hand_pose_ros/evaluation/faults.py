@@ -80,7 +80,7 @@ def of_missed(frame: Frame, truth: TruthHand, answers: Sequence[Predicted], take
 
     frame: the picture. answers: the hands that were given for it; taken: numbers of those that belong to other labelled
     hands. chain: the pipeline.Pipeline. Returns a sentence that starts with one of: "one answer for two hands", "answer
-    beside", "detector", "not looked at", "evidence", "pose".
+    beside", "detector", "not looked at", "evidence", "presence", "pose".
     """
     near = [(metrics.box_iou(truth.tight_box, box), k in taken) for k, a in enumerate(answers)
             if (box := _box(a)) is not None]
@@ -108,6 +108,8 @@ def of_missed(frame: Frame, truth: TruthHand, answers: Sequence[Predicted], take
     told = f"detector {score:.2f}, presence {pose.presence:.2f}, joints {confidence(pose).mean():.2f}"
     if p < config.detection_threshold:
         return f"evidence: p {p:.2f} of {told}"
+    if pose.presence < config.presence_threshold:
+        return f"presence: {pose.presence:.2f} < {config.presence_threshold:.2f} ({told})"
     return f"pose: p {p:.2f} ({told}), joints lie elsewhere or another hand was preferred"
 
 

@@ -32,6 +32,12 @@ class _Exchange(nn.Module):
         self.fuse = nn.ModuleDict({str(o): nn.ModuleList(_resample(widths, i, o) for i in range(len(widths)))
                                    for o in outputs})
 
+    def _load_from_state_dict(self, state, prefix, *others):
+        for name in [name for name in state if name.startswith(f"{prefix}fuse.")]:
+            if name[len(prefix):].split(".")[1] not in self.fuse:       # of before these were left out
+                del state[name]
+        super()._load_from_state_dict(state, prefix, *others)
+
     def forward(self, maps):
         maps = [branch(x) for branch, x in zip(self.branches, maps)]
         fused = []

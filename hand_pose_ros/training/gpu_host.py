@@ -108,6 +108,7 @@ def _check(args) -> str:
     from hand_pose_ros.training import loop
     from hand_pose_ros.training.train import initial_weights
     chosen = settings.load(settings.find(args.settings))
+    loop.check_begun(args.state, chosen)
     begun = loop.is_begun(args.state)
     loop.prepare(chosen, None if begun else initial_weights(args.from_model, chosen)[0], begun)
     return "crops" if chosen.kind == "pose" else "frames"

@@ -165,10 +165,7 @@ class Trainer:
         """The inverse of ``state``; settings that differ are those of now from here on, and are logged. Raises
         ModelError if it belongs to another network, other frozen parts or another optimizer."""
         before, now = state["settings"], self.settings.as_dict()
-        for name in ("architecture", "options", "frozen", "optimizer"):
-            if before.get(name) != now[name]:
-                raise ModelError(f"the checkpoint in {self.folder} is of {name} {before.get(name)}, the settings say "
-                                 f"{now[name]}: use another --out folder; --from-model takes weights along")
+        _refuse_another(before, self.settings, self.folder)
         old, new = ({**values, **values["augmentation"], "augmentation": None} for values in (before, now))
         for name, value in new.items():
             if old.get(name) != value:
@@ -400,6 +397,27 @@ class Trainer:
             begin = b"" if file.read() in (b"", b"\n") else b"\n"                       # the line before was cut off
             file.write(begin + json.dumps(line).encode() + b"\n")
         _log.info("%s", json.dumps(line))
+
+
+def check_begun(folder: str | Path, settings: Settings) -> None:
+    """Raises ModelError if the checkpoint in ``folder`` is of another network, other frozen parts or another optimizer
+    than the settings; of none that can be read nothing is said here."""
+    for before in (False, True):
+        try:
+            state = _of_today(checkpoint.load(Path(folder) / CHECKPOINT, before))
+        except ModelError:
+            continue
+        if isinstance(state, dict) and "settings" in state:
+            return _refuse_another(state["settings"], settings, folder)
+
+
+def _refuse_another(before: dict, settings: Settings, folder: str | Path) -> None:
+    now = settings.as_dict()
+    for name in ("architecture", "options", "frozen", "optimizer"):
+        if before.get(name) != now[name]:
+            raise ModelError(f"the checkpoint in {folder} is of {name} {before.get(name)}, the settings say "
+                             f"{now[name]}: use another --out folder (gpu-train: --state), --from-model takes weights "
+                             "along; or settings that say the same")
 
 
 def _of_today(state):

@@ -196,7 +196,8 @@ def test_a_video_is_followed_over_time(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("presence, words, hands", [
     (0.55, (), 5), (0.55, ("--min-score", "0.9"), 1), (0.3, (), 0), (0.3, ("--min-score", "0.2"), 5),
-    (0.3, ("--min-score", "0.2", "--presence-threshold", "0.4"), 0)])
+    (0.3, ("--min-score", "0.2", "--presence-threshold", "0.4"), 0),
+    (0.45, ("--min-score", "0.2", "--presence-threshold", "0.5"), 0)])
 def test_the_least_score_is_that_of_followed_hands_too(tmp_path, monkeypatch, presence, words, hands):
     """A new hand's score is what both networks say together; a followed one's its presence."""
     writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 20, (80, 60))

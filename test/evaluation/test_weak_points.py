@@ -137,7 +137,7 @@ def test_why_a_hand_was_missed():
         return faults.of_missed(frame, truth, answers, taken, changed, config).split(":")[0]
 
     assert reason(0.01) == "detector" and reason(0.1) == "detector"
-    assert reason(0.2, presence=0.01) == "evidence"
+    assert reason(0.2, presence=0.01) == "evidence" and reason(0.95, presence=0.4) == "presence"
     assert reason(0.9, count=20) == "not looked at"
     assert reason(0.9) == "pose"
     shifted = truth.box + np.tile((0.5 * truth.size_px, 0), 2)

@@ -132,3 +132,14 @@ def test_everything_that_is_learnt_gets_a_gradient(name, options):
     raw = network.raw(pictures(2, 96, 96) if networks.kind(name) == "pose" else pictures(2, 96, 128))
     sum((value.float().sum() for value in (raw.values() if isinstance(raw, dict) else [raw]))).backward()
     assert not [n for n, p in network.named_parameters() if p.grad is None]
+
+
+def test_hrnet_takes_weights_of_before_what_learnt_nothing_was_left_out():
+    network = make("pose_hrnet", SMALL["pose_hrnet"][0])
+    old = network.state_dict()
+    old["backbone.stages.2.0.fuse.1.0.0.0.weight"] = torch.zeros(16, 8, 3, 3)
+    again = make("pose_hrnet", SMALL["pose_hrnet"][0])
+    again.load_state_dict(old)
+    assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), again.state_dict().values()))
+    with pytest.raises(RuntimeError, match="Unexpected"):
+        again.load_state_dict({**old, "backbone.stages.2.0.other": torch.zeros(1)})

@@ -135,3 +135,13 @@ def test_what_is_wrong_is_said_before_anything_is_rendered(tmp_path, monkeypatch
     monkeypatch.setattr(gpu_host, "_render", lambda args, log: pytest.fail("rendered"))
     with pytest.raises(HandPoseError, match=error):
         gpu_host.main(arguments(*more, "--state", tmp_path / "s", "--shards", tmp_path))
+
+
+def test_a_state_of_another_optimizer_is_refused_before_anything_is_rendered(tmp_path, monkeypatch):
+    chosen = gpu_host.settings.load(gpu_host.settings.find("pose_light"))
+    state = {"settings": {**chosen.as_dict(), "optimizer": "muon"}}
+    (tmp_path / "s").mkdir()
+    torch.save(state, tmp_path / "s" / "last.pt")
+    monkeypatch.setattr(gpu_host, "_render", lambda args, log: pytest.fail("rendered"))
+    with pytest.raises(HandPoseError, match="is of optimizer muon, the settings say adamw: .*gpu-train: --state"):
+        gpu_host.main(arguments("pose_light", "--state", tmp_path / "s", "--shards", tmp_path))
