@@ -28,7 +28,7 @@ import numpy as np
 
 from . import camera as cameras
 from . import imaging, messages, resources
-from .bag_salvage import records, salvage, zstd
+from .bag_salvage import DAMAGE, records, salvage, zstd
 from .errors import DataError, FrameError, HandPoseError
 from .frames import quaternion, rotation_of_quaternion
 from .types import Camera, Frame, Hand
@@ -333,8 +333,7 @@ class BagReader:
         from rosbags.rosbag2.errors import ReaderError
         from rosbags.rosbag2.reader import Reader
 
-        damaged = (ReaderError, OSError, ValueError, struct.error, LookupError, TypeError, MemoryError, OverflowError,
-                   EOFError, RuntimeError, zstd().ZstdError)
+        damaged = (*DAMAGE, zstd().ZstdError, ReaderError, LookupError, TypeError, MemoryError, OverflowError)
         for path in [file for given in self.paths for file in storage_files(given, self.problems)]:
             plain = self._whole(self._decompressed(path))
             try:
@@ -662,7 +661,7 @@ class BagReader:
         """Camera of a camera_info message, with the image's frame; the same bytes give the same object. None (and a
         word) if it is unusable. stray: it is neither named nor beside the image, so it may be another camera's."""
         frame_id = image.message.header.frame_id
-        key = (info.raw[12:], frame_id, width, height, rectified)
+        key = (info.raw[12:], frame_id, width, height, rectified, stray)
         if key not in self._cameras:
             self._cameras[key] = None
             try:

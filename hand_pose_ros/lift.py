@@ -71,9 +71,8 @@ def lift(crop: Crop, pose: CropPose, camera: Camera, hand_length_m: float = ADUL
 
     hand_length_m with its origin (ASSUMED or CALIBRATED_HAND) sets the scale and its uncertainty. depth: (H, W)
     metres, registered to the image; used if the camera is calibrated and it agrees with the hand, and then scale_source
-    says DEPTH. joints_m is
-    NaN (and scale_source NONE) if the fit is degenerate or behind the camera, or the camera is not calibrated and
-    metric_when_uncalibrated is not set; joints_px and joints_rel_m are given all the same.
+    says DEPTH. joints_m is NaN (and scale_source NONE) if the fit is degenerate or behind the camera, or the camera is
+    not calibrated and metric_when_uncalibrated is not set; joints_px and joints_rel_m are given all the same.
     """
     rays = crops.rays(crop, pose.uv)
     X = pose.xyz.astype(np.float64)

@@ -1,4 +1,5 @@
-"""Types of command line options with limits: argparse then names the option, the value and what is allowed, exit 2."""
+"""Types of command line options with limits: argparse then names the option, the value and what is allowed, exit 2; and
+numbers that torchrun sets."""
 from __future__ import annotations
 
 import argparse

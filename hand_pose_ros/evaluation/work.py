@@ -26,6 +26,7 @@ from .. import annotate, runtimes
 from .. import camera as cameras
 from ..bags import IMAGE, BagReader, BagWriter
 from ..config import Config
+from ..detect import letterbox
 from ..errors import DataError, FrameError
 from ..imaging import write_picture
 from ..messages import ArrayInfo, is_metric, read_array
@@ -307,7 +308,7 @@ class _Recording:
                                           float(round(rate, 3 if rate < 65 else 0)), self._size)
             if not self._video.isOpened():
                 raise DataError(f"{path}: this OpenCV cannot write MP4; run again with --no-video")
-        self._video.write(drawn if (width, height) == self._size else _fitted(drawn, self._size))
+        self._video.write(drawn if (width, height) == self._size else letterbox(drawn, self._size[::-1])[0])
         self._filmed += 1
 
     def close(self) -> None:
@@ -329,17 +330,6 @@ class _Recording:
 
     def _video_path(self) -> Path:
         return next(path for path in outputs(self._unit, self._run) if path.suffix == ".mp4")
-
-
-def _fitted(drawn: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The picture within size (width, height), black beside: a video has one size, a camera may change its mode."""
-    scale = min(size[0] / drawn.shape[1], size[1] / drawn.shape[0])
-    small = cv2.resize(drawn, (max(1, round(scale * drawn.shape[1])), max(1, round(scale * drawn.shape[0]))),
-                       interpolation=cv2.INTER_AREA)
-    whole = np.zeros((size[1], size[0], 3), np.uint8)
-    top, left = (size[1] - small.shape[0]) // 2, (size[0] - small.shape[1]) // 2
-    whole[top:top + small.shape[0], left:left + small.shape[1]] = small
-    return whole
 
 
 def _run_frames(frames: Iterator[tuple[Frame, int]], unit: dict[str, Any], run: dict[str, Any], count: int,

@@ -15,6 +15,7 @@ from hand_pose_ros import camera as cameras
 from hand_pose_ros import crop as crops
 from hand_pose_ros import imaging
 from hand_pose_ros.errors import DataError, FrameError
+from hand_pose_ros.evaluation.metrics import share_inside
 from hand_pose_ros.predict import labelled_box
 from hand_pose_ros.skeleton import joint_centres
 from hand_pose_ros.training import detector_samples, pose_samples, shards
@@ -225,7 +226,8 @@ def detector_on_samples(network, samples: dict, batch: int = 32) -> dict:
 
 
 def detector_on_photographs(network, photographs: Photographs, size: tuple[int, int]) -> dict:
-    """By set: recall (%) at score 0.5 and IoU 0.3, false hands in exhaustive images, side (%)."""
+    """By set: recall (%) at score 0.5 and IoU 0.3, false hands in exhaustive images but for their ignored regions, side
+    (%)."""
     from hand_pose_ros import detect
 
     def run(batch):
@@ -253,17 +255,11 @@ def detector_on_photographs(network, photographs: Photographs, size: tuple[int, 
                     row["side"].append(100.0 * (right == (hand["handedness"] == "right")))
         if record.get("exhaustive"):
             ignored = [(x, y, x + w, y + h) for x, y, w, h in record.get("ignore", ())]
-            row["false"].append(sum(j not in used and not any(_share_within(a.box, one) > 0.5 for one in ignored)
+            row["false"].append(sum(j not in used and not any(share_inside(a.box, one) > 0.5 for one in ignored)
                                     for j, a in enumerate(answers)))
     return {name: {"images": len(row.pop("images")),
                    **{k: float(np.sum(v) if k == "false" else np.mean(v)) for k, v in row.items()}}
             for name, row in sorted(rows.items())}
-
-
-def _share_within(box: np.ndarray, outer: tuple) -> float:
-    """Share of a box's area that lies in another: x0, y0, x1, y1 px."""
-    low, high = np.maximum(box[:2], outer[:2]), np.minimum(box[2:], outer[2:])
-    return float(np.prod(np.maximum(high - low, 0.0)) / max(np.prod(box[2:] - box[:2]), 1e-9))
 
 
 def _answer(network: torch.nn.Module, images: torch.Tensor):

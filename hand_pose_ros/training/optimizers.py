@@ -12,7 +12,11 @@ what reads an image, a place, or the outputs."""
 
 
 class Optimizers:
-    """The optimizers of one network, each of its own parameters. Make it with ``build``."""
+    """The optimizers of one network, each of its own parameters. Make it with ``build``.
+
+    twins: kernels (O, I, h, w) or (O, I) of the network, each with the matrix (O, columns) of the same memory that
+    stands for it in an optimizer and gets its gradient before each step.
+    """
 
     def __init__(self, parts: list[torch.optim.Optimizer], twins: list[tuple[nn.Parameter, nn.Parameter]] = ()):
         self.parts, self._twins = parts, twins

@@ -240,6 +240,16 @@ def test_a_camera_that_changes_its_mode_has_one_video(tmp_path):
     assert pictures[1].min() > 180 and pictures[2][:, :10].max() < 40               # beside a narrower one: black
 
 
+def test_recorded_hands_of_another_definition_are_named(tmp_path, monkeypatch):
+    def lacking(message):
+        raise AttributeError("'HandPose21Array' object has no attribute 'dropped'")
+
+    monkeypatch.setattr(work, "read_array", lacking)
+    unit = {"paths": [str(bag(tmp_path / "hand.mcap", 3))], "recorded": "/truth/hands"}
+    with pytest.raises(DataError, match="/truth/hands holds hands of another definition.*'dropped'.*again"):
+        work.RecordedHands(unit)
+
+
 def test_changed_pictures_and_labels_are_done_again(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "IMAGES_PER_UNIT", 2)
     folder, done = data(tmp_path / "set", 4), done_units(monkeypatch)

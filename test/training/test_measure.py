@@ -13,7 +13,7 @@ from hand_pose_ros.camera import project
 from hand_pose_ros.skeleton import joint_centres
 from hand_pose_ros.training import checkpoint, detector_samples, loop, measure, settings
 from hand_pose_ros.training.batches import collate
-from hand_pose_ros.types import Camera
+from hand_pose_ros.types import Camera, Detection
 
 KINDS = {"pose": {"architecture": "pose_light", "options": {"width": 0.4, "neck": 16}, "size": [64, 64]},
          "detector": {"architecture": "detector_light", "options": {"width": 0.5, "neck": 16}, "size": [96, 128]}}
@@ -287,3 +287,16 @@ def test_recall_and_false_hands_of_a_detector_by_hand():
     assert half["recall"] == 0 and half["false"] == 100
     assert detector([hand], [hand, (80, 50, 120, 90)])["false"] == 100
     assert detector([], [hand])["false"] == 100
+
+
+def test_a_hand_in_an_ignored_region_is_no_false_one(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((120, 160, 3), 90, np.uint8))
+    found = [Detection(np.array([x, 20.0, x + 30, 60.0]), 0.9, 0.9, np.array([0.0, -1.0])) for x in (10.0, 90.0)]
+    monkeypatch.setattr("hand_pose_ros.detect.Detector", lambda run, size: lambda image, min_score: found)
+
+    def false(**more):
+        (tmp_path / "annotations.jsonl").write_text(json.dumps({
+            "image": "a.png", "dataset": "d", "exhaustive": True, "width": 160, "height": 120, "hands": [], **more}))
+        return measure.detector_on_photographs(None, measure.Photographs(tmp_path), (96, 128))["d"]["false"]
+    assert false() == 2 and false(ignore=None) == 2
+    assert false(ignore=[[80, 10, 60, 80]]) == 1 and false(ignore=[[110, 10, 60, 80]]) == 2        # a third of it
