@@ -19,8 +19,9 @@ command was not given. What is safe is decided here and nowhere else:
  * an arm that does not follow its target, or of which nobody knows where it is, opens the clutch: else it would jump
    after the hand once it is released; so does a camera that is given another place, and the hand with it;
  * a lost hand first holds (brakes at the acceleration limit), then the command stops and the clutch opens;
- * closing the clutch moves nothing: the target starts from where it is, and the gripper gets no command, so that what
-   it holds stays held, until thumb and index move; from its own opening it then goes their way (``gripper_takeover``);
+ * closing the clutch moves nothing: the tool must stand, the target starts from there, and the gripper gets no command,
+   so that what it holds stays held, until thumb and index move; from its own opening it then goes their way
+   (``gripper_takeover``);
  * the gripper is sent nothing outside ``gripper_closed_m`` to ``gripper_open_m``, but on its way back from a measured
    opening beyond them;
  * the emergency stop is latched until a reset, and the reset leaves the clutch open.
@@ -40,12 +41,16 @@ from .frames import rotation_from_vector, rotation_vector, wrist_rotation
 from .skeleton import KNUCKLES
 from .types import Hand, JointState, ScaleSource
 
-PINCH_JOINTS = (4, 8)
+PINCH_JOINTS = (3, 4, 7, 8)
+"""The tips, and the joints before them, along whose bones the tips on the skin lie."""
 PALM_JOINTS = (0,) + KNUCKLES
 LAG_S = 1.0
 """An arm may be where it was sent this long ago."""
 STANDS_M, STANDS_RAD = 0.005, 0.02
 """Motion within LAG_S below which an arm stands."""
+STEADY_S = 0.2
+"""The tool must have stood for so long, as far as is known, before anything is sent that starts from its place: where
+it is while it moves is not where it was sent, and one look at TF may be another robot's."""
 OPENED = "clutch opened: "
 """What the reason begins with when the robot, not the hand, ends the motion."""
 OPERATOR_MARGIN_M = 0.1
@@ -185,7 +190,7 @@ class Observation:
 class Inputs:
     """What people and the robot say beside the hand itself."""
 
-    clutch: bool = False                           # level of the clutch topic or service (clutch='topic')
+    clutch: bool | None = None                     # level of the clutch topic or service; None: nobody says (any more)
     emergency_stop: bool = False
     reset: bool = False                            # ends a latched emergency stop
     robot: str = ""                                # why it is not known where the arm is; "": it is, or there is none
@@ -240,6 +245,7 @@ class TeleopState:
     stamp_ns: int = 0                              # of the newest observation used
     stopped: bool = False                          # emergency stop latched
     armed: bool = False                            # the clutch was seen open since start, loss or stop
+    stands: tuple[int, Target] | None = None       # since when the tool has been where: while the clutch is open
     closed: bool = False
     operator: int = 0                              # track id; 0: nobody
     seen_ns: int = 0                               # stamp of the operator's last usable hand
@@ -252,6 +258,7 @@ class TeleopState:
     hand: OneEuroState | None = None               # filtered (6,): palm position and rotation vector from the latch
     opening: OneEuroState | None = None            # filtered normalised opening
     wish: Target | None = None                     # where the target should go, before limits
+    turn_left: np.ndarray | None = None            # (3,) rotation vector from target to wish, beyond half a turn too
     shown: float | None = None                     # opening of the hand, 0..1, after the backlash
     wish_gripper_m: float | None = None            # None while thumb and index have not moved
     last_palm: np.ndarray | None = None            # (3,) and (3, 3) raw in the camera frame, for the speed checks
@@ -297,19 +304,24 @@ def step(state: TeleopState, observation: Observation | None, now_ns: int, confi
     """
     went_back = state.now_ns is not None and now_ns < state.now_ns
     if went_back:                                       # also while stopped: stamps start anew
-        state = replace(_open_clutch(state), armed=False, stamp_ns=0, now_ns=now_ns)
+        state = replace(_open_clutch(state), armed=False, stamp_ns=0, now_ns=now_ns, stands=None)
+    stay = None
     if inputs.emergency_stop:
-        state = replace(_open_clutch(state), stopped=True, armed=False, now_ns=now_ns,
-                        target=replace(state.target, velocity=np.zeros(3), turn=np.zeros(3)))
+        if state.closed:
+            stay = _told_to_stay(_remember(state, inputs.measured, now_ns), config)
+        state = replace(_open_clutch(state), stopped=True, armed=False, now_ns=now_ns)
     elif state.stopped and inputs.reset:
         state = replace(state, stopped=False)
     if state.stopped:
-        return replace(state, now_ns=now_ns), Command(Phase.STOP, withheld="emergency stop: waiting for a reset")
+        return replace(state, now_ns=now_ns, stands=None), Command(
+            Phase.STOP, target=stay, withheld="emergency stop: waiting for a reset")
 
     if went_back:
         return state, Command(Phase.IDLE, withheld="the clock went back: clutch opened")
     dt = 0.0 if state.now_ns is None else (now_ns - state.now_ns) * 1e-9
     state = replace(state, now_ns=now_ns)
+    if not state.closed:
+        state = replace(state, stands=_stands(state, now_ns))
 
     if state.closed:
         state = _remember(state, inputs.measured, now_ns)
@@ -339,7 +351,9 @@ def step(state: TeleopState, observation: Observation | None, now_ns: int, confi
             state = replace(state, stamp_ns=observation.stamp_ns)
             state = _clutch(state, observation, hand, config, inputs)
     if config.clutch == "topic" and not inputs.clutch:
-        state = replace(_open_clutch(state) if state.closed else state, armed=True, hint="~/clutch says false")
+        said = inputs.clutch is False
+        state = replace(_open_clutch(state) if state.closed else state, armed=said,
+                        hint="~/clutch says false" if said else "~/clutch must say false, then true")
 
     if not state.closed:
         waits = reason or state.hint
@@ -400,13 +414,36 @@ def _has_stopped(state: TeleopState, config: TeleopConfig) -> str:
         f"{config.max_following_turn_rad:g}); has it stopped?")
 
 
-def _standing_at(state: TeleopState) -> Target | None:
-    """Where the arm has stood for LAG_S, with no speed; None if it moved."""
+def _told_to_stay(state: TeleopState, config: TeleopConfig) -> Target | None:
+    """Where an arm on poses is told to stay at a stop, so that it does not go on to its last target: where it is, if it
+    is on the way there or stands. None if it is not known."""
+    if not state.ways or _has_stopped(state, config):
+        return _standing_at(state) if state.ways else None
     now = state.ways[-1][2]
-    moved = max(float(np.linalg.norm(now.position - measured.position)) for _, _, measured in state.ways)
-    turned = max(float(np.linalg.norm(rotation_vector(now.rotation @ measured.rotation.T)))
-                 for _, _, measured in state.ways)
-    return Target(now.position, now.rotation) if moved < STANDS_M and turned < STANDS_RAD else None
+    return Target(now.position, now.rotation)
+
+
+def _stands(state: TeleopState, now_ns: int) -> tuple[int, Target]:
+    """Since when the tool has been where it is, by ``resync``."""
+    now = state.target
+    if state.stands is not None and _is_near(now, state.stands[1]):
+        return state.stands
+    return now_ns, now
+
+
+def _is_near(one: Target, other: Target) -> bool:
+    """Whether two places are one for an arm that stands."""
+    return bool(np.linalg.norm(one.position - other.position) < STANDS_M
+                and np.linalg.norm(rotation_vector(one.rotation @ other.rotation.T)) < STANDS_RAD)
+
+
+def _standing_at(state: TeleopState) -> Target | None:
+    """Where the arm has stood for LAG_S or since the clutch closed, with no speed; None if it moved, or was not looked
+    at for STEADY_S."""
+    now = state.ways[-1][2]
+    if (state.ways[-1][0] - state.ways[0][0]) * 1e-9 < STEADY_S:
+        return None
+    return Target(now.position, now.rotation) if all(_is_near(now, was) for _, _, was in state.ways) else None
 
 
 def _usable_hand(state: TeleopState, observation: Observation, now_ns: int, config: TeleopConfig
@@ -557,7 +594,7 @@ def _clutch(state: TeleopState, observation: Observation, hand: Hand | None, con
     """Opens or closes the clutch by what this observation shows."""
     stamp = observation.stamp_ns
     if hand is None:
-        return state
+        return _let_go(state, observation, config) if state.closed else state
     if not state.closed and state.operator != hand.track_id:       # a new candidate starts from nothing
         state = replace(state, operator=hand.track_id, held_since_ns=None, signaller=0,
                         armed=state.armed and config.clutch == "topic")
@@ -568,9 +605,11 @@ def _clutch(state: TeleopState, observation: Observation, hand: Hand | None, con
                     last_camera=(observation.R_base_camera, observation.t_base_camera), length_m=hand.hand_length_m,
                     source=hand.scale_source)
     if config.clutch == "topic":
-        if inputs.clutch and not state.armed:
+        if not inputs.clutch or state.closed:
+            return state
+        if not state.armed:
             return replace(state, hint="~/clutch must say false once")
-        return _close_clutch(state, hand, observation, config) if inputs.clutch and not state.closed else state
+        return _close_clutch(state, hand, observation, config)
 
     shower = hand
     if config.clutch == "other_hand":
@@ -597,6 +636,23 @@ def _clutch(state: TeleopState, observation: Observation, hand: Hand | None, con
     if (stamp - state.held_since_ns) * 1e-9 >= config.clutch_hold_s:
         return _close_clutch(state, hand, observation, config)
     return replace(state, hint="gesture seen, hold it still")
+
+
+def _let_go(state: TeleopState, observation: Observation, config: TeleopConfig) -> TeleopState:
+    """The closed clutch after an image whose steering hand cannot be used: its gesture may have ended all the same.
+
+    A fist hides thumb and index; and the hand that signals is another one. A steering hand that is not seen at all, or
+    not well enough to tell, is lost, which has its own policy.
+    """
+    if config.clutch == "topic":
+        return state
+    wanted = state.signaller if config.clutch == "other_hand" else state.operator
+    shower = next((h for h in observation.hands if h.track_id == wanted), None)
+    seen = shower is not None and not fault(shower, config, gestures.JOINTS[config.clutch_gesture])
+    if not seen and config.clutch == "gesture":
+        return state
+    return _kept_closed(state, gestures.shows(config.clutch_gesture, shower.joints_rel_m) if seen else False,
+                        observation.stamp_ns, config)
 
 
 def _signalling_hand(state: TeleopState, observation: Observation, hand: Hand, config: TeleopConfig
@@ -628,17 +684,21 @@ def _kept_closed(state: TeleopState, shown: bool | None, stamp: int, config: Tel
 
 def _close_clutch(state: TeleopState, hand: Hand, observation: Observation, config: TeleopConfig) -> TeleopState:
     """Ties the hand where it is to the target where it is, so that closing moves nothing."""
+    since_ns, _ = state.stands
+    if (state.now_ns - since_ns) * 1e-9 < STEADY_S:
+        return replace(state, hint="the tool moves, or its place in TF jumps: the clutch closes when it stands")
     R, t = observation.R_base_camera, observation.t_base_camera
     resting = replace(state.target, velocity=np.zeros(3), turn=np.zeros(3))
     latch = _Latch(R @ _palm(hand) + t, R @ _wrist(hand), resting, hand.is_right, _mapping(config))
     return replace(state, closed=True, operator=hand.track_id, latch=latch, target=resting, hand=None, opening=None,
-                   shown=None, wish=resting, wish_gripper_m=None, held_since_ns=None, gone_since_ns=None, hint="")
+                   shown=None, wish=resting, turn_left=None, wish_gripper_m=None, held_since_ns=None,
+                   gone_since_ns=None, hint="")
 
 
 def _open_clutch(state: TeleopState) -> TeleopState:
     return replace(state, closed=False, operator=0, signaller=0, latch=None, hand=None, opening=None, shown=None,
-                   ways=(), wish=None, wish_gripper_m=None, held_since_ns=None, gone_since_ns=None, last_palm=None,
-                   last_wrist=None, leapt=None, hint="",
+                   ways=(), stands=None, wish=None, turn_left=None, wish_gripper_m=None, held_since_ns=None,
+                   gone_since_ns=None, last_palm=None, last_wrist=None, leapt=None, hint="",
                    target=replace(state.target, velocity=np.zeros(3), turn=np.zeros(3)))
 
 
@@ -708,10 +768,15 @@ def _move(state: TeleopState, now_ns: int, dt: float, config: TeleopConfig) -> t
     dt = min(dt, config.stale_s)                                   # a long gap is not a licence for a long jump
     wish = state.target if lost or state.wish is None else state.wish
     low, high = np.array(config.workspace_min_m), np.array(config.workspace_max_m)
-    goal = np.clip(wish.position, np.minimum(low, state.target.position), np.maximum(high, state.target.position))
-    position, velocity = _approach(state.target.position, state.target.velocity, goal, dt, config.speed_m_s,
-                                   config.acceleration_m_s2, brake=lost)
+    low, high = np.minimum(low, state.target.position), np.maximum(high, state.target.position)
+    position, velocity = _approach(state.target.position, state.target.velocity, np.clip(wish.position, low, high), dt,
+                                   config.speed_m_s, config.acceleration_m_s2, brake=lost)
+    # An acceleration that was lowered on the way is no reason to leave the workspace.
+    velocity = np.where((position < low) | (position > high), 0.0, velocity)
+    position = np.clip(position, low, high)
     error = rotation_vector(wish.rotation @ state.target.rotation.T)
+    if state.turn_left is not None and not lost:                   # the way that the hand went, however far ahead it is
+        error = _nearest_branch(error, state.turn_left)
     turned, turn = _approach(np.zeros(3), state.target.turn, error, dt, config.turn_rad_s,
                              config.turn_acceleration_rad_s2, brake=lost)
     target = Target(position, rotation_from_vector(turned) @ state.target.rotation, velocity, turn)
@@ -721,7 +786,7 @@ def _move(state: TeleopState, now_ns: int, dt: float, config: TeleopConfig) -> t
     if not lost and state.wish_gripper_m is not None:
         most = config.gripper_speed_m_s * dt
         gripper += float(np.clip(state.wish_gripper_m - gripper, -most, most))
-    state = replace(state, target=target, gripper_m=gripper)
+    state = replace(state, target=target, gripper_m=gripper, turn_left=state.turn_left if lost else error - turned)
     phase, note = (Phase.HOLD, f"holding: {reason}") if lost else (Phase.FOLLOW, "")
     return state, Command(phase, None if state.wish_gripper_m is None else gripper, config.gripper_effort, target, note)
 

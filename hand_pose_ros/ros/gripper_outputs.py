@@ -84,6 +84,14 @@ class TopicOutput:
         self._publisher.publish(fill(self._kind, self._type(), joint, position, effort, stamp, self._point))
         return ""
 
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Topics that it publishes."""
+        return (self._publisher.topic_name,)
+
+    def settle(self) -> None:
+        """Nothing is owed: each command was sent."""
+
     def stop(self) -> None:
         """Nothing to take back: a position controller holds the last position."""
 
@@ -91,12 +99,15 @@ class TopicOutput:
 class ActionOutput:
     """Sends goals, each replacing the one before, and cancels the last one when told to stop."""
 
+    topics = ()
+
     def __init__(self, node: Any, kind: str, name: str, client_type: Any = None) -> None:
         if client_type is None:
             from rclpy.action import ActionClient as client_type
         self._kind, self._type, self._name = kind, load(kind), name
         self._client = client_type(node, self._type, name)
         self._sent: float | None = None
+        self._wish: tuple[str, float, float, float] | None = None     # the last command, sent or not: send's arguments
         self._sent_s = 0.0                                      # when that was
         self._handle: Any = None
         self._number = self._accepted_last = self._stopped = 0  # of goals: the last sent, accepted, and before a stop
@@ -105,6 +116,7 @@ class ActionOutput:
     def send(self, joint: str, position: float, effort: float, span: float) -> str:
         """Send one goal if it differs from the last, which was not just now. Returns why it could not be sent, or
         ''."""
+        self._wish = joint, position, effort, span
         if not self._client.server_is_ready():
             self._sent = None
             return f"no action server answers on {self._name}; start the gripper's controller or set gripper_topic"
@@ -113,11 +125,22 @@ class ActionOutput:
                 return f"the action server on {self._name} refuses goals; is its controller active?"
             self._refused_s = None
         if self._sent is None or self._due(abs(position - self._sent), abs(span)):
-            self._sent, self._sent_s, self._number = position, time.monotonic(), self._number + 1
-            goal = fill(self._kind, self._type.Goal(), joint, position, effort, None, None)
-            number = self._number
-            self._client.send_goal_async(goal).add_done_callback(lambda done: self._accepted(done, number))
+            self._send_goal(joint, position, effort)
         return ""
+
+    def settle(self) -> None:
+        """Commands have ended: send the last one if it was held back, since the gripper shall be where it says."""
+        if self._wish is None or self._sent is None:
+            return
+        joint, position, effort, span = self._wish
+        if abs(position - self._sent) >= SETTLED_CHANGE * abs(span) and self._client.server_is_ready():
+            self._send_goal(joint, position, effort)
+
+    def _send_goal(self, joint: str, position: float, effort: float) -> None:
+        self._sent, self._sent_s, self._number = position, time.monotonic(), self._number + 1
+        goal = fill(self._kind, self._type.Goal(), joint, position, effort, None, None)
+        number = self._number
+        self._client.send_goal_async(goal).add_done_callback(lambda done: self._accepted(done, number))
 
     def _due(self, change: float, span: float) -> bool:
         since_s = time.monotonic() - self._sent_s
@@ -138,7 +161,7 @@ class ActionOutput:
         """Cancel the goal that is being carried out, so that the gripper stays where it is."""
         if self._handle is not None:
             self._handle.cancel_goal_async()
-        self._sent, self._handle, self._stopped = None, None, self._number
+        self._sent, self._wish, self._handle, self._stopped = None, None, None, self._number
 
 
 def make(node: Any, kind: str, topic: str) -> TopicOutput | ActionOutput | None:

@@ -1,4 +1,4 @@
-"""A node as a process of its own: from rclpy.init to a clean end on SIGINT or SIGTERM.
+"""A node as a process of its own: from rclpy.init to a clean end on SIGINT, SIGTERM or a closed terminal.
 
 rclpy's own signal handlers shut the context down at once, and then whatever is loading, publishing or logging fails in
 the middle. Here a signal interrupts the loading, but while callbacks run it only ends the loop, so that the node stops
@@ -24,7 +24,7 @@ SPIN_S = 0.2
 ROS_REMEDY = ("look at the arguments after --ros-args and their files, at ROS_DOMAIN_ID (0 to 232) and "
               "RMW_IMPLEMENTATION, and whether the log folder can be written (ROS_LOG_DIR, else below HOME)")
 ROS_ERRORS = (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError)
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Ending:
@@ -48,7 +48,8 @@ def run(make: Callable[[], Any], name: str, args: Sequence[str] | None = None,
     """
     node, ending = None, _Ending()
     for number in SIGNALS:
-        signal.signal(number, ending)
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:       # nohup: it shall go on
+            signal.signal(number, ending)
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = make()

@@ -105,12 +105,25 @@ class SimRobot(Node):
         if np.isfinite(value):
             self._wish = float(np.clip(value, *self._limits[joint]))
 
+    def _is_mine(self, message: Any) -> bool:
+        """Whether a target is in the base's frame, or in the one that stands there too."""
+        frame = message.header.frame_id
+        if frame and frame in (self._base, self._values.world_frame):
+            return True
+        self.get_logger().warning(f"a target in '{frame}' is not followed: this robot takes them in its base, "
+                                  f"'{self._base}'; set base_frame of the teleoperation", throttle_duration_sec=2.0)
+        return False
+
     def _on_pose(self, message: Any) -> None:
+        if not self._is_mine(message):
+            return
         p, q = message.pose.position, message.pose.orientation
         self._target = np.array([p.x, p.y, p.z]), rotation_of_quaternion(np.array([q.x, q.y, q.z, q.w]))
         self._commanded_s = self._now_s()
 
     def _on_twist(self, message: Any) -> None:
+        if not self._is_mine(message):
+            return
         linear, angular = message.twist.linear, message.twist.angular
         self._target = np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
         self._commanded_s = self._now_s()

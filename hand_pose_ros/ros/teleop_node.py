@@ -5,7 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,10 @@ EMERGENCY_PROFILES = (QoSProfile(depth=10), LATCHED, QoSProfile(depth=10, reliab
 """A stop must be heard from any publisher: also if it was latched before this node began, or is sent as sensor data."""
 JOINT_STATES = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Heard from every publisher; a message that is lost is followed by a newer one."""
-STREAM, STREAM_GAP_S, STREAM_SILENT_S = 5, 0.25, 0.5
-"""A ~/clutch that has said true so often in a row, never further apart than the first time, is a dead man's switch:
-silence for the second opens the clutch. One that is killed is still counted as a publisher for a while (20 s)."""
+STREAM, STREAM_GAP_S, STREAM_SILENT_S = 5, 0.35, 0.5
+"""A ~/clutch that has once said true so often in a row, never further apart than the first time, is a dead man's switch
+until it says false: silence for the second opens the clutch. One that is killed is still counted as a publisher for a
+while (20 s)."""
 CLOCK_STANDS_S = 0.5
 """A ROS clock that stands for longer (a bag that has ended, a paused simulation) ends the motion: nobody can tell any
 more how old an image is."""
@@ -52,7 +53,7 @@ COLOURS = {Phase.IDLE: (0.6, 0.6, 0.6), Phase.FOLLOW: (0.1, 0.8, 0.2), Phase.HOL
 class Switches:
     """What topics and services have said so far."""
 
-    clutch: bool = False
+    clutch: bool | None = None                           # None: nobody has said anything, or who did has gone
     emergency: bool = False
     stop_seen: bool = False                              # a stop that no step has taken up yet
     reset: bool = False
@@ -74,10 +75,10 @@ class TeleopNode(Node):
         self._published_state = ""
         self._moving = False                             # a command has been sent since the last stop
         self._stopped = False                            # the last step said stop
-        self._measured: tuple[float, int] | None = None  # opening from joint_states_topic, and when it was heard [ns]
+        self._measured: tuple[float, int] | None = None  # opening from joint_states_topic, and its stamp [ns]
         self._joints: tuple[str, ...] = ()               # what joint_states_topic speaks of
         self._clutch_heard_ns: int | None = None         # when ~/clutch last said true
-        self._clutch_repeated = 0                        # how often in a row, without a longer gap
+        self._clutch_repeated = 0                        # how often in a row, up to STREAM without a longer gap
         self._clutch_senders: set[tuple] = set()         # who published it when it first did
         self._ticked = 0, time.monotonic()               # ROS time and when it last changed
         self._hands_frame = ""                           # of the last hands
@@ -118,8 +119,11 @@ class TeleopNode(Node):
         self._clutch_heard_ns = now_ns if message.data else None
         if message.data and before_ns is None:
             self._clutch_senders = self._senders()
-        goes_on = message.data and before_ns is not None and now_ns - before_ns <= STREAM_GAP_S * 1e9
-        self._clutch_repeated = self._clutch_repeated + 1 if goes_on else 0
+        if not message.data or before_ns is None:
+            self._clutch_repeated = 0
+        elif self._clutch_repeated < STREAM:             # links slow down before they fail: what is known stays known
+            goes_on = now_ns - before_ns <= STREAM_GAP_S * 1e9
+            self._clutch_repeated = self._clutch_repeated + 1 if goes_on else 0
 
     def _senders(self) -> set[tuple]:
         """Who publishes ~/clutch now."""
@@ -138,7 +142,7 @@ class TeleopNode(Node):
             why = f"it has been silent for {silent_s:.1f} s, longer than {timeout_s:g} s (clutch_timeout_s)"
         else:
             return
-        self._switches.clutch, self._clutch_heard_ns = False, None
+        self._switches.clutch, self._clutch_heard_ns = None, None
         self._monitor.problem("clutch", f"~/clutch said true, but {why}: the clutch opens; send false and true again")
 
     def _on_emergency(self, message: Any) -> None:
@@ -152,7 +156,11 @@ class TeleopNode(Node):
             response.success = False
             response.message = f"the clutch listens to '{self._values.clutch}'; start the node with clutch:=topic"
             return response
-        self._switches.clutch, self._clutch_heard_ns = bool(request.data), None
+        self._clutch_heard_ns = None
+        if request.data and (self._state is None or not self._state.closed):
+            self._switches.clutch = False                # a call is an act of somebody, no level that was left over
+            self._tick()
+        self._switches.clutch = bool(request.data)
         response.success = True
         response.message = "clutch closes with the next usable hand" if request.data else "clutch open"
         return response
@@ -173,9 +181,10 @@ class TeleopNode(Node):
 
     def _on_joint_states(self, message: Any) -> None:
         joint = self._values.gripper_joint
+        stamp_ns = messages.stamp_ns(message.header)     # 0: the driver gives none
         for name, position in zip(message.name, message.position):
             if name == joint and np.isfinite(position):
-                self._measured = float(position), self.get_clock().now().nanoseconds
+                self._measured = float(position), stamp_ns or self.get_clock().now().nanoseconds
         self._joints = tuple(message.name)
 
     def _on_hands(self, message: Any) -> None:
@@ -240,6 +249,7 @@ class TeleopNode(Node):
         if (stands_s := self._stands_s()) > CLOCK_STANDS_S:
             problem = f"the ROS clock has stood still for {stands_s:.1f} s: does anybody publish /clock (use_sim_time)?"
         opening, unknown = self._opening(now_ns)
+        problem = problem or self._two_sources()
         lost, problem = problem, problem or unknown
         if self._state is None and target is not None:
             self._state = gripper.start(target, start_opening_m(vars(values)))
@@ -261,6 +271,13 @@ class TeleopNode(Node):
         self._explain(command)
         return command
 
+    def _two_sources(self) -> str:
+        """Why hands of several nodes steer nothing: each numbers its own, so that two of them would be one track."""
+        count = self.count_publishers(self._hands.topic_name)
+        return "" if count < 2 else (f"{count} publish {self._values.hands_topic}, and each numbers its own hands: end "
+                                     "all but one, or fuse their hands (docs/fusion.md); one that was killed is "
+                                     "counted for 20 s")
+
     def _opening(self, now_ns: int) -> tuple[float | None, str]:
         """The gripper's opening as measured, None if it is not, and why that keeps the clutch open.
 
@@ -273,8 +290,8 @@ class TeleopNode(Node):
             age_s = (now_ns - heard_ns) * 1e-9
             if abs(age_s) <= values.tool_max_age_s:
                 return opening, ""
-            return None, (f"the gripper's opening was last heard {age_s:.1f} s ago on {values.joint_states_topic}; is "
-                          "the robot still running? Empty joint_states_topic does without")
+            return None, (f"the gripper's opening on {values.joint_states_topic} is {age_s:.1f} s old; is the robot "
+                          "still running, with the same clock? Empty joint_states_topic does without")
         if self._joints:
             return None, (f"{values.joint_states_topic} does not tell of the gripper's joint '{values.gripper_joint}', "
                           f"only of {', '.join(self._joints)}; set gripper_joint, or joint_states_topic to ''")
@@ -317,6 +334,8 @@ class TeleopNode(Node):
             self._moving = True
         elif self._moving:                               # once: an arm on twists must not coast until its timeout
             self._moving = False
+            if self._gripper is not None and command.phase is not Phase.STOP:
+                self._gripper.settle()
             if self._twist is not None:
                 self._twist.publish(self._twist_message(np.zeros(3), np.zeros(3)))
         stopped = command.phase is Phase.STOP
@@ -395,20 +414,27 @@ class TeleopNode(Node):
                           if command.target is None else command.withheld)
             else:
                 self._log(0, "commands go out")
-        state = command.phase.value + (f": {command.withheld}" if command.withheld else "")
-        if _plain(state) != self._published_state:
-            self._published_state = _plain(state)
-            self._phase.publish(String(data=state))
+        self._publish_state(command)
         self._monitor.fact("phase", command.phase.value)
         self._monitor.fact("withheld because", command.withheld or "nothing is withheld")
         self._monitor.fact("dry run", self._values.dry_run)
         self._monitor.state("emergency stop", "latched; release ~/emergency_stop and call ~/reset"
                             if command.phase is Phase.STOP else "", ERROR)
 
+    def _publish_state(self, command: Command) -> None:
+        state = command.phase.value + (f": {command.withheld}" if command.withheld else "")
+        if _plain(state) != self._published_state:
+            self._published_state = _plain(state)
+            self._phase.publish(String(data=state))
+
     def _report(self) -> None:
         count = self.count_publishers(self._emergency.topic_name)
         self._monitor.state("emergency stop publishers", f"{count} publish ~/emergency_stop: the false of one releases "
                             "the true of another, and ~/reset is granted then; join them in one" if count > 1 else "")
+        for topic in self._for_one():
+            count = self.count_publishers(topic)
+            self._monitor.state(f"publishers of {topic}", f"{count} publish {topic}: the last message of "
+                                "either counts; end all but one" if count > 1 else "")
         for key, topic in (("hands' quality of service", self._hands.topic_name),
                            ("clutch's quality of service", self._clutch.topic_name)):
             self._monitor.state(key, qos.unheard(self, topic))
@@ -419,10 +445,26 @@ class TeleopNode(Node):
         self._diagnostics.publish(diagnostics.to_message(
             self._monitor.report(), self.get_fully_qualified_name(), "teleop", self.get_clock().now().to_msg()))
 
+    def _for_one(self) -> list[str]:
+        """Topics on which a second publisher would say something else."""
+        commands = (self._pose, self._twist) if not self._values.dry_run else ()
+        return [*([self._clutch.topic_name] if self._values.clutch == "topic" else []),
+                *(publisher.topic_name for publisher in commands if publisher is not None),
+                *(self._gripper.topics if self._gripper is not None else ())]
+
     def stop(self) -> None:
-        """The last words: an arm on twists is told to stand still, a gripper's goal is cancelled."""
-        if self.context.ok():
-            self._send(Command(Phase.STOP, withheld="the node ends"))
+        """The last words: an arm is told to stand still, a gripper's goal is cancelled."""
+        if not self.context.ok():
+            return
+        command = Command(Phase.STOP)
+        if self._state is not None:
+            now_ns = self.get_clock().now().nanoseconds
+            measured = self._tool_pose(now_ns)[0] if self._pose is not None else None
+            self._state, command = gripper.step(self._state, None, now_ns, config_from(vars(self._values)),
+                                                gripper.Inputs(emergency_stop=True, measured=measured))
+        command = replace(command, withheld="the node ends")
+        self._send(command)
+        self._publish_state(command)
 
 
 def check_all(values: Mapping[str, Any]) -> None:

@@ -532,7 +532,7 @@ sys.exit(main(sys.argv, load=load))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_stops_cleanly_and_stays_deaf_to_a_second_signal(number):
     with NodeProcess() as process, Rig() as rig:
         rig.ready()

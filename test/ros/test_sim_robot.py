@@ -73,6 +73,7 @@ def test_the_arm_follows_a_pose_and_halts_when_commands_end():
         rotation, position = b.tool()
         goal, message = position + [0.0, 0.08, 0.05], PoseStamped()
         send = b.rig.create_publisher(PoseStamped, "/teleop/target_pose", 10)
+        message.header.frame_id = "base_link"
         p, o = message.pose.position, message.pose.orientation
         p.x, p.y, p.z = (float(number) for number in goal)
         o.x, o.y, o.z, o.w = (float(number) for number in quaternion(rotation))
@@ -95,7 +96,7 @@ def test_the_arm_follows_a_twist():
     with Bench(arm_input="twist") as b:
         b.until(lambda: len(b.joints) == 9, "the robot")
         before, message = b.tool()[1], TwistStamped()
-        message.twist.linear.y = 0.2
+        message.header.frame_id, message.twist.linear.y = "base_link", 0.2
         send = b.rig.create_publisher(TwistStamped, "/teleop/target_twist", 10)
         b.until(lambda: b.tool()[1][1] - before[1] > 0.05, "the tool to move to +y", lambda: send.publish(message))
         moved = b.tool()[1] - before
@@ -107,12 +108,24 @@ def test_the_arm_halts_when_the_clock_goes_back():
     with Bench(arm_input="twist") as b:
         b.until(lambda: len(b.joints) == 9, "the robot")
         robot, message = b.tested, TwistStamped()
-        message.twist.linear.y = 0.2
+        message.header.frame_id, message.twist.linear.y = "base_link", 0.2
         robot._on_twist(message)
         robot._now_s = lambda began=robot._now_s() - 60.0, before=robot._now_s: began + before() % 10.0
         b.spin(0.2)
         before = b.tool()[1]
         b.spin(0.5)
+        np.testing.assert_allclose(b.tool()[1], before, atol=1e-6)
+
+
+@pytest.mark.parametrize("frame", ["tool0", "world", ""])
+def test_a_target_in_a_frame_that_is_not_the_bases_moves_nothing(frame):
+    with Bench(arm_input="twist") as b:
+        b.until(lambda: len(b.joints) == 9, "the robot")
+        before, message = b.tool()[1], TwistStamped()
+        message.header.frame_id, message.twist.linear.y = frame, 0.2
+        for _ in range(10):
+            b.tested._on_twist(message)
+            b.spin(0.03)
         np.testing.assert_allclose(b.tool()[1], before, atol=1e-6)
 
 
