@@ -79,6 +79,9 @@ CARRIED_NS = 60_000_000
 """What an image further away than this says is extrapolated: nobody should act on it."""
 NEAR_M = 0.1
 """Of hands that claim one number the nearer to where it was keeps it, told apart in steps of this."""
+HISTORY_NS = 1_000_000_000
+"""Images of a camera that are older than this before its newest are forgotten: another camera's may come later by as
+much, and is then joined by those of its own time."""
 FORGET_NS = 1_000_000_000
 """A track unseen for this long has no number any more: its node gives a new one itself, and one that was started anew
 begins to count at 1 again."""
@@ -262,7 +265,7 @@ def _improve(X: np.ndarray | None, log_scale: np.ndarray, o: np.ndarray, L: np.n
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """The last hands of one camera, and where they were before."""
+    """The hands in one image of a camera, and where they were in the one before."""
 
     stamp_ns: int
     hands: tuple[Hand, ...]
@@ -274,7 +277,8 @@ class Seen:
 class FusionState:
     """All that is remembered. Make the first one without arguments."""
 
-    cameras: Mapping[str, Seen] = field(default_factory=dict)
+    cameras: Mapping[str, tuple[Seen, ...]] = field(default_factory=dict)
+    """Images of each camera in the order of their stamps, those of the last HISTORY_NS."""
     numbers: Mapping[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
     """(camera, its track id): (fused track id, stamp of its last use)."""
     last_number: int = 0
@@ -301,25 +305,38 @@ class FusedHand:
 def observe(state: FusionState, camera: str, stamp_ns: int, hands: Sequence[Hand]) -> FusionState:
     """Remembers what a camera saw. A stamp that goes back (a bag that starts again) begins anew with that camera; one
     that repeats changes nothing."""
-    last = state.cameras.get(camera)
+    last = newest(state, camera)
     if last is not None and stamp_ns == last.stamp_ns:
         return state
     if last is None or stamp_ns < last.stamp_ns:
         numbers = {key: value for key, value in state.numbers.items() if key[0] != camera}
-        return replace(state, cameras={**state.cameras, camera: Seen(stamp_ns, tuple(hands))}, numbers=numbers)
-    return replace(state, cameras={**state.cameras, camera: Seen(stamp_ns, tuple(hands), last.stamp_ns, last.hands)})
+        return replace(state, cameras={**state.cameras, camera: (Seen(stamp_ns, tuple(hands)),)}, numbers=numbers)
+    kept = tuple(seen for seen in state.cameras[camera] if stamp_ns - seen.stamp_ns <= HISTORY_NS)
+    now = Seen(stamp_ns, tuple(hands), last.stamp_ns, last.hands)
+    return replace(state, cameras={**state.cameras, camera: (*kept, now)})
+
+
+def newest(state: FusionState, camera: str) -> Seen | None:
+    """The last image of a camera, None if there was none."""
+    return state.cameras[camera][-1] if camera in state.cameras else None
+
+
+def nearest(state: FusionState, camera: str, stamp_ns: int) -> Seen | None:
+    """The image of a camera whose stamp is nearest to a time, None if there was none."""
+    return min(state.cameras.get(camera, ()), key=lambda seen: abs(seen.stamp_ns - stamp_ns), default=None)
 
 
 def fuse(state: FusionState, stamp_ns: int, poses: Mapping[str, Pose], config: FusionConfig = FusionConfig()
          ) -> tuple[FusionState, tuple[FusedHand, ...]]:
     """All hands at ``stamp_ns``, in the frame of the first camera.
 
-    poses: R and t from each camera that may be used to the first, which is the first key. A camera whose last image is
-    more than ``max_skew_s`` away, or of which no pose is given, is left out. Hands without metres are left out, too.
+    poses: R and t from each camera that may be used to the first, which is the first key. Of each camera the image
+    nearest to that time counts; one whose nearest is more than ``max_skew_s`` away, or of which no pose is given, is
+    left out. Hands without metres are left out, too.
     """
     first, groups, fitting = next(iter(poses)), [], {}
     for camera, (R, t) in poses.items():
-        seen = state.cameras.get(camera)
+        seen = nearest(state, camera, stamp_ns)
         if seen is None or abs(stamp_ns - seen.stamp_ns) > config.max_skew_s * 1e9:
             continue
         age_ns = stamp_ns - seen.stamp_ns

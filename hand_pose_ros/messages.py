@@ -58,6 +58,11 @@ def guessed_metres(hands: Sequence[Hand], info: ArrayInfo) -> bool:
     return not info.metric and any(np.isfinite(hand.joints_m).any() for hand in hands)
 
 
+def unplaced(hands: Sequence[Hand], info: ArrayInfo) -> bool:
+    """Whether there are hands, but none has a place: the camera has no calibration, or nothing tells the scale."""
+    return bool(hands) and not info.metric and not any(np.isfinite(hand.joints_m).any() for hand in hands)
+
+
 def fill_array(message: Any, hands: Iterable[Hand], header: Any, new_hand: Callable[[], Any], info: ArrayInfo) -> Any:
     """Fill an empty HandPose21Array with all hands of one image (none: an empty array) and return it.
 

@@ -31,8 +31,13 @@ from .parameters import Parameters, check_tf_prefix, check_topic
 from .transforms import transform_messages
 
 NODE_NAME = "hand_pose_fusion"
-LEAD_S = 0.3
-"""While the first camera is silent for longer than this, the images of the others set the pace."""
+LEAD_S, LEAD_PERIODS, LONGEST_PERIOD_S = 0.3, 1.5, 2.0
+"""While the first camera is silent for longer than this, and than so many times what lay between its last two messages
+(at most the third), the images of the others set the pace."""
+POLL_S = 0.005
+"""How often a result that waits is looked at."""
+RESTART_NS = 1_000_000_000
+"""Results whose stamps lie further back than this are of a bag that starts again; nearer ones repeat what was sent."""
 DISAGREE_M, SURPRISE = 0.025, 2.5
 """Medians of ``Combination.disagreement_m`` (11 mm with exact transforms, benchmarks/fusion.py) and of the surprise at
 the hand's size above which the cameras' places are doubted."""
@@ -46,8 +51,8 @@ SETTINGS = (
             "/cam_left/hand_pose/hands,/cam_right/hand_pose/hands. Results are in the first one's frame."),
     Setting("max_skew_s", 0.1, "Hands of a camera whose image is further than this from that of the first are not "
             "used.", "s", 0.001, 1.0, live=True),
-    Setting("wait_s", 0.02, "How long a result waits for the other cameras' images of the same time; 0: not at all, "
-            "they are carried on from their last ones.", "s", 0.0, 0.5),
+    Setting("wait_s", 0.02, "How long a result waits for the other cameras' images of the same time, and for TF; 0: "
+            "not at all, they are carried on from their last ones.", "s", 0.0, 0.5, live=True),
     Setting("extrinsics_sigma_m", 0.005, "How well the places of the cameras are known: standard deviation at the "
             "hand.", "m", 0.0, 0.2, live=True),
     Setting("extrinsics_file", "", "File of hand-pose calibrate-cameras: where the cameras are; its transforms are "
@@ -87,9 +92,13 @@ class FusionNode(Node):
         self._state = fusion.FusionState()
         self._frames: dict[str, str] = {}                       # topic: frame_id of its camera
         self._heard_ns: dict[str, int] = {}                     # topic: when, steady clock
-        self._pending: tuple[Any, int, messages.ArrayInfo] | None = None       # of the leader: waits for the others
+        self._gap_ns: dict[str, int] = {}                       # topic: between its last two messages
+        self._metric: dict[str, bool] = {}                      # topic: whether its metres are measured
+        self._pending: deque[tuple[int, Any, int, messages.ArrayInfo]] = deque()
+        # Since when each waits (steady clock), header, stamp and info: of the leader, for images of the others.
+        self._sent_ns = 0                                       # stamp of the newest result
         self._agreement: deque[tuple[float, float]] = deque(maxlen=REMEMBERED)        # metres apart, surprise
-        self._skewed: dict[str, int] = {}                       # topic: results without it because of its stamps
+        self._skewed: dict[str, int] = {}                       # topic: results without an image of their time
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._started_ns = self._steady.now().nanoseconds
         self._hands, self._markers = (
@@ -103,7 +112,7 @@ class FusionNode(Node):
         for topic in self._topics:
             self.create_subscription(HandPose21Array, topic, partial(self._on_hands, topic), 5)
         self.create_timer(values.diagnostics_period_s, self._report, clock=self._steady)
-        self._patience = self.create_timer(max(values.wait_s, 1e-3), self._send_pending, clock=self._steady)
+        self._patience = self.create_timer(POLL_S, self._send_ready, clock=self._steady)
         self._patience.cancel()
         self._monitor.fact("first camera", self._topics[0])
 
@@ -126,52 +135,91 @@ class FusionNode(Node):
             self._monitor.problem("stamp", f"{topic} has no time stamp (0) and is not used; make its camera's driver "
                                   "fill header.stamp")
             return
-        last = self._state.cameras.get(topic)
+        last = fusion.newest(self._state, topic)
         if last is not None and stamp_ns == last.stamp_ns:
             return
+        self._gap_ns[topic] = now_ns - self._heard_ns.get(topic, now_ns)
         self._heard_ns[topic], self._frames[topic] = now_ns, message.header.frame_id
-        guessed = messages.guessed_metres(hands, info)
-        if guessed:
+        if messages.guessed_metres(hands, info):
             self._monitor.problem("metres", f"{topic}: its camera is not calibrated, so its rays are a guess and are "
                                   "not used; publish its camera_info")
             hands = ()
+        elif messages.unplaced(hands, info):
+            self._monitor.problem("metres", f"{topic}: its hands have no place in metres and are not used: its camera "
+                                  "is not calibrated (publish its camera_info), or nothing tells their scale")
+        self._metric[topic] = info.metric
         leads = topic == self._leader(topic, now_ns)
-        if leads or last is not None and stamp_ns < last.stamp_ns:
-            self._send_pending()
+        if last is not None and stamp_ns < last.stamp_ns:
+            self._send_ready(all_of_them=True)
         self._state = fusion.observe(self._state, topic, stamp_ns, hands)
         if leads:
-            self._pending = message.header, stamp_ns, info
+            self._pending.append((now_ns, message.header, stamp_ns, info))
             self._patience.reset()
-        if self._pending is not None and not self._missing(self._pending[1], now_ns):
-            self._send_pending()
+        self._send_ready()
 
     def _missing(self, stamp_ns: int, now_ns: int) -> bool:
         """Whether an image of this time is still to be expected of some camera."""
-        return self._values.wait_s > 0 and any(
-            seen.stamp_ns < stamp_ns and now_ns - self._heard_ns[topic] <= LEAD_S * 1e9
-            for topic, seen in self._state.cameras.items())
+        return any(images[-1].stamp_ns < stamp_ns and now_ns - self._heard_ns[topic] <= LEAD_S * 1e9
+                   for topic, images in self._state.cameras.items())
 
-    def _send_pending(self) -> None:
+    def _send_ready(self, all_of_them: bool = False) -> None:
+        """Sends, in their order, the results for which nothing is missing any more or that have waited long enough."""
+        while self._pending:
+            came_ns, header, stamp_ns, info = self._pending[0]
+            now_ns = self._steady.now().nanoseconds
+            poses, late = self._poses(stamp_ns)
+            waits = now_ns - came_ns < self._values.wait_s * 1e9
+            if waits and not all_of_them and (late or self._missing(stamp_ns, now_ns)):
+                return
+            self._pending.popleft()
+            for topic, error in late.items():
+                self._monitor.problem("extrinsics", f"{topic} is not used: {error}; its camera's place comes too late: "
+                                      "raise wait_s, or send its transform more often")
+            if not self._sent_ns - RESTART_NS < stamp_ns <= self._sent_ns:
+                self._sent_ns = stamp_ns
+                self._publish(header, stamp_ns, info, poses)
         self._patience.cancel()
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            self._publish(*pending)
 
     def _leader(self, topic: str, now_ns: int) -> str:
         """The first camera, or while it is silent the first of the others that is not. Nobody before the first one was
         heard, since the frame of the results is its."""
         if self._topics[0] not in self._frames:
             return ""
-        alive = [one for one in self._topics if now_ns - self._heard_ns.get(one, -10**18) <= LEAD_S * 1e9]
+        def patience_ns(one: str) -> float:
+            return max(LEAD_S * 1e9, LEAD_PERIODS * min(self._gap_ns.get(one, 0), LONGEST_PERIOD_S * 1e9))
+        alive = [one for one in self._topics if now_ns - self._heard_ns.get(one, -10**18) <= patience_ns(one)]
         return alive[0] if alive else topic
 
-    def _publish(self, header: Any, stamp_ns: int, info: messages.ArrayInfo) -> None:
-        values, first = self._values, self._topics[0]
-        poses = {first: (np.eye(3), np.zeros(3))}
+    def _poses(self, stamp_ns: int) -> tuple[dict[str, fusion.Pose], dict[str, str]]:
+        """Where the cameras are at that time, by topic, the first one at first; and why it is not known yet of some
+        whose place TF tells of other times."""
+        poses, late = {self._topics[0]: (np.eye(3), np.zeros(3))}, {}
         for topic in self._topics[1:]:
-            pose = self._pose(topic, stamp_ns)
+            try:
+                pose = self._pose(topic, stamp_ns)
+            except DataError as error:
+                if self._has_place(topic):
+                    late[topic] = str(error)
+                else:
+                    self._monitor.problem("extrinsics", f"{topic} is not used: {error}; publish where its camera is "
+                                          "(static transform), or measure it with hand-pose calibrate-cameras and set "
+                                          "extrinsics_file", ERROR)
+                continue
             if pose is not None:
                 poses[topic] = pose
+        return poses, late
+
+    def _has_place(self, topic: str) -> bool:
+        """Whether TF connects this camera with the first at any time."""
+        try:
+            self._lookup(self._frames[self._topics[0]], self._frames[topic], 0)
+        except DataError:
+            return False
+        return True
+
+    def _publish(self, header: Any, stamp_ns: int, info: messages.ArrayInfo, poses: Mapping[str, fusion.Pose]
+                 ) -> None:
+        values, first = self._values, self._topics[0]
         self._note_skew(poses, stamp_ns)
         config = FusionConfig(values.max_skew_s, values.extrinsics_sigma_m)
         try:
@@ -184,8 +232,8 @@ class FusionNode(Node):
         header.frame_id = self._frames[first]
         now_ns = self.get_clock().now().nanoseconds
         age_ns = now_ns - stamp_ns
-        info = replace(info, metric=True, runtime=f"fusion of {self._in_time(poses, stamp_ns)} cameras, {info.runtime}",
-                       dropped=0,
+        info = replace(info, metric=any(self._metric.get(topic, False) for topic in poses),
+                       runtime=f"fusion of {self._in_time(poses, stamp_ns)} cameras, {info.runtime}", dropped=0,
                        latency_publish_ns=age_ns if info.latency_receive_ns >= 0 and age_ns >= 0 else -1)
         self._hands.publish(messages.fill_array(HandPose21Array(), hands, header, HandPose21, info))
         if self._transforms is not None and stamp_ns and header.frame_id:
@@ -198,26 +246,33 @@ class FusionNode(Node):
 
     def _in_time(self, topics: Iterable[str], stamp_ns: int) -> int:
         """How many of these cameras have an image near enough to that time."""
-        stamps = [self._state.cameras[topic].stamp_ns for topic in topics if topic in self._state.cameras]
-        return sum(abs(stamp - stamp_ns) <= self._values.max_skew_s * 1e9 for stamp in stamps)
+        images = [fusion.nearest(self._state, topic, stamp_ns) for topic in topics]
+        return sum(seen is not None and abs(seen.stamp_ns - stamp_ns) <= self._values.max_skew_s * 1e9
+                   for seen in images)
 
     def _note_skew(self, poses: Mapping[str, fusion.Pose], stamp_ns: int) -> None:
-        """A camera that sends, but whose stamps are of another time, would be left out without a word."""
-        now_ns = self._steady.now().nanoseconds
+        """A camera that sends, but whose images of another time are all that there is, would be left out, or for the
+        most part, without a word."""
+        now_ns, limit_ns = self._steady.now().nanoseconds, min(self._values.max_skew_s * 1e9, fusion.CARRIED_NS)
         for topic in poses:
-            seen = self._state.cameras.get(topic)
-            if seen is None or now_ns - self._heard_ns[topic] > LEAD_S * 1e9 or self._in_time([topic], stamp_ns):
+            seen = fusion.nearest(self._state, topic, stamp_ns)
+            if seen is None or now_ns - self._heard_ns[topic] > LEAD_S * 1e9 \
+                    or abs(seen.stamp_ns - stamp_ns) <= limit_ns:
                 self._skewed[topic] = 0
                 continue
             self._skewed[topic] = self._skewed.get(topic, 0) + 1
             if self._skewed[topic] >= SKEWED:
-                self._monitor.problem("skew", f"{topic} is not used: its stamps are "
-                                      f"{(seen.stamp_ns - stamp_ns) * 1e-9:+.3f} s from those of the leading camera "
-                                      f"(max_skew_s {self._values.max_skew_s:g}); synchronise the clocks (chrony, PTP) "
-                                      "or use one use_sim_time for all")
+                off_s = (seen.stamp_ns - stamp_ns) * 1e-9
+                later = f"if its images arrive later than those of that camera, raise wait_s to {-off_s:.2f} and " \
+                    "more; else " if off_s < 0 else ""
+                self._monitor.problem("skew", f"{topic} is hardly used or not at all: its nearest image is "
+                                      f"{off_s:+.3f} s from that of the leading camera (max_skew_s "
+                                      f"{self._values.max_skew_s:g}); {later}synchronise the clocks (chrony, PTP) or "
+                                      "use one use_sim_time for all")
 
     def _pose(self, topic: str, stamp_ns: int) -> fusion.Pose | None:
-        """From this camera to the first at that time, None if it was not heard yet or TF does not connect the two."""
+        """From this camera to the first at that time, None if it was not heard yet or its place cannot be used.
+        Raises DataError if TF does not tell it at that time."""
         if topic not in self._frames:
             return None
         first, own = self._frames[self._topics[0]], self._frames[topic]
@@ -231,13 +286,7 @@ class FusionNode(Node):
                 self._monitor.problem("extrinsics", f"{topic} is not used: extrinsics_file does not tell where {own} "
                                       f"is relative to {first}; run hand-pose calibrate-cameras for it", ERROR)
             return pose
-        try:
-            rotation, translation, _ = self._lookup(first, own, stamp_ns)
-        except DataError as error:
-            self._monitor.problem("extrinsics", f"{topic} is not used: {error}; publish where its camera is (static "
-                                  "transform), or measure it with hand-pose calibrate-cameras and set extrinsics_file",
-                                  ERROR)
-            return None
+        rotation, translation, _ = self._lookup(first, own, stamp_ns)
         if not (np.isfinite(rotation).all() and np.isfinite(translation).all()):
             self._monitor.problem("extrinsics", f"{topic} is not used: the transform from {own} is not finite", ERROR)
             return None

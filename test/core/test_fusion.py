@@ -140,6 +140,25 @@ def test_cameras_that_are_not_synchronised_meet_at_one_time(speed):
     assert np.all(late.hand.sigma_across_m > 1.5 * fused.hand.sigma_across_m)
 
 
+@pytest.mark.parametrize("behind", [1, 3, 10])
+def test_hands_that_come_late_are_joined_by_the_other_cameras_of_their_own_time(behind):
+    """A slower computer, an IP camera: what the other one saw meanwhile is no reason to forget what it saw then."""
+    rng, poses, state = np.random.default_rng(5), {"a": pose(0.0), "b": pose(60.0)}, fusion.FusionState()
+    X, errors = shape(rng), []
+    for k in range(30):
+        state = fusion.observe(state, "b", 10**9 + (k + behind) * PERIOD_NS, [seen(
+            X + [0.02 * (k + behind), 0, 0], poses["b"], rng, 0.08)])
+        if k < behind:
+            continue
+        moved = X + [0.02 * k, 0, 0]
+        state = fusion.observe(state, "a", 10**9 + k * PERIOD_NS, [seen(moved, poses["a"], rng, 0.08)])
+        state, (fused,) = fusion.fuse(state, 10**9 + k * PERIOD_NS, poses)
+        errors.append(error(fused.hand, moved))
+        assert fused.cameras == ("a", "b")
+    assert np.mean(errors) < 0.015
+    assert len(state.cameras["b"]) <= 1e9 / PERIOD_NS + 2                    # and what is remembered has an end
+
+
 def test_what_two_cameras_found_out_stays_when_one_loses_sight():
     """A child's hand, 20 % smaller than assumed: alone a camera puts it 16 cm too far away. It must not jump there."""
     rng, poses, small = np.random.default_rng(12), {"a": pose(0.0), "b": pose(60.0)}, np.log(0.8)

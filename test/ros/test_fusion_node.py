@@ -5,6 +5,7 @@ import argparse
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TransformStamped
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
@@ -46,23 +48,39 @@ class Bench(TwoContexts):
         self.static = self.rig.create_publisher(TFMessage, "/tf_static", LATCHED)
         self.X, self.rng = shape(np.random.default_rng(1)), np.random.default_rng(2)
 
+    def now_ns(self):
+        return self.rig.get_clock().now().nanoseconds
+
+    def stamps(self):
+        return [messages.stamp_ns(message.header) for message in self.got]
+
+    def good(self):
+        """Whether the newest result is where the hand is, which one camera alone cannot know."""
+        hands = messages.read_array(self.got[-1])[0] if self.got else ()
+        return bool(hands) and error(hands[0], self.X) < 0.03
+
     def connect(self):
+        self.static.publish(TFMessage(transforms=[self.transform()]))
+
+    def transform(self):
         R, t = POSES["right"]
         transform = TransformStamped(child_frame_id="right_optical")
         transform.header.frame_id = "left_optical"
         move, turn = transform.transform.translation, transform.transform.rotation
         move.x, move.y, move.z = t.tolist()
         turn.x, turn.y, turn.z, turn.w = quaternion(R).tolist()
-        self.static.publish(TFMessage(transforms=[transform]))
+        return transform
 
-    def send(self, *names, metric=True):
+    def send(self, *names, metric=True, stamp_ns=None, placed=True):
         """The same hand as each of these cameras sees it, now; the first camera's last, since it sets the pace."""
-        now = self.rig.get_clock().now().to_msg()
+        now = self.rig.get_clock().now().to_msg() if stamp_ns is None else Time(nanoseconds=stamp_ns).to_msg()
         for name in names or reversed(TOPICS):
             header = HandPose21Array().header
             header.stamp, header.frame_id = now, f"{name}_optical"
             info = messages.ArrayInfo(model="m", runtime="r", filtered=True, metric=metric, latency_receive_ns=1)
             hand = seen(self.X, POSES[name], self.rng, 0.08, track_id=1)
+            if not placed:
+                hand = replace(hand, joints_m=np.full((21, 3), np.nan), scale_source=ScaleSource.NONE)
             self.cameras[name].publish(messages.fill_array(HandPose21Array(), [hand], header, HandPose21, info))
 
     def problems(self):
@@ -179,6 +197,114 @@ def test_guessed_metres_are_not_fused():
         b.until(lambda: "not calibrated" in b.problems().get("metres", ""), "a word on guessed metres",
                 lambda: (b.send("left"), b.send("right", metric=False)))
         assert fused(b) is None and b.got
+
+
+def test_hands_without_a_place_are_told_of_and_make_no_result_metric():
+    """What a hand pose node without camera_info sends."""
+    with Bench() as b:
+        b.connect()
+        b.until(lambda: "no place in metres" in b.problems().get("metres", ""), "a word of them",
+                lambda: (b.send("left"), b.send("right", metric=False, placed=False)))
+        assert messages.read_array(b.got[-1])[1].metric
+        b.until(lambda: not messages.read_array(b.got[-1])[1].metric, "results that are not metric",
+                lambda: b.send(metric=False, placed=False))
+
+
+@pytest.mark.parametrize("late, parameters", [("left", {}), ("right", {"wait_s": 0.4})])
+def test_cameras_of_unequal_delay_are_fused(late, parameters):
+    """150 ms apart: the late one's image is joined by the other's of the same time, whichever of them leads."""
+    with Bench(**parameters) as b:
+        b.connect()
+        soon, waiting = next(name for name in TOPICS if name != late), []
+
+        def send():
+            waiting.append(b.now_ns())
+            b.send(soon, stamp_ns=waiting[-1])
+            while waiting and b.now_ns() - waiting[0] > 150_000_000:
+                b.send(late, stamp_ns=waiting.pop(0))
+            b.spin(0.03)
+        b.until(lambda: fused(b), "both cameras", send)
+        b.got.clear()
+        b.until(lambda: len(b.got) > 15, "results", send)
+        assert np.median([error(messages.read_array(m)[0][0], b.X) for m in b.got]) < 0.03       # alone: 0.06
+
+
+def test_a_camera_whose_images_come_later_than_is_waited_for_is_told_of():
+    with Bench(wait_s=0.02) as b:
+        b.connect()
+        waiting = []
+
+        def send():
+            waiting.append(b.now_ns())
+            b.send("left", stamp_ns=waiting[-1])
+            while waiting and b.now_ns() - waiting[0] > 150_000_000:
+                b.send("right", stamp_ns=waiting.pop(0))
+            b.spin(0.03)
+        said = b.until(lambda: b.problems().get("skew", ""), "a word of it", send)
+        assert TOPICS["right"] in said and "raise wait_s to 0." in said and "synchronise" in said
+
+
+def test_no_result_repeats_a_time_or_goes_back_when_the_pace_changes():
+    """The first camera's hands come later than the second's, and it falls silent for a while."""
+    with Bench(wait_s=0.0) as b:
+        b.connect()
+        b.until(lambda: b.got, "a result", b.send)
+        b.until(lambda: len(b.got) > 5, "results by the second camera", lambda: (b.send("right"), b.spin(0.05)))
+        behind_ns = b.now_ns() - 40_000_000
+        b.send("right")
+        b.spin(0.2)
+        b.send("left", stamp_ns=behind_ns)
+        b.spin(0.2)
+        stamps = b.stamps()
+        assert np.all(np.diff(stamps) > 0), np.diff(stamps)
+        b.send(stamp_ns=stamps[0] - 20 * 10**9)                              # a bag that starts again
+        b.until(lambda: b.stamps()[-1] == stamps[0] - 20 * 10**9, "its results",
+                lambda: b.send(stamp_ns=stamps[0] - 20 * 10**9))
+
+
+def test_a_slow_first_camera_leads_all_the_same():
+    """Below three images a second; each of them gives one result, of both cameras."""
+    with Bench() as b:
+        b.connect()
+        b.until(lambda: fused(b), "a fused hand", b.send)
+        for _ in range(2):
+            b.spin(0.45)
+            b.send()
+        before = len(b.got)
+        for _ in range(5):
+            b.spin(0.45)
+            b.send("right")
+            b.spin(0.1)
+            b.send("left")
+        b.spin(0.3)
+        assert len(b.got) - before <= 6 and np.all(np.diff(b.stamps()) > 0)
+
+
+def test_a_moving_cameras_place_is_waited_for():
+    with Bench(wait_s=0.5) as b:
+        moving = b.rig.create_publisher(TFMessage, "/tf", 10)
+
+        def tell():
+            transform = b.transform()
+            transform.header.stamp = b.rig.get_clock().now().to_msg()
+            moving.publish(TFMessage(transforms=[transform]))
+
+        def send():
+            b.send()
+            b.spin(0.05)
+            tell()
+            b.spin(0.05)
+        b.until(b.good, "a fused hand", send)
+        b.got.clear()
+        b.reports.clear()
+        for _ in range(6):
+            send()
+        b.until(lambda: len(b.got) >= 5, "the results", lambda: b.spin(0.05))
+        errors = [error(messages.read_array(m)[0][0], b.X) for m in b.got]
+        assert max(errors) < 0.03, errors
+        assert "extrinsics" not in b.problems()
+        said = b.until(lambda: b.problems().get("extrinsics", ""), "what is missing", b.send)
+        assert "too late" in said and "raise wait_s" in said
 
 
 def test_views_that_never_meet_are_reported():
