@@ -13,7 +13,8 @@ Torch-TensorRT, or its TensorRT-RTX flavour, is used where it is installed; with
 lines still count. For a host without network fetch the wheels elsewhere, for its Python and torch, and take them along:
 
     pip download --no-deps --only-binary=:all: --python-version 3.12 --platform manylinux_2_28_x86_64 -d wheels \\
-        torch-tensorrt-rtx==2.11.0 tensorrt-rtx-cu13-libs==1.4.0.76 tensorrt-rtx-cu13-bindings==1.4.0.76 dllist
+        torch-tensorrt-rtx==2.11.0 tensorrt-rtx-cu13-libs==1.4.0.76 tensorrt-rtx-cu13-bindings==1.4.0.76 dllist \\
+        psutil
     pip wheel --no-deps -w wheels tensorrt-rtx==1.4.0.76 tensorrt-rtx-cu13==1.4.0.76       # published as source only
     pip install --no-index --no-deps --target site wheels/*.whl && export PYTHONPATH=$PWD/site      # on the host
 

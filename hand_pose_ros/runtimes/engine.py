@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     import torch
 
 PASSING = re.compile(r"out ?of ?memory|MemoryError|bad_alloc|memory ?allocation|to allocate|no space left|"
-                     r"illegal memory access|launch failure", re.I)
-"""What TensorRT and torch say where memory or disk is short, or where CUDA has broken down before: another start may go
-well. Whatever else they refuse, they refuse each time."""
+                     r"illegal memory access|launch failure|insufficient|could not be allocated|alloc_failed|"
+                     r"NVML_SUCCESS|initiali[sz]ation failure|cuda runtime|could not find any implementation", re.I)
+"""What TensorRT and torch say where memory or disk is short (on a Jetson torch as an assertion on NVML, TensorRT as an
+operation that no kernel is left for), or where CUDA has broken down before: another start may go well. Whatever else
+they refuse, they refuse each time."""
 ERRORS_KEPT = 8
 
 
@@ -158,7 +160,8 @@ class Engine:
         """An execution context. TensorRT-RTX compiles its kernels in it, by default in the background while slower
         ones serve: here at once, so that what is measured and captured is what serves. All contexts share what they
         have compiled. Raises Refused if TensorRT gives none and says why, ModelError if not or if memory is short."""
-        if hasattr(self._trt, "DynamicShapesKernelSpecializationStrategy"):
+        # dir(): a stand-in that Torch-TensorRT may have put there prints when it is asked for what it lacks.
+        if "DynamicShapesKernelSpecializationStrategy" in dir(self._trt):
             config = self._engine.create_runtime_config()
             strategies = self._trt.DynamicShapesKernelSpecializationStrategy
             config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER

@@ -78,8 +78,15 @@ def cuda_problem() -> str:
                 "docs/jetson.md")
     if not torch.version.cuda:
         return f"torch {torch.__version__} is a build without CUDA (install the CUDA build of torch)"
-    return "" if usable else \
-        f"torch {torch.__version__} with CUDA {torch.version.cuda} cannot use this GPU (driver too old?)"
+    if not usable:
+        return f"torch {torch.__version__} with CUDA {torch.version.cuda} cannot use this GPU (driver too old?)"
+    try:                                             # is_available() says nothing of kernels for this GPU
+        (torch.ones(1, device="cuda").half() + 1).item()
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        return (f"torch {torch.__version__} computes nothing on this GPU ({said}): free its memory, or install a build "
+                "that has kernels for it, see docs/jetson.md")
+    return ""
 
 
 def driver_version() -> str:

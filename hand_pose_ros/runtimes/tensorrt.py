@@ -38,6 +38,8 @@ COMPILE_OPTIONS = {
     "cache_built_engines": False,
     "reuse_cached_engines": False,
     "optimization_level": 3,
+    "workspace_size": 1 << 30,                       # else all of the memory, which on a Jetson is the robot's
+    "num_avg_timing_iters": 4,                       # timed while another network serves, and kept
 }
 LOGGERS = ("torch_tensorrt", "torch_tensorrt [TensorRT Conversion Context]")
 """Of Torch-TensorRT, and that under which it repeats what TensorRT says, which is no child of the first."""

@@ -155,9 +155,18 @@ def test_bytes_that_are_not_loaded_are_refused_with_the_reason_unless_memory_is_
     assert type(caught.value) is kind and "warning" not in str(caught.value)
 
 
+SHORT = ("10: Could not find any implementation for node {ForeignNode[a...b]} due to insufficient workspace.",
+         "10: Could not find any implementation for node {ForeignNode[a...b]}.",
+         "NVML_SUCCESS == r INTERNAL ASSERT FAILED at CUDACachingAllocator.cpp:1131",
+         "Requested amount of GPU memory (1073741824 bytes) could not be allocated.", "CUBLAS_STATUS_ALLOC_FAILED",
+         "CUDA initialization failure with error: 2", "Error Code 1: Cuda Runtime (unknown error)")
+"""What a Jetson says where memory is short."""
+
+
 @pytest.mark.parametrize("message, kind, said", [("", ModelError, "no execution context .out of memory"),
                                                  ("Error Code 2: OutOfMemory", ModelError, "context .*OutOfMemory"),
-                                                 ("no kernel image for sm_90", Refused, "context .no kernel image")])
+                                                 ("no kernel image for sm_90", Refused, "context .no kernel image"),
+                                                 *((said, ModelError, "no execution context") for said in SHORT)])
 @pytest.mark.parametrize("more", [{}, RTX])
 def test_without_an_execution_context_the_reason_is_named(more, message, kind, said):
     trt, made = stand_in(**more)

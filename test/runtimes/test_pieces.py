@@ -2,6 +2,10 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
 
 from hand_pose_ros import runtimes
 from hand_pose_ros.runtimes import host
@@ -54,6 +58,26 @@ def test_a_jetson_names_its_release_and_what_torch_lacks_there(tmp_path, monkeyp
     assert "R36 (release), REVISION: 4.0" in release.said and not sparse.there and "docs/jetson.md" in sparse.said
     monkeypatch.setattr(runtime_pieces.ctypes, "CDLL", lambda name: name)
     assert runtime_pieces._jetson(tmp_path / "nv_tegra_release")[1].there
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_torch_without_kernels_for_this_gpu_leaves_the_machine_to_onnx_runtime(monkeypatch, fails):
+    """As PyTorch's CUDA 13 wheels on an Orin: it says that a GPU is available."""
+    def ones(count, device):
+        if fails:
+            raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+        return torch.ones(count)
+    monkeypatch.setattr(host, "version", lambda package: "2.12.0" if package == "torch" else "")
+    monkeypatch.setattr(host, "driver_problem", lambda: "")
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(
+        cuda=SimpleNamespace(is_available=lambda: True), version=SimpleNamespace(cuda="13.0"), __version__="2.12.0",
+        ones=ones))
+    host.cuda_problem.cache_clear()
+    try:
+        assert ("no kernel image" in host.cuda_problem()) == fails and bool(host.cuda_problem()) == fails
+        assert runtimes.pose_model("auto", "auto") == (runtimes.POSE_QUICK if fails else runtimes.POSE_ACCURATE)
+    finally:
+        host.cuda_problem.cache_clear()
 
 
 def test_a_torch_that_does_not_load_leaves_the_machine_to_onnx_runtime(monkeypatch):
