@@ -28,8 +28,9 @@ def draw(rgb: np.ndarray, hands: Iterable[Hand], labels: bool = True) -> np.ndar
     for hand in hands:
         _draw_hand(out, hand)
     if labels:
+        taken: list[tuple[int, int, int, int]] = []
         for hand in hands:
-            _draw_label(out, hand)
+            _draw_label(out, hand, taken)
     return out
 
 
@@ -71,15 +72,23 @@ def _draw_hand(image: np.ndarray, hand: Hand) -> None:
             cv2.circle(image, point, r, colour_of_joint(joint), max(1, thickness // 2), cv2.LINE_AA, _SHIFT)
 
 
-def _draw_label(image: np.ndarray, hand: Hand) -> None:
+def _draw_label(image: np.ndarray, hand: Hand, taken: list[tuple[int, int, int, int]]) -> None:
+    """The caption above the box, below those that are there already; ``taken``: their x0, y0, x1, y1, this one's then
+    added. In a picture that is narrow for it, it is smaller."""
     if not np.isfinite(hand.box).all():
         return
     text = caption(hand)
     scale = float(np.clip(image.shape[0] / 900, 0.4, 1.5))
+    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    scale *= min(1.0, max(image.shape[1] - 8, 1) / width)
     thickness = max(1, round(scale * 1.6))
     (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
     x = int(np.clip(hand.box[0], 2, max(2, image.shape[1] - width - 2)))
     y = int(np.clip(hand.box[1] - 0.06 * (hand.box[3] - hand.box[1]) - base, height + 2, image.shape[0] - base - 2))
+    for x0, y0, x1, y1 in sorted(taken, key=lambda box: box[1]):
+        if x0 < x + width + 2 and x - 2 < x1 and y0 < y + base and y - height - 2 < y1:
+            y = y1 + height + 3
+    taken.append((x - 2, y - height - 2, x + width + 2, y + base))
     cv2.rectangle(image, (x - 2, y - height - 2), (x + width + 2, y + base), _OUTLINE, -1)
     colour = RIGHT_COLOUR if hand.is_right else LEFT_COLOUR
     cv2.putText(image, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)

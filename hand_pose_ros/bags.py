@@ -745,7 +745,11 @@ def storage_files(path: str | Path, problems: Counter[str] | None = None) -> lis
             problems[f"{packed.name} is there unpacked, too: read once"] += 1
     if not files:
         inside = ", ".join(sorted(file.name for file in path.iterdir())[:10]) or "nothing"
-        raise DataError(f"{path}: no .mcap or .db3 file in this folder; it holds {inside}")
+        deeper = next((file.parent for file in resources.files_below(path)
+                       if file.suffix.lower() in imaging.PICTURES), None)
+        hint = f"; if the pictures in {deeper} are meant, give that folder" if deeper else ""
+        raise DataError(f"{path}: no .mcap or .db3 file in this folder, nor pictures right in it; it holds "
+                        f"{inside}{hint}")
     if problems is not None and (path / "metadata.yaml").is_file():
         for name in sorted(_named_files(path / "metadata.yaml") - {file.name for file in files}):
             problems[f"{name} is named in metadata.yaml but missing"] += 1

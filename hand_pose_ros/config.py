@@ -167,15 +167,19 @@ def from_arguments(args: argparse.Namespace) -> Config:
     return Config.from_dict({name: getattr(args, name) for name in _BY_NAME if hasattr(args, name)})
 
 
+KINDS = {bool: "true, false", str: "text", float: "a number"}
+"""What a setting without limits may be."""
+
+
 def markdown_table(settings: Iterable[Setting] = SETTINGS) -> str:
     """The README's table of settings."""
     lines = ["| parameter | default | allowed | live | meaning |", "|---|---|---|---|---|"]
     for s in settings:
         default = str(s.default).lower() if isinstance(s.default, bool) else f"{s.default}"
         unit = f" {s.unit}" if s.unit and not isinstance(s.default, str) else ""
-        allowed = s.limits or {bool: "true, false", str: "text"}.get(type(s.default), "")
-        if isinstance(s.default, tuple):
-            default, allowed = f"[{', '.join(f'{number:g}' for number in s.default)}]", f"{len(s.default)} numbers"
+        allowed = s.limits or KINDS.get(type(s.default), "")
+        if isinstance(s.default, tuple):                 # with decimal points, without which ROS takes no list of them
+            default, allowed = f"[{', '.join(str(float(number)) for number in s.default)}]", f"{len(s.default)} numbers"
         lines.append(f"| `{s.name}` | {f'`{default}`' if default else 'empty'}{unit} | {allowed} | "
                      f"{'yes' if s.live else 'no'} | {s.help} |")
     return "\n".join(lines) + "\n"

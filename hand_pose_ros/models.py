@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hand_pose_ros.config import PATH_BEGINNINGS
 from hand_pose_ros.errors import ConfigError, ModelError, pip_install
 from hand_pose_ros.resources import folder
 
@@ -30,6 +31,8 @@ def path(name: str, root: str | Path | None = None) -> Path:
     given = Path(name).expanduser().absolute()
     if "/" in name and (given / CARD).is_file():
         return given
+    if name.startswith(PATH_BEGINNINGS):
+        raise ModelError(f"there is no model at {given}: a folder with {CARD} and {WEIGHTS} is needed")
     base = Path(root).absolute() if root is not None else folder("models")
     found = base / name
     if not (found / CARD).is_file():

@@ -16,6 +16,7 @@ from hand_pose_ros import limits
 from hand_pose_ros import pipeline as pipelines
 from hand_pose_ros.errors import ConfigError, DataError, FrameError
 from hand_pose_ros.imaging import PICTURES, VIDEOS, read_picture
+from hand_pose_ros.progress import Progress
 from hand_pose_ros.resources import files_below
 from hand_pose_ros.runtimes import POSE_ACCURATE
 from hand_pose_ros.types import Camera, Frame, Hand
@@ -71,6 +72,8 @@ def main(args) -> int:
     else:
         lines = pictures(pipeline, settings, source, files, boxes, intrinsics)
     failed = count = hands = 0
+    progress = Progress(frames_of(source) if film else len(names if boxes is None else names & boxes.keys()),
+                        sys.stderr)
     target = Path(args.out)
     plain = target.is_file() or not target.exists()         # no pipe or device is replaced, /dev/stdout neither
     target = target.resolve() if plain else target          # a link stays one
@@ -81,8 +84,10 @@ def main(args) -> int:
             for line in lines:
                 file.write(json.dumps(line) + "\n")
                 count, hands = count + 1, hands + len(line["hands"])
+                progress(count)
                 if "error" in line:
                     failed += 1
+                    progress.close()
                     print(f"{line['image']}: {line['error']}", file=sys.stderr)
         if not count:
             raise DataError(f"{args.boxes} has boxes for none of the pictures in {source}: its \"image\" must be their "
@@ -90,6 +95,7 @@ def main(args) -> int:
         if plain:
             os.replace(unfinished, target)                  # an earlier result stays until this one is whole
     except BaseException as error:                          # Ctrl-C for one, or a full disk
+        progress.close()
         keep = plain and count > 0
         if keep:
             print(f"stopped: the lines of {count} images are in {unfinished}", file=sys.stderr)
@@ -100,6 +106,7 @@ def main(args) -> int:
     finally:
         if plain and not keep:
             unfinished.unlink(missing_ok=True)
+    progress.close()
     print(f"{count} images, {hands} hands -> {args.out}", file=sys.stdout if plain else sys.stderr)
     if lost:
         print(f"{len(lost)} of the {len(boxes)} pictures in {args.boxes} are not in {source}, or no pictures by their "
@@ -134,6 +141,14 @@ def check_out(out: Path, read: list[Path]) -> None:
         raise ConfigError(f"--out {out} is a folder: give a file in it, {out / 'hands.jsonl'} for one")
     if same := [path for path in read if out.exists() and path.exists() and path.samefile(out)]:
         raise ConfigError(f"--out {out} would replace {same[0]}, which is read: give another file")
+
+
+def frames_of(source: Path) -> int:
+    """How many frames a video's header announces, 0 if it does not."""
+    capture = cv2.VideoCapture(str(source))
+    said = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    capture.release()
+    return max(said, 0)
 
 
 def pictures(pipeline, settings, source: Path, files: list[Path], boxes: dict | None = None,
@@ -181,7 +196,7 @@ def video(pipeline, settings, source: Path, least: float = 0.0):
                          if hand.score >= least]}
         number += 1
     if not number:
-        raise DataError(f"{source} cannot be read as a video")
+        raise DataError(f"{source} cannot be read as a video; convert it: ffmpeg -i in -c:v libx264 out.mp4")
     if number < MOST_FRAMES * said:
         print(f"{source}: {number} of {said} frames could be read: it is cut off or damaged", file=sys.stderr)
 

@@ -40,6 +40,9 @@ OF_BAGS = ("image_topic", "info_topic", "depth_topic", "truth_topic", "image_is_
 WITH_TRUTH, WITH_NETWORKS = ("weak_points.md",), ("predictions.jsonl", "latency.json", "latency.md")
 
 
+OUT_FOLDER = "evaluation"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     source = parser.add_argument_group("what to evaluate (one of)")
@@ -49,8 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--video", metavar="FILE", nargs="+", help="video files")
     source.add_argument("--compare", metavar="RUN", nargs="+", help="earlier run(s) to compare with; two runs alone "
                         "are compared with each other")
-    parser.add_argument("--out", type=limits.folder, metavar="FOLDER", default="evaluation",
-                        help="where everything goes (default: evaluation)")
+    parser.add_argument("--out", type=limits.folder, metavar="FOLDER", default=OUT_FOLDER,
+                        help="where everything goes (default: %(default)s); of two runs that are compared alone the "
+                        "table, if it is given")
     data = parser.add_argument_group("data sets")
     data.add_argument("--dataset", metavar="NAME",
                       help=f"default: what the folder looks like; {', '.join(datasets.DATASETS)}")
@@ -91,7 +95,11 @@ def main(args: argparse.Namespace) -> int:
     conditions = [fail_if.parse(text) for text in args.fail_if]
     if args.compare and len(args.compare) == 2 and not (args.data or args.bag or args.bags or args.video):
         runs = [report.read_run(path) for path in args.compare]
-        print(report.compare_text(runs))
+        text = report.compare_text(runs)
+        print(text)
+        if args.out != OUT_FOLDER:
+            Path(args.out).mkdir(parents=True, exist_ok=True)
+            (Path(args.out) / "compare.md").write_text(text + "\n", "utf8")
         return 1 if _told(conditions, runs[1]["metrics"]) else 0
     settings = configs.from_arguments(args)
     run = {"out": str(Path(args.out)), "settings": dict(vars(settings)), "factory": PIPELINE,
@@ -251,8 +259,9 @@ def plan(args: argparse.Namespace, run: dict[str, Any]) -> tuple[list[dict[str, 
     """Units of work in a fixed order, and the source in words. Raises ConfigError unless one source is given."""
     given = [name for name in ("data", "bag", "bags", "video") if getattr(args, name)]
     if len(given) != 1:
+        alone = ", or two runs after --compare" if args.compare and not given else ""
         raise ConfigError(f"give one of --data, --bag, --bags, --video ({'none' if not given else ' and '.join(given)} "
-                          f"given)")
+                          f"given){alone}")
     if args.predictions and not args.data:
         raise ConfigError("--predictions needs --data: the truth to score against")
     if args.recorded and not (args.bag or args.bags):
@@ -287,6 +296,9 @@ def plan(args: argparse.Namespace, run: dict[str, Any]) -> tuple[list[dict[str, 
     else:
         paths = [Path(path) for path in args.bag] if args.bag else bags_in(Path(args.bags))
         topics = {key: getattr(args, key) for key in ("image_topic", "info_topic", "depth_topic") if getattr(args, key)}
+        same = [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]
+        if same:
+            raise ConfigError(f"{same[0]} is given twice; each bag counts as one recording")
         units = [{"name": work.recording_name(path), "kind": "bag", "paths": [str(path)], **topics} for path in paths]
         for unit in units:
             unit.update(_bag_facts(unit))
@@ -423,7 +435,8 @@ def carry_out(units: Sequence[dict[str, Any]], run: dict[str, Any], args: argpar
             scored[unit["name"]] = found
         else:
             failed[unit["name"]] = str(error)
-            print(f"{unit['name']}: {error}", file=sys.stderr)
+            if len(units) > 1:                              # of one alone it is what the command ends with
+                print(f"{unit['name']}: {error}", file=sys.stderr)
         if not args.quiet:
             end = "" if number < len(units) else "\n"
             print(f"\r{number}/{len(units)} parts", end=end, file=sys.stderr, flush=True)

@@ -72,9 +72,14 @@ def take_over(corrected: Path, folder: Path) -> tuple[int, int, Counter[str]]:
                 found[names[annotation["image_id"]]].append(hand)
     except (DataError, *LABEL_ERRORS) as error:
         raise DataError(f"{corrected}: no COCO keypoints of the pictures in {folder} ({reason(error)})") from error
+    untouched = 0
     for name, hands in found.items():
+        before = {_places(hand) for hand in rows[name]["hands"]}
+        untouched += sum(_places(hand) in before for hand in hands)
         matrix = next((hand["K"] for hand in rows[name]["hands"] if hand.get("K") is not None), None)
         rows[name].update(truth="independent", hands=[{**hand, "K": matrix} for hand in hands])
+    if untouched:
+        problems["hand whose joints are where the labels had them before: looked at, or forgotten?"] += untouched
     if left := len(rows) - len(found):
         problems["picture that the corrected file does not name, left as it was"] += left
     names = (BEFORE if not k else BEFORE.replace(".jsonl", f".{k}.jsonl") for k in itertools.count())
@@ -82,6 +87,12 @@ def take_over(corrected: Path, folder: Path) -> tuple[int, int, Counter[str]]:
     predictions.write(folder / kept, [path.read_text("utf8")])
     predictions.write(path, (json.dumps(row, allow_nan=False) + "\n" for row in rows.values()))
     return len(found), sum(map(len, found.values())), problems
+
+
+def _places(hand: dict[str, Any]) -> tuple:
+    """What tells one label of a hand from another: where its joints are, to a tenth of a pixel."""
+    return tuple((round(x, 1), round(y, 1)) if valid else None
+                 for (x, y), valid in zip(hand["joints_2d"], hand["valid_2d"]))
 
 
 def _order(category: dict[str, Any]) -> list[int]:

@@ -71,8 +71,8 @@ def ray(jobs: int, address: str | None) -> Iterator[Spread]:
     try:
         import ray as engine
     except ImportError as error:
-        raise ConfigError(f"the engine ray needs the Python package ray: {pip_install('ray')}, or use --engine local") \
-            from error
+        raise ConfigError(f"the engine ray needs the Python package ray: {pip_install('-r requirements/ray.txt')}, or "
+                          "use --engine local") from error
     if not engine.is_initialized():
         # _node_ip_address: an embedded cluster listens on this machine only
         embedded = {} if address else {"num_cpus": max(jobs, 1), "_node_ip_address": "127.0.0.1"}

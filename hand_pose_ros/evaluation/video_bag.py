@@ -144,8 +144,9 @@ def camera_of(args: argparse.Namespace, width: int, height: int) -> Camera | Non
         model = values.get("distortion_model", "plumb_bob")
         sized = (int(values["image_width"]), int(values["image_height"]))
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{args.calibration}: not a calibration file of camera_calibration ({type(error).__name__}: "
-                        f"{error})") from error
+        raise DataError(f"{args.calibration}: not a calibration file of camera_calibration, with image_width, "
+                        "image_height, camera_matrix and distortion_coefficients "
+                        f"({' '.join(f'{type(error).__name__}: {error}'.split())[:200]})") from error
     info = SimpleNamespace(width=sized[0], height=sized[1], K=K.ravel(), D=D, distortion_model=model)
     try:
         return replace(cameras.from_camera_info(info, width, height), frame_id=args.frame_id)

@@ -41,6 +41,8 @@ STILL_STAMP_NS = 1_000_000_000
 PARTS = "parts"
 """Folder within the output for what each unit gave."""
 JOINT_FIELDS = ("joints_px", "joints_m", "joints_rel_m")
+NAMED_PICTURES = 3
+"""So many that cannot be read are named by each part."""
 THUMBNAILS = 24
 THUMBNAIL_WIDTH = 240
 
@@ -232,7 +234,8 @@ def _images(unit: dict[str, Any], run: dict[str, Any], judge: Any) -> Part:
             try:
                 frame = still_frame(item, config)
             except FrameError as error:
-                unread[f"{data.name}: {error}"] += 1
+                name = f"{item.name}: " if len(unread) < NAMED_PICTURES and not item.problem else ""
+                unread[f"{data.name}: {name}{error}"] += 1
                 continue
             networks(work, item, frame, time.monotonic() - begin)
     return Part(lines, timing, problems + unread, seen)

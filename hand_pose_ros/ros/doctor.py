@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import camera, config, imaging, messages, models, resources
+from .. import camera, config, imaging, limits, messages, models, resources
 from ..errors import ConfigError, FrameError, HandPoseError, ModelError, pip_install
 from . import environment
 from .diagnostics import WARN as DIAGNOSTIC_WARN
@@ -64,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sim-time", action="store_true", help="take the time from /clock (bags played with --clock)")
     parser.add_argument("--rectified", action="store_true",
                         help="the images are rectified, as the node's parameter image_is_rectified")
-    parser.add_argument("--seconds", type=float, default=4.0, help="how long to listen to ROS (default: %(default)s)")
+    parser.add_argument("--seconds", type=limits.number(0, 3600), default=4.0,
+                        help="how long to listen to ROS (default: %(default)s)")
     parser.add_argument("--no-networks", action="store_true", help="do not load the networks")
     config.add_arguments(parser, ("detector_model", "pose_model", "runtime"))
 

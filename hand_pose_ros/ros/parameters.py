@@ -20,7 +20,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from rclpy.validate_topic_name import validate_topic_name
 
-from ..config import SETTINGS, Setting, check, check_value
+from ..config import KINDS, SETTINGS, Setting, check, check_value
 from ..errors import ConfigError
 
 ROS_SETTINGS = (
@@ -132,8 +132,9 @@ def _declared(node: Any, setting: Setting) -> Any:
             setting.name, list(default) if isinstance(default, tuple) else default,
             descriptor(setting, isinstance(node, LifecycleNode))).value)
     except ParameterException as error:
+        kind = f"{len(default)} numbers" if isinstance(default, tuple) else KINDS.get(type(default), "a whole number")
         hint = " with a decimal point (20.0, not 20)" if isinstance(default, (float, tuple)) else ""
-        raise ConfigError(f"{error}; it must be {setting.limits or type(setting.default).__name__}{hint}") from error
+        raise ConfigError(f"{error}; it must be {setting.limits or kind}{hint}") from error
 
 
 def _refuse_unknown(node: Any, known: Iterable[str]) -> None:

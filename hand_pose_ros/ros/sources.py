@@ -149,12 +149,17 @@ def _video(source: Source) -> Iterator[Item]:
 def _folder(source: Source) -> Iterator[Item]:
     place = Path(source.location)
     files = sorted(file for file in place.iterdir() if file.suffix.lower() in PICTURES) if place.is_dir() else [place]
+    read = 0
     for number, file in enumerate(files):
         bgr = cv2.imread(str(file), cv2.IMREAD_COLOR)
         if bgr is None:
             _say(f"{file} cannot be read as a picture, left out")
             continue
+        read += 1
         yield _picture(float(number), bgr)
+    if not read:
+        raise DataError(f"{place}: not one picture could be read; are these files what their names say "
+                        f"({files[0].name} for one)?")
 
 
 def _webcam(source: Source) -> Iterator[Item]:

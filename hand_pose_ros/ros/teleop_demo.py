@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .. import messages
+from .. import limits, messages
 from ..config import Config
 from ..errors import HandPoseError
 from ..gripper import TeleopConfig, opening_of
@@ -43,12 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="hands from the hand pose node, or the true ones in the bag, which shows the "
                              "teleoperation alone (default: %(default)s)")
     parser.add_argument("--image-topic", metavar="TOPIC", help="camera of a bag that holds several")
-    parser.add_argument("--seconds", type=float, default=0.0, help="stop after this much of the recording")
+    parser.add_argument("--seconds", type=limits.number(0), default=0.0, help="stop after this much of the recording")
     parser.add_argument("--hfov", type=float, default=60.0,
                         help="field of view of a video's camera (default: %(default)s)")
-    parser.add_argument("--speed", type=float, default=1.0,
+    parser.add_argument("--speed", type=limits.number(0.01, 100), default=1.0,
                         help="play the recording so many times as fast; a slow computer needs less than 1")
-    parser.add_argument("--stale", type=float, default=None, metavar="S",
+    parser.add_argument("--stale", type=limits.number(0.01, 2), default=None, metavar="S",
                         help="stale_s of the teleoperation; a slow computer needs more than the default")
     parser.add_argument("--out", default="out/teleop",
                         help="folder for the picture and the numbers (default: %(default)s)")
@@ -68,9 +68,6 @@ def main(args: argparse.Namespace) -> int:
         raise HandPoseError(f"{location} holds no true hands; leave --source away")
     out = Path(args.out)
     make_folder(out)
-    if not (0 < args.speed < 100 and args.seconds >= 0 and (args.stale is None or args.stale > 0)):
-        raise HandPoseError(f"--speed {args.speed:g} and --stale {args.stale} must be above 0 (--speed below 100), "
-                            f"--seconds {args.seconds:g} not below 0")
     stale_s = TeleopConfig().stale_s if args.stale is None else args.stale
     speed = args.speed
     record = run(args, source, stale_s, speed)

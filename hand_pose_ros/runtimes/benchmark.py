@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="a folder of models/, or a path to one")
     parser.add_argument("--pose-model", default=AUTO,
                         help="a folder of models/, or a path to one (default: what a node takes on this machine)")
-    parser.add_argument("--cache", metavar="FOLDER", help="engine cache")
+    parser.add_argument("--cache", type=limits.folder, metavar="FOLDER", help="engine cache")
     parser.add_argument("--mediapipe", metavar="PYTHON",
                         help="Python of an environment with mediapipe 0.10.21: it is measured too "
                              "(benchmarks/mediapipe_peer.py says how)")
@@ -98,11 +98,13 @@ def main(args: argparse.Namespace) -> int:
     failed: dict[str, str] = {}
     commands = {name: _own_command(name, args) for name in contenders}
     for name in [name for name in contenders if name in BUILT_RUNTIMES]:       # what it exports or builds is no start
+        print(f"preparing {name}", file=sys.stderr, flush=True)
         _collect({}, failed, name, [*commands[name], "--frames", "1"])
     for complexity, label in ((1, "MediaPipe full"), (0, "MediaPipe lite")) if args.mediapipe else ():
         commands[label] = _peer_command(complexity, args)
-    for _ in range(args.rounds):
+    for number in range(args.rounds):
         for name in [name for name in commands if name not in failed]:
+            print(f"round {number + 1} of {args.rounds}: {name}", file=sys.stderr, flush=True)
             _collect(results, failed, name, commands[name])
     for name, reason in failed.items():
         print(f"{name}: left out: {reason}", file=sys.stderr)
@@ -115,8 +117,9 @@ def main(args: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "benchmark.json").write_text(json.dumps(report, indent=1))
         (folder / "benchmark.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines), flush=True)
+    if args.out:
         plot(report, folder / "benchmark.png")
-    print("\n".join(lines))
     asked = [*(args.runtime or ()), *(name for name in failed if name.startswith("MediaPipe"))]
     if any(name in failed for name in asked):
         raise ModelError("; ".join(f"{name} cannot be measured: {failed[name]}" for name in asked if name in failed))

@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calibration", nargs="+", metavar="FILE", default=[],
                         help="what int8 takes its ranges from: tar files of hand-pose render or bags with truth "
                              "(default: the sample bag)")
-    parser.add_argument("--cache", metavar="FOLDER", help=f"where engines are kept (default: {default_folder()})")
+    parser.add_argument("--cache", type=limits.folder, metavar="FOLDER",
+                        help=f"where engines are kept (default: {default_folder()})")
     parser.add_argument("--if-missing", action="store_true", help="leave alone what is there")
     parser.add_argument("--list", action="store_true", help="list what is in the cache and do nothing else")
 

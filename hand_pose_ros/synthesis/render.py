@@ -21,14 +21,13 @@ import numpy as np
 from hand_pose_ros import limits
 from hand_pose_ros.errors import ConfigError, DataError
 from hand_pose_ros.imaging import write_picture
+from hand_pose_ros.progress import Progress
 from hand_pose_ros.synthesis import assets, labels, scene, sheets, shards
 from hand_pose_ros.synthesis.poses import sample_named
 
 KINDS = {"crops": 192, "frames": 320}
 """What can be rendered, with its default width in pixels."""
 COUNT = 1000
-LOG_S = 60.0
-"""Between two lines on the progress where they cannot be written over."""
 BAG = {"motion": "pinch", "seconds": 10.0, "fps": 30.0, "compressed_only": False}
 """Defaults of what only a bag has."""
 
@@ -172,7 +171,7 @@ def write(kind: str, out: Path, count: int, seed: int = 0, start: int = 0, width
         report(f"{workers} process{'es' * (workers > 1)}: each makes shards of up to {shards.PER_SHARD} pictures")
     processes = [context.Process(target=_work, args=(settings, todo[k::workers], counter, errors, k == 0))
                  for k in range(workers)]
-    progress = _Progress(total)
+    progress = Progress(total)
     with _terminated_like_interrupted():
         try:
             for process in processes:
@@ -260,27 +259,6 @@ def _raise_first(processes, errors) -> None:
                         "for want of memory: run the same command with fewer --workers; finished shards are kept")
 
 
-class _Progress:
-    """Rate and time left, called with the number done: a bar that is written over; in a log file, which cannot do that,
-    a line each LOG_S seconds and at the end."""
-
-    def __init__(self, total: int):
-        self.total, self.begin = total, time.monotonic()
-        self.told, self.ended = self.begin, False
-
-    def __call__(self, done: int) -> None:
-        now, bar = time.monotonic(), sys.stdout.isatty()
-        if self.ended or not (bar or done >= self.total or now - self.told >= LOG_S):
-            return
-        self.told, self.ended = now, done >= self.total
-        rate = done / max(now - self.begin, 1e-6)
-        left = f"{(self.total - done) / rate / 60:.1f} min left" if done else "starting"
-        text = f"{done}/{self.total}  {rate:.1f}/s  {left}"
-        filled = 30 * min(done, self.total) // max(self.total, 1)
-        print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {text} " if bar else text,
-              end="\n" if self.ended or not bar else "", flush=True)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``hand-pose render``."""
     parser.add_argument("--kind", choices=(*KINDS, "bag"), default="crops",
@@ -331,7 +309,7 @@ def main(args: argparse.Namespace) -> int:
             raise ConfigError("a bag is made by one process, and torchrun started several: call it without")
         chosen = {name: value if getattr(args, name) is None else getattr(args, name) for name, value in BAG.items()}
         total = chosen["seconds"] * chosen["fps"]
-        progress = _Progress(round(total) if np.isfinite(total) else 0)
+        progress = Progress(round(total) if np.isfinite(total) else 0)
         with _terminated_like_interrupted():                        # half a bag is removed
             sequence.write_bag(args.out, chosen["motion"], fps=chosen["fps"], duration_s=chosen["seconds"],
                                seed=args.seed, compressed_only=chosen["compressed_only"], report=progress)

@@ -36,6 +36,33 @@ def test_label_says_side_id_score_and_distance():
     assert (annotate.draw(GREY, [HAND]) != annotate.draw(GREY, [HAND], labels=False)).any()
 
 
+def _labels(monkeypatch, image, hands):
+    """Where the labels of hands are drawn: x0, y0, x1, y1."""
+    boxes = []
+
+    def noted(drawn, first, last, colour, thickness):
+        boxes.append((*first, *last))
+    monkeypatch.setattr(annotate.cv2, "rectangle", noted)
+    annotate.draw(image, hands)
+    return np.array(boxes)
+
+
+def test_labels_of_hands_that_are_near_do_not_hide_each_other(monkeypatch):
+    shifted = [replace(HAND, box=HAND.box + [dx, dy, dx, dy]) for dx, dy in ((0, 0), (40, 3), (-30, -4), (10, 12))]
+    boxes = _labels(monkeypatch, GREY, shifted)
+    assert len(boxes) == 4
+    for k, a in enumerate(boxes):
+        for b in boxes[k + 1:]:
+            assert a[0] >= b[2] or b[0] >= a[2] or a[1] >= b[3] or b[1] >= a[3], (a, b)
+
+
+@pytest.mark.parametrize("side", [64, 100, 200])
+def test_a_label_is_whole_in_a_small_picture(monkeypatch, side):
+    small = replace(HAND, box=np.array([0.3, 0.3, 0.9, 0.9]) * side, joints_px=HAND.joints_px * side / 640)
+    (box,) = _labels(monkeypatch, GREY[:side, :side], [small])
+    assert box[0] >= 0 and box[1] >= 0 and box[2] <= side and box[3] <= side
+
+
 @pytest.mark.parametrize("far_px", [1e4, 1e9, 1e12])
 def test_one_joint_far_outside_does_not_cover_the_picture(far_px):
     px = HAND.joints_px.copy()

@@ -24,6 +24,13 @@ def root(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize("name", ["./res", "/nowhere/res", "~/res"])
+def test_a_path_to_nowhere_is_called_by_its_name(name):
+    with pytest.raises(ModelError, match="there is no model at /.*/res") as caught:
+        models.path(name)
+    assert "reinstall" not in str(caught.value)
+
+
 def change(root, **values):
     file = root / "some_pose" / models.CARD
     card = {**json.loads(file.read_text()), **values}
@@ -48,7 +55,7 @@ def test_a_model_is_found_by_name_or_by_path_and_a_name_is_no_path(root, monkeyp
         assert models.path(str(path)) == root / "some_pose" and models.path(str(models.path(str(path))))
     with pytest.raises(ModelError, match="no model 'some_pose'.*the folder here: ./some_pose"):
         models.card("some_pose")
-    with pytest.raises(ModelError, match="no model './other'.*the path of a folder with card.json and weights.saf"):
+    with pytest.raises(ModelError, match="no model at .*/other: a folder with card.json and weights.safe"):
         models.card("./other")
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hand_pose_ros import models, predict
+from hand_pose_ros import models, predict, progress
 from hand_pose_ros import pipeline as pipelines
 from hand_pose_ros.errors import ConfigError, DataError, FrameError
 from hand_pose_ros.runtimes import POSE_QUICK
@@ -89,6 +89,14 @@ def test_videos_among_pictures_are_said_to_be_left_out(folder, tmp_path, capsys)
     (folder / "images" / "film.mp4").write_bytes(b"")
     assert run(folder, "--out", tmp_path / "out.jsonl") == 0 and len(lines(tmp_path / "out.jsonl")) == 2
     assert f"left out: 1 of the files in {folder} are videos, film.mp4 for one" in capsys.readouterr().err
+
+
+def test_how_far_it_is_is_said_on_the_way(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LOG_S", 0.0)
+    run(folder, "--out", tmp_path / "out.jsonl")
+    lines = [line for line in capsys.readouterr().err.splitlines() if "/s" in line]
+    count = len((tmp_path / "out.jsonl").read_text().splitlines())
+    assert len(lines) == count and lines[-1].startswith(f"{count}/{count} ")
 
 
 def test_given_boxes_replace_the_detector(folder, tmp_path):

@@ -429,6 +429,7 @@ def test_pictures_that_cannot_be_used_are_counted(tmp_path):
     assert found["metrics"]["images"] == 2
     words = " ".join(found["problems"])
     assert "label without image" in words and "cannot be decoded" in words and "another size" in words
+    assert all(f"{number}.png" in words for number in ("001", "002", "003")), "or nobody finds them among thousands"
     assert "label without image" in (tmp_path / "a" / "report.html").read_text()
 
 
@@ -860,6 +861,7 @@ def test_draft_labels_are_corrected_and_fed_back(tmp_path):
     assert {row["truth"] for row in rows} == {"draft"}
     by_folder = run(tmp_path / "a", "--data", tmp_path / "labels")
     assert by_folder["tables"]["kinds"].keys() == {"all labels made with a model"}
+    assert sum(count for said, count in by_folder["problems"].items() if "nobody has corrected" in said) == 4
     assert by_folder["metrics"]["nme"] < 0.05
     rows[0]["hands"][0]["joints_2d"][8][0] += 21.0                     # a person moves one fingertip
     for row in rows:
@@ -984,11 +986,13 @@ def test_what_an_editor_exported_replaces_the_draft(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "3 pictures with 2 hands corrected" in said and "1 x picture that the corrected file does not name" in said
     assert "1 x images/" in said and "annotation without keypoints of a hand, left out" in said
+    assert "looked at, or forgotten" not in said
     before = [json.loads(line) for line in draft.splitlines()]
     rows = [json.loads(line) for line in (folder / "annotations.jsonl").read_text().splitlines()]
     assert (folder / "annotations.before.jsonl").read_text() == draft and rows[3] == before[3]
     first = (folder / "annotations.jsonl").read_text()
     assert labels.main(parser.parse_args([str(tmp_path / "corrected.json"), "--out", str(folder)])) == 0
+    assert "2 x hand whose joints are where the labels had them before" in capsys.readouterr().out
     assert (folder / "annotations.before.jsonl").read_text() == draft                       # once more: it stays
     assert (folder / "annotations.before.1.jsonl").read_text() == first
     assert [row["truth"] for row in rows[:3]] == ["independent"] * 3 and rows[0]["hands"] == []
@@ -1317,7 +1321,8 @@ def test_the_command_fails_when_no_picture_can_be_read(tmp_path, monkeypatch, ca
         path.write_bytes(b"no picture")
     monkeypatch.setattr(evaluate, "PIPELINE", "painted:exact")
     assert cli.main(["evaluate", "--data", str(folder), "--out", str(tmp_path / "a"), "--quiet"]) == 1
-    assert "none of the pictures could be read: folder: the file cannot be decoded" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "none of the pictures could be read: folder: images/000.png: the file cannot be decoded" in said
 
 
 def test_a_video_given_as_a_bag_is_told_where_it_goes(tmp_path):
@@ -1336,11 +1341,15 @@ def test_conditions_hold_for_the_second_of_two_compared_runs(tmp_path, capsys):
         options = ["--compare", str(tmp_path / "a"), str(tmp_path / second), "--fail-if", "recall < 0.9"]
         assert evaluate.main(parser.parse_args(options)) == status
     assert "failed: recall < 0.9" in capsys.readouterr().err
+    two = ["--compare", str(tmp_path / "a"), str(tmp_path / "b")]
+    evaluate.main(parser.parse_args([*two, "--out", str(tmp_path / "c")]))
+    assert (tmp_path / "c" / "compare.md").read_text().strip() == capsys.readouterr().out.strip()
 
 
 def test_options_that_do_not_fit_together(tmp_path):
     folder = data(tmp_path / "set", 2)
     for options, words in (((), "give one of"), (("--data", folder, "--video", "x.mp4"), "give one of"),
+                           (("--bag", "x.mcap", "./x.mcap"), "x.mcap is given twice"),
                            (("--video", "x.mp4", "--predictions", "p"), "needs --data"),
                            (("--data", folder, "--limit", "0"), "at least 1"),
                            (("--data", folder, "--dataset", "freihnd"), "did you mean"),
@@ -1524,7 +1533,7 @@ def test_unknown_and_missing_engines(monkeypatch):
     with pytest.raises(ConfigError, match="choose one of local, ray"):
         scale.workers(1, "slurm")
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match="pip install ray"), scale.workers(1, "ray"):
+    with pytest.raises(ConfigError, match="pip install -r requirements/ray.txt"), scale.workers(1, "ray"):
         pass
 
 

@@ -249,15 +249,6 @@ def test_every_asset_is_looked_at_before_hours_are_spent(tmp_path, monkeypatch):
     assert not list((tmp_path / "new").iterdir())
 
 
-def test_a_log_is_told_how_far_it_is_now_and_then_and_at_the_end_once(monkeypatch, capsys):
-    clock = [0.0]
-    monkeypatch.setattr(render.time, "monotonic", lambda: clock[0])
-    progress = render._Progress(100)
-    for clock[0], done in ((1.0, 1), (59.0, 40), (61.0, 50), (62.0, 55), (100.0, 100), (101.0, 100)):
-        progress(done)
-    assert capsys.readouterr().out.splitlines() == ["50/100  0.8/s  1.0 min left", "100/100  1.0/s  0.0 min left"]
-
-
 def test_ranks_on_one_machine_share_its_cores(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(render.os, "cpu_count", lambda: 16)

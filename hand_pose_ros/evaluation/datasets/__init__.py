@@ -43,12 +43,14 @@ def recognise(folder: str | Path) -> str:
     """Name of the data set that lies in a folder. Raises DataError if none or several could be meant."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder")
+        raise DataError(f"{folder} is not a folder; give that of a data set's download, or one with labels of your own")
     found = [name for name in DATASETS if module(name).recognise(folder)]
     found = [name for name in found if SAYS_MORE.get(name) not in found]
     if len(found) != 1:
         what = "no known data set" if not found else f"several data sets ({', '.join(found)}): name one with --dataset"
-        raise DataError(f"{folder}: {what}. Known: {', '.join(DATASETS)}")
+        own = "" if found else "; pictures of your own need an annotations.jsonl (docs/evaluation.md): hand-pose " \
+            f"labels {folder} --out LABELS drafts one"
+        raise DataError(f"{folder}: {what}. Known: {', '.join(DATASETS)}{own}")
     return found[0]
 
 

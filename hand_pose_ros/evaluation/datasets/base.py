@@ -125,7 +125,8 @@ def one_label(problems: Counter[str], title: str, name: str) -> Iterator[None]:
 def from_items(name: str, items: Sequence[Item], licence: str, problems: Counter[str], split: str = "") -> DataSet:
     """A data set of items that are all there already. Raises DataError for none."""
     if not items:
-        raise DataError(f"{name}: no labelled image could be read; {dict(problems) or 'the labels are empty'}")
+        said = "; ".join(problems) or "the labels are empty"
+        raise DataError(f"{name}: no labelled image could be read; {said}")
     return DataSet(name, len(items), items.__getitem__, licence, problems, split)
 
 
@@ -186,7 +187,9 @@ def read_json(path: Path) -> Any:
     try:
         with path.open(encoding="utf8") as file:
             return json.load(file)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise DataError(f"{path}: not readable JSON ({error}); unpack the download again") from error
 
 

@@ -57,6 +57,8 @@ def rows(path: Path, problems: Counter[str] | None = None, strict: bool = True
     problems = Counter() if problems is None else problems
     try:
         text = path.read_text("utf8")
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is not there: give the folder in which the labels lie") from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as lines of text: {error}") from error
     for number, line in enumerate(text.split("\n"), 1):
@@ -80,6 +82,8 @@ def _item(folder: Path, row: dict[str, Any], problems: Counter[str]) -> Item:
     camera = pinhole(matrices[0], row["width"], row["height"]) if matrices else None
     row = {name: value for name, value in row.items() if value is not None}             # null is left out
     truth = row.get("truth", "independent")
+    if truth == "draft":
+        problems[f"{FILE}: picture whose labels are drafts of hand-pose labels that nobody has corrected"] += 1
     kind = "rendered" if row.get("synthetic") else "real" if truth == "independent" else \
         "negative" if truth == NO_HAND and not row["hands"] else "model"
     return Item(row["image"], folder / row["image"], tuple(hand for hand in hands if hand), camera,
