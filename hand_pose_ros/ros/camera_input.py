@@ -1,9 +1,10 @@
 """One camera as the node sees it: which topics, with which QoS, the newest image, and the lens that belongs to it."""
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,13 +18,13 @@ from . import compat, qos
 from .diagnostics import ERROR, LATE_S, Monitor
 from .newest import Newest
 
-DEPTH_QUEUE = 5
 DEPTH_PATIENCE_S = 0.5
-"""Without a depth image for this long, colour images are used alone as they come."""
+"""Without a depth image for this long, colour images are used alone as they come; and neither waits longer."""
 GONE_S = 1.0
 """A camera without publishers and images for this long is gone, and its calibration with it."""
 REMEMBERED = 64
-"""Images whose time of arrival is known when their depth comes."""
+"""Images of each stream whose stamp and time of arrival are known when their partner comes; at 120 Hz those of
+DEPTH_PATIENCE_S. Only as long as they may be used do they hold their pixels."""
 LAG_DECAY, LAG_MARGIN = 0.7, 1.2
 """How much of the longest lag of depth behind its colour image is remembered with each pair, and how many times that an
 image waits for its depth."""
@@ -37,6 +38,16 @@ class Arrival:
     depth: Any | None                               # sensor_msgs Image
     received_ns: int                                # ROS clock
     received_s: float                               # the same instant, monotonic
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A message as the synchroniser knows it. It keeps many of these, so what nobody waits for is taken out of them."""
+
+    header: Any
+    message: Any | None                             # sensor_msgs Image or CompressedImage; None: no longer waited for
+    came_ns: int                                    # ROS clock
+    came_s: float                                   # the same instant, monotonic
 
 
 class CameraInput:
@@ -59,11 +70,13 @@ class CameraInput:
         self._profile: Any = None
         self._aside: dict[str, tuple[Any, Any]] = {}    # camera_info, depth: subscription and its QoS
         self._to_pairs: tuple[Callable[[Any], None], Callable[[Any], None]] | None = None
-        self._paired_s = time.monotonic()               # when depth last came with its image
+        self._paired_s = -math.inf                      # when depth last came with its image
+        self._expected_s = -math.inf                    # since when it has been waited for
+        self._image_s: float | None = None              # when the last image came that could have depth
+        self._apart_s: float | None = None              # by how much depth came too late (< 0: too early) for its image
         self._lag_s = DEPTH_PATIENCE_S                  # how long depth comes after its image, at most
-        self._waiting: deque[tuple[Any, float]] = deque()       # images without depth so far, and when they came
-        self._came_s: OrderedDict[int, float] = OrderedDict()   # when the last images came, by stamp
-        self._alone_ns = -1                             # stamp of the last image that was used without
+        self._waiting: deque[_Waiting] = deque()        # images without depth so far
+        self._depths: deque[_Waiting] = deque()         # the last depth images
         self._image_ns = -1                             # stamp of the last image of all
         self._pair_anew()
         try:
@@ -80,11 +93,11 @@ class CameraInput:
         """message_filters keeps the highest stamps: after time has gone back it would throw away all that is new."""
         values = self._values
         if values.depth_topic:
-            self._to_pairs = compat.approximate_synchronizer(DEPTH_QUEUE, values.depth_slop_s, self._paired)
-        self._alone_ns = self._image_ns = -1
+            self._to_pairs = compat.approximate_synchronizer(REMEMBERED, values.depth_slop_s, self._paired)
+        self._image_ns, self._apart_s = -1, None
         self._lag_s = DEPTH_PATIENCE_S
         self._waiting.clear()
-        self._came_s.clear()
+        self._depths.clear()
 
     def destroy(self) -> None:
         """Unsubscribe; who waits in lens() wakes up."""
@@ -204,62 +217,77 @@ class CameraInput:
     # ------------------------------------------------------------------------------------------------------ callbacks
 
     def _on_image(self, message: Any) -> None:
+        image = self._received(message)
         self._monitor.received()
         if self._first_image_s is None:
-            self._first_image_s = time.monotonic()
+            self._first_image_s = image.came_s
         if self._to_pairs is None or not self._values.use_depth:
             if self._to_pairs is not None:
-                self._waiting.clear()
-                self._paired_s = time.monotonic()       # patience begins when depth is wanted again
+                _let_go(self._waiting, lambda one: True)
+                self._expected_s = image.came_s         # patience begins when depth is wanted again
                 self._monitor.clear("depth source")
-            self._arrived(message, None)
+            self._arrived(image, None)
             return
-        stamp_ns, now_s = messages.stamp_ns(message.header), time.monotonic()
+        stamp_ns = messages.stamp_ns(message.header)
         if not stamp_ns:
             self._monitor.problem("depth source", "colour is used without depth: its images have the stamp 0, so that "
                                   "nobody can tell which depth image belongs to them; set stamps in the driver",
                                   standing=True)
-            self._arrived(message, None)
+            self._arrived(image, None)
             return
         if stamp_ns < self._image_ns:
             self._pair_anew()
         self._image_ns = stamp_ns
-        self._waiting.append((message, now_s))
-        self._came_s[stamp_ns] = now_s
-        while len(self._came_s) > REMEMBERED:
-            self._came_s.popitem(last=False)
-        self._to_pairs[0](message)
-        if now_s - self._paired_s > DEPTH_PATIENCE_S:
-            self._take_alone(message)
+        self._wait_anew_after_a_pause(image.came_s)
+        self._waiting.append(image)
+        self._to_pairs[0](image)
+        if image.came_s - self._expected_s > DEPTH_PATIENCE_S:
+            self._take_alone(image)
             self._report_depth()
         # Depth may come less often than colour: an image whose depth would have come by now goes without.
         patience_s = min(LAG_MARGIN * self._lag_s, DEPTH_PATIENCE_S)
-        late = [image for image, came_s in self._waiting if now_s - came_s > patience_s]
+        late = [one for one in self._waiting if image.came_s - one.came_s > patience_s]
         if late:
             self._take_alone(late[-1])
 
-    def _take_alone(self, image: Any) -> None:
-        self._alone_ns = messages.stamp_ns(image.header)
-        self._forget_until(self._alone_ns)
+    def _received(self, message: Any) -> _Waiting:
+        return _Waiting(message.header, message, self._node.get_clock().now().nanoseconds, time.monotonic())
+
+    def _wait_anew_after_a_pause(self, now_s: float) -> None:
+        """A camera that starts, or goes on after a pause, sends its first depth after its first image; but who had no
+        depth before a pause, as a slow camera without any, is not waited for each time."""
+        before_s, self._image_s = self._image_s, now_s
+        if before_s is None or now_s - before_s > DEPTH_PATIENCE_S and before_s - self._paired_s <= DEPTH_PATIENCE_S:
+            self._expected_s = now_s
+
+    def _take_alone(self, image: _Waiting) -> None:
         self._arrived(image, None)
+        self._forget_until(messages.stamp_ns(image.header))
 
     def _forget_until(self, stamp_ns: int) -> None:
         """No image up to this stamp waits any longer."""
-        while self._waiting and messages.stamp_ns(self._waiting[0][0].header) <= stamp_ns:
-            self._waiting.popleft()
+        _let_go(self._waiting, lambda one: messages.stamp_ns(one.header) <= stamp_ns)
 
     def _on_depth(self, message: Any) -> None:
-        self._to_pairs[1](message)
+        depth = self._received(message)
+        _let_go(self._depths, lambda one: depth.came_s - one.came_s > DEPTH_PATIENCE_S)
+        self._depths.append(depth)
+        self._to_pairs[1](depth)
 
-    def _paired(self, image: Any, depth: Any) -> None:
-        now_s = self._paired_s = time.monotonic()
+    def _paired(self, image: _Waiting, depth: _Waiting) -> None:
+        apart_s = depth.came_s - image.came_s
+        if abs(apart_s) > DEPTH_PATIENCE_S:
+            self._apart_s = apart_s
+            return
+        self._apart_s, self._paired_s = None, max(image.came_s, depth.came_s)
+        self._expected_s = self._paired_s
         self._monitor.clear("depth source")
-        stamp_ns = messages.stamp_ns(image.header)
-        self._forget_until(stamp_ns)
         # Also for an image that was not waited for: else the wait could never grow again.
-        self._lag_s = max(LAG_DECAY * self._lag_s, now_s - self._came_s.get(stamp_ns, now_s))
-        if stamp_ns > self._alone_ns:
-            self._arrived(image, depth)
+        self._lag_s = max(LAG_DECAY * self._lag_s, apart_s)
+        if image.message is not None:
+            self._arrived(image, depth.message)
+        depth.message = None
+        self._forget_until(messages.stamp_ns(image.header))
 
     def _report_depth(self) -> None:
         topic = self._node.resolve_topic_name(self._values.depth_topic)
@@ -270,13 +298,18 @@ class CameraInput:
         elif qos.IMAGE_TYPE not in types:
             why = f"{topic} carries {', '.join(sorted(types))}, not {qos.IMAGE_TYPE}; set depth_topic to the raw " \
                   "depth images"
+        elif self._apart_s is not None:
+            late, other = ("depth", "colour") if self._apart_s > 0 else ("colour", "depth")
+            why = f"{late} comes too late, {abs(self._apart_s):.1f} s after the {other} image of its stamp, which " \
+                  f"waits {DEPTH_PATIENCE_S:g} s at most; let it come sooner (fewer or smaller images, no wireless " \
+                  f"network, a faster registration of {topic} to colour), or set depth_topic to ''"
         else:
-            why = f"no depth image on {topic} has a stamp within depth_slop_s ({self._values.depth_slop_s:g} s) of a " \
-                  "colour image; raise it, or synchronise the two streams in the driver"
+            why = f"no depth image on {topic} has a stamp within depth_slop_s ({self._values.depth_slop_s:g} s) of " \
+                  f"one of the last {REMEMBERED} colour images; raise it, or synchronise the two streams in the driver"
         self._monitor.problem("depth source", f"colour is used without depth: {why}", standing=True)
 
-    def _arrived(self, image: Any, depth: Any | None) -> None:
-        self.slot.put(Arrival(image, depth, self._node.get_clock().now().nanoseconds, time.monotonic()))
+    def _arrived(self, image: _Waiting, depth: Any | None) -> None:
+        self.slot.put(Arrival(image.message, depth, image.came_ns, image.came_s))
 
     def _on_camera_info(self, message: Any) -> None:
         self._info = message
@@ -332,3 +365,9 @@ class CameraInput:
         if known is None or known[0] != said:
             known = self._lens = said, camera.from_camera_info(info, width, height, self._values.image_is_rectified)
         return known[1]
+
+
+def _let_go(waiting: deque[_Waiting], over: Callable[[_Waiting], bool]) -> None:
+    """Those at the front that are over wait no longer; the synchroniser may remember them, but not their pixels."""
+    while waiting and over(waiting[0]):
+        waiting.popleft().message = None

@@ -105,8 +105,9 @@ def approximate_synchronizer(queue_size: int, slop_s: float, callback: Callable[
                              ) -> tuple[Callable[[Any], None], Callable[[Any], None]]:
     """message_filters.ApproximateTimeSynchronizer over two streams, or a stand-in with the same pairing rule.
 
-    Returns two functions that take the messages of the first and the second stream; callback(first, second) runs for
-    each pair whose stamps differ by no more than slop_s. Subscriptions stay with the caller, who chooses their QoS.
+    Returns two functions that take the messages of the first and the second stream, or anything else with a header;
+    callback(first, second) runs for each pair whose stamps differ by no more than slop_s. Subscriptions stay with the
+    caller, who chooses their QoS.
     """
     try:
         from message_filters import ApproximateTimeSynchronizer, SimpleFilter

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -337,7 +338,7 @@ def test_without_depth_colour_is_used_alone_and_that_is_said(world):
 
 def test_images_without_a_stamp_go_without_depth_and_that_is_said(world):
     ear = Ear(world, "/front/stampless/image", depth_topic="/front/stampless/depth")
-    ear.input._paired_s -= 2 * DEPTH_PATIENCE_S                     # as when the first image comes late
+    ear.input._expected_s -= 2 * DEPTH_PATIENCE_S                     # as when the first image comes late
     taken = []
     for _ in range(20):
         ear.input._on_image(Image())
@@ -389,13 +390,13 @@ def test_a_qos_event_alone_names_both_sides(world):
     ear.input.destroy()
 
 
-def played(ear, now, events):
+def played(ear, now, events, rate_hz=30, make=Image):
     """Feeds (time, "image" or "depth", number); [(stamp, whether with depth, time)] of the images that came out."""
     used = []
     for at, kind, k in sorted(events):
         now[0] = 1000.0 + at
-        message = Image()
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(10**12 + k * 33_333_333, 10**9)
+        message = make()
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(10**12 + k * (10**9 // rate_hz), 10**9)
         (ear.input._on_image if kind == "image" else ear.input._on_depth)(message)
         item, _ = ear.input.slot.take(0.0)
         if item is not None:
@@ -427,6 +428,103 @@ def test_depth_that_comes_later_than_before_is_waited_for_again(world, monkeypat
     events += [(k / 30 + (first_s if k < 90 else then_s), "depth", k) for k in range(180)]
     late = [depth for _, depth, at in played(ear, now, events) if at > 4.0]            # a second after the change
     assert sum(late) > 0.9 * 60
+    ear.input.destroy()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time [s] as CameraInput sees it, in a list."""
+    now = [1000.0]
+    monkeypatch.setattr(camera_input, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def stream(rate_hz, lag_s, begin_s=0.0, end_s=4.0):
+    """Events for ``played``: every colour image has its depth image, so much later."""
+    numbers = range(round(begin_s * rate_hz), round(end_s * rate_hz))
+    return [(k / rate_hz + late_s, kind, k) for k in numbers for kind, late_s in (("image", 0.0), ("depth", lag_s))]
+
+
+@pytest.mark.parametrize("rate_hz, lag_s", [(30, 0.18), (60, 0.1), (60, 0.4), (90, -0.2)])
+def test_depth_that_comes_many_images_later_is_paired(world, clock, rate_hz, lag_s):
+    ear = Ear(world, f"/front/lag_{rate_hz}_{abs(int(1000 * lag_s))}/image", depth_topic="/front/lag/depth")
+    used = [one for one in played(ear, clock, stream(rate_hz, lag_s), rate_hz) if one[2] > 1.0]
+    assert sum(depth for _, depth, _ in used) > 0.97 * 3 * rate_hz and not ear.said
+    ear.input.destroy()
+
+
+@pytest.mark.parametrize("lag_s, words", [(0.7, "depth comes too late, 0.7 s after"),
+                                          (-0.7, "colour comes too late, 0.7 s after")])
+def test_depth_of_right_stamps_that_comes_too_late_is_not_blamed_on_its_stamps(world, clock, lag_s, words):
+    topic = f"/front/behind_{lag_s > 0}"
+    ear, depth = Ear(world, f"{topic}/image", depth_topic=f"{topic}/depth"), \
+        world.camera.create_publisher(Image, f"{topic}/depth", 5)
+    assert ear.until(lambda: world.listener.get_publishers_info_by_topic(f"{topic}/depth"))
+    used = [one for one in played(ear, clock, stream(30, lag_s)) if one[2] > 1.5]
+    assert len(used) >= 74 and not any(depth for _, depth, _ in used)       # alone, and at once
+    assert words in ear.said[-1] and "raise it" not in ear.said[-1]
+    late = [depth for _, depth, at in played(ear, clock, stream(30, 0.05, 5.0, 8.0)) if at > 6.0]
+    assert sum(late) > 0.97 * 60 and not ear.monitor.has("depth source")
+    ear.input.destroy()
+    world.camera.destroy_publisher(depth)
+
+
+@pytest.mark.parametrize("kinds, wanted", [(("image",), True), (("image", "depth"), True), (("image",), False)])
+def test_no_more_pictures_are_kept_than_those_that_may_still_be_used(world, clock, kinds, wanted):
+    """A second at 60 Hz in 720p would be 165 MB. wanted: whether depth still is at the end."""
+    class Picture:
+        def __init__(self):
+            self.header = Image().header
+            kept.add(self)
+    kept = weakref.WeakSet()
+    ear = Ear(world, f"/front/kept_{len(kinds)}_{wanted}/image", depth_topic="/front/kept/depth", depth_slop_s=0.001)
+    played(ear, clock, [(k / 60, kind, 2 * k + (kind == "depth")) for k in range(240) for kind in kinds], 120, Picture)
+    if not wanted:
+        ear.values.use_depth = False
+        played(ear, clock, [(4.0, "image", 999)], 120, Picture)
+    assert len(kept) <= (len(kinds) * (DEPTH_PATIENCE_S * 60 + 2) if wanted else 2)
+    ear.input.destroy()
+
+
+def stamped_image(ns):
+    message = Image()
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(ns, 10**9)
+    return message
+
+
+def test_waiting_for_depth_does_not_make_an_image_older_on_arrival(world, clock):
+    ear = Ear(world, "/front/age/image", depth_topic="/front/age/depth")
+    ear.input._on_image(message := stamped_image(10**12))
+    came_ns = world.listener.get_clock().now().nanoseconds
+    clock[0] += 0.3
+    ear.input._on_depth(stamped_image(10**12))
+    item, _ = ear.input.slot.take(0.0)
+    assert item.image is message and item.depth is not None
+    assert item.received_s == 1000.0 and item.received_ns <= came_ns
+    for k in range(1, 31):                                              # the same for those that go without
+        clock[0] = 1000.0 + k / 10
+        ear.input._on_image(stamped_image(10**12 + k * 10**8))
+        item, _ = ear.input.slot.take(0.0)
+        if item is not None:
+            assert item.received_s == pytest.approx(1000.0 + (messages.stamp_ns(item.image.header) - 10**12) * 1e-9)
+    ear.input.destroy()
+
+
+@pytest.mark.parametrize("rate_hz, pause_s", [(30, 0.7), (30, 5.0), (1, 0.0)])
+def test_a_camera_that_starts_or_goes_on_after_a_pause_does_not_lack_depth(world, clock, rate_hz, pause_s):
+    """Also one whose images are always half a second or more apart."""
+    ear = Ear(world, f"/front/begins_{rate_hz}_{int(pause_s)}/image", depth_topic="/front/begins/depth")
+    events = stream(rate_hz, 0.1, 5.0, 9.0) + stream(rate_hz, 0.1, 9.0 + pause_s, 13.0 + pause_s)
+    used = played(ear, clock, events, rate_hz)
+    assert not ear.said and len(used) >= 8 * rate_hz - 1 and all(depth for _, depth, _ in used)
+    ear.input.destroy()
+
+
+def test_a_slow_camera_without_depth_is_told_of_it_and_not_slowed_down(world, clock):
+    ear = Ear(world, "/front/seldom/image", depth_topic="/front/seldom/depth")
+    used = played(ear, clock, [(k, "image", 30 * k) for k in range(10)])
+    assert [(stamp, at) for stamp, _, at in used if at > 1] == [(10**12 + k * 999_999_990, k) for k in range(2, 10)]
+    assert "nobody publishes depth" in ear.said[-1]
     ear.input.destroy()
 
 
