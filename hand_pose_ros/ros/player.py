@@ -36,6 +36,7 @@ class Player:
     def __init__(self, node: Any, source: sources.Source) -> None:
         self._node, self._source = node, source
         self._publishers: dict[str, Any] = {}
+        self._static: dict[str, Any] = {}                   # child frame: the newest static TransformStamped
         self._answered_ns = 0
         node.create_subscription(HandPose21Array, RESULTS, self._on_hands, 10)
         self.sent = 0
@@ -60,7 +61,7 @@ class Player:
         at_s, stamp_ns = None, 0
         for item in sources.items(self._source):
             if started_s is None and item.topic == "/tf_static":        # latched: known before the first image comes
-                self._publisher(item.topic, type(item.message)).publish(item.message)
+                self._send(item)
                 continue
             if started_s is None:                    # opening a bag takes its time: only now can its clock start
                 self._settle(camera)
@@ -76,10 +77,19 @@ class Player:
                 stamp_ns = self._node.get_clock().now().nanoseconds
             at_s = item.at_s
             _stamp(item.message, stamp_ns)
-            self._publisher(item.topic, type(item.message)).publish(item.message)
+            self._send(item)
             self.sent += item.is_image
             if every_image and item.is_image:
                 self._wait_for(lambda: self._answered_ns >= stamp_ns, ANSWER_TIMEOUT_S)
+
+    def _send(self, item: sources.Item) -> None:
+        """Static transforms all with each message: who comes late gets the last messages only, and in a bag they are
+        those of many nodes."""
+        message = item.message
+        if item.topic == "/tf_static":
+            self._static.update((transform.child_frame_id, transform) for transform in message.transforms)
+            message = type(message)(transforms=list(self._static.values()))
+        self._publisher(item.topic, type(message)).publish(message)
 
     def _publisher(self, topic: str, message_type: Any) -> Any:
         if topic not in self._publishers:

@@ -22,7 +22,7 @@ from tf2_msgs.msg import TFMessage
 
 from hand_pose_ros import bags, camera
 from hand_pose_ros.errors import HandPoseError
-from hand_pose_ros.ros import demo, sources
+from hand_pose_ros.ros import demo, player, sources
 from hand_pose_ros.types import Camera, Hand, ScaleSource
 
 CAMERA = Camera(WIDTH, HEIGHT, np.array([[300.0, 0, WIDTH / 2], [0, 300, HEIGHT / 2], [0, 0, 1]]), frame_id=FRAME)
@@ -112,22 +112,52 @@ def test_no_image_is_sent_before_a_listener_has_the_static_transforms(bag):
     node = rclpy.create_node("late_listener", context=context)
     executor.add_node(node)
     node.create_subscription(CompressedImage, "/camera/image_raw/compressed", lambda _: order.append("image"), 50)
-    player = subprocess.Popen([sys.executable, "-m", "hand_pose_ros.ros.player", str(bag), "--image-topic",
-                               "/camera/image_raw/compressed", "--tf-listeners", "1"])
+    playing = subprocess.Popen([sys.executable, "-m", "hand_pose_ros.ros.player", str(bag), "--image-topic",
+                                "/camera/image_raw/compressed", "--tf-listeners", "1"])
     try:
         begun = seen = time.monotonic()
         heard = None
-        while player.poll() is None and time.monotonic() - begun < 60:
+        while playing.poll() is None and time.monotonic() - begun < 60:
             executor.spin_once(timeout_sec=0.1)
             seen = seen if node.count_publishers("/tf_static") else time.monotonic()
             if heard is None and time.monotonic() - seen > 3:
                 heard = node.create_subscription(TFMessage, "/tf_static", lambda _: order.append("tf"), latched)
-        assert player.returncode == 0 and order[0] == "tf" and len(order) > FRAMES - 5
+        assert playing.returncode == 0 and order[0] == "tf" and len(order) > FRAMES - 5
     finally:
-        player.kill()
-        player.wait()
+        playing.kill()
+        playing.wait()
         executor.shutdown()
         node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def test_a_late_listener_hears_the_static_transforms_of_all_broadcasters(tmp_path, monkeypatch):
+    """Each of them has sent one message; one has said twice where its frame is."""
+    monkeypatch.setattr(player, "LISTENERS_TIMEOUT_S", 0.0)
+    names = [f"frame_{k}" for k in range(25)]
+    wanted = {**{name: float(k) for k, name in enumerate(names)}, "frame_3": 25.0}
+    with bags.BagWriter(tmp_path / "many.mcap") as writer:
+        for k, name in enumerate([*names, "frame_3"]):
+            writer.transform(10**12 + k, "base_link", name, (k, 0, 0), static=True)
+        writer.compressed_image("/camera/image_raw/compressed", 10**12 + 100, FRAME, standin_node.picture([]))
+    latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    context, places = rclpy.Context(), {}
+    rclpy.init(context=context)
+    executor = SingleThreadedExecutor(context=context)
+    camera_node, late = (rclpy.create_node(name, context=context) for name in ("many_frames", "late_for_frames"))
+    executor.add_node(late)
+    try:
+        player.Player(camera_node, sources.find(str(tmp_path / "many.mcap"))).play(0.0, 0, False)
+        late.create_subscription(TFMessage, "/tf_static", lambda message: places.update(
+            (one.child_frame_id, one.transform.translation.x) for one in message.transforms), latched)
+        end_s = time.monotonic() + 20
+        while places != wanted and time.monotonic() < end_s:
+            executor.spin_once(timeout_sec=0.1)
+        assert places == wanted
+    finally:
+        executor.shutdown()
+        camera_node.destroy_node()
+        late.destroy_node()
         rclpy.shutdown(context=context)
 
 
