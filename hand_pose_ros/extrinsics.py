@@ -114,21 +114,28 @@ def spread_m(found: Sequence[tuple[Hand, Hand]]) -> float:
 def save(path: str | Path, first_frame: str, second_frame: str, found: Extrinsics) -> None:
     """Write the transform; other cameras of the same first one that the file holds already stay in it.
 
-    Raises ConfigError if the file holds something else or cannot be written.
+    Raises ConfigError as ``check`` does, or if the file cannot be written.
     """
     path = Path(path).expanduser()
-    known = load(path) if path.exists() else {}
-    if known and {first for first, _ in known} != {first_frame}:
-        raise ConfigError(f"{path} holds cameras relative to {next(iter(known))[0]}, not to {first_frame}; give "
-                          "another file")
+    check(path, first_frame)
     entry = {"translation_m": np.round(found.t, 6).tolist(), "rotation_xyzw": np.round(quaternion(found.R), 8).tolist(),
              "disagreement_mm": round(1e3 * found.disagreement_m, 1), "pairs": found.pairs}
-    before = json.loads(path.read_text())["cameras"] if known else {}
+    before = json.loads(path.read_text())["cameras"] if path.exists() else {}
     content = {"kind": _FILE_KIND, "frame": first_frame, "cameras": {**before, second_frame: entry}}
     try:
         path.write_text(json.dumps(content, indent=1) + "\n")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def check(path: str | Path, first_frame: str | None = None) -> None:
+    """Raises ConfigError if there is a file already and it holds something else than cameras, or cameras relative to
+    another one than ``first_frame`` (None: not known yet): to be asked before the work, since ``save`` refuses both."""
+    path = Path(path).expanduser()
+    known = load(path) if path.exists() else {}
+    others = {first for first, _ in known} - {first_frame}
+    if others and first_frame is not None:
+        raise ConfigError(f"{path} holds cameras relative to {others.pop()}, not to {first_frame}; give another file")
 
 
 def load(path: str | Path) -> dict[tuple[str, str], fusion.Pose]:

@@ -1,5 +1,5 @@
-"""Types of command line options with limits: argparse then names the option, the value and what is allowed, exit 2; and
-numbers that torchrun sets."""
+"""Types of command line options with limits: argparse then names the option, the value and what is allowed, exit 2;
+files that a command is to write; and numbers that torchrun sets."""
 from __future__ import annotations
 
 import argparse
@@ -30,6 +30,20 @@ def folder(text: str) -> str:
         why = "must not be written to" if place.is_dir() else "is a file"
         raise argparse.ArgumentTypeError(f"{text!r} is not allowed: {place} {why}; give a new or another folder")
     return text
+
+
+def output(option: str, text: str) -> Path:
+    """The path of a file to write, ~ resolved. Raises ConfigError, before the work whose result it is to hold, if it
+    has no folder or must not be written to."""
+    path = Path(text).expanduser()
+    if not path.parent.is_dir():
+        raise ConfigError(f"{option} {text}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise ConfigError(f"{option} {text} is a folder; give a file in it")
+    place = path if path.exists() else path.parent
+    if not os.access(place, os.W_OK):
+        raise ConfigError(f"{option} {text}: {place} must not be written to; give another place")
+    return path
 
 
 def from_environment(name: str, default: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from pathlib import Path
 
 import rclpy
 from rcl_interfaces.srv import GetParameters
@@ -13,7 +12,7 @@ from rclpy.executors import SingleThreadedExecutor
 
 from hand_pose_ros.msg import HandPose21Array
 
-from .. import calibration, messages
+from .. import calibration, limits, messages
 from ..errors import ConfigError, DataError
 from . import process
 from .parameters import check_topic
@@ -42,18 +41,18 @@ def main(args: argparse.Namespace) -> int:
     if not math.isnan(args.distance) and not 0.1 <= args.distance <= 5.0:
         raise ConfigError(f"--distance is {args.distance}; it must be 0.1 to 5 m")
     check_topic("--hands", args.hands)
-    if not Path(args.out).expanduser().parent.is_dir():
-        raise ConfigError(f"--out {args.out}: there is no folder {Path(args.out).expanduser().parent}")
+    out = limits.output("--out", args.out)
     print("Hold one flat hand still for two seconds, its palm or back to the camera.", flush=True)
     ros_args = ["--ros-args", *args.ros_args] if args.ros_args else []
     size, said = measure(args.hands, args.distance, args.timeout, ros_args)
     if size is None:
         print(f"not measured within {args.timeout:g} s; last: {said}")
         return 1
-    calibration.save(args.out, size)
-    use = f"hand_calibration_file:={Path(args.out).expanduser().resolve()}"
-    print(f"hand length {1000 * size.hand_length_m:.0f} mm, from {size.samples} images and the {size.method}; stored "
-          f"in {args.out}\nuse it: ros2 launch hand_pose_ros hand_pose.launch.py {use}\n"
+    print(f"hand length {1000 * size.hand_length_m:.0f} mm, from {size.samples} images and the {size.method}",
+          flush=True)                                   # known also if the disk is full
+    calibration.save(out, size)
+    use = f"hand_calibration_file:={out.resolve()}"
+    print(f"stored in {out}\nuse it: ros2 launch hand_pose_ros hand_pose.launch.py {use}\n"
           f"or: hand-pose run --ros-args -p {use}")
     return 0
 

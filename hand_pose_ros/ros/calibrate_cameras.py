@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import rclpy
 from rclpy.context import Context
@@ -12,7 +12,7 @@ from rclpy.executors import SingleThreadedExecutor
 
 from hand_pose_ros.msg import HandPose21Array
 
-from .. import extrinsics, messages
+from .. import extrinsics, limits, messages
 from ..errors import ConfigError, DataError
 from ..frames import quaternion
 from . import process
@@ -43,31 +43,31 @@ def main(args: argparse.Namespace) -> int:
     for name in ("seconds", "timeout"):
         if not 1.0 <= getattr(args, name) <= 3600.0:
             raise ConfigError(f"--{name} is {getattr(args, name)}; it must be 1 to 3600 s")
-    out = Path(args.out).expanduser()
-    if not out.parent.is_dir():
-        raise ConfigError(f"--out {args.out}: there is no folder {out.parent}")
-    if out.exists():
-        extrinsics.load(out)                            # something else must not be found out after the work
+    out = limits.output("--out", args.out)
+    extrinsics.check(out)
     print("Move one open hand slowly where both cameras see it: left and right, up and down, near and far.", flush=True)
     seen, frames = listen((args.first, args.second), args.seconds, args.timeout,
-                          ["--ros-args", *args.ros_args] if args.ros_args else [])
+                          ["--ros-args", *args.ros_args] if args.ros_args else [], partial(extrinsics.check, out))
     found = extrinsics.solve(extrinsics.pairs(*seen))
-    extrinsics.save(out, *frames, found)
     x, y, z = found.t
     qx, qy, qz, qw = quaternion(found.R)
     print(f"{frames[1]} is at ({x:.3f}, {y:.3f}, {z:.3f}) m in {frames[0]}; the joints of {found.pairs} images agree "
-          f"within {1e3 * found.disagreement_m:.0f} mm; stored in {out}\n"
-          f"use it: hand-pose fuse {args.first} {args.second} --ros-args -p extrinsics_file:={out.resolve()}\n"
-          f"or for all of TF, if nobody else sends {frames[1]}: ros2 run tf2_ros static_transform_publisher --frame-id "
+          f"within {1e3 * found.disagreement_m:.0f} mm\n"
+          f"for all of TF, if nobody else sends {frames[1]}: ros2 run tf2_ros static_transform_publisher --frame-id "
           f"{frames[0]} --child-frame-id {frames[1]} --x {x:.4f} --y {y:.4f} --z {z:.4f} --qx {qx:.6f} --qy {qy:.6f} "
-          f"--qz {qz:.6f} --qw {qw:.6f}")
+          f"--qz {qz:.6f} --qw {qw:.6f}", flush=True)    # known also if the disk is full
+    extrinsics.save(out, *frames, found)
+    print(f"stored in {out}; for the fusion alone: hand-pose fuse {args.first} {args.second} --ros-args -p "
+          f"extrinsics_file:={out.resolve()}")
     return 0
 
 
-def listen(topics: tuple[str, str], seconds: float, timeout_s: float, ros_args: list[str]):
+def listen(topics: tuple[str, str], seconds: float, timeout_s: float, ros_args: list[str],
+           check_first: Callable[[str], None]):
     """(observations of the first camera, of the second), (their frames). Ends ``seconds`` after both saw a hand.
 
-    Raises DataError, naming the silent topic, if that does not happen within timeout_s.
+    check_first: is told the first camera's frame as soon as it is known, and may refuse it. Raises DataError, naming
+    the silent topic, if no hand is seen within timeout_s.
     """
     context = Context()
     try:
@@ -88,7 +88,9 @@ def listen(topics: tuple[str, str], seconds: float, timeout_s: float, ros_args: 
         if messages.guessed_metres(hands, info):
             unusable[number] = "its camera is not calibrated; publish camera_info"
             return
-        frames[number] = message.header.frame_id
+        known, frames[number] = frames[number], message.header.frame_id
+        if number == 0 and frames[0] != known:
+            check_first(frames[0])
         if frames[0] == frames[1]:
             raise DataError(f"both cameras call their frame '{frames[0]}'; give each a frame_id of its own in its "
                             "driver")

@@ -100,8 +100,13 @@ def test_the_file_holds_every_camera_of_one_first_one(tmp_path):
     for name, degrees in (("right", 90.0), ("top", -30.0)):
         for there, here in zip(pose(degrees), loaded["left", name]):
             np.testing.assert_allclose(here, there, atol=1e-6)
-    with pytest.raises(ConfigError, match="relative to left"):
-        extrinsics.save(path, "other", "right", extrinsics.Extrinsics(*pose(0.0), 0.004, 80, 0))
+    extrinsics.check(path)
+    extrinsics.check(path, "left")
+    extrinsics.check(tmp_path / "new.json", "other")
+    for refused in (lambda: extrinsics.check(path, "other"),
+                    lambda: extrinsics.save(path, "other", "right", extrinsics.Extrinsics(*pose(0.0), 0.004, 80, 0))):
+        with pytest.raises(ConfigError, match="relative to left, not to other"):
+            refused()
 
 
 @pytest.mark.parametrize("text, words", [("", "cannot be used"), ('{"kind": "x"}', "kind"), ("[]", "cannot be used"),
@@ -111,8 +116,9 @@ def test_the_file_holds_every_camera_of_one_first_one(tmp_path):
                                           '{"translation_m": [1, 2, 3], "rotation_xyzw": [0, 0, 0, 0]}}}', "finite")])
 def test_a_file_that_is_none_is_refused(tmp_path, text, words):
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(ConfigError, match=words):
-        extrinsics.load(tmp_path / "x.json")
+    for read in (extrinsics.load, extrinsics.check):
+        with pytest.raises(ConfigError, match=words):
+            read(tmp_path / "x.json")
     with pytest.raises(ConfigError, match="calibrate-cameras"):
         extrinsics.load(tmp_path / "none.json")
 

@@ -1,5 +1,7 @@
 """The calibration command over real DDS: a node's raw hands in, a file out."""
 import argparse
+import os
+import re
 import sys
 import threading
 import time
@@ -74,6 +76,23 @@ def test_a_known_distance_measures_the_hand_and_stores_it(publisher, tmp_path, c
     assert calibrate.main(args) == 0
     assert calibration.load(out).hand_length_m == pytest.approx(0.9 * 0.186, rel=1e-3)       # 9 mm: skin to joints
     assert "hand_calibration_file:=" in capsys.readouterr().out
+
+
+def test_a_measurement_that_cannot_be_stored_is_said_all_the_same(publisher, capsys):
+    args = arguments("--hands", TOPIC, "--distance", "0.6", "--out", "/dev/full", "--timeout", "20")
+    with pytest.raises(ConfigError, match="No space left"):
+        calibrate.main(args)
+    said = capsys.readouterr().out
+    assert re.search(r"hand length \d+ mm, from \d+ images", said) and "stored" not in said
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path, capsys, monkeypatch):
+    with pytest.raises(ConfigError, match="is a folder"):
+        calibrate.main(arguments("--out", str(tmp_path), "--timeout", "0.3"))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)        # root may write everywhere
+    with pytest.raises(ConfigError, match=f"{tmp_path} must not be written to"):
+        calibrate.main(arguments("--out", str(tmp_path / "h.json"), "--timeout", "0.3"))
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("publisher", [False], indirect=True)
