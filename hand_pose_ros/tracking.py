@@ -278,7 +278,9 @@ def _update(track: Track, hand: Hand, stamp_ns: int, timed: bool, config) -> Tra
     is_right = odds > -VOTE_FLIP if track.is_right else odds > VOTE_FLIP
     hand, length_m = _of_known_length(hand, track.length_m)
     if hand.scale_source != track.hand.scale_source:
-        track = _at_length(track, hand.hand_length_m)
+        track = _at_length(track, hand.hand_length_m, TOLD_ANEW)
+    elif hand.scale_source != ScaleSource.DEPTH:        # no measurement, so that only a setting changes it
+        track = _at_length(track, hand.hand_length_m, 0.0)
     track = replace(track, raw=raw, log_odds=odds, is_right=is_right, length_m=length_m)
     if not timed or not track.seen_ns:                  # no measured time step: start the filters anew
         out = _filter(replace(track, place=None, distance=None, shape_px=None, shape_m=None, bones=None,
@@ -288,17 +290,19 @@ def _update(track: Track, hand: Hand, stamp_ns: int, timed: bool, config) -> Tra
     return replace(out, hand=replace(out.hand, right_probability=probability(odds, is_right)), seen_ns=stamp_ns)
 
 
-def _at_length(track: Track, length_m: float) -> Track:
-    """The track as if its hand had always been taken to be this long: bones, pose and distance have changed together,
-    and filtered each at its own pace they would say for a second what is no hand."""
+def _at_length(track: Track, length_m: float, least: float) -> Track:
+    """The track as if its hand had always been taken to be this long, if that is another length by more than the share
+    ``least``: bones, pose and distance have changed together, and filtered each at its own pace they would say for a
+    second what is no hand."""
     ratio = length_m / track.hand.hand_length_m
-    if track.distance is None or not (np.isfinite(ratio) and ratio > 0 and abs(np.log(ratio)) > TOLD_ANEW):
+    if not (np.isfinite(ratio) and ratio > 0 and abs(np.log(ratio)) > least):
         return track
     scaled = {name: replace(kept, raw=ratio * kept.raw, value=ratio * kept.value, speed=ratio * kept.speed)
               for name in ("shape_m", "bones") if (kept := getattr(track, name)) is not None}
-    moved = replace(track.distance, raw=track.distance.raw + np.log(ratio),
-                    value=track.distance.value + np.log(ratio))
-    return replace(track, distance=moved, **scaled)
+    if track.distance is not None:                      # without a calibrated camera there is none
+        scaled["distance"] = replace(track.distance, raw=track.distance.raw + np.log(ratio),
+                                     value=track.distance.value + np.log(ratio))
+    return replace(track, **scaled)
 
 
 def _of_known_length(hand: Hand, length_m: float) -> tuple[Hand, float]:

@@ -142,6 +142,34 @@ def test_a_size_that_depth_tells_makes_the_whole_hand_anew_at_once():
         assert not (filtered[0].state == JointState.EXTRAPOLATED).any()
 
 
+@pytest.mark.parametrize("source", [ScaleSource.ASSUMED, ScaleSource.CALIBRATED_HAND, ScaleSource.NONE])
+@pytest.mark.parametrize("length_m", [0.13, 0.18, 0.19, 0.3])
+def test_a_length_that_is_set_anew_makes_the_whole_hand_anew_with_the_next_image(source, length_m):
+    """hand_length_m may change at any time. NONE: a camera without calibration, so shapes in metres and no places."""
+    def taken_as(length_m):
+        one = observed(hand(at=(0.1, 0, 0.7), bend=0.3) * length_m / 0.186)
+        joints_m = np.full((21, 3), np.nan) if source == ScaleSource.NONE else one.joints_m
+        return replace(one, hand_length_m=length_m, scale_source=source, joints_m=joints_m)
+    _, out = run([(taken_as(0.186),)] * 15 + [(taken_as(length_m),)])
+    (filtered,), (raw,) = out[-1]
+    np.testing.assert_allclose(filtered.joints_m, raw.joints_m, atol=1e-6)
+    np.testing.assert_allclose(bone_lengths(filtered.joints_rel_m), bone_lengths(raw.joints_rel_m), rtol=1e-6)
+    assert not (filtered.state == JointState.EXTRAPOLATED).any()
+    if source != ScaleSource.NONE:
+        np.testing.assert_allclose(cameras.project(CAMERA, filtered.joints_m), filtered.joints_px, atol=1e-3)
+
+
+def test_what_depth_measures_anew_with_each_image_is_smoothed():
+    """The hand's length scatters with each depth image; the bones must not."""
+    def told(k):
+        length_m = 0.186 * (1.02 if k % 2 else 0.98)
+        return replace(observed(hand(at=(0, 0, 0.7)) * length_m / 0.186), hand_length_m=length_m,
+                       scale_source=ScaleSource.DEPTH)
+    _, out = run([(told(k),) for k in range(30)])
+    lengths = np.array([bone_lengths(filtered[0].joints_rel_m)[1:] for filtered, _ in out[15:]])
+    assert (lengths.std(0) / lengths.mean(0)).max() < 0.004
+
+
 def test_a_hand_lost_beside_another_is_expected_where_it_was_going_and_not_for_long():
     def scene(k, both=True):
         front = observed(hand(at=(0.08 - 0.004 * k, 0, 0.6)))
