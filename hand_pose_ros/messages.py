@@ -59,8 +59,9 @@ def guessed_metres(hands: Sequence[Hand], info: ArrayInfo) -> bool:
 
 
 def unplaced(hands: Sequence[Hand], info: ArrayInfo) -> bool:
-    """Whether there are hands, but none has a place: the camera has no calibration, or nothing tells the scale."""
-    return bool(hands) and not info.metric and not any(np.isfinite(hand.joints_m).any() for hand in hands)
+    """Whether hands were seen whose places nobody knows: their camera has no calibration, or none of them a scale. Who
+    needs places must not take them for hands that it has seen."""
+    return not info.metric and len(hands) > 0 and not any(np.isfinite(hand.joints_m).any() for hand in hands)
 
 
 def fill_array(message: Any, hands: Iterable[Hand], header: Any, new_hand: Callable[[], Any], info: ArrayInfo) -> Any:

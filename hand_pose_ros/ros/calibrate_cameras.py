@@ -88,6 +88,10 @@ def listen(topics: tuple[str, str], seconds: float, timeout_s: float, ros_args: 
         if messages.guessed_metres(hands, info):
             unusable[number] = "its camera is not calibrated; publish camera_info"
             return
+        if messages.unplaced(hands, info):
+            unusable[number] = "its hands have no places: the camera is not calibrated, or no scale known; publish " \
+                               "camera_info"
+            return
         known, frames[number] = frames[number], message.header.frame_id
         if number == 0 and frames[0] != known:
             check_first(frames[0])
@@ -114,6 +118,9 @@ def listen(topics: tuple[str, str], seconds: float, timeout_s: float, ros_args: 
                     for k, topic in enumerate(topics) if not with_hands[k]))
             if now_s - said_s > REPORT_S:
                 said_s = now_s
+                for topic, why, usable in zip(topics, unusable, with_hands):
+                    if why and not usable:
+                        print(f"{topic}: {why}", flush=True)
                 found = extrinsics.pairs(*seen)
                 print(f"seen by both in {len(found)} images, moved through {100 * extrinsics.spread_m(found):.0f} of "
                       f"{100 * extrinsics.MIN_SPREAD_M:.0f} cm", flush=True)

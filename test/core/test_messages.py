@@ -211,6 +211,15 @@ def test_metres_of_one_hand_beside_one_without_are_guessed_if_the_camera_has_no_
         assert not messages.guessed_metres([unknown], info)
 
 
+def test_hands_that_have_no_places_are_told_from_no_hands_and_from_guessed_ones():
+    known, guessed = messages.ArrayInfo(metric=True), messages.ArrayInfo(metric=False)
+    placed, other = example_hand(), example_hand(joints_m=np.full((21, 3), np.nan))
+    assert messages.unplaced([other], guessed) and messages.unplaced([other, other], guessed)
+    for hands in ([], [placed], [other, placed]):
+        assert not messages.unplaced(hands, guessed) and not messages.unplaced(hands, known)
+    assert not messages.unplaced([other], known)            # lost for this image only: the camera is calibrated
+
+
 def test_one_hand_of_unknown_scale_makes_the_others_no_guess():
     known, unknown = example_hand(), example_hand(scale_source=ScaleSource.NONE)
     camera = Camera(640, 480, np.eye(3), calibrated=True)

@@ -5,8 +5,10 @@ import argparse
 import shutil
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rclpy
 from rclpy.context import Context
@@ -16,9 +18,10 @@ from test_extrinsics import film  # noqa: E402
 from test_fusion import pose  # noqa: E402
 
 from hand_pose_ros import extrinsics, messages  # noqa: E402
-from hand_pose_ros.errors import ConfigError  # noqa: E402
+from hand_pose_ros.errors import ConfigError, DataError  # noqa: E402
 from hand_pose_ros.msg import HandPose21, HandPose21Array  # noqa: E402
 from hand_pose_ros.ros import calibrate_cameras, qos  # noqa: E402
+from hand_pose_ros.types import ScaleSource  # noqa: E402
 
 TOPICS = ("/test_cameras/left/hands", "/test_cameras/right/hands")
 FRAMES = ("left_optical", "right_optical")
@@ -87,6 +90,18 @@ def test_a_file_of_another_first_camera_is_refused_as_soon_as_the_camera_is_hear
     with pytest.raises(ConfigError, match="relative to top_optical, not to left_optical"):
         calibrate_cameras.main(arguments(path))
     assert path.read_text() == before
+
+
+@pytest.mark.parametrize("places, words", [
+    (np.nan, "no places: the camera is not calibrated, or no scale known; publish camera_info"),
+    (0.5, "its camera is not calibrated; publish camera_info")])
+def test_cameras_without_calibration_are_named_and_no_clock_is_blamed(tmp_path, send, capsys, places, words):
+    send(changed=lambda hand: replace(hand, joints_m=np.full((21, 3), places), scale_source=ScaleSource.NONE),
+         metric=False)
+    with pytest.raises(DataError) as refused:
+        calibrate_cameras.main(arguments(tmp_path / "cameras.json", "--timeout", "8", "--seconds", "1"))
+    assert all(f"{topic}: " in str(refused.value) for topic in TOPICS) and str(refused.value).count(words) == 2
+    assert f"{TOPICS[0]}: " in capsys.readouterr().out      # while the camera can still be mended
 
 
 def test_a_file_that_is_none_is_refused_before_the_work(tmp_path, capsys):
