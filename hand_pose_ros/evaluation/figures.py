@@ -12,6 +12,8 @@ from ..annotate import colour_of_joint
 from ..skeleton import BONES
 
 COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4b5563")
+LETTER_PX, VALUE_PX, SHORTEST_AXIS_PX = 7.2, 168, 120
+"""Width of a letter, of a bar's number and count, and of the longest bar at least."""
 HAND_LAYOUT = np.array([
     [50, 96], [33, 84], [22, 70], [14, 58], [7, 47], [36, 52], [33, 35], [31, 23], [29, 12], [49, 49], [49, 30],
     [49, 17], [49, 5], [62, 52], [65, 34], [66, 22], [67, 11], [74, 58], [80, 44], [83, 35], [86, 26]], float)
@@ -29,10 +31,15 @@ def curves(series: Sequence[tuple[str, np.ndarray, np.ndarray]], x_label: str, y
     """Lines over a common axis; y from 0 to 1 shown in percent. series: (name, x (N,), y (N,))."""
     left, right, top, bottom = 52, 14, 14, 44
     high = max(float(x[-1]) for _, x, _ in series)
-    legend = min(width - 150, width - right - 24 - round(6.6 * max(len(name) for name, _, _ in series)))
+    wide = max(126, 24 + round(LETTER_PX * max(len(name) for name, _, _ in series)))
 
     def at(x: float, y: float) -> tuple[float, float]:
         return left + (width - left - right) * x / high, height - bottom - (height - top - bottom) * y
+
+    # The legend lies where no line runs: at the lower right, else at the upper left.
+    legend, first = width - right - wide, height - bottom - 12 - 17 * (len(series) - 1)
+    if any(x >= legend - 4 and y >= first - 14 for _, xs, ys in series for x, y in map(at, xs, ys)):
+        legend, first = left + 8, top + 14
 
     parts = [_svg(width, height)]
     for tick in (0, 0.2, 0.4, 0.6, 0.8, 1.0):
@@ -47,7 +54,7 @@ def curves(series: Sequence[tuple[str, np.ndarray, np.ndarray]], x_label: str, y
         points = " ".join(f"{px:.1f},{py:.1f}" for px, py in (at(float(x), float(y)) for x, y in zip(xs, ys)))
         colour = COLOURS[number % len(COLOURS)]
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        y = height - bottom - 12 - 17 * (len(series) - 1 - number)
+        y = first + 17 * number
         parts.append(f'<rect x="{legend}" y="{y - 9}" width="12" height="4" fill="{colour}"/>'
                      f'<text x="{legend + 18}" y="{y - 3}">{html.escape(name)}</text>')
     parts.append(f'<text x="{(left + width) / 2:.0f}" y="{height - 8}" text-anchor="middle">'
@@ -83,10 +90,11 @@ def bars(rows: Sequence[tuple[str, float, int]], unit: str, width: int = 330) ->
     if not rows:
         return "<p>Nothing to show.</p>"
     high, step = max(value for _, value, _ in rows) or 1.0, 24
-    left = max(78, 12 + round(6.4 * max(len(label) for label, _, _ in rows)))
+    left = max(78, 12 + round(LETTER_PX * max(len(label) for label, _, _ in rows)))
+    width = max(width, left + VALUE_PX + SHORTEST_AXIS_PX)
     parts = [_svg(width, step * len(rows) + 8)]
     for number, (label, value, count) in enumerate(rows):
-        y, length = 6 + step * number, max(20, width - left - 168) * value / high
+        y, length = 6 + step * number, (width - left - VALUE_PX) * value / high
         parts.append(f'<text x="{left - 8}" y="{y + 13}" text-anchor="end">{html.escape(label)}</text>'
                      f'<rect x="{left}" y="{y + 1}" width="{length:.1f}" height="16" rx="2" fill="{COLOURS[0]}"/>'
                      f'<text x="{left + length + 6:.1f}" y="{y + 13}">{value:.1f} {html.escape(unit)} '

@@ -19,17 +19,21 @@ def plot(folder: str | Path) -> Path:
     lines = _lines(folder)
     train = [line for line in lines if line["kind"] == "train"]
     measured = [line for line in lines if line["kind"] == "measure"]
-    figure, axes = plt.subplots(1, 3, figsize=(16, 4.5), constrained_layout=True)
-    axes[0].plot([t["images"] for t in train], [t["loss"] for t in train])
+    series = {part: _series(measured, part) for part in ("virtual", "photographs")}
+    shown = [part for part in series if series[part]]
+    figure, axes = plt.subplots(1, 1 + len(shown), figsize=(6 + 5 * len(shown), 4.5), constrained_layout=True,
+                                squeeze=False)
+    axes = axes[0]
+    axes[0].plot([t["images"] for t in train], [t["loss"] for t in train], marker="." if len(train) < 2 else "")
     axes[0].set(title="training loss", xlabel="images seen")
-    for axis, part in ((axes[1], "virtual"), (axes[2], "photographs")):
-        for name, values in _series(measured, part).items():
+    for axis, part in zip(axes[1:], shown):
+        axis.set_prop_cycle(color=plt.get_cmap("tab20").colors)          # more sets than the usual ten
+        for name, values in series[part].items():
             axis.plot(*zip(*values), marker=".", label=name)
         axis.set(title={"virtual": "held-out virtual hands (%)", "photographs": "photographs: NME or recall (%)"}[part],
                  xlabel="images seen")
-        if axis.lines:
-            axis.legend(fontsize=7)
-    axes[2].set_ylim(0, 100 if any("recall" in str(m) for m in measured) else 40)
+        axis.legend(fontsize=7)
+        axis.set_ylim(0, None)
     figure.savefig(folder / "curve.png", dpi=90)
     plt.close(figure)
     return folder / "curve.png"
@@ -74,7 +78,8 @@ def _lines(folder: Path) -> list[dict]:
 
 
 def _number(row: dict) -> float:
-    return round(row.get("nme", row.get("recall")), 2)
+    value = row.get("nme", row.get("recall"))
+    return float("nan") if value is None else round(value, 2)
 
 
 def _series(measured, part):

@@ -98,6 +98,7 @@ class Trainer:
         self.settings, self.folder, self.minutes = settings, Path(folder), minutes
         self.workers, self.pieces, self.measure_s = workers, pieces, measure_s
         self.rank, self.world = _join()
+        self.records = True                             # log.jsonl gets a line of each measurement
         self.device = torch.device("cuda", limits.from_environment("LOCAL_RANK", 0)) if torch.cuda.is_available() \
             else torch.device("cpu")
         torch.manual_seed(settings.seed)
@@ -387,7 +388,7 @@ class Trainer:
                       "rate": self.rate(), **{k: round(v / steps, 4) for k, v in sums.items() if k != "norm"}})
 
     def _record(self, line: dict) -> None:
-        if self.rank:
+        if self.rank or not self.records:
             return
         line = {"step": self.step, "images": self.images, "minutes": round(self.seconds / 60, 2),
                 "progress": round(self.progress, 4), **line}
@@ -395,8 +396,17 @@ class Trainer:
         with open(self.folder / "log.jsonl", "ab+") as file:
             file.seek(max(0, file.tell() - 1))
             begin = b"" if file.read() in (b"", b"\n") else b"\n"                       # the line before was cut off
-            file.write(begin + json.dumps(line).encode() + b"\n")
-        _log.info("%s", json.dumps(line))
+            file.write(begin + json.dumps(_plain(line), allow_nan=False).encode() + b"\n")
+        _log.info("%s", json.dumps(_plain(line)))
+
+
+def _plain(value):
+    """The value for JSON, which knows no NaN: null."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_begun(folder: str | Path, settings: Settings) -> None:

@@ -105,6 +105,7 @@ def _train(args, settings, exported: Path | None) -> int:
                 _log.warning("--result %s cannot be written: %s", args.result, error)
 
     if args.export_only:
+        trainer.records = False                         # nothing is learnt, so the log has nothing to tell
         trainer.photographs = measure.Photographs(args.eval) if args.eval else None
         result = {}
         try:
@@ -120,6 +121,7 @@ def _train(args, settings, exported: Path | None) -> int:
     if trainer.rank:
         return 0
     _draw(args.out)
+    print(f"checkpoint, log.jsonl and curve.png: {args.out}")
     if exported and trainer.progress < 1.0 and not args.export_only:
         print(f"not exported: {100 * trainer.progress:.0f} % of the plan is done; start the same command again to go "
               "on, or export what there is with --export-only")
