@@ -24,6 +24,11 @@ class Engine:
         """What runs the networks now and, in brackets, why not a faster one."""
         return runtimes.in_full(self._networks)
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU runs one of the networks now."""
+        return any(network.name in runtimes.ON_GPU for network in self._networks)
+
     def step(self, frame: Frame, values: Any) -> pipeline.Result:
         """One image further. values: the settings as they are now. Raises FrameError; the tracks are then still
         good."""

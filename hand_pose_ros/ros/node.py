@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -39,6 +40,9 @@ GRAPH_PERIOD_S = 0.25
 STANDSTILL = {"unconfigured": "not configured: ros2 lifecycle set NODE configure, or autostart:=true",
               "inactive": "configured, not active: ros2 lifecycle set NODE activate",
               "finalized": "shut down, which is final: start the node anew"}
+GPU_FAILURES, ON_CPU = 30, "onnxruntime"
+"""After so many images in a row that failed on a GPU this runtime takes over: an error of CUDA stays for good with the
+process that had it."""
 SAME_LENS = 0.02
 """Share of the focal length by which a calibration may change without tracks starting anew: a lens that focuses."""
 DEPTH_USE_S, DEPTH_JOINTS = 1.0, 12
@@ -257,12 +261,14 @@ class HandPoseNode(LifecycleNode):
     # ------------------------------------------------------------------------------------------------------- worker
 
     def _work(self, camera_input: CameraInput) -> None:
+        failures = 0                                        # in a row
         while not self._stop.is_set():
             arrival, dropped = camera_input.slot.take(WAIT_FOR_IMAGE_S)
             if arrival is None:
                 continue
             try:
                 self._process(camera_input, arrival, dropped)
+                failures = 0
             except FrameError as error:
                 self._monitor.problem("image", str(error))
             except Exception as error:
@@ -270,6 +276,21 @@ class HandPoseNode(LifecycleNode):
                     return
                 self._monitor.problem("worker", f"{type(error).__name__}: {error}", ERROR)
                 self.get_logger().error(traceback.format_exc(), throttle_duration_sec=5.0)
+                failures += 1
+                if failures % GPU_FAILURES == 0 and self._engine.on_gpu:
+                    self._serve_on_cpu(error)
+
+    def _serve_on_cpu(self, error: Exception) -> None:
+        """Loads the networks anew for the processor; those of the GPU stay where that fails."""
+        said = f"the GPU failed for {GPU_FAILURES} images in a row ({type(error).__name__}: {error})"
+        try:
+            self._engine = self._load(SimpleNamespace(**{**vars(self._values), "runtime": ON_CPU}))
+        except Exception as why:
+            self._monitor.problem("GPU", f"{said}, and {ON_CPU} does not take over: {why}", ERROR)
+            return
+        self._monitor.fact("model", self._engine.model)
+        self._monitor.problem("GPU", f"{said}: {ON_CPU} serves from here on, more slowly; start the node anew to try "
+                              "the GPU again", ERROR, standing=True)
 
     def _process(self, camera_input: CameraInput, arrival: Arrival, dropped: int) -> None:
         values, message = self._values, arrival.image

@@ -240,7 +240,7 @@ def test_transforms_that_come_after_the_shutdown_disturb_nobody():
         rclpy.shutdown(context=context)
 
 
-ENGINE = {"model": "none", "runtime": "none", "reset": lambda: None}
+ENGINE = {"model": "none", "runtime": "none", "on_gpu": False, "reset": lambda: None}
 
 
 @pytest.fixture
@@ -322,6 +322,30 @@ def test_a_worker_that_hangs_is_told_of_beside_other_problems_and_can_be_left(in
     with pytest.raises(HandPoseError, match="the networks hang; end the process"):
         node.stop()
     hang.set()
+
+
+def test_a_gpu_that_fails_for_good_leaves_its_work_to_the_processor(inside):
+    """An error of CUDA makes every later call of the process fail; ONNX Runtime needs no CUDA."""
+    asked, stepped = [], []
+
+    def load(values):
+        asked.append(values.runtime)
+
+        def step(frame, values):
+            if len(asked) == 1:
+                raise RuntimeError("CUDA error: unspecified launch failure")
+            stepped.append(frame)
+            return SimpleNamespace(hands=(), raw=(), detector_ran=True, marks={})
+        return SimpleNamespace(**{**ENGINE, "on_gpu": len(asked) == 1}, step=step)
+    node = inside(load=load, camera_info_wait_s=0.0)
+    assert node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
+    end_s = time.monotonic() + 60.0
+    while not stepped and time.monotonic() < end_s:
+        node.spin(0.2, images=True)
+    assert asked == ["auto", "onnxruntime"] and stepped
+    node.spin(1.0, images=True)
+    assert "unspecified launch failure" in said(node)["GPU"] and "onnxruntime serves" in said(node)["GPU"]
+    assert len(asked) == 2, "what fails on the processor, too, is not loaded again and again"
 
 
 def test_waiting_for_a_calibration_is_no_hang(inside):
