@@ -37,9 +37,9 @@ def output(option: str, text: str) -> Path:
     has no folder or must not be written to."""
     path = Path(text).expanduser()
     if not path.parent.is_dir():
-        raise ConfigError(f"{option} {text}: there is no folder {path.parent}")
+        raise ConfigError(f"{option} {text}: there is no folder {path.parent.absolute()}")
     if path.is_dir():
-        raise ConfigError(f"{option} {text} is a folder; give a file in it")
+        raise ConfigError(f"{option} {text} is a folder: give a file in it")
     place = path if path.exists() else path.parent
     if not os.access(place, os.W_OK):
         raise ConfigError(f"{option} {text}: {place} must not be written to; give another place")

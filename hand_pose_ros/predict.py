@@ -135,10 +135,7 @@ def pictures_of(source: Path) -> list[Path]:
 def check_out(out: Path, read: list[Path]) -> None:
     """Raises ConfigError if ``out`` cannot be a file of lines, or is one of those that are ``read``, by whatever name.
     """
-    if not out.absolute().parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.absolute().parent}")
-    if out.is_dir():
-        raise ConfigError(f"--out {out} is a folder: give a file in it, {out / 'hands.jsonl'} for one")
+    limits.output("--out", str(out))
     if same := [path for path in read if out.exists() and path.exists() and path.samefile(out)]:
         raise ConfigError(f"--out {out} would replace {same[0]}, which is read: give another file")
 
