@@ -85,9 +85,13 @@ def _draw_label(image: np.ndarray, hand: Hand, taken: list[tuple[int, int, int, 
     (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
     x = int(np.clip(hand.box[0], 2, max(2, image.shape[1] - width - 2)))
     y = int(np.clip(hand.box[1] - 0.06 * (hand.box[3] - hand.box[1]) - base, height + 2, image.shape[0] - base - 2))
-    for x0, y0, x1, y1 in sorted(taken, key=lambda box: box[1]):
-        if x0 < x + width + 2 and x - 2 < x1 and y0 < y + base and y - height - 2 < y1:
-            y = y1 + height + 3
+
+    def fits(y: int) -> bool:
+        inside = y - height - 2 >= 0 and y + base <= image.shape[0]
+        return inside and not any(x0 < x + width + 2 and x - 2 < x1 and y0 < y + base and y - height - 2 < y1
+                                  for x0, y0, x1, y1 in taken)
+    beside = (place for _, y0, _, y1 in taken for place in (y1 + height + 3, y0 - base - 1))
+    y = next((place for place in (y, *sorted(beside, key=lambda place: abs(place - y))) if fits(place)), y)
     taken.append((x - 2, y - height - 2, x + width + 2, y + base))
     cv2.rectangle(image, (x - 2, y - height - 2), (x + width + 2, y + base), _OUTLINE, -1)
     colour = RIGHT_COLOUR if hand.is_right else LEFT_COLOUR

@@ -268,7 +268,7 @@ class TeleopState:
     absent: bool = False                           # an image since its last usable one did not have the operator's hand
     length_m: float = 0.0                          # of the operator's hand, as last followed
     source: ScaleSource = ScaleSource.NONE         # and who had told that
-    ways: tuple[tuple[int, Target, Target], ...] = ()      # time, where the arm was sent, where it was: last LAG_S
+    ways: tuple[tuple[int, Target, Target], ...] = ()      # time, where the arm was sent, where it was: LAG_S of it
     lost_reason: str = ""
     hint: str = ""                                 # what the open clutch waits for
 
@@ -307,9 +307,8 @@ def step(state: TeleopState, observation: Observation | None, now_ns: int, confi
         state = replace(_open_clutch(state), armed=False, stamp_ns=0, now_ns=now_ns, stands=None)
     stay = None
     if inputs.emergency_stop:
-        if state.closed:
-            stay = _told_to_stay(_remember(state, inputs.measured, now_ns), config)
-        state = replace(_open_clutch(state), stopped=True, armed=False, now_ns=now_ns)
+        stay = _told_to_stay(state, inputs.measured, now_ns, config)
+        state = replace(_open_clutch(state), stopped=True, armed=False, now_ns=now_ns, ways=())
     elif state.stopped and inputs.reset:
         state = replace(state, stopped=False)
     if state.stopped:
@@ -414,13 +413,14 @@ def _has_stopped(state: TeleopState, config: TeleopConfig) -> str:
         f"{config.max_following_turn_rad:g}); has it stopped?")
 
 
-def _told_to_stay(state: TeleopState, config: TeleopConfig) -> Target | None:
+def _told_to_stay(state: TeleopState, measured: Target | None, now_ns: int, config: TeleopConfig) -> Target | None:
     """Where an arm on poses is told to stay at a stop, so that it does not go on to its last target: where it is, if it
-    is on the way there or stands. None if it is not known."""
-    if not state.ways or _has_stopped(state, config):
-        return _standing_at(state) if state.ways else None
-    now = state.ways[-1][2]
-    return Target(now.position, now.rotation)
+    was sent somewhere within LAG_S and is on the way there, or stands. None if that is not so, or not known."""
+    state = replace(state, ways=tuple(way for way in state.ways if (now_ns - way[0]) * 1e-9 <= LAG_S))
+    if measured is None or not state.ways:
+        return None
+    state = replace(state, ways=(*state.ways, (now_ns, state.ways[-1][1], measured)))
+    return _standing_at(state) if _has_stopped(state, config) else Target(measured.position, measured.rotation)
 
 
 def _stands(state: TeleopState, now_ns: int) -> tuple[int, Target]:
@@ -690,14 +690,14 @@ def _close_clutch(state: TeleopState, hand: Hand, observation: Observation, conf
     R, t = observation.R_base_camera, observation.t_base_camera
     resting = replace(state.target, velocity=np.zeros(3), turn=np.zeros(3))
     latch = _Latch(R @ _palm(hand) + t, R @ _wrist(hand), resting, hand.is_right, _mapping(config))
-    return replace(state, closed=True, operator=hand.track_id, latch=latch, target=resting, hand=None, opening=None,
-                   shown=None, wish=resting, turn_left=None, wish_gripper_m=None, held_since_ns=None,
+    return replace(state, closed=True, operator=hand.track_id, latch=latch, target=resting, ways=(), hand=None,
+                   opening=None, shown=None, wish=resting, turn_left=None, wish_gripper_m=None, held_since_ns=None,
                    gone_since_ns=None, hint="")
 
 
 def _open_clutch(state: TeleopState) -> TeleopState:
     return replace(state, closed=False, operator=0, signaller=0, latch=None, hand=None, opening=None, shown=None,
-                   ways=(), stands=None, wish=None, turn_left=None, wish_gripper_m=None, held_since_ns=None,
+                   stands=None, wish=None, turn_left=None, wish_gripper_m=None, held_since_ns=None,
                    gone_since_ns=None, last_palm=None, last_wrist=None, leapt=None, hint="",
                    target=replace(state.target, velocity=np.zeros(3), turn=np.zeros(3)))
 

@@ -65,7 +65,7 @@ def main(args) -> int:
         raise DataError(f"{args.cameras} has cameras for none of the pictures in {source}: its \"image\" must be their "
                         "path relative to that folder")
     lost = sorted((boxes or {}).keys() - names) if source.is_dir() else []
-    check_out(Path(args.out), [*files, *(Path(path) for path in (args.boxes, args.cameras) if path)])
+    check_out(Path(args.out).expanduser(), [*files, *(Path(path) for path in (args.boxes, args.cameras) if path)])
     pipeline = pipelines.load(settings)
     if film:
         lines = video(pipeline, settings, source, args.min_score)
@@ -74,7 +74,7 @@ def main(args) -> int:
     failed = count = hands = 0
     progress = Progress(frames_of(source) if film else len(names if boxes is None else names & boxes.keys()),
                         sys.stderr)
-    target = Path(args.out)
+    target = Path(args.out).expanduser()
     plain = target.is_file() or not target.exists()         # no pipe or device is replaced, /dev/stdout neither
     target = target.resolve() if plain else target          # a link stays one
     unfinished = target.with_name(f"{target.name}.partial") if plain else target
@@ -135,7 +135,9 @@ def pictures_of(source: Path) -> list[Path]:
 def check_out(out: Path, read: list[Path]) -> None:
     """Raises ConfigError if ``out`` cannot be a file of lines, or is one of those that are ``read``, by whatever name.
     """
-    limits.output("--out", str(out))
+    place = limits.output("--out", str(out))
+    if place.is_file() or not place.exists():               # written beside it, then put in its place
+        limits.output("--out", f"{place}.partial")
     if same := [path for path in read if out.exists() and path.exists() and path.samefile(out)]:
         raise ConfigError(f"--out {out} would replace {same[0]}, which is read: give another file")
 

@@ -93,7 +93,7 @@ ROS_SETTINGS = (
     Setting("accept_guessed_metres", False, "Let the arm follow hands of a camera without calibration, whose distances "
             "are a guess (metric_without_calibration of the hand pose node)."),
     Setting("clutch_timeout_s", 0.0, "With clutch topic: how long a true counts that is not repeated; 0: 0.5 s where "
-            "it has been repeated four times a second, else as long as its publisher is there.", "s", 0.0, 60.0,
+            "it has been repeated three times a second, else as long as its publisher is there.", "s", 0.0, 60.0,
             live=True),
     Setting("arm_output", "none", "PoseStamped on ~/target_pose, TwistStamped on ~/target_twist, both, or no arm.",
             choices=ARM_OUTPUTS),

@@ -37,7 +37,11 @@ class Engine:
 
     def reset(self) -> None:
         """Forget all tracks but not their numbers: another hand must not get the name of one that somebody follows."""
-        self._state = pipeline.PipelineState(TrackerState(next_id=self._state.tracker.next_id))
+        self.number_after(self)
+
+    def number_after(self, earlier: Engine) -> None:
+        """Begin anew, with numbers that an engine that served before has not given."""
+        self._state = pipeline.PipelineState(TrackerState(next_id=earlier._state.tracker.next_id))
 
 
 def load_engine(values: Any, report: Callable[[str], None]) -> Engine:

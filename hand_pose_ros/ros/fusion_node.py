@@ -32,8 +32,8 @@ from .transforms import transform_messages
 
 NODE_NAME = "hand_pose_fusion"
 LEAD_S, LEAD_PERIODS, LONGEST_PERIOD_S = 0.3, 1.5, 2.0
-"""While the first camera is silent for longer than this, and than so many times what lay between its last two messages
-(at most the third), the images of the others set the pace."""
+"""While the first camera is silent for longer than this, and than so many times the shorter of the pauses between its
+last three messages (at most the third), the images of the others set the pace."""
 POLL_S = 0.005
 """How often a result that waits is looked at."""
 RESTART_NS = 1_000_000_000
@@ -92,11 +92,12 @@ class FusionNode(Node):
         self._state = fusion.FusionState()
         self._frames: dict[str, str] = {}                       # topic: frame_id of its camera
         self._heard_ns: dict[str, int] = {}                     # topic: when, steady clock
-        self._gap_ns: dict[str, int] = {}                       # topic: between its last two messages
+        self._gaps_ns: dict[str, tuple[int, int]] = {}          # topic: between its last three messages
         self._metric: dict[str, bool] = {}                      # topic: whether its metres are measured
         self._pending: deque[tuple[int, Any, int, messages.ArrayInfo]] = deque()
         # Since when each waits (steady clock), header, stamp and info: of the leader, for images of the others.
         self._sent_ns = 0                                       # stamp of the newest result
+        self._repeated = 0                                      # results since that were not sent for theirs
         self._agreement: deque[tuple[float, float]] = deque(maxlen=REMEMBERED)        # metres apart, surprise
         self._skewed: dict[str, int] = {}                       # topic: results without an image of their time
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -138,7 +139,8 @@ class FusionNode(Node):
         last = fusion.newest(self._state, topic)
         if last is not None and stamp_ns == last.stamp_ns:
             return
-        self._gap_ns[topic] = now_ns - self._heard_ns.get(topic, now_ns)
+        gap_ns = now_ns - self._heard_ns.get(topic, now_ns)
+        self._gaps_ns[topic] = self._gaps_ns.get(topic, (gap_ns, gap_ns))[1], gap_ns
         self._heard_ns[topic], self._frames[topic] = now_ns, message.header.frame_id
         if messages.guessed_metres(hands, info):
             self._monitor.problem("metres", f"{topic}: its camera is not calibrated, so its rays are a guess and are "
@@ -175,9 +177,15 @@ class FusionNode(Node):
             for topic, error in late.items():
                 self._monitor.problem("extrinsics", f"{topic} is not used: {error}; its camera's place comes too late: "
                                       "raise wait_s, or send its transform more often")
-            if not self._sent_ns - RESTART_NS < stamp_ns <= self._sent_ns:
-                self._sent_ns = stamp_ns
-                self._publish(header, stamp_ns, info, poses)
+            if self._sent_ns - RESTART_NS < stamp_ns <= self._sent_ns:
+                self._repeated += 1
+                if self._repeated >= SKEWED:
+                    self._monitor.problem("stamp", f"{self._repeated} results in a row are of times that were sent "
+                                          "already and are left out: did a clock go back, or does a bag start again "
+                                          "that is shorter than a second?")
+                continue
+            self._sent_ns, self._repeated = stamp_ns, 0
+            self._publish(header, stamp_ns, info, poses)
         self._patience.cancel()
 
     def _leader(self, topic: str, now_ns: int) -> str:
@@ -186,7 +194,8 @@ class FusionNode(Node):
         if self._topics[0] not in self._frames:
             return ""
         def patience_ns(one: str) -> float:
-            return max(LEAD_S * 1e9, LEAD_PERIODS * min(self._gap_ns.get(one, 0), LONGEST_PERIOD_S * 1e9))
+            period_ns = min(*self._gaps_ns.get(one, (0, 0)), LONGEST_PERIOD_S * 1e9)          # one pause is no period
+            return max(LEAD_S * 1e9, LEAD_PERIODS * period_ns)
         alive = [one for one in self._topics if now_ns - self._heard_ns.get(one, -10**18) <= patience_ns(one)]
         return alive[0] if alive else topic
 
@@ -199,7 +208,8 @@ class FusionNode(Node):
                 pose = self._pose(topic, stamp_ns)
             except DataError as error:
                 if self._has_place(topic):
-                    late[topic] = str(error)
+                    if self._steady.now().nanoseconds - self._heard_ns[topic] <= LEAD_S * 1e9:      # else: it is silent
+                        late[topic] = str(error)
                 else:
                     self._monitor.problem("extrinsics", f"{topic} is not used: {error}; publish where its camera is "
                                           "(static transform), or measure it with hand-pose calibrate-cameras and set "

@@ -89,7 +89,7 @@ class TopicOutput:
         """Topics that it publishes."""
         return (self._publisher.topic_name,)
 
-    def settle(self) -> None:
+    def settle(self, low: float, high: float) -> None:
         """Nothing is owed: each command was sent."""
 
     def stop(self) -> None:
@@ -128,11 +128,13 @@ class ActionOutput:
             self._send_goal(joint, position, effort)
         return ""
 
-    def settle(self) -> None:
-        """Commands have ended: send the last one if it was held back, since the gripper shall be where it says."""
+    def settle(self, low: float, high: float) -> None:
+        """Commands have ended: send the last one if it was held back, since the gripper shall be where it says. low,
+        high: what may be sent now."""
         if self._wish is None or self._sent is None:
             return
         joint, position, effort, span = self._wish
+        position = min(max(position, low), high)
         if abs(position - self._sent) >= SETTLED_CHANGE * abs(span) and self._client.server_is_ready():
             self._send_goal(joint, position, effort)
 

@@ -72,6 +72,7 @@ class HandPoseNode(LifecycleNode):
         self._reset = threading.Event()
         self._last_stamp_ns: int | None = None
         self._no_depth_since_s: float | None = None         # hands are seen well, and depth tells of none of them
+        self._in_networks = False                           # the worker is in the engine's step
         self._picture: tuple | None = None                  # shape, frame and camera of the last image
         self._parameters_ = Parameters(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -152,6 +153,7 @@ class HandPoseNode(LifecycleNode):
             self._period_s = self._values.diagnostics_period_s
             self._reports = self.create_timer(self._period_s, self._report, clock=self._steady)
         self._monitor.clear("start")
+        self._monitor.clear("GPU")
         self._monitor.standstill(STANDSTILL["inactive"])
         self._monitor.fact("model", engine.model)
         self._runtime = engine.runtime
@@ -266,6 +268,7 @@ class HandPoseNode(LifecycleNode):
             arrival, dropped = camera_input.slot.take(WAIT_FOR_IMAGE_S)
             if arrival is None:
                 continue
+            self._in_networks = False
             try:
                 self._process(camera_input, arrival, dropped)
                 failures = 0
@@ -276,19 +279,21 @@ class HandPoseNode(LifecycleNode):
                     return
                 self._monitor.problem("worker", f"{type(error).__name__}: {error}", ERROR)
                 self.get_logger().error(traceback.format_exc(), throttle_duration_sec=5.0)
-                failures += 1
-                if failures % GPU_FAILURES == 0 and self._engine.on_gpu:
+                failures = failures + 1 if self._in_networks else 0
+                if failures and failures % GPU_FAILURES == 0 and self._engine.on_gpu:
                     self._serve_on_cpu(error)
 
     def _serve_on_cpu(self, error: Exception) -> None:
         """Loads the networks anew for the processor; those of the GPU stay where that fails."""
         said = f"the GPU failed for {GPU_FAILURES} images in a row ({type(error).__name__}: {error})"
         try:
-            self._engine = self._load(SimpleNamespace(**{**vars(self._values), "runtime": ON_CPU}))
+            engine = self._load(SimpleNamespace(**{**vars(self._values), "runtime": ON_CPU}))
         except Exception as why:
             self._monitor.problem("GPU", f"{said}, and {ON_CPU} does not take over: {why}", ERROR)
             return
-        self._monitor.fact("model", self._engine.model)
+        engine.number_after(self._engine)
+        self._engine = engine
+        self._monitor.fact("model", engine.model)
         self._monitor.problem("GPU", f"{said}: {ON_CPU} serves from here on, more slowly; start the node anew to try "
                               "the GPU again", ERROR, standing=True)
 
@@ -304,7 +309,9 @@ class HandPoseNode(LifecycleNode):
         self._picture = rgb.shape, message.header.frame_id, lens
         depth = self._depth(arrival.depth, rgb.shape[:2], message.header.frame_id)
         marks_s = {"decode": time.monotonic()}
+        self._in_networks = True
         result = self._engine.step(Frame(rgb, lens, stamp_ns, depth), values)
+        self._in_networks = False
         if depth is not None and values.use_depth and lens.calibrated:
             self._look_at_depth_use(result.raw)
         marks_s.update(result.marks_s)

@@ -159,7 +159,10 @@ class TeleopNode(Node):
         self._clutch_heard_ns = None
         if request.data and (self._state is None or not self._state.closed):
             self._switches.clutch = False                # a call is an act of somebody, no level that was left over
-            self._tick()
+            command = self._tick()
+            if self._state is None or not self._state.armed:
+                response.success, response.message = False, f"not yet: {command.withheld}; call again when that is over"
+                return response
         self._switches.clutch = bool(request.data)
         response.success = True
         response.message = "clutch closes with the next usable hand" if request.data else "clutch open"
@@ -335,7 +338,7 @@ class TeleopNode(Node):
         elif self._moving:                               # once: an arm on twists must not coast until its timeout
             self._moving = False
             if self._gripper is not None and command.phase is not Phase.STOP:
-                self._gripper.settle()
+                self._gripper.settle(*sorted((values.gripper_closed_m, values.gripper_open_m)))
             if self._twist is not None:
                 self._twist.publish(self._twist_message(np.zeros(3), np.zeros(3)))
         stopped = command.phase is Phase.STOP

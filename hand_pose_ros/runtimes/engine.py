@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 PASSING = re.compile(r"out ?of ?memory|MemoryError|bad_alloc|memory ?allocation|to allocate|no space left|"
                      r"illegal memory access|launch failure|insufficient|could not be allocated|alloc_failed|"
-                     r"NVML_SUCCESS|initiali[sz]ation failure|cuda runtime|could not find any implementation", re.I)
-"""What TensorRT and torch say where memory or disk is short (on a Jetson torch as an assertion on NVML, TensorRT as an
-operation that no kernel is left for), or where CUDA has broken down before: another start may go well. Whatever else
-they refuse, they refuse each time."""
+                     r"NVML_SUCCESS|initiali[sz]ation failure|cuda runtime", re.I)
+"""What TensorRT and torch say where memory or disk is short (on a Jetson torch as an assertion on NVML), or where CUDA
+has broken down before: another start may go well. Whatever else they refuse, they refuse each time."""
+NO_KERNEL_LEFT = "could not find any implementation"
+"""What TensorRT says where it knows no kernel for an operation; on a Jetson, also where memory was short for all."""
 ERRORS_KEPT = 8
 
 
@@ -43,7 +44,8 @@ def import_tensorrt():
 def kind_of(said: str) -> type[ModelError]:
     """The error for what TensorRT did not do, by the reason it gave: Refused, or ModelError where another start may go
     well or the reason is not known ("")."""
-    return Refused if said and not PASSING.search(said) else ModelError
+    passing = PASSING.search(said) or NO_KERNEL_LEFT in said.lower() and host.on_jetson()
+    return Refused if said and not passing else ModelError
 
 
 def errors_kept(trt):

@@ -40,6 +40,11 @@ def driver_problem() -> str:
     return ""
 
 
+def on_jetson() -> bool:
+    """Whether this is a Jetson, whose GPU has the system's memory."""
+    return Path("/etc/nv_tegra_release").is_file()
+
+
 def processor_flags() -> frozenset[str]:
     """Instruction sets of the processor as Linux names them; empty where it does not say."""
     try:

@@ -47,10 +47,12 @@ def _labels(monkeypatch, image, hands):
     return np.array(boxes)
 
 
-def test_labels_of_hands_that_are_near_do_not_hide_each_other(monkeypatch):
-    shifted = [replace(HAND, box=HAND.box + [dx, dy, dx, dy]) for dx, dy in ((0, 0), (40, 3), (-30, -4), (10, 12))]
+@pytest.mark.parametrize("down", [0, 400, -400])
+def test_labels_of_hands_that_are_near_do_not_hide_each_other(monkeypatch, down):
+    shifted = [replace(HAND, box=HAND.box + [dx, dy + down, dx, dy + down])
+               for dx, dy in ((0, 0), (40, 3), (-30, -4), (10, 12))]
     boxes = _labels(monkeypatch, GREY, shifted)
-    assert len(boxes) == 4
+    assert len(boxes) == 4 and boxes.min() >= 0 and boxes[:, 3].max() <= 480 and boxes[:, 2].max() <= 642
     for k, a in enumerate(boxes):
         for b in boxes[k + 1:]:
             assert a[0] >= b[2] or b[0] >= a[2] or a[1] >= b[3] or b[1] >= a[3], (a, b)

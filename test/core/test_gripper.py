@@ -206,6 +206,20 @@ def test_an_emergency_stop_tells_an_arm_on_poses_to_stay(ahead_m, told):
         assert again.phase is Phase.STOP and again.target is None
 
 
+@pytest.mark.parametrize("after_s, told", [(0.1, True), (1.5, False)])
+def test_a_stop_soon_after_the_clutch_opened_tells_the_arm_to_stay_too(after_s, told):
+    """It is still on its way to the last target; later it has arrived, or somebody else has sent it elsewhere."""
+    run = Run(TeleopConfig(clutch="topic"))
+    run.released()
+    for _ in range(8):
+        run.see(hand(), inputs=Inputs(clutch=True, measured=HOME))
+    there = Target(HOME.position - [0.05, 0, 0], HOME.rotation)
+    for _ in range(round(after_s * 30)):
+        assert run.see(hand(), inputs=Inputs(clutch=False, measured=there)).phase is Phase.IDLE
+    command = run.tick(Inputs(clutch=False, measured=there, emergency_stop=True))
+    assert command.phase is Phase.STOP and (command.target is not None) == told
+
+
 @pytest.mark.parametrize("clutch", ["gesture", "other_hand"])
 def test_a_gesture_that_ends_while_the_steering_hand_cannot_be_used_opens_the_clutch(clutch):
     run = Run(TeleopConfig(clutch=clutch, side="right"))

@@ -147,6 +147,11 @@ def test_a_result_that_cannot_be_written_is_said(folder, tmp_path):
         run(folder, "--out", "/dev/full")
 
 
+def test_a_result_may_lie_at_home(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run(folder, "--out=~/found.jsonl") == 0 and lines(tmp_path / "found.jsonl")
+
+
 def test_one_picture_is_named_without_its_folder(folder, tmp_path):
     assert run(folder / "images" / "set" / "b.png", "--out", tmp_path / "out.jsonl") == 0
     assert lines(tmp_path / "out.jsonl")[0]["image"] == "b.png"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -35,6 +36,7 @@ import hand_pose_ros
 from hand_pose_ros import messages, resources
 from hand_pose_ros.errors import HandPoseError
 from hand_pose_ros.ros import node as ros_node
+from hand_pose_ros.ros.engine import Engine
 from hand_pose_ros.ros.node import HandPoseNode
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
@@ -240,7 +242,8 @@ def test_transforms_that_come_after_the_shutdown_disturb_nobody():
         rclpy.shutdown(context=context)
 
 
-ENGINE = {"model": "none", "runtime": "none", "on_gpu": False, "reset": lambda: None}
+ENGINE = {"model": "none", "runtime": "none", "on_gpu": False, "reset": lambda: None,
+          "number_after": lambda earlier: None}
 
 
 @pytest.fixture
@@ -346,6 +349,17 @@ def test_a_gpu_that_fails_for_good_leaves_its_work_to_the_processor(inside):
     node.spin(1.0, images=True)
     assert "unspecified launch failure" in said(node)["GPU"] and "onnxruntime serves" in said(node)["GPU"]
     assert len(asked) == 2, "what fails on the processor, too, is not loaded again and again"
+
+
+def test_an_engine_knows_whether_a_gpu_runs_it_and_goes_on_with_the_numbers_of_another():
+    def engine(*names):
+        return Engine(None, "none", [SimpleNamespace(name=name) for name in names])
+    assert engine("cuda", "onnxruntime").on_gpu and engine("onnxruntime", "tensorrt").on_gpu
+    assert not engine("onnxruntime", "onnxruntime-int8").on_gpu
+    before, after = engine("cuda"), engine("onnxruntime")
+    before._state = replace(before._state, tracker=replace(before._state.tracker, next_id=7))
+    after.number_after(before)
+    assert after._state.tracker.next_id == 7
 
 
 def test_waiting_for_a_calibration_is_no_hang(inside):

@@ -156,11 +156,16 @@ def test_bytes_that_are_not_loaded_are_refused_with_the_reason_unless_memory_is_
 
 
 SHORT = ("10: Could not find any implementation for node {ForeignNode[a...b]} due to insufficient workspace.",
-         "10: Could not find any implementation for node {ForeignNode[a...b]}.",
          "NVML_SUCCESS == r INTERNAL ASSERT FAILED at CUDACachingAllocator.cpp:1131",
          "Requested amount of GPU memory (1073741824 bytes) could not be allocated.", "CUBLAS_STATUS_ALLOC_FAILED",
          "CUDA initialization failure with error: 2", "Error Code 1: Cuda Runtime (unknown error)")
 """What a Jetson says where memory is short."""
+
+
+@pytest.mark.parametrize("jetson, kind", [(True, ModelError), (False, Refused)])
+def test_no_kernel_for_an_operation_may_be_want_of_memory_on_a_jetson(monkeypatch, jetson, kind):
+    monkeypatch.setattr(engine.host, "on_jetson", lambda: jetson)
+    assert engine.kind_of("10: Could not find any implementation for node {ForeignNode[a...b]}.") is kind
 
 
 @pytest.mark.parametrize("message, kind, said", [("", ModelError, "no execution context .out of memory"),
