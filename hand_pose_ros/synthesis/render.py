@@ -63,17 +63,19 @@ def stream(kind: str, seed: int = 0, start: int = 0, step: int = 1, width: int =
     """Yield pictures start, start + step, start + 2 step, ... without end, as ``picture`` returns them.
 
     For a data loader without shards: worker w of n takes start=w, step=n, and nothing touches the disk. renderer: one
-    of the wanted size, made if not given. Raises ConfigError for an unknown kind or an impossible size.
+    of the wanted size; if not given, one is made, and released when the stream is closed. Raises ConfigError for an unknown kind or an impossible size.
     """
     if kind not in KINDS:
         raise ConfigError(f"unknown kind '{kind}'; choose one of: {', '.join(KINDS)}")
-    if renderer is None:
-        width = width or KINDS[kind]
-        height = height or (width if kind == "crops" else width * 3 // 4)
-        _check_size(kind, width, height)
-        renderer = scene.make_renderer(width, height)
-    for index in itertools.count(start, step):
-        yield picture(kind, renderer, seed, index)
+    with contextlib.ExitStack() as made:
+        if renderer is None:
+            width = width or KINDS[kind]
+            height = height or (width if kind == "crops" else width * 3 // 4)
+            _check_size(kind, width, height)
+            renderer = scene.make_renderer(width, height)
+            made.callback(renderer.release)
+        for index in itertools.count(start, step):
+            yield picture(kind, renderer, seed, index)
 
 
 def _check_size(kind: str, width: int, height: int) -> None:

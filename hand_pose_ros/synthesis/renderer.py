@@ -308,16 +308,25 @@ class Renderer:
 
     width, height: of the output image in pixels. skin_textures (L, A, A, 4) uint8 and masks (M, A, A, 4) uint8 are the
     atlases of materials.py, patterns (P, B, B, 3) uint8 those of solids, environments (2 E, O, O, 3) float32 the
-    octahedral reflections of environment.py. Raises ConfigError where no EGL device can be opened.
+    octahedral reflections of environment.py. Several may be used by turns. Nothing of one is freed before ``release``.
+    Raises ConfigError where no EGL device can be opened.
     """
 
     def __init__(self, width: int, height: int, templates: dict[str, SkinTemplate], environments: np.ndarray,
                  patterns: np.ndarray, supersample: int = 2):
         self.width, self.height, self.supersample = width, height, supersample
         self.ctx = open_context()
-        ctx = self.ctx
+        self._templates = templates
+        self._meshes: dict[tuple, tuple] = {}
+        self._atlases: dict[str, tuple] = {}
         self._targets: dict[int, tuple] = {}
-        size = (width, height)
+        with self.ctx as ctx:
+            self._build(ctx, environments, patterns)
+
+    def _build(self, ctx, environments: np.ndarray, patterns: np.ndarray) -> None:
+        """Programs, textures and buffers that stay as long as the context does."""
+        self.device: str = ctx.info["GL_RENDERER"]                 # the OpenGL device in use
+        size = (self.width, self.height)
         self._color, self._depth_id = ctx.texture(size, 4, dtype="f4"), ctx.texture(size, 2, dtype="f4")
         self._resolved = ctx.framebuffer([self._color, self._depth_id])
         self._resolve_program = ctx.program(_RESOLVE_VERTEX, _RESOLVE_FRAGMENT)
@@ -336,9 +345,6 @@ class Renderer:
             program["t_shadow"], program["t_env"] = 0, 1
         self._solid_program["t_pattern"] = 2
         self._skin_program["t_skin"], self._skin_program["t_mask"] = 3, 4
-        self._templates = templates
-        self._meshes: dict[str, tuple] = {}
-        self._atlases: dict[str, tuple] = {}
         self._solid_buffer = ctx.buffer(reserve=6 << 20, dynamic=True)
         self._solid_index = ctx.buffer(reserve=3 << 20, dynamic=True)
         self._solid_vao = ctx.vertex_array(
@@ -347,34 +353,41 @@ class Renderer:
         self._solid_shadow_vao = ctx.vertex_array(
             self._depth_program, [(self._solid_buffer, "3f 11x4", "in_pos")], self._solid_index)
 
-    @property
-    def device(self) -> str:
-        """Name of the OpenGL device in use."""
-        return self.ctx.info["GL_RENDERER"]
+    def release(self) -> None:
+        """Give back the context with all that lies in it, some 80 MB: it draws no more. A second call does nothing."""
+        self.ctx.release()
 
     def set_atlas(self, template: str, textures: np.ndarray, masks: np.ndarray) -> None:
         """Gives a template its skin textures (L, A, A, 4) uint8 and masks (1, A, A, 4) uint8 (see materials.py)."""
-        self._atlases[template] = (_texture_array(self.ctx, textures, False, True),
-                                   _texture_array(self.ctx, masks, False, True))
+        with self.ctx as ctx:
+            self._atlases[template] = (_texture_array(ctx, textures, False, True),
+                                       _texture_array(ctx, masks, False, True))
 
     def bake(self, template: str, values: np.ndarray, size: int) -> np.ndarray:
         """Spreads per-vertex values (V, 4) over the atlas. Returns (size, size, 4) float32, NaN outside every face."""
         mesh = self._templates[template]
-        ctx = self.ctx
-        target = ctx.texture((size, size), 4, dtype="f4")
-        fbo = ctx.framebuffer([target])
-        fbo.use()
-        fbo.clear(np.nan, np.nan, np.nan, np.nan)
-        program = ctx.program(_BAKE_VERTEX, _BAKE_FRAGMENT)
         data = np.hstack([mesh.uv, values]).astype(np.float32)
-        vao = ctx.vertex_array(program, [(ctx.buffer(data.tobytes()), "2f 4f", "in_uv", "in_value")],
-                               ctx.buffer(mesh.faces.astype(np.int32).tobytes()))
-        ctx.disable(ctx.DEPTH_TEST | ctx.CULL_FACE)
-        vao.render()
-        return np.frombuffer(target.read(), np.float32).reshape(size, size, 4)
+        with self.ctx as ctx:
+            target = ctx.texture((size, size), 4, dtype="f4")
+            fbo = ctx.framebuffer([target])
+            fbo.use()
+            fbo.clear(np.nan, np.nan, np.nan, np.nan)
+            program = ctx.program(_BAKE_VERTEX, _BAKE_FRAGMENT)
+            vertices, faces = ctx.buffer(data.tobytes()), ctx.buffer(mesh.faces.astype(np.int32).tobytes())
+            vao = ctx.vertex_array(program, [(vertices, "2f 4f", "in_uv", "in_value")], faces)
+            ctx.disable(ctx.DEPTH_TEST | ctx.CULL_FACE)
+            vao.render()
+            baked = np.frombuffer(target.read(), np.float32).reshape(size, size, 4)
+            for used in (vao, vertices, faces, program, fbo, target):
+                used.release()
+        return baked
 
     def render(self, view: View) -> Raster:
         """Draws a view. Returns a Raster of the renderer's size."""
+        with self.ctx:                                             # another renderer's may have been in use
+            return self._render(view)
+
+    def _render(self, view: View) -> Raster:
         ctx = self.ctx
         drawn = [self._upload(skin, slot) for slot, skin in enumerate(view.skins)]
         solids, seen = self._upload_solids(view.solids, view.K)

@@ -1,6 +1,7 @@
 """Moving hands before a fixed, calibrated camera with lens distortion: video and bags with exact ground truth."""
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,10 @@ class Stage:
         self.camera, self.lens = camera, Lens(camera)
         self.renderer: Renderer = scene.make_renderer(*self.lens.size)
 
+    def close(self) -> None:
+        """Give back the renderer's memory."""
+        self.renderer.release()
+
     def draw(self, view: View) -> Raster:
         """The view through the lens."""
         return self.lens.bend_raster(self.renderer.render(view))
@@ -49,7 +54,6 @@ def render_sequence(motion: motions.Motion, camera: Camera = DEFAULT_CAMERA, fps
     """
     if not (fps > 0 and (duration_s is None or duration_s > 0)):
         raise ConfigError(f"fps {fps} and duration {duration_s} must be above 0")
-    stage = stage or Stage(camera)
     rng = np.random.default_rng([seed, 77])
     R_world_camera = world_rotation()
     lighting = environment.sample(rng, R_world_camera)
@@ -63,10 +67,12 @@ def render_sequence(motion: motions.Motion, camera: Camera = DEFAULT_CAMERA, fps
     owner = scene.sample_owner(rng)
     period = motion.duration_s + HOLD_S
     total = duration_s if duration_s is not None else period
-    for k in range(int(round(total * fps))):
-        at = k / fps
-        yield _frame(stage, motion.at(to_and_fro(at, period)), lighting, background, settings, look, owner, seed, k,
-                     start_ns + int(round(at * 1e9)))
+    with contextlib.ExitStack() as made:
+        stage = stage or made.enter_context(contextlib.closing(Stage(camera)))
+        for k in range(int(round(total * fps))):
+            at = k / fps
+            yield _frame(stage, motion.at(to_and_fro(at, period)), lighting, background, settings, look, owner, seed, k,
+                         start_ns + int(round(at * 1e9)))
 
 
 def to_and_fro(at_s: float, period_s: float) -> float:
@@ -127,8 +133,7 @@ def write_bag(path: Path, motion_name: str, camera: Camera = DEFAULT_CAMERA, fps
         raise ConfigError(f"{duration_s} s at {fps} pictures a second are no picture at all, or seed {seed} is below 0")
     motion = motions.make(motion_name, np.random.default_rng([seed, 76]))
     count = 0
-    stage = Stage(camera)
-    with bags.BagWriter(path) as bag:
+    with contextlib.closing(Stage(camera)) as stage, bags.BagWriter(path) as bag:
         rotation = frames.quaternion(world_rotation())
         bag.transform(start_ns, "world", camera.frame_id, (0.0, 0.0, MOUNT_HEIGHT_M), rotation, static=True)
         for frame, hands in render_sequence(motion, camera, fps, duration_s, seed, start_ns, stage):

@@ -1,8 +1,11 @@
 """Renderer and labels: depth against skinning, visibility, mirroring, pictures that depend on seed and index only."""
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
+import moderngl
 import numpy as np
 import pytest
 
@@ -176,12 +179,14 @@ def test_pixels_are_a_tent_over_their_samples_and_labels_the_sample_at_their_mid
     skin, _, capsules, K = flat_hand
     raster = machine.render(gl.View(K, lighting, (skin,), (), capsules))
     _, color, depth_id = machine._target(2)
-    samples = np.frombuffer(color.read(), np.float16).reshape(2 * SIZE, 2 * SIZE, 4).astype(np.float32)
+    with machine.ctx:
+        samples, middle = color.read(), depth_id.read()
+    samples = np.frombuffer(samples, np.float16).reshape(2 * SIZE, 2 * SIZE, 4).astype(np.float32)
     tent = np.array([0.25, 0.5, 0.25])
     expected = cv2.sepFilter2D(samples, -1, tent, tent, borderType=cv2.BORDER_REPLICATE)[::2, ::2]
     np.testing.assert_allclose(raster.color, expected[..., :3], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(raster.alpha, expected[..., 3], atol=1e-6)
-    middle = np.frombuffer(depth_id.read(), np.float32).reshape(2 * SIZE, 2 * SIZE, 2)[::2, ::2]
+    middle = np.frombuffer(middle, np.float32).reshape(2 * SIZE, 2 * SIZE, 2)[::2, ::2]
     np.testing.assert_array_equal(raster.depth, middle[..., 0])
     np.testing.assert_array_equal(raster.ids, middle[..., 1])
 
@@ -197,6 +202,19 @@ def test_a_picture_depends_on_seed_and_index_alone(machine, crops):
     assert not np.array_equal(render.picture("crops", machine, 4, 7)[0], again[0])
 
 
+def test_renderers_that_take_turns_draw_what_each_draws_alone(machine, crops):
+    other = scene.make_renderer(96, 72)
+    alone = [render.picture("frames", other, 3, index) for index in range(2)]
+    for index in range(2):
+        for again, before in ((render.picture("crops", machine, 3, index), crops[index]),
+                              (render.picture("frames", other, 3, index), alone[index])):
+            assert again[1] == before[1]
+            for picture, expected in zip(again[::2], before[::2]):         # image and mask
+                np.testing.assert_array_equal(picture, expected)
+    other.release()
+    np.testing.assert_array_equal(render.picture("crops", machine, 3, 2)[0], crops[2][0])
+
+
 def test_a_stream_gives_the_same_pictures_without_shards(machine):
     pictures = render.stream("crops", 1, 3, 4, renderer=machine)
     for index in (3, 7):
@@ -205,6 +223,34 @@ def test_a_stream_gives_the_same_pictures_without_shards(machine):
         np.testing.assert_array_equal(image, render.picture("crops", machine, 1, index)[0])
     with pytest.raises(ConfigError, match="crops"):
         next(render.stream("films"))
+
+
+def test_a_stream_that_ends_gives_back_the_renderer_that_it_made(monkeypatch):
+    made, make = [], scene.make_renderer
+    monkeypatch.setattr(scene, "make_renderer", lambda *size: made.append(make(*size)) or made[-1])
+    pictures = render.stream("crops", width=64)
+    next(pictures)
+    pictures.close()
+    assert len(made) == 1 and isinstance(made[0].ctx.mglo, moderngl.InvalidObject)
+    made[0].release()                                              # a second time does nothing
+
+
+def test_renderers_that_are_released_leave_no_memory_behind(lighting):
+    def resident_mb():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    view = gl.View(np.array([[60.0, 0, 32], [0, 60.0, 32], [0, 0, 1]]), lighting)
+
+    def use():
+        renderer = gl.Renderer(1024, 1024, {}, environment.reflections(), materials.patterns())
+        renderer.render(view)
+        renderer.release()
+
+    use()
+    before = resident_mb()
+    for _ in range(4):
+        use()
+    assert resident_mb() - before < 200                            # one of this size holds 110
 
 
 def test_crops_of_chosen_poses_show_these_alone(machine):
@@ -335,8 +381,6 @@ def test_impossible_sizes_are_named():
 
 
 def test_no_egl_says_what_to_install(monkeypatch):
-    import moderngl
-
     def refuse(**_):
         raise RuntimeError("eglInitialize failed")
 
@@ -346,7 +390,6 @@ def test_no_egl_says_what_to_install(monkeypatch):
 
 
 def test_ranks_of_a_machine_take_a_gpu_each_or_share_the_first(monkeypatch):
-    import moderngl
     asked = []
 
     def devices(*, device_index=None, **_):

@@ -97,6 +97,16 @@ def test_hands_do_not_jump_where_a_motion_has_come_to_its_end(name, seed):
     assert largest_step(shown) < inside
 
 
+def test_a_bag_gives_back_the_renderer_that_drew_it(tmp_path, monkeypatch):
+    released = []
+    monkeypatch.setattr(sequence.Renderer, "release", lambda self: released.append(self))
+    sequence.write_bag(tmp_path / "x.mcap", "pinch", CAMERA, fps=10.0, duration_s=0.1)
+    next(sequence.render_sequence(motions.make("pinch", np.random.default_rng(0)), CAMERA))
+    assert len(set(released)) == 2
+    for renderer in released:
+        renderer.ctx.release()
+
+
 @pytest.mark.parametrize("wrong", [dict(fps=0.0), dict(duration_s=-1.0)])
 def test_impossible_rates_are_refused(wrong):
     motion = motions.make("pinch", np.random.default_rng(0))
