@@ -28,9 +28,11 @@ DEVICE_INDEX = "GLCONTEXT_DEVICE_INDEX"
 """Environment variable by which glcontext chooses among EGL's devices."""
 NEAR_M, FAR_M = 0.03, 30.0
 _SHADOW_SIZE = 256
+SHADOW_MARGIN_M = 0.01
+"""How much further than the vertices in the picture the shadow map reaches: triangles cross the picture's border."""
 _BITS = np.array([1, 2, 4, 8, 16], np.uint8)
 
-_LIGHTING = """
+_LIGHTING = f"#define SHADOW_TEXEL (1.0 / {_SHADOW_SIZE}.0)" + """
 uniform vec3 u_sh[9];
 uniform mat3 u_world;            // camera axes to environment axes
 uniform vec3 u_light_dir[3];     // towards the light, camera axes
@@ -57,10 +59,11 @@ vec3 reflection(vec3 r, float layer) {
     return texture(t_env, vec3(f * 0.5 + 0.5, u_env_layer + layer)).rgb * u_env_gain;
 }
 float shadow(vec3 p, vec3 n) {
-    vec4 s = u_shadow * vec4(p + n * 0.0012, 1.0);
+    float texel = 2.0 * SHADOW_TEXEL / length(vec3(u_shadow[0][0], u_shadow[1][0], u_shadow[2][0]));     // metres
+    vec4 s = u_shadow * vec4(p + n * max(0.0012, 2.0 * texel), 1.0);    // beyond the samples, or it shades itself
     vec3 c = s.xyz * 0.5 + 0.5;
     if (any(lessThan(c, vec3(0.0))) || any(greaterThan(c, vec3(1.0)))) return 1.0;
-    float d = 1.3 / 256.0;
+    float d = 1.3 * SHADOW_TEXEL;
     return 0.25 * (texture(t_shadow, c + vec3(-d, -d, 0)) + texture(t_shadow, c + vec3(d, -d, 0))
                    + texture(t_shadow, c + vec3(-d, d, 0)) + texture(t_shadow, c + vec3(d, d, 0)));
 }
@@ -516,23 +519,21 @@ class Renderer:
 
     def _draw_shadows(self, view: View, drawn: list, solids: int) -> None:
         clouds = [s.vertices for s in view.skins] + [s.vertices for s in view.solids]
-        if clouds and np.any(view.lighting.colors[0] > 0):
-            points = np.concatenate(clouds)
-            low, high = points.min(0), points.max(0)
-        else:
-            low, high = -np.ones(3), np.ones(3)
-        radius = 0.5 * np.linalg.norm(high - low) + 1e-3
-        matrix = _shadow_matrix(view.lighting.directions[0], 0.5 * (low + high), radius)
+        lit = bool(clouds) and bool(np.any(view.lighting.colors[0] > 0))
+        points = np.concatenate(clouds) if lit else np.array([-np.ones(3), np.ones(3)])
+        seen = points[self._beyond(view.K, points) == 0]
+        matrix = _shadow_matrix(view.lighting.directions[0], points, seen if len(seen) else points)
         packed = matrix.T.astype(np.float32).tobytes()
         for program in (self._skin_program, self._solid_program, self._depth_program):
             program["u_shadow"].write(packed)
         self._shadow_fbo.use()
         self._shadow_fbo.clear(depth=1.0)
-        if not clouds or not np.any(view.lighting.colors[0] > 0):
+        if not lit:
             return
         self.ctx.enable_only(self.ctx.DEPTH_TEST | self.ctx.CULL_FACE)
         for skin, (_, shadow_vao, _) in zip(view.skins, drawn):
-            self.ctx.front_face = "ccw" if skin.flipped else "cw"   # a closed mesh: its lit side is enough
+            # Of a closed mesh the side that looks away from the lamp is enough, and does not shade the lit one.
+            self.ctx.front_face = "cw" if skin.flipped else "ccw"
             shadow_vao.render()
         if solids:
             self.ctx.enable_only(self.ctx.DEPTH_TEST)
@@ -593,12 +594,19 @@ def _texture_array(ctx, data: np.ndarray, repeat: bool, mipmaps: bool):
     return texture
 
 
-def _shadow_matrix(direction: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:
-    """Orthographic view along a light. direction: (3,) towards the light. Returns (4, 4) to clip space."""
+def _shadow_matrix(direction: np.ndarray, casting: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Orthographic view along a light: as wide as what is seen, so that its texels are small, as deep as all that casts.
+
+    direction: (3,) towards the light. casting, seen: points (N, 3), (M, 3) metres. Returns (4, 4) to clip space.
+    """
     z = -direction / np.linalg.norm(direction)
     x = np.cross(z, [0.0, 1.0, 0.0] if abs(z[1]) < 0.9 else [1.0, 0.0, 0.0])
     x /= np.linalg.norm(x)
-    rotation = np.stack([x, np.cross(z, x), z]) / radius
+    rotation = np.stack([x, np.cross(z, x), z])
+    across, along = seen @ rotation[:2].T, casting @ z
+    low, high = np.append(across.min(0), along.min()), np.append(across.max(0), along.max())
+    middle, half = 0.5 * (low + high), 0.5 * (high - low) + 1e-3
+    half[:2] = half[:2].max() + SHADOW_MARGIN_M
     matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = rotation, -rotation @ centre
+    matrix[:3, :3], matrix[:3, 3] = rotation / half[:, None], -middle / half
     return matrix

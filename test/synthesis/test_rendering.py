@@ -141,6 +141,41 @@ def test_more_light_makes_a_brighter_picture_and_a_shadow_a_darker_one(machine, 
     assert unlit * 0.9 < shaded < 0.75 * lit
 
 
+def _lamp(lighting, direction, slot=0):
+    """Light from one direction (3,) alone; only the lamp of slot 0 casts shadows."""
+    colors = np.zeros((3, 3))
+    colors[slot] = 1.0
+    return replace(lighting, sh=np.zeros((9, 3)), reflection_gain=np.zeros(3), colors=colors,
+                   directions=np.tile(np.asarray(direction) / np.linalg.norm(direction), (3, 1)))
+
+
+@pytest.mark.parametrize("direction", [(0.05, -0.1, -1.0), (-0.4, -0.3, -1.0), (0.2, -0.6, -1.0)])
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_flat_hand_does_not_shade_itself(machine, lighting, flat_hand, direction, wide):
+    """With a wall behind the hand, as wide as a person, and aside of what is seen, one as wide again."""
+    skin, _, _, K = flat_hand
+    walls = [shapes.box(np.array([x, 0.0, 0.9]), np.eye(3), np.array([0.8, 0.8, 0.02])) for x in (0.0, 1.2)]
+    solids = tuple(gl.Solid(*mesh[:3], mesh[3], np.ones(3), 0, 0.0) for mesh in walls) if wide else ()
+    shaded, open_ = (machine.render(gl.View(K, _lamp(lighting, direction, slot), (skin,), solids)) for slot in (0, 1))
+    hand = (open_.ids > 0) & (open_.ids < gl.SOLID_ID)
+    assert shaded.color[hand].sum() > 0.95 * open_.color[hand].sum()
+
+
+def test_what_is_between_lamp_and_hand_shades_it_and_nothing_else_does(machine, lighting, flat_hand):
+    skin, hand, _, K = flat_hand
+    towards = np.array([-0.5, -0.2, -1.0]) / np.linalg.norm([-0.5, -0.2, -1.0])
+    palm = 0.5 * (hand.joints_m[0] + hand.joints_m[9])
+    mesh = shapes.ball(palm + 0.12 * towards, 0.02)
+    ball = gl.Solid(*mesh[:3], mesh[3], np.ones(3), 0, 0.0)
+    lit, shaded = (machine.render(gl.View(K, _lamp(lighting, towards), (skin,), solids)).color.sum(-1)
+                   for solids in ((), (ball,)))
+    seen = machine.render(gl.View(K, lighting, (skin,), (ball,))).ids < gl.SOLID_ID
+    (column, row), kept = labels.project(K, palm).round().astype(int), shaded / np.maximum(lit, 1e-6)
+    assert seen[row, column] and kept[row - 2:row + 3, column - 2:column + 3].max() < 0.2
+    tips = labels.project(K, hand.joints_m[[8, 12, 16, 20]]).round().astype(int)
+    assert all(kept[v + 3, u] > 0.99 for u, v in tips)
+
+
 def test_without_supersampling_labels_are_the_same_and_colours_nearly(machine, lighting, flat_hand):
     skin, _, capsules, K = flat_hand
     fine, coarse = (machine.render(gl.View(K, lighting, (skin,), (), capsules, coarse)) for coarse in (False, True))
@@ -165,8 +200,11 @@ def test_what_is_left_out_as_beyond_the_picture_is_not_in_it(machine, lighting, 
     shown = []
     for chosen in (solids[:15], solids[15:30], solids):
         view = gl.View(K, lighting, (skin, aside), tuple(chosen), capsules)
-        drawn = machine.render(view)
-        with monkeypatch.context() as patch:
+        points = np.concatenate([mesh.vertices for mesh in (*view.skins, *view.solids)])
+        shadows = gl._shadow_matrix(lighting.directions[0], points, points)
+        with monkeypatch.context() as patch:                       # a shadow map that does not depend on what is seen
+            patch.setattr(gl, "_shadow_matrix", lambda *_: shadows)
+            drawn = machine.render(view)
             patch.setattr(gl.Renderer, "_beyond", lambda self, K, points: np.zeros(len(points), np.uint8))
             whole = machine.render(view)
         shown.append((drawn.ids == gl.SOLID_ID).mean())
