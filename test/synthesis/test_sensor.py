@@ -46,6 +46,21 @@ def test_motion_blur_spreads_along_its_angle_and_keeps_light():
     assert np.ptp(columns) >= 6 and np.ptp(rows) <= 2
 
 
+@pytest.mark.parametrize("length", [0.8, 1.0, 1.4, 2.1, 3.0, 4.7, 6.5, 9.0, 40.0])
+def test_motion_blur_is_centred_and_as_long_as_asked(length):
+    """The variance of a segment is a twelfth of its length squared; sharing a point among four pixels adds at most a
+    quarter across it."""
+    for angle in np.linspace(0, np.pi, 25):
+        kernel = sensor._motion_kernel(length, angle)
+        assert kernel.sum() == pytest.approx(1.0, abs=1e-5) and kernel.min() >= 0
+        y, x = np.indices(kernel.shape) - (np.array(kernel.shape)[:, None, None] - 1) / 2
+        assert abs((kernel * x).sum()) < 1e-4 and abs((kernel * y).sum()) < 1e-4
+        along, aside = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+        assert np.sqrt(12 * (kernel * along ** 2).sum()) == pytest.approx(length, rel=0.02)
+        assert (kernel * aside ** 2).sum() < 0.251
+    assert sensor._motion_kernel(100.0, 0.3).shape == sensor._motion_kernel(40.0, 0.3).shape
+
+
 def test_fewer_pixels_lose_detail_but_not_size():
     rng = np.random.default_rng(2)
     image = rng.uniform(0, 1, (64, 64, 3))
