@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from hand_pose_ros.errors import ConfigError
-from hand_pose_ros.skeleton import BONES
+from hand_pose_ros.skeleton import BONES, FINGERS
 from hand_pose_ros.synthesis import backgrounds, body, environment, lens, materials, objects, poses, rig, sensor, shapes
 from hand_pose_ros.synthesis.hand_model import HandModel, HandShape
 from hand_pose_ros.synthesis.renderer import Renderer, Skin, SkinTemplate, Solid, View
@@ -479,7 +479,7 @@ def sample_arm(rng: np.random.Generator, look: materials.SkinLook, pose: np.ndar
         parts += _wristband(rng, forearm, axis)
         attributes["wristband"] = True
     if rng.random() < 0.12 and not look.glove:
-        parts.append(_ring(rng, hand))
+        parts.append(_ring(rng, model, hand))
         attributes["ring"] = True
     return Arm(name, hand.vertices, hand.normals, hand.joints, elbow, hand.hand_length_m, look,
                tuple(p for p in parts if p), attributes)
@@ -635,15 +635,17 @@ def _wristband(rng, forearm, axis):
     return [band, (face, materials.sample_cloth(rng), 0, 0.9)]
 
 
-def _ring(rng, hand):
+def _ring(rng, model, hand):
     finger = int(rng.choice([0, 1, 2, 3, 4], p=[0.08, 0.17, 0.25, 0.4, 0.1]))
     first = 2 if finger == 0 else 1 + 4 * finger
     start, end = hand.joints[first], hand.joints[first + 1]
     axis = (end - start) / np.linalg.norm(end - start)
     x, y = shapes.frame(axis)
     centre = start + rng.uniform(0.55, 0.8) * (end - start)
-    ellipse = shapes.girth(hand.vertices[hand.part_ids == 3 + finger], centre, axis, x, y, 0.006)
-    if ellipse is None or max(ellipse[1:]) > 0.015:
+    # Not what lies near: a curled finger's other bones do, too, and differently from pose to pose.
+    carried = model.mesh.weights[model.mesh.weld, rig.BONE[f"{FINGERS[finger]}_mcp"]] > 0.5
+    ellipse = shapes.girth(hand.vertices[carried], centre, axis, x, y, 0.006)
+    if ellipse is None:
         return None
     centre, rx, ry = ellipse
     width = rng.uniform(0.002, 0.006)

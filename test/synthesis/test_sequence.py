@@ -1,12 +1,16 @@
 """Filmed motions: what a bag of them holds and that its truth agrees with its own pictures and calibration."""
+import types
+
 import numpy as np
 import pytest
 
 from hand_pose_ros import bags, camera as camera_model, messages, resources
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.skeleton import hand_length, mano_joints
-from hand_pose_ros.synthesis import motions, rig, sequence
+from hand_pose_ros.synthesis import motions, rig, scene, sequence
 from hand_pose_ros.synthesis.hand_model import HandModel
+from hand_pose_ros.synthesis.lens import Lens
+from hand_pose_ros.synthesis.renderer import Raster
 from hand_pose_ros.types import Camera, JointState
 
 CAMERA = Camera(160, 120, np.array([[131.0, 0, 79.6], [0, 131.4, 60.3], [0, 0, 1]]), "plumb_bob",
@@ -105,6 +109,17 @@ def test_a_bag_gives_back_the_renderer_that_drew_it(tmp_path, monkeypatch):
     assert len(set(released)) == 2
     for renderer in released:
         renderer.ctx.release()
+
+
+def test_a_ring_stays_on_a_finger_that_curls(monkeypatch):
+    """In this sequence a ring finger closes round a wheel; its other bones then lie beside the one with the ring."""
+    drawn, draw = [], scene._ring
+    monkeypatch.setattr(scene, "_ring", lambda *given: drawn.append(draw(*given)) or drawn[-1])
+    nothing = Raster(np.zeros((120, 160, 3)), *np.zeros((2, 120, 160)), np.zeros((120, 160), np.uint8))
+    stage = types.SimpleNamespace(camera=CAMERA, lens=Lens(CAMERA), draw=lambda view: nothing)
+    motion = motions.make("steer", np.random.default_rng([43, 76]))
+    count = len(list(sequence.render_sequence(motion, CAMERA, 5.0, 8.4, 43, stage=stage)))
+    assert count == 42 and len(drawn) >= count and all(ring is not None for ring in drawn)
 
 
 @pytest.mark.parametrize("wrong", [dict(fps=0.0), dict(duration_s=-1.0)])
