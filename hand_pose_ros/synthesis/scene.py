@@ -13,7 +13,8 @@ import numpy as np
 
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.skeleton import BONES, FINGERS
-from hand_pose_ros.synthesis import backgrounds, body, environment, lens, materials, objects, poses, rig, sensor, shapes
+from hand_pose_ros.synthesis import (backgrounds, body, environment, lens, materials, objects, poses, rig, sensor,
+                                     shapes, touch)
 from hand_pose_ros.synthesis.hand_model import HandModel, HandShape
 from hand_pose_ros.synthesis.renderer import Renderer, Skin, SkinTemplate, Solid, View
 
@@ -145,8 +146,7 @@ def sample_crop(rng: np.random.Generator, size: int, kinds: tuple[str, ...] | No
         skins, solids, capsules, hand, distance = _lone_hand(rng, look, kinds, shown)
         others = ()
         is_right = hand.is_right
-        if kinds is None and rng.random() < 0.12:
-            extra = _other_hand(rng, look, hand, is_right)
+        if kinds is None and rng.random() < 0.12 and (extra := _other_hand(rng, look, hand, capsules)):
             skins, solids, capsules = skins + extra[0], solids + extra[1], np.vstack([capsules, extra[2]])
             others, attributes["other_hand"] = (extra[3],), True
     attributes["distance_m"] = round(distance, 3)
@@ -205,7 +205,7 @@ def _owned_hand(rng, look, R_world_camera, shown):
     middle = 0.5 * (flat.min(0) + flat.max(0))
     side = 1 - someone.chosen
     if _may_be_seen(someone, side, R_camera_body, origin, middle - widest, middle + widest):
-        arm, R, t = _arm_of(rng, look, someone, side)
+        arm, R, t = _arm_of(rng, look, someone, side, (arm, R, t))
         placed = place(arm, R_camera_body @ R, R_camera_body @ t + origin, -1)
         skins, solids, capsules = skins + placed[0], solids + placed[1], np.vstack([capsules, placed[2]])
         others = (placed[3],)
@@ -241,7 +241,7 @@ def sample_frame(rng: np.random.Generator, width: int, height: int) -> Scene:
         for _ in range(int(rng.choice([1, 2, 3], p=[0.5, 0.38, 0.12]))):
             R, t, arm = _free_arm(rng, look, K, width, height)
             placed = place(arm, R, t, len(hands))
-            if _apart(placed[3].joints_m, hands):
+            if _overlap(placed[2], capsules) <= 0:
                 skins, solids, capsules = skins + placed[0], solids + placed[1], np.vstack([capsules, placed[2]])
                 hands.append(placed[3])
     else:
@@ -292,19 +292,22 @@ def _person(rng, look, legs, showing=False, may_reach=True, hanging=False) -> _S
     return _Someone(person, sample_owner(rng), gestures, chosen, showing, to_head, hanging)
 
 
-def _arm_of(rng, look, someone: _Someone, side: int) -> tuple[Arm, np.ndarray, np.ndarray]:
-    """One forearm and hand of a person, R and t into the body frame."""
+def _arm_of(rng, look, someone: _Someone, side: int,
+            beside: tuple | None = None) -> tuple[Arm, np.ndarray, np.ndarray]:
+    """One forearm and hand of a person, R and t into the body frame. beside: the same of the other side, if drawn."""
     person, mine = someone.person, side == someone.chosen
     sign = ("count", "sign") if someone.showing and mine and rng.random() < 0.85 else None
     arm = sample_arm(rng, look, person=person, owner=someone.owner, kinds=sign)
     _, fore, palm = someone.gestures[side]
     held_to_head = someone.to_head is not None and mine
-    for attempt in range(24 if held_to_head else 8):                # until the hand is not in the body
+    taken = _capsules(*beside) if beside else np.zeros((0, 7))
+    for attempt in range(24):                                      # until the hand is not in the body nor in the other
         if held_to_head and attempt < 16:
             fore, palm = _to_head(rng, person, someone.to_head * (1 + 0.05 * attempt), side)
         R = body.arm_rotation(arm.elbow, fore, palm, side)
         t = person.elbows[side] - R @ arm.elbow
-        if not person.holds(np.vstack([arm.joints, 0.4 * arm.elbow]) @ R.T + t).any():
+        if (_overlap(_capsules(arm, R, t), taken) <= 0
+                and not person.holds(np.vstack([arm.joints, 0.4 * arm.elbow]) @ R.T + t).any()):
             break
         _, fore, palm = body.sample_gesture(rng, side, someone.showing and mine, hanging=someone.hanging)
     return arm, R, t
@@ -398,7 +401,7 @@ def _add_person(rng, look, stage, hands, mode):
         if side not in arms:
             if not _may_be_seen(someone, side, R_camera_body, origin, low, high):
                 continue
-            arms[side] = _arm_of(rng, look, someone, side)
+            arms[side] = _arm_of(rng, look, someone, side, arms.get(1 - side))
         arm, R, t = arms[side]
         placed = place(arm, R_camera_body @ R, R_camera_body @ t + origin, len(hands))
         skins, solids, capsules = skins + placed[0], solids + placed[1], np.vstack([capsules, placed[2]])
@@ -424,8 +427,11 @@ def _on_ray(K: np.ndarray, px: np.ndarray, depth: float) -> np.ndarray:
     return np.array([(px[0] - K[0, 2]) / K[0, 0], (px[1] - K[1, 2]) / K[1, 1], 1.0]) * depth
 
 
-def _apart(joints: np.ndarray, hands: list) -> bool:
-    return all(np.linalg.norm(joints[:, None] - other.joints_m[None], axis=-1).min() > 0.025 for other in hands)
+def _overlap(one: np.ndarray, two: np.ndarray) -> float:
+    """How deep capsules (N, 7), as in View, cut into others (M, 7), metres; negative: how far they are apart."""
+    one, two = one[:, None], two[None]
+    gap = touch.segment_distance(one[..., :3], one[..., 3:6], two[..., :3], two[..., 3:6])
+    return float((one[..., 6] + two[..., 6] - gap).max(initial=-np.inf))
 
 
 def _box_side(K: np.ndarray, joints: np.ndarray) -> float:
@@ -509,11 +515,15 @@ def place(arm: Arm, R: np.ndarray, t: np.ndarray, hand: int) -> tuple:
     read = np.array([1.0 if is_right else -1.0, 1.0])               # letters are not mirrored with the arm
     solids = tuple(Solid(v @ R.T + t, n @ R.T, uv * read, faces, color, pattern, gloss)
                    for (v, n, uv, faces), color, pattern, gloss in arm.parts)
-    capsules = np.array([[*joints[a], *joints[b], r] for (a, b), r in zip(BONES, objects.BONE_RADIUS_M)])
-    elbow = arm.elbow @ R.T + t
+    return (skin,), solids, _capsules(arm, R, t), PlacedHand(joints, is_right, arm.hand_length_m, arm.attributes)
+
+
+def _capsules(arm: Arm, R: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Those of an arm that is placed with R and t, (21, 7) as in View: its bones, then the forearm."""
+    joints, elbow = arm.joints @ R.T + t, arm.elbow @ R.T + t
     wrist = joints[0] + 0.15 * (elbow - joints[0])
-    capsules = np.vstack([capsules, [*wrist, *elbow, 0.024]])
-    return (skin,), solids, capsules, PlacedHand(joints, is_right, arm.hand_length_m, arm.attributes)
+    bones = [[*joints[a], *joints[b], r] for (a, b), r in zip(BONES, objects.BONE_RADIUS_M)]
+    return np.array([*bones, [*wrist, *elbow, 0.024]])
 
 
 def sample_view(rng: np.random.Generator) -> np.ndarray:
@@ -660,21 +670,19 @@ def _pattern(rng, chance: float) -> int:
     return int(rng.integers(1, materials.PATTERNS)) if rng.random() < chance else 0
 
 
-def _other_hand(rng, look, hand: PlacedHand, is_right: bool) -> tuple:
+def _other_hand(rng, look, hand: PlacedHand, capsules: np.ndarray) -> tuple | None:
+    """A hand of the other side, placed near ``hand``; None where it finds no room beside that one's capsules."""
     arm = sample_arm(rng, look)
-    flip = np.diag([-1.0 if is_right else 1.0, 1.0, 1.0])
+    flip = np.diag([-1.0 if hand.is_right else 1.0, 1.0, 1.0])
+    centre = 0.5 * (hand.joints_m.min(0) + hand.joints_m.max(0))
     for _ in range(20):
         R = sample_view(rng) @ flip
         direction = rng.normal(0, 1, 3) * [1.0, 1.0, 0.7]
         direction /= np.linalg.norm(direction)
-        centre = 0.5 * (hand.joints_m.min(0) + hand.joints_m.max(0))
         t = centre + direction * rng.uniform(0.05, 0.22) - R @ arm.joints.mean(0)
-        placed = place(arm, R, t, -1)
-        gap = np.linalg.norm(placed[3].joints_m[:, None] - hand.joints_m[None], axis=-1).min()
-        clear = np.linalg.norm(placed[0][0].vertices[::6, None] - hand.joints_m[None], axis=-1).min()
-        if gap > 0.02 and clear > 0.013:
-            break
-    return placed
+        if _overlap(_capsules(arm, R, t), capsules) <= 0:
+            return place(arm, R, t, -1)
+    return None
 
 
 def _occluders(rng, joints: np.ndarray, distance: float) -> tuple:
