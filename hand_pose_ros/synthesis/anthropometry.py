@@ -14,6 +14,7 @@ import numpy as np
 
 ADULT_HAND_LENGTH_MM = {"male": (193.0, 10.0), "female": (181.1, 10.1)}
 CHILD_SHARE, ELDER_SHARE = 0.10, 0.17
+ELDER_YEARS = 60.0
 ORIGINS = ("african", "asian", "caucasian")
 FINGER_LENGTH_CV, BREADTH_CV, THICKNESS_CV, PALM_DEPTH_CV, FOREARM_CV = 0.031, 0.049, 0.055, 0.05, 0.07
 
@@ -39,15 +40,15 @@ MEAN = Person(0.186, 0.5, 30.0, 0.5, 0.5, np.full(3, 1 / 3), np.ones(5), np.ones
 """The mean of men and women of working age."""
 
 
-def sample(rng: np.random.Generator) -> Person:
-    """One person at random: three quarters adults, the rest children from 5 and people over 60."""
-    group = rng.random()
+def sample(rng: np.random.Generator, grown: bool = False) -> Person:
+    """One person at random: three quarters adults, the rest children from 5 and people over 60. grown: no children."""
+    group = rng.uniform(CHILD_SHARE, 1.0) if grown else rng.random()
     sex = "male" if rng.random() < 0.5 else "female"
     if group < CHILD_SHARE:
         age = rng.uniform(5.0, 15.0)
         mean, spread = 93.0 + 6.0 * age, 8.0
     else:
-        age = rng.uniform(60.0, 90.0) if group < CHILD_SHARE + ELDER_SHARE else rng.uniform(15.0, 60.0)
+        age = rng.uniform(ELDER_YEARS, 90.0) if group < CHILD_SHARE + ELDER_SHARE else rng.uniform(15.0, ELDER_YEARS)
         mean, spread = ADULT_HAND_LENGTH_MM[sex]
     length = mean + spread * float(np.clip(rng.standard_normal(), -3.0, 3.0))
     common = rng.standard_normal()

@@ -11,11 +11,13 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from hand_pose_ros.synthesis import assets, makehuman, materials, rig, shapes
+from hand_pose_ros.synthesis import anthropometry, assets, makehuman, materials, rig, shapes
 from hand_pose_ros.synthesis.hand_model import vertex_normals
 from hand_pose_ros.synthesis.sensor import to_linear
 
 VARIANTS = 16
+SEXES, AGES = ("male", "female"), ("young", "young", "old")
+"""Of body shapes, in turn."""
 MIDDLE_HEIGHT_M = 0.82
 """Height of a body's origin over the floor it stands on."""
 FROM_FACE_M = (0.10, 0.19)
@@ -147,8 +149,7 @@ def _whole_figure(variant: int) -> Figure:
     rng = np.random.default_rng(1000 + variant)
     base = makehuman.base_mesh()
     vertices = base.vertices.copy()
-    sex = ("male", "female")[variant % 2]
-    age = ("young", "young", "old")[variant % 3]
+    sex, age = SEXES[variant % 2], AGES[variant % 3]
     for origin, share in zip(("african", "asian", "caucasian"), rng.dirichlet([0.5] * 3)):
         makehuman.add_target(vertices, f"{origin}-{sex}-{age}", share)
     muscle = ("average", "average", "min")[int(rng.integers(3))]
@@ -204,9 +205,17 @@ def _face_tints(index: int) -> np.ndarray:
     return np.clip(light, 0.05, 1.4)[:, None] * np.clip(tints / light[:, None], *TINT_HUES)
 
 
-def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.ndarray, legs: bool = False) -> Person:
-    """Draw a dressed person. look: skin, as on the hands; upper_arms: (2, 3) unit directions shoulder to elbow."""
-    shared, shape = template(legs), figure(int(rng.integers(VARIANTS)), legs)
+def fitting(person: anthropometry.Person) -> list[int]:
+    """Numbers of the body shapes of somebody's sex and age. There are none of children."""
+    sex, age = SEXES[person.male < 0.5], AGES[2 * (person.age_years >= anthropometry.ELDER_YEARS)]
+    return [variant for variant in range(VARIANTS) if (SEXES[variant % 2], AGES[variant % 3]) == (sex, age)]
+
+
+def sample(rng: np.random.Generator, look: materials.SkinLook, upper_arms: np.ndarray, whose: anthropometry.Person,
+           legs: bool = False) -> Person:
+    """Draw a dressed person. look: skin, as on the hands; upper_arms: (2, 3) unit directions shoulder to elbow; whose:
+    the owner of the hands, grown up."""
+    shared, shape = template(legs), figure(int(rng.choice(fitting(whose))), legs)
     turn = (rig.axis_angle(np.array([0.0, 1.0, 0.0]), rng.normal(0, 0.35))
             @ rig.axis_angle(np.array([1.0, 0.0, 0.0]), rng.normal(0.05, 0.2)))
     motions = np.zeros((4, 3, 4))

@@ -76,9 +76,9 @@ class HandModel:
         """A model by its name in ``MODELS``. Raises ConfigError for another name, DataError without its assets."""
         return _load(name)
 
-    def shape(self, rng: np.random.Generator | None = None) -> HandShape:
-        """A random person's hand, or the mean adult's without ``rng``."""
-        return self._make_shape(rng)
+    def shape(self, rng: np.random.Generator | None = None, grown: bool = False) -> HandShape:
+        """A random person's hand, or the mean adult's without ``rng``. grown: nobody below 15."""
+        return self._make_shape(rng, grown)
 
     def pose(self, shape: HandShape, pose: np.ndarray) -> PosedHand:
         """A right hand in a pose. pose: (25,) in the order and units of rig.DOFS."""

@@ -97,8 +97,8 @@ class _Family:
             self.known.add(number)
         return number
 
-    def __call__(self, rng: np.random.Generator | None) -> HandShape:
-        person = anthropometry.MEAN if rng is None else anthropometry.sample(rng)
+    def __call__(self, rng: np.random.Generator | None, grown: bool = False) -> HandShape:
+        person = anthropometry.MEAN if rng is None else anthropometry.sample(rng, grown)
         strengths = np.zeros(len(self.number))
         for name, strength in self.mean.items():
             strengths[self._number(name)] = -strength

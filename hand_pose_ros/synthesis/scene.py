@@ -288,8 +288,9 @@ def _person(rng, look, legs, showing=False, may_reach=True, hanging=False) -> _S
     if may_reach and not hanging and rng.random() < AT_HEAD:
         upper, to_head = body.sample_reach(rng, chosen)
         gestures[chosen] = upper, *gestures[chosen][1:]
-    person = body.sample(rng, look, np.stack([g[0] for g in gestures]), legs)
-    return _Someone(person, sample_owner(rng), gestures, chosen, showing, to_head, hanging)
+    owner = sample_owner(rng, grown=True)
+    person = body.sample(rng, look, np.stack([g[0] for g in gestures]), owner.shape.person, legs)
+    return _Someone(person, owner, gestures, chosen, showing, to_head, hanging)
 
 
 def _arm_of(rng, look, someone: _Someone, side: int,
@@ -440,10 +441,10 @@ def _box_side(K: np.ndarray, joints: np.ndarray) -> float:
     return float(np.ptp(joints[:, :2] / joints[:, 2:] * K[[0, 1], [0, 1]], axis=0).max())
 
 
-def sample_owner(rng: np.random.Generator) -> Owner:
-    """Draw whose hands they are."""
+def sample_owner(rng: np.random.Generator, grown: bool = False) -> Owner:
+    """Draw whose hands they are. grown: somebody of 15 or more."""
     name = str(rng.choice(list(MODELS), p=list(MODELS.values())))
-    return Owner(name, HandModel.load(name).shape(rng))
+    return Owner(name, HandModel.load(name).shape(rng, grown))
 
 
 def sample_arm(rng: np.random.Generator, look: materials.SkinLook, pose: np.ndarray | None = None,

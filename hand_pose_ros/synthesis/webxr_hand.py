@@ -54,8 +54,8 @@ def load() -> HandModel:
                 weld[faces].astype(np.int32), weights, part_ids[weld])
     skeleton = rig.measure(joints, ELBOW_M, axes, THUMB_REST)
 
-    def shape(rng: np.random.Generator | None) -> HandShape:
-        person = anthropometry.MEAN if rng is None else anthropometry.sample(rng)
+    def shape(rng: np.random.Generator | None, grown: bool = False) -> HandShape:
+        person = anthropometry.MEAN if rng is None else anthropometry.sample(rng, grown)
         moved, ends = reshape.proportions(vertices, weights, skeleton, person)
         size = person.hand_length_m / hand_length(ends)
         return HandShape(moved * size, rig.measure(ends * size, ELBOW_M * size, axes, THUMB_REST), person)

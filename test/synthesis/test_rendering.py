@@ -11,7 +11,7 @@ import pytest
 
 from hand_pose_ros.errors import ConfigError
 from hand_pose_ros.skeleton import hand_length
-from hand_pose_ros.synthesis import (body, environment, labels, materials, poses, render, scene,
+from hand_pose_ros.synthesis import (anthropometry, body, environment, labels, materials, poses, render, scene,
                                      shapes, shards)
 from hand_pose_ros.synthesis import renderer as gl
 from hand_pose_ros.synthesis.hand_model import HandModel
@@ -453,7 +453,8 @@ def test_faces_have_the_hue_of_the_hands():
     for seed in range(12):
         rng = np.random.default_rng(seed)
         look, _ = materials.sample_skin(rng)
-        person = body.sample(rng, replace(look, glove=False), np.array([[0.3, -0.95, 0.0], [-0.3, -0.95, 0.0]]))
+        upper_arms = np.array([[0.3, -0.95, 0.0], [-0.3, -0.95, 0.0]])
+        person = body.sample(rng, replace(look, glove=False), upper_arms, anthropometry.sample(rng, grown=True))
         (vertices, *_), colors, *_ = person.solids[0]
         head = colors[vertices[:, 1] > np.median(vertices[:, 1])]
         grey.append(np.mean(head[:, 0] / head[:, 2] < 0.75 * look.back[0] / look.back[2]))

@@ -71,3 +71,17 @@ def test_the_hands_of_a_person_do_not_cut_each_other(monkeypatch):
         if len(drawn.attributes["skins"]) == 1 and len(drawn.hands) == 2:
             cuts.append(cut_m(drawn.view.capsules))
     assert len(cuts) > 15 and max(cuts) == 0
+
+
+def test_hands_are_those_of_the_body_that_they_belong_to(monkeypatch):
+    """No child's hands on an adult, and body and hands of one sex and age: there are no bodies of children."""
+    shown, figure = [], body.figure
+    monkeypatch.setattr(body, "figure", lambda variant, legs: shown.append(variant) or figure(variant, legs))
+    ages = []
+    for index in range(120):
+        rng = np.random.default_rng([6, index])
+        owner = scene._person(rng, scene.materials.sample_skin(rng)[0], legs=False, may_reach=False).owner.shape.person
+        assert figure(shown[-1], False).male == (owner.male > 0.5)
+        assert (body.AGES[shown[-1] % 3] == "old") == (owner.age_years >= 60)
+        ages.append(owner.age_years)
+    assert min(ages) >= 15 and max(ages) > 60 and len(set(shown)) > 12
