@@ -107,9 +107,27 @@ def names(prefix: str = "") -> tuple[str, ...]:
 
 def verify() -> None:
     """Look at every asset that may be used, a tenth of a second. Raises DataError, as ``path`` does, for the first that
-    is missing or was altered: some are drawn so rarely that hours of rendering would end there."""
+    is missing or was altered, and for what a package keeps and the manifest, made by an earlier version, has nothing
+    of: some are drawn so rarely that hours of rendering would end there."""
     for name in names():
         path(name)
+    held = _manifest(str(folder()))["files"]
+    for package in PACKAGES:
+        for pattern in package.keep:
+            wanted = re.compile(rf"{re.escape(package.folder)}/(?:{_kept_name(pattern)})")
+            if not any(wanted.fullmatch(name) for name in held):
+                raise DataError(f"no asset in {folder()} is what {package.name} holds as {pattern}; {REMEDY}")
+
+
+def _kept_name(pattern: str) -> str:
+    """The part of a pattern of ``Package.keep`` that its group 1 matches."""
+    start = re.search(r"(?<!\\)\((?!\?)", pattern).end()
+    depth = 1
+    for bracket in re.finditer(r"(?<!\\)[()]", pattern[start:]):
+        depth += 1 if bracket.group() == "(" else -1
+        if depth == 0:
+            return pattern[start:start + bracket.start()]
+    raise ValueError(f"{pattern} has no group 1")
 
 
 def _allowed(licence: str) -> bool:
@@ -258,8 +276,7 @@ def main(args: argparse.Namespace) -> int:
         return 0
     if not args.force:
         try:
-            for name in names():
-                path(name)
+            verify()
             print(f"assets are complete in {folder()}")
             return 0
         except DataError as error:

