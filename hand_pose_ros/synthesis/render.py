@@ -63,7 +63,8 @@ def stream(kind: str, seed: int = 0, start: int = 0, step: int = 1, width: int =
     """Yield pictures start, start + step, start + 2 step, ... without end, as ``picture`` returns them.
 
     For a data loader without shards: worker w of n takes start=w, step=n, and nothing touches the disk. renderer: one
-    of the wanted size; if not given, one is made, and released when the stream is closed. Raises ConfigError for an unknown kind or an impossible size.
+    of the wanted size; if not given, one is made, and released when the stream is closed. Raises ConfigError for an
+    unknown kind or an impossible size.
     """
     if kind not in KINDS:
         raise ConfigError(f"unknown kind '{kind}'; choose one of: {', '.join(KINDS)}")
@@ -251,6 +252,27 @@ def pages(out: Path, kind: str) -> list[Path]:
     return made
 
 
+def _report_pages(out: Path, kind: str, firsts: list[int], rank: int) -> None:
+    """Make the ``pages`` and print their names, if no other rank will: the first one does, and whichever ends last.
+
+    firsts: what the wanted shards of all ranks begin with; those of other machines may never be in this folder.
+    """
+    def finished() -> int:
+        return sum((out / shards.name(kind, first)).exists() for first in firsts)
+
+    seen = finished()
+    while rank == 0 or seen == len(firsts):
+        made = pages(out, kind)
+        before, seen = seen, finished()
+        if seen > before:                                           # another rank's, after the pages were begun
+            continue
+        print(*made, sep="\n")
+        if seen < len(firsts):
+            print(f"these pages show {seen} of {len(firsts)} shards; the rank that finishes the last one here makes "
+                  "them again")
+        break
+
+
 def _raise_first(processes, errors) -> None:
     """Raises DataError for what a worker said, or if one was killed."""
     if not errors.empty():
@@ -272,7 +294,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", type=limits.whole(0),
                         help="first index (default: 0); give each machine its own range")
     parser.add_argument("--workers", type=limits.whole(1), help="processes, each with its own renderer (default: one "
-                        "per core, of torchrun's ranks on this machine together)")
+                        "per core that it may use, of torchrun's ranks on this machine together)")
     parser.add_argument("--width", type=limits.whole(32, 4096), help="pixels (default: crops 192, frames 320)")
     parser.add_argument("--height", type=limits.whole(32, 4096), help="pixels (default: crops square, frames 4:3)")
     parser.add_argument("--poses", default="", metavar="A,B", help="crops: only these poses, by name or kind "
@@ -325,12 +347,12 @@ def main(args: argparse.Namespace) -> int:
     try:
         rank, world = limits.from_environment("RANK", 0), limits.from_environment("WORLD_SIZE", 1)
         beside = max(1, limits.from_environment("LOCAL_WORLD_SIZE", 1))
-        workers = args.workers or max(1, (os.cpu_count() or 1) // beside)
-        write(args.kind, args.out, args.count or COUNT, args.seed, args.start or 0, args.width or 0, args.height or 0,
+        workers = args.workers or max(1, len(os.sched_getaffinity(0)) // beside)
+        count, start = args.count or COUNT, args.start or 0
+        write(args.kind, args.out, count, args.seed, start, args.width or 0, args.height or 0,
               workers, args.depth, rank=rank, world=world, poses=poses, shown=args.shown)
-        if not args.no_sheet and rank == 0:
-            for name in pages(args.out, args.kind):
-                print(name)
+        if not args.no_sheet:
+            _report_pages(args.out, args.kind, [first for first, _ in shards.ranges(start, count)], rank)
     except KeyboardInterrupt:
         print("\ninterrupted: finished shards are kept; run the same command again to go on")
         return 130

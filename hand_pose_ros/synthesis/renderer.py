@@ -595,7 +595,7 @@ def _texture_array(ctx, data: np.ndarray, repeat: bool, mipmaps: bool):
 
 
 def _shadow_matrix(direction: np.ndarray, casting: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Orthographic view along a light: as wide as what is seen, so that its texels are small, as deep as all that casts.
+    """Orthographic view along a light: as wide as what is seen, so that texels are small, as deep as all that casts.
 
     direction: (3,) towards the light. casting, seen: points (N, 3), (M, 3) metres. Returns (4, 4) to clip space.
     """

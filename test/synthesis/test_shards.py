@@ -251,13 +251,47 @@ def test_every_asset_is_looked_at_before_hours_are_spent(tmp_path, monkeypatch):
 
 def test_ranks_on_one_machine_share_its_cores(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(render.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(render.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(render.os, "sched_getaffinity", lambda _: set(range(16)))           # a container's share
     monkeypatch.setattr(render, "write", lambda *args, **more: asked.append(args[7]))
     for ranks in (None, "8", "32"):
         monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False) if ranks is None else \
             monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
         assert cli.main(["render", "--out", str(tmp_path), "--no-sheet"]) == 0
     assert asked == [16, 2, 1]
+
+
+def test_the_rank_that_finishes_last_makes_the_pages_of_all(tmp_path, monkeypatch, capsys):
+    size, shown = shards.PER_SHARD, []
+
+    def write(kind, out, *_, rank, **__):
+        _write(tmp_path / shards.name("crops", rank * size), range(rank * size, rank * size + 1))
+
+    monkeypatch.setattr(render, "write", write)
+    monkeypatch.setattr(render, "pages", lambda out, kind: shown.append(len(list(out.glob("*.tar")))) or ["page"])
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    said = []
+    for rank in ("0", "2", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert cli.main(["render", "--out", str(tmp_path), "--count", str(3 * size)]) == 0
+        said.append(capsys.readouterr().out)
+    assert shown == [1, 3]
+    assert "1 of 3 shards" in said[0] and said[1] == "" and said[2] == "page\n"
+
+
+def test_pages_that_another_rank_has_outrun_are_made_again(tmp_path, monkeypatch, capsys):
+    size, shown = shards.PER_SHARD, []
+
+    def pages(out, kind):
+        shown.append(len(list(out.glob("*.tar"))))
+        _write(tmp_path / shards.name("crops", size), range(size, size + 1))               # meanwhile
+        return ["page"]
+
+    monkeypatch.setattr(render, "write", lambda *_, **__: _write(tmp_path / shards.name("crops", 0), range(1)))
+    monkeypatch.setattr(render, "pages", pages)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert cli.main(["render", "--out", str(tmp_path), "--count", str(2 * size)]) == 0
+    assert shown == [1, 2] and capsys.readouterr().out == "page\n"
 
 
 def test_whole_frames_say_whose_skins_they_show(tmp_path):
