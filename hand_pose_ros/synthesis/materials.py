@@ -10,10 +10,11 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, map_coordinates
 
 from hand_pose_ros.skeleton import FINGERTIPS
 from hand_pose_ros.synthesis.renderer import SkinLook, SkinTemplate
+from hand_pose_ros.synthesis.rig import axis_angle
 from hand_pose_ros.synthesis.sensor import to_linear
 
 ATLAS = 512
@@ -26,6 +27,7 @@ PRINTS = tuple(range(29, 36))
 SCREENS, TEXT, BUTTONS, WOOD, FRUIT = (40, 41), 42, 43, 44, 45
 """Numbers of the patterns of lit screens, printed pages, remote controls, wood and fruit skin."""
 _PATTERN_SIZE = 128
+_NOISE_CELLS = 128
 
 _TONES = to_linear(np.array([[245, 219, 204], [236, 198, 176], [219, 172, 145], [197, 146, 114], [166, 115, 84],
                              [128, 84, 60], [92, 60, 45], [62, 42, 33], [40, 28, 24]], np.uint8))
@@ -43,6 +45,27 @@ def noise(rng: np.random.Generator, size: int, exponent: float, channels: int = 
     field = np.fft.irfft2(spectrum, s=(size, size), axes=(1, 2))
     field /= field.std(axis=(1, 2), keepdims=True)
     return np.moveaxis(field, 0, -1).astype(np.float32)
+
+
+@lru_cache(maxsize=None)
+def _solid_noise(exponent: float) -> np.ndarray:
+    """Tileable random field (n, n, n) whose plane sections have the amplitude spectrum 1 / f^exponent."""
+    n, rng = _NOISE_CELLS, np.random.default_rng(round(1000 * exponent))
+    f, half = np.fft.fftfreq(n), np.fft.rfftfreq(n)
+    f = np.sqrt(f[:, None, None] ** 2 + f[:, None] ** 2 + half ** 2)
+    f[0, 0, 0] = np.inf
+    white = np.fft.rfftn(rng.standard_normal((n, n, n), dtype=np.float32))
+    return np.fft.irfftn(white / f ** (exponent + 0.5), s=(n, n, n), axes=(0, 1, 2)).astype(np.float32)
+
+
+def _skin_noise(rng: np.random.Generator, points: np.ndarray, exponent: float, cell_m: float) -> np.ndarray:
+    """Random field at points (N, 3) metres of the skin, zero mean, unit deviation: (N,). It knows nothing of charts, so
+    it has no seams and is nowhere drawn out. cell_m: what it is not finer than."""
+    axis = rng.normal(0, 1, 3)
+    turn = axis_angle(axis / np.linalg.norm(axis), rng.uniform(0, np.pi))
+    cells = (points / cell_m) @ turn.T + rng.uniform(0, _NOISE_CELLS, 3)
+    field = map_coordinates(_solid_noise(exponent), cells.T, order=1, mode="grid-wrap")
+    return (field - field.mean()) / field.std()
 
 
 def tone(melanin: float) -> np.ndarray:
@@ -320,7 +343,7 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
         blood = np.maximum(blood, strength * facing_palm * np.exp(-((p - centre) ** 2).sum(-1) / (2 * spread ** 2)))
     palm *= _smooth(-0.016, 0.004, at_wrist[..., 1])               # it ends at the folds of the wrist
     inner = 0.3 * _smooth(0.2, 0.8, -up) * _smooth(-0.09, 0.0, at_wrist[..., 1])
-    palm = np.where(forearm, inner, palm)
+    palm = np.where(forearm, inner, np.maximum(palm, inner * palm_region))                 # no ring where they meet
     palm = cv2.GaussianBlur(palm.astype(np.float32), (0, 0), 4.0)
     blood = cv2.GaussianBlur(blood.astype(np.float32), (0, 0), 1.5)
     masks = np.stack([palm, nail, blood, np.clip(crease + wrinkle, 0, 1)], axis=-1)
@@ -328,16 +351,24 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
 
     textures = np.zeros((SKIN_LAYERS, ATLAS, ATLAS, 4), np.float32)
     back = _smooth(0.1, 0.6, up) * (palm_region | forearm)
+    skin = p[filled].astype(np.float32)
+    texels_m = np.clip(np.linalg.norm(np.diff(p, axis=0, append=p[-1:]), axis=-1), 0.0005, 0.004)
+
+    def field(exponent, cell_m):
+        out = np.zeros(up.shape, np.float32)
+        out[filled] = _skin_noise(rng, skin, exponent, cell_m)
+        return out
+
     for layer in range(SKIN_LAYERS):
-        blotch = noise(rng, ATLAS, 1.1)[..., 0] * rng.uniform(0.05, 0.13)
-        red = np.maximum(noise(rng, ATLAS, 1.2)[..., 0], -0.6) * rng.uniform(0.02, 0.055)    # less looks green
-        fine = noise(rng, ATLAS, 0.25)[..., 0]
+        blotch = field(1.1, 0.0024) * rng.uniform(0.05, 0.13)
+        red = np.maximum(field(1.2, 0.0024), -0.6) * rng.uniform(0.02, 0.055)               # less looks green
+        fine = field(0.25, 0.0008)
         red *= 1 + 0.4 * palm                                      # palms are mottled
         shade = 1 + blotch + fine * rng.uniform(0.01, 0.05)
         color = np.stack([shade + red, shade - 0.8 * red, shade - 0.8 * red], axis=-1)
-        bump = (0.4 + (0.018 + 0.014 * (1 - palm)) * fine + 0.03 * noise(rng, ATLAS, 0.9)[..., 0] - 0.22 * crease
+        bump = (0.4 + (0.018 + 0.014 * (1 - palm)) * fine + 0.03 * field(0.9, 0.0016) - 0.22 * crease
                 - 0.3 * wrinkle + 0.1 * nail + rng.uniform(0.15, 0.5) * dome)
-        ridge = np.exp(-(noise(rng, ATLAS, 1.5)[..., 0] / 0.13) ** 2) * back
+        ridge = np.exp(-(field(1.5, 0.003) / 0.13) ** 2) * back
         vein = rng.uniform(0.0, 1.0) ** 1.4
         color -= (ridge * vein)[..., None] * np.array([0.16, 0.07, 0.02])
         bump += 0.25 * vein * cv2.GaussianBlur(ridge.astype(np.float32), (0, 0), 2)
@@ -358,9 +389,11 @@ def atlas(renderer, name: str, template: SkinTemplate, vertices: np.ndarray, nor
             for _ in range(2500):
                 x, y = rng.uniform(0, ATLAS, 2)
                 angle = rng.normal(0.8, 0.5)
-                reach = rng.uniform(3, 11)
+                texel_m = texels_m[int(y), int(x)]
+                reach = rng.uniform(0.0025, 0.009) / texel_m
                 end = (int(x + np.cos(angle) * reach), int(y + np.sin(angle) * reach))
-                cv2.line(hair, (int(x), int(y)), end, float(rng.uniform(0.2, 0.7)), 1, cv2.LINE_AA)
+                strength = rng.uniform(0.2, 0.7) * np.clip(0.001 / texel_m, 0.4, 1.0)       # wider than a hair
+                cv2.line(hair, (int(x), int(y)), end, float(strength), 1, cv2.LINE_AA)
             allowed = np.clip(_smooth(-0.3, 0.5, up) * (forearm + 0.6 * palm_region), 0, 1)
             color *= (1 - 0.75 * hair * allowed)[..., None]
         edge = rng.uniform(0.0, 0.6)                               # how far nails are grown

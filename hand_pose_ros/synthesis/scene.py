@@ -40,6 +40,8 @@ FOREARM_BALL = 0.23, 0.32
 ELBOW_END_M = 0.03
 """Beyond the elbow the mesh of an arm, which goes on bent, is drawn in to a round end: what lies as far beyond as this,
 and more, to its tip."""
+MAX_STRETCH = 1.3
+"""How much longer than wide a square of skin may be in the atlas, whose texels are not to be wasted."""
 LENS_WIDENS = 0.1
 """A distorted lens may show this share of the picture's side more than the pinhole that it is made from."""
 HOLDING = 0.24
@@ -95,17 +97,46 @@ class Scene:
 
 @lru_cache(maxsize=None)
 def template(name: str) -> SkinTemplate:
-    """The renderer's view of a hand model: its UV charts packed into one atlas, the hand's own largest."""
-    mesh = HandModel.load(name).mesh
+    """The renderer's view of a hand model: its UV charts packed into one atlas, those of the hand largest."""
+    model = HandModel.load(name)
+    mesh, vertices = model.mesh, model.shape(None).vertices
     chart = _charts(mesh.faces, len(mesh.uv))
-    hand_chart = np.bincount(chart[mesh.part_ids >= 3]).argmax()
+    sizes = _chart_sizes(mesh, vertices, chart)
+    of_hand = np.isin(np.arange(len(sizes)), chart[mesh.part_ids >= 3])
     uv = np.empty((len(mesh.uv), 2))
-    for inside, low, high in ((chart == hand_chart, (0.01, 0.21), (0.99, 0.99)),
-                              (chart != hand_chart, (0.01, 0.01), (0.99, 0.19))):
-        if inside.any():
-            start, end = mesh.uv[inside].min(0), mesh.uv[inside].max(0)
-            uv[inside] = low + (mesh.uv[inside] - start) / np.maximum(end - start, 1e-6) * np.subtract(high, low)
+    for row, low, high in ((of_hand, (0.01, 0.29), (0.99, 0.99)), (~of_hand, (0.01, 0.01), (0.99, 0.27))):
+        _lay_out(uv, mesh.uv, chart, sizes, row, np.array(low), np.array(high))
     return SkinTemplate(mesh.faces, uv, mesh.part_ids)
+
+
+def _lay_out(uv: np.ndarray, source: np.ndarray, chart: np.ndarray, sizes: np.ndarray, row: np.ndarray,
+             low: np.ndarray, high: np.ndarray) -> None:
+    """Write into ``uv`` (V, 2) where the charts of one row go: side by side between the corners ``low`` and ``high``
+    (2,), at one scale, but for MAX_STRETCH. sizes: (C, 2) metres, 0 of what is no surface. row: (C,) which charts."""
+    shown = np.flatnonzero(row & (sizes.min(1) > 0))
+    room = high - low - [0.01 * (len(shown) - 1), 0.0]
+    scale = room / [sizes[shown, 0].sum(), sizes[shown, 1].max()]
+    scale = np.minimum(scale, MAX_STRETCH * scale.min())
+    uv[row[chart]] = low                                            # what has no area is not seen
+    corner = low
+    for number in shown:
+        inside = chart == number
+        start, end = source[inside].min(0), source[inside].max(0)
+        uv[inside] = corner + (source[inside] - start) / (end - start) * sizes[number] * scale
+        corner = corner + [sizes[number, 0] * scale[0] + 0.01, 0.0]
+
+
+def _chart_sizes(mesh, vertices: np.ndarray, chart: np.ndarray) -> np.ndarray:
+    """Width and height (C, 2) in metres of UV charts on the skin (S, 3); 0 of charts without area."""
+    corners, source = vertices[mesh.skin_faces], mesh.uv[mesh.faces].astype(np.float64)
+    across, edges = (np.stack([p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]], axis=-1) for p in (source, corners))
+    flat = np.abs(np.linalg.det(across)) > 1e-12
+    slopes = np.linalg.norm(edges[flat] @ np.linalg.inv(across[flat]), axis=1)         # metres along u and v
+    of_face = chart[mesh.faces[flat, 0]]
+    sizes = np.zeros((chart.max() + 1, 2))
+    for number in np.unique(of_face):
+        sizes[number] = np.median(slopes[of_face == number], axis=0) * np.ptp(mesh.uv[chart == number], axis=0)
+    return sizes
 
 
 def _charts(faces: np.ndarray, count: int) -> np.ndarray:

@@ -229,6 +229,47 @@ def test_pixels_are_a_tent_over_their_samples_and_labels_the_sample_at_their_mid
     np.testing.assert_array_equal(raster.ids, middle[..., 1])
 
 
+@pytest.mark.parametrize("name", ["makehuman", "webxr"])
+def test_skin_textures_are_drawn_out_nowhere(name):
+    """Texels of the atlas on the hand at rest: how much longer than wide, and how much larger on a part than on others.
+    Those of one forearm were 26 times as long, and of one palm 5 times."""
+    model, template = HandModel.load(name), scene.template(name)
+    shape = model.shape(None)
+    corners = model.pose(shape, model.rest(shape)).vertices[template.faces]
+    edges, texels = (np.stack([p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]], axis=-1)
+                     for p in (corners, template.uv[template.faces] * materials.ATLAS))
+    flat = np.abs(np.linalg.det(texels)) > 1e-9
+    area = np.linalg.norm(np.cross(edges[..., 0], edges[..., 1]), axis=1)
+    assert area[flat].sum() > 0.9 * area.sum()                     # ends of arms have no texture of their own
+    size_m = np.linalg.svd(edges[flat] @ np.linalg.inv(texels[flat]), compute_uv=False)
+    part = template.part[template.faces[flat, 0]]
+    for number in range(1, 8):
+        here = np.repeat(np.flatnonzero(part == number), np.ceil(area[flat][part == number] * 1e7).astype(int))
+        longer, wide = size_m[here, 0] / size_m[here, 1], size_m[here, 1]
+        assert np.median(longer) < 1.6 and np.quantile(longer, 0.9) < 2.0
+        assert np.median(wide) < (0.003 if number == 1 else 0.0011)
+    assert template.uv.min() >= 0 and template.uv.max() <= 1
+
+
+@pytest.mark.parametrize("name", ["makehuman", "webxr"])
+def test_skin_does_not_change_where_two_charts_meet(machine, name):
+    """Tone on both sides of the seams, of vertices that are one on the skin and two in the atlas."""
+    weld, template = HandModel.load(name).mesh.weld, scene.template(name)
+    textures = machine._atlases[name][0]
+    with machine.ctx:
+        data = np.frombuffer(textures.read(), np.uint8).reshape(textures.layers, materials.ATLAS, materials.ATLAS, 4)
+    column, row = np.round(template.uv * materials.ATLAS - 0.5).astype(int).clip(0, materials.ATLAS - 1).T
+    smooth = np.stack([cv2.blur(layer[..., 0].astype(np.float32), (3, 3)) for layer in data])
+    tone = smooth[:, row, column]
+    used = np.unique(template.faces)
+    used = used[np.argsort(weld[used], kind="stable")]
+    twice = weld[used[1:]] == weld[used[:-1]]
+    one, two = used[1:][twice], used[:-1][twice]
+    other = np.random.default_rng(0).permutation(len(one))
+    across, anywhere = (np.abs(tone[:, one] - tone[:, pair]).mean() for pair in (two, two[other]))
+    assert len(one) > 20 and across < 0.5 * anywhere
+
+
 @pytest.fixture(scope="module")
 def crops(machine):
     return [render.picture("crops", machine, 3, index) for index in range(10)]
