@@ -59,11 +59,14 @@ def take(scene: Scene, renderer) -> tuple[Scene, Raster]:
 
 def develop(scene: Scene, raster: Raster, rng: np.random.Generator) -> np.ndarray:
     """Lay what was rendered over the scene's background and photograph it. Returns (H, W, 3) uint8 RGB."""
-    linear = raster.color + (1.0 - raster.alpha[..., None]) * scene.background
+    light, settings = np.dstack([raster.color, raster.alpha]), scene.settings
+    if settings["moving"]:                                         # before a room that stands still
+        light, settings = sensor.move(light, settings), settings | {"motion_px": 0.0}
+    linear = light[..., :3] + (1.0 - light[..., 3:]) * scene.background
     if not np.isfinite(linear.sum()):                              # a degenerate fragment must not stop a long run
         linear = np.nan_to_num(linear, nan=0.0)
     hands = (raster.ids > 0) & (raster.ids < SOLID_ID)
-    return sensor.develop(linear, scene.settings, rng, raster.alpha, hands if hands.sum() > 40 else raster.alpha > 0.5)
+    return sensor.develop(linear, settings, rng, raster.alpha, hands if hands.sum() > 40 else raster.alpha > 0.5)
 
 
 def camera(scene: Scene) -> Camera:

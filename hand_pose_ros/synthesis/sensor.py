@@ -40,6 +40,7 @@ def sample(rng: np.random.Generator, hand_px: float) -> dict:
         "resolution": effective / hand_px,
         "motion_px": float(rng.exponential(0.045) * hand_px) if rng.random() < 0.22 else 0.0,
         "motion_angle": float(rng.uniform(0, np.pi)),
+        "moving": bool(rng.random() < 0.5),     # what is before the room moves, not the camera
         "defocus_px": float(rng.exponential(0.012) * hand_px) if rng.random() < 0.25 else 0.0,
         "key": float(np.exp(rng.normal(np.log(0.27), 0.3))) * (0.6 if night else 1.0),
         "meter": float(rng.uniform(0.3, 1.0)),
@@ -78,10 +79,7 @@ def develop(linear: np.ndarray, settings: dict, rng: np.random.Generator,
     """
     height, width = linear.shape[:2]
     gain = _gain(linear, subject, settings["key"], settings["meter"], spared if settings["spare"] else None)
-    image = linear
-    if settings["motion_px"] > 0.8:
-        image = cv2.filter2D(image, -1, _motion_kernel(settings["motion_px"], settings["motion_angle"]),
-                             borderType=cv2.BORDER_REFLECT_101)
+    image = move(linear, settings)
     if settings["defocus_px"] > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), settings["defocus_px"])
     ratio = settings["resolution"]
@@ -113,6 +111,14 @@ def develop(linear: np.ndarray, settings: dict, rng: np.random.Generator,
         method = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA)[settings["rescale"]]
         image = cv2.resize(image, (width, height), interpolation=method)
     return image
+
+
+def move(light: np.ndarray, settings: dict) -> np.ndarray:
+    """Linear light (H, W, C) float32 smeared by the motion of the settings, with its middle where it was."""
+    if settings["motion_px"] <= 0.8:
+        return light
+    return cv2.filter2D(light, -1, _motion_kernel(settings["motion_px"], settings["motion_angle"]),
+                        borderType=cv2.BORDER_REFLECT_101)
 
 
 def _gain(image: np.ndarray, subject: np.ndarray | None, key: float, share: float,

@@ -2,7 +2,8 @@
 import numpy as np
 import pytest
 
-from hand_pose_ros.synthesis import environment, sensor
+from hand_pose_ros.synthesis import environment, labels, scene, sensor
+from hand_pose_ros.synthesis.renderer import Raster
 
 PLAIN = {"resolution": 1.0, "motion_px": 0.0, "motion_angle": 0.0, "defocus_px": 0.0, "key": 0.2, "meter": 0.0,
          "white_balance": np.ones(3), "shot": 0.0, "read": 0.0, "denoise": False, "contrast": 1.0, "gamma": 1.0,
@@ -59,6 +60,35 @@ def test_motion_blur_is_centred_and_as_long_as_asked(length):
         assert np.sqrt(12 * (kernel * along ** 2).sum()) == pytest.approx(length, rel=0.02)
         assert (kernel * aside ** 2).sum() < 0.251
     assert sensor._motion_kernel(100.0, 0.3).shape == sensor._motion_kernel(40.0, 0.3).shape
+
+
+@pytest.mark.parametrize("moving", [False, True])
+def test_either_the_hand_moves_or_the_camera(moving):
+    """A bright square before stripes; labels are those of the middle of the exposure."""
+    size = 96
+    alpha, ids = np.zeros((size, size), np.float32), np.zeros((size, size), np.uint8)
+    alpha[40:56, 40:56], ids[40:56, 40:56] = 1.0, 20
+    stripes = np.repeat(0.1 + 0.2 * (np.arange(size) % 4 < 2), 3).reshape(1, size, 3).repeat(size, 0).astype(np.float32)
+    raster = Raster(np.repeat(0.9 * alpha[..., None], 3, axis=2), alpha, alpha, ids)
+    view = scene.View(np.eye(3), None)
+
+    def developed(background=stripes, **changes):
+        settings = PLAIN | {"moving": moving, "motion_angle": 0.0} | changes
+        drawn = scene.Scene(view, background, settings, ())
+        return sensor.to_linear(labels.develop(drawn, raster, np.random.default_rng(0)))[..., 0]
+
+    sharp, moved = developed(), developed(motion_px=12.0)
+    contrast = moved[:, :30].std(axis=1).mean() / sharp[:, :30].std(axis=1).mean()
+    assert contrast == pytest.approx(1.0, abs=0.05) if moving else contrast < 0.25
+    black = developed(np.zeros_like(stripes), motion_px=12.0, key=0.01)
+    assert 0 < black[48, 36] < 0.7 * black[48, 48]                 # its edge is smeared either way,
+    assert (black * np.arange(size)).sum() / black.sum() == pytest.approx(47.5, abs=0.1)    # and its middle stays
+
+
+def test_of_blurred_pictures_half_show_a_moving_hand():
+    drawn = [sensor.sample(np.random.default_rng(seed), 90.0) for seed in range(1500)]
+    moving = [settings["moving"] for settings in drawn if settings["motion_px"] > 0.8]
+    assert len(moving) > 100 and 0.4 < np.mean(moving) < 0.6
 
 
 def test_fewer_pixels_lose_detail_but_not_size():
