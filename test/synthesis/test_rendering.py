@@ -43,6 +43,14 @@ def flat_hand():
     return skins[0], hand, capsules, np.array([[260.0, 0, 63.5], [0, 260.0, 63.5], [0, 0, 1]])
 
 
+def _lamp(lighting, direction, slot=0):
+    """Light from one direction (3,) alone; only the lamp of slot 0 casts shadows."""
+    colors = np.zeros((3, 3))
+    colors[slot] = 1.0
+    return replace(lighting, sh=np.zeros((9, 3)), reflection_gain=np.zeros(3), colors=colors,
+                   directions=np.tile(np.asarray(direction) / np.linalg.norm(direction), (3, 1)))
+
+
 def _ray_depth(vertices, faces, ray):
     """Nearest depth at which a ray (unit z) from the camera meets a mesh, in double precision; inf if none."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
@@ -118,12 +126,17 @@ def test_a_left_hand_is_the_mirror_image(machine, lighting, flat_hand):
     K[0, 2] = (SIZE - 1) / 2
     flip = np.array([-1.0, 1.0, 1.0])
     left = replace(skin, vertices=skin.vertices * flip, normals=skin.normals * flip, flipped=not skin.flipped)
-    dark = replace(lighting, colors=np.zeros((3, 3)))
-    one = machine.render(gl.View(K, dark, (skin,)))
-    two = machine.render(gl.View(K, dark, (left,)))
-    same = (one.ids == two.ids[:, ::-1]).mean()
-    assert same > 0.995
+    even = np.zeros((9, 3))
+    even[0] = 1.0                                                  # light that is its own mirror image: as much from
+    lit = replace(_lamp(lighting, (0.0, -0.4, -1.0)), sh=even)     # everywhere, and a lamp above the middle
+    one, two = (machine.render(gl.View(K, lit, (which,))) for which in (skin, left))
+    same = one.ids == two.ids[:, ::-1]
+    assert same.mean() > 0.995
     assert one.alpha.mean() == pytest.approx(two.alpha.mean(), rel=0.01)
+    inside = cv2.erode((same & (one.ids > 0)).astype(np.uint8), np.ones((5, 5))) > 0
+    difference = np.abs(one.color - two.color[:, ::-1])[inside]
+    assert difference.mean() < 0.01 * one.color[inside].mean()
+    assert one.color[inside].std(axis=0).mean() > 10 * difference.mean()           # nails, creases and palm show
 
 
 def test_more_light_makes_a_brighter_picture_and_a_shadow_a_darker_one(machine, lighting, flat_hand):
@@ -139,14 +152,6 @@ def test_more_light_makes_a_brighter_picture_and_a_shadow_a_darker_one(machine, 
     shaded = machine.render(gl.View(K, lamp, (skin,), (solid,))).color.sum()
     assert lit > 1.3 * unlit
     assert unlit * 0.9 < shaded < 0.75 * lit
-
-
-def _lamp(lighting, direction, slot=0):
-    """Light from one direction (3,) alone; only the lamp of slot 0 casts shadows."""
-    colors = np.zeros((3, 3))
-    colors[slot] = 1.0
-    return replace(lighting, sh=np.zeros((9, 3)), reflection_gain=np.zeros(3), colors=colors,
-                   directions=np.tile(np.asarray(direction) / np.linalg.norm(direction), (3, 1)))
 
 
 @pytest.mark.parametrize("direction", [(0.05, -0.1, -1.0), (-0.4, -0.3, -1.0), (0.2, -0.6, -1.0)])
