@@ -349,9 +349,9 @@ def main(args: argparse.Namespace) -> int:
         beside = max(1, limits.from_environment("LOCAL_WORLD_SIZE", 1))
         workers = args.workers or max(1, len(os.sched_getaffinity(0)) // beside)
         count, start = args.count or COUNT, args.start or 0
-        write(args.kind, args.out, count, args.seed, start, args.width or 0, args.height or 0,
-              workers, args.depth, rank=rank, world=world, poses=poses, shown=args.shown)
-        if not args.no_sheet:
+        made = write(args.kind, args.out, count, args.seed, start, args.width or 0, args.height or 0,
+                     workers, args.depth, rank=rank, world=world, poses=poses, shown=args.shown)
+        if not args.no_sheet and (made or rank == 0):
             _report_pages(args.out, args.kind, [first for first, _ in shards.ranges(start, count)], rank)
     except KeyboardInterrupt:
         print("\ninterrupted: finished shards are kept; run the same command again to go on")

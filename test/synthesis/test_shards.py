@@ -266,6 +266,7 @@ def test_the_rank_that_finishes_last_makes_the_pages_of_all(tmp_path, monkeypatc
 
     def write(kind, out, *_, rank, **__):
         _write(tmp_path / shards.name("crops", rank * size), range(rank * size, rank * size + 1))
+        return 1
 
     monkeypatch.setattr(render, "write", write)
     monkeypatch.setattr(render, "pages", lambda out, kind: shown.append(len(list(out.glob("*.tar")))) or ["page"])
@@ -277,6 +278,11 @@ def test_the_rank_that_finishes_last_makes_the_pages_of_all(tmp_path, monkeypatc
         said.append(capsys.readouterr().out)
     assert shown == [1, 3]
     assert "1 of 3 shards" in said[0] and said[1] == "" and said[2] == "page\n"
+    monkeypatch.setattr(render, "write", lambda *_, **__: 0)                 # called again: one of them is enough
+    for rank in ("0", "1", "2"):
+        monkeypatch.setenv("RANK", rank)
+        assert cli.main(["render", "--out", str(tmp_path), "--count", str(3 * size)]) == 0
+    assert shown == [1, 3, 3]
 
 
 def test_pages_that_another_rank_has_outrun_are_made_again(tmp_path, monkeypatch, capsys):
