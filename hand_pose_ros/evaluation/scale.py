@@ -33,7 +33,7 @@ def local(jobs: int, address: str | None) -> Iterator[Spread]:
     if jobs <= 1:
         yield lambda work, units, run: (_done(unit, lambda: work(unit, run)) for unit in units)
         return
-    share = str(max(1, (os.cpu_count() or 1) // jobs))
+    share = str(max(1, len(os.sched_getaffinity(0)) // jobs))
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update({name: before[name] or share for name in THREAD_VARIABLES})   # processes must not fight for cores
     # "spawn": a fork of a process that has CUDA or threads of a runtime open would hang

@@ -46,9 +46,9 @@ def add_arguments(parser) -> None:
                         help="pictures to render at most in this call")
     parser.add_argument("--seed", type=limits.whole(0), default=0, help="pictures depend on seed and index alone")
     parser.add_argument("--start", type=limits.whole(0), default=0, help="first picture; a new range gives new hands")
-    parser.add_argument("--render-workers", type=limits.whole(1), default=max(1, (os.cpu_count() or 2) * 3 // 4),
+    parser.add_argument("--render-workers", type=limits.whole(1), default=max(1, len(os.sched_getaffinity(0)) * 3 // 4),
                         help="processes that render (default: three quarters of the cores)")
-    parser.add_argument("--loader-workers", type=limits.whole(0), default=max(1, (os.cpu_count() or 2) // 4),
+    parser.add_argument("--loader-workers", type=limits.whole(0), default=max(1, len(os.sched_getaffinity(0)) // 4),
                         help="processes that prepare batches (default: a quarter of the cores)")
     parser.add_argument("--eval", help="folder with annotations.jsonl and photographs")
     parser.add_argument("--eval-every", type=limits.number(0.0), default=300.0, metavar="S",
