@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="hands from the hand pose node, or the true ones in the bag, which shows the "
                              "teleoperation alone (default: %(default)s)")
     parser.add_argument("--image-topic", metavar="TOPIC", help="camera of a bag that holds several")
-    parser.add_argument("--seconds", type=limits.number(0), default=0.0, help="stop after this much of the recording")
+    parser.add_argument("--seconds", type=float, default=0.0, help="stop after this much of the recording")
     parser.add_argument("--hfov", type=float, default=60.0,
                         help="field of view of a video's camera (default: %(default)s)")
     parser.add_argument("--speed", type=limits.number(0.01, 100), default=1.0,
@@ -68,6 +68,8 @@ def main(args: argparse.Namespace) -> int:
         raise HandPoseError(f"{location} holds no true hands; leave --source away")
     out = Path(args.out)
     make_folder(out)
+    if not args.seconds >= 0:
+        raise HandPoseError(f"--seconds {args.seconds:g} must be a number not below 0")
     stale_s = TeleopConfig().stale_s if args.stale is None else args.stale
     speed = args.speed
     record = run(args, source, stale_s, speed)
